@@ -14,8 +14,11 @@ RUN pip install --no-cache-dir .
 USER promcompat
 # For the processor that builds the image; on another one the service compiles them when it starts.
 RUN promcompat compile-kernels
+# Every address of the container: the service starts only with PROMCOMPAT_ACCESS=tokens, or with
+# PROMCOMPAT_ALLOW_UNAUTHENTICATED=true where trusted machines alone reach it (docs/network.md).
 ENV PROMCOMPAT_LISTEN=0.0.0.0:9201
 EXPOSE 9201
+# With TLS, give `docker run` a --health-cmd that uses https.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["python", "-c", \
     "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9201/-/healthy', timeout=2)"]
 # Exec form, so that SIGTERM reaches the service, which then shuts down cleanly.

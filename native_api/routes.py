@@ -22,6 +22,7 @@ from native_api.query.handlers import ROUTES as QUERY_ROUTES
 from native_api.remediations.handlers import ROUTES as REMEDIATION_ROUTES
 from native_api.rules.handlers import ROUTES as RULE_ROUTES
 from native_api.usage.handlers import ROUTES as USAGE_ROUTES
+from promcompat.http.browsers import page_response
 from promcompat.http.guard import guarded
 from promcompat.version import promcompat_version
 
@@ -62,7 +63,7 @@ def install_native_api(app: web.Application, routes: Sequence[Route] = ROUTES) -
         return json_response(request, specification)
 
     async def handle_docs(request: web.Request) -> web.Response:
-        return web.Response(text=page, content_type="text/html")
+        return page_response(page)
 
     for method in ("GET", "HEAD"):
         for path, handle in (("/openapi.json", handle_openapi), ("/docs", handle_docs)):

@@ -16,7 +16,7 @@ from sql.database.connecting import describe_place
 from sql.database.database_check import check_database
 from sql.embedded.data_folder import read_database_url
 from sql.embedded.database import EmbeddedDatabase
-from sql.migrate import MigrationError, migrate
+from sql.migrate import MigrationError, migrate, role_of
 
 ResultT = TypeVar("ResultT")
 
@@ -45,6 +45,16 @@ def database_url(settings: Settings) -> str:
             "--database-url (PROMCOMPAT_DATABASE_URL)"
         )
     return url
+
+
+def owner_url(settings: Settings) -> str:
+    """The address of the database for what only the owner of the schema may do.
+
+    Migrations, grants to readers, and backups. Raises NoDatabaseError.
+    """
+    if settings.migration_database_url is not None:
+        return settings.migration_database_url.get_secret_value()
+    return database_url(settings)
 
 
 def is_own_database(settings: Settings) -> bool:
@@ -92,16 +102,20 @@ async def migrate_when_answering(settings: Settings, patience: Patience = ENDLES
     Raises MigrationError, DatabaseRefusedError when the database can never be used with these
     settings, and StorageUnavailableError when patience ends.
     """
-    url = database_url(settings)
+    url = owner_url(settings)
 
     async def attempt() -> int:
         await check_database(url)
+        service_role = None
+        if settings.migration_database_url is not None:
+            service_role = await role_of(database_url(settings))
         try:
             return await migrate(
                 url,
                 _LOGGER.info,
                 use_timescaledb=_USE_TIMESCALEDB[settings.timescaledb],
                 chunk_days=settings.chunk_interval // DAY_MS,
+                service_role=service_role,
             )
         except MigrationError as exc:
             raise MigrationError(f"cannot use {describe_place(url)}: {exc}") from exc

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from promcompat.core.errors import BadDataError
+from promcompat.core.patterns import compile_pattern
 from promcompat.setting_types import DurationMs
 
 
@@ -34,11 +36,33 @@ class NetworkSettings(BaseSettings):
     tls_min_version: Literal["TLS12", "TLS13"] = Field(
         "TLS12", description="Lowest version of TLS that is spoken."
     )
+    cors_origin: str | None = Field(
+        None,
+        description="Anchored regular expression for the browser origins whose pages may read "
+        "answers of the query API (Prometheus: --web.cors.origin). Default: .* while access is "
+        "off, otherwise none. Pages of other origins may never write or change anything.",
+    )
+    allow_unauthenticated: bool = Field(
+        False,
+        description="Listen also on addresses that other machines can reach where whoever reaches "
+        "them needs no credential: HTTP while access is off, and always Graphite and StatsD, which "
+        "have no credentials. For networks of trusted machines only.",
+    )
     hsts_max_age: DurationMs = Field(
         0,
         description="How long browsers shall use https only for this host name "
         "(Strict-Transport-Security). Sent only over TLS; 0 sends nothing.",
     )
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _check_cors_origin(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                compile_pattern(value)
+        except BadDataError as exc:
+            raise ValueError(str(exc)) from exc
+        return value
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

@@ -22,13 +22,12 @@ from pydantic import (
 from pydantic_settings import SettingsConfigDict
 
 from promcompat.access_settings import AccessSettings
-from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
-from promcompat.core.patterns import compile_pattern
 from promcompat.core.secrets import public_url
 from promcompat.ingest_settings import IngestSettings
 from promcompat.limit_settings import LimitSettings
 from promcompat.network_settings import NetworkSettings
+from promcompat.outgoing_settings import OutgoingSettings
 from promcompat.query_settings import QuerySettings
 from promcompat.setting_types import (
     Address,
@@ -58,7 +57,7 @@ def default_data_dir() -> Path:
 
 
 class Settings(
-    AccessSettings, IngestSettings, LimitSettings, NetworkSettings, QuerySettings
+    AccessSettings, IngestSettings, LimitSettings, NetworkSettings, OutgoingSettings, QuerySettings
 ):
     """The configuration of one process; immutable."""
 
@@ -83,6 +82,12 @@ class Settings(
         None,
         description="postgresql:// URL of the database. Without it, the service installs and "
         "runs its own database in the data folder.",
+    )
+    migration_database_url: SecretStr | None = Field(
+        None,
+        description="postgresql:// URL of the same database for the role that owns the schema, "
+        "where the role of PROMCOMPAT_DATABASE_URL shall not: migrations, grants to readers and "
+        "backups use it, and the service gets rights to rows only.",
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
@@ -283,11 +288,6 @@ class Settings(
     shutdown_timeout: DurationMs = Field(
         30_000, description="How long requests in flight may take to finish on SIGTERM."
     )
-    cors_origin: str = Field(
-        ".*",
-        description="Anchored regular expression for the browser origins that may read responses "
-        "(Prometheus: --web.cors.origin).",
-    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest severity that is logged."
     )
@@ -329,7 +329,7 @@ class Settings(
                 raise ValueError(f"{name} is not a function name; use name or schema.name")
         return value
 
-    @field_validator("database_url", mode="before")
+    @field_validator("database_url", "migration_database_url", mode="before")
     @classmethod
     def _check_database_url(cls, value: object) -> object:
         if value == "":
@@ -350,20 +350,20 @@ class Settings(
             raise ValueError("must be a whole number of days, for example 1d")
         return value
 
-    @field_validator("cors_origin")
-    @classmethod
-    def _check_cors_origin(cls, value: str) -> str:
-        try:
-            compile_pattern(value)
-        except BadDataError as exc:
-            raise ValueError(str(exc)) from exc
-        return value
-
     @model_validator(mode="after")
     def _check_deltas(self) -> Self:
         if self.otlp_delta == "cumulative" and self.workers > 1:
             raise ValueError("otlp_delta=cumulative needs workers=1: sums are kept in one process")
         return self
+
+    @property
+    def origins_that_read(self) -> str | None:
+        """The pattern of the browser origins that may read; None: no other than our own."""
+        return (
+            (".*" if self.access == "off" else None)
+            if self.cors_origin is None
+            else self.cors_origin
+        )
 
     @property
     def scrapes_itself(self) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -10,6 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
+from promcompat.outgoing.secrets import SecretSource, SecretUnavailableError
 from promcompat.setting_types import to_milliseconds
 from promcompat.settings import ENV_PREFIX, Settings
 
@@ -47,7 +49,7 @@ def value_text(field_name: str, value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, dict):
-        return json.dumps(value) if value else ""
+        return json.dumps(value, default=str) if value else ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -85,22 +87,29 @@ def public_values(settings: Settings) -> Mapping[str, str]:
     alertmanagers, webhooks = settings.alertmanager_url_list, settings.webhook_url_list
     return texts | {
         "database_url": hide_password(settings.database_url),
+        "migration_database_url": hide_password(settings.migration_database_url),
         "alertmanager_urls": ",".join(map(public_url, alertmanagers)),
         "webhook_urls": ",".join(map(origin_of, webhooks)),
         "temporal_api_key": HIDDEN if settings.temporal_api_key else "",
         # Only the names of commands, as their arguments may be tokens.
         "remediation_commands": ",".join(settings.remediation_commands),
+        "secrets": ",".join(settings.secrets),
     }
 
 
 def secrets_of(settings: Settings) -> Iterator[str]:
     """Every text in the settings that nobody should see in an answer or a log."""
-    if settings.database_url is not None:
-        yield from url_secrets(settings.database_url.get_secret_value())
+    for database in (settings.database_url, settings.migration_database_url):
+        if database is not None:
+            yield from url_secrets(database.get_secret_value())
     for url in settings.alertmanager_url_list:
         yield from url_secrets(url)
     for url in settings.webhook_url_list:
         yield from url_secrets(url, is_path_secret=True)
+    for name, secret in settings.secrets.items():
+        source = SecretSource(variable=secret.env, file=secret.file)
+        with suppress(SecretUnavailableError):
+            yield source.read(name)
     if settings.temporal_api_key is not None:
         yield settings.temporal_api_key.get_secret_value()
 

@@ -49,23 +49,28 @@ async def migrate(
     use_timescaledb: bool | None = None,
     chunk_days: int = 1,
     migrations: Sequence[SqlFile] | None = None,
+    service_role: str | None = None,
 ) -> int:
     """Apply the missing migrations and return the schema version; `report` gets a line for each.
 
     `use_timescaledb`: None creates the extension where the server has it, False stays on plain
     PostgreSQL, True requires it. It matters only before the first migration. `chunk_days` is the
-    width of new chunks (hypertables only). Several processes may call it at once: the second waits
-    for the first. Raises MigrationError, DatabaseRefusedError or StorageUnavailableError.
+    width of new chunks (hypertables only). `service_role` is the role of the service, where that is
+    not the one of `dsn`; it gets what it needs. Several processes may call it at once: the second
+    waits for the first. Raises MigrationError, DatabaseRefusedError or StorageUnavailableError.
     """
     steps = load_migrations() if migrations is None else migrations
     connection = await _connect(dsn, **_SESSION_SETTINGS)
     try:
         await _acquire_lock(connection, report)
+        if migrations is None and await _is_current(connection, steps):
+            return max(step.version for step in steps)
         version = await _migrate_locked(dsn, connection, report, use_timescaledb, steps)
         if (await _extension_state(connection))["created"]:
             await _set_chunk_interval(connection, report, chunk_days)
         if migrations is None:
             await _fit_edition(connection, report)
+            await _grant_service_role(connection, report, service_role)
         return version
     except asyncpg.PostgresError as exc:
         raise MigrationError(f"the migration failed: {exc}") from exc
@@ -85,6 +90,25 @@ async def _connect(dsn: str, **settings: str) -> asyncpg.Connection:
         )
     except CONNECT_FAULTS as exc:
         raise connect_fault(exc, dsn) from exc
+
+
+async def _is_current(connection: asyncpg.Connection, steps: Sequence[SqlFile]) -> bool:
+    """Whether the owner of the database has migrated all of it, and lets this role use it."""
+    home = await connection.fetchrow(_QUERIES["schema_owner"])
+    if home is None or home["is_ours"] or not home["is_usable"]:
+        return False
+    await connection.execute(_QUERIES["session_search_path"])
+    if not await connection.fetchval(_QUERIES["has_migration_table"]):
+        return False
+    try:
+        applied = await connection.fetch(_QUERIES["applied_migrations"])
+        routines = await connection.fetchval(_QUERIES["applied_routines"])
+    except asyncpg.InsufficientPrivilegeError:
+        return False
+    found = {row["version"]: row["checksum"] for row in applied}
+    return found == {step.version: step.checksum for step in steps} and routines == (
+        _routines_checksum(await _extension_state(connection))
+    )
 
 
 async def _acquire_lock(connection: asyncpg.Connection, report: Report) -> None:
@@ -135,8 +159,9 @@ async def _prepare_schema(connection: asyncpg.Connection, report: Report) -> Non
     earlier = await connection.fetchrow(_QUERIES["earlier_home"])
     if home is not None and not home["is_ours"]:
         raise MigrationError(
-            f"the schema {SCHEMA} belongs to the role {home['owner']}: "
-            f"connect as that role, or make this role its owner (ALTER SCHEMA {SCHEMA} OWNER TO …)"
+            f"the schema {SCHEMA} belongs to the role {home['owner']}: migrate as that role "
+            "(PROMCOMPAT_MIGRATION_DATABASE_URL), or make this role its owner "
+            f"(ALTER SCHEMA {SCHEMA} OWNER TO …)"
         )
     if earlier is not None and not earlier["is_ours"]:
         raise MigrationError(
@@ -280,9 +305,7 @@ async def _apply_routines(connection: asyncpg.Connection, report: Report) -> Non
     Only then: replacing a view waits for its readers and makes new ones wait.
     """
     routines = load_routines()
-    state = await _extension_state(connection)
-    checksums = "".join(routine.checksum for routine in routines)
-    checksum = hashlib.sha256(f"{state['created']} {checksums}".encode()).hexdigest()
+    checksum = _routines_checksum(await _extension_state(connection))
     await connection.execute(_QUERIES["create_routine_table"])
     if await connection.fetchval(_QUERIES["applied_routines"]) == checksum:
         return
@@ -294,6 +317,11 @@ async def _apply_routines(connection: asyncpg.Connection, report: Report) -> Non
 
     report("views and functions")
     await _with_short_locks(connection, report, apply)
+
+
+def _routines_checksum(state: asyncpg.Record) -> str:
+    checksums = "".join(routine.checksum for routine in load_routines())
+    return hashlib.sha256(f"{state['created']} {checksums}".encode()).hexdigest()
 
 
 async def _extend_search_path(connection: asyncpg.Connection, default_path: str) -> None:
@@ -316,6 +344,33 @@ async def _set_chunk_interval(
         await connection.execute(_QUERIES["set_chunk_interval"], chunk_days)
 
     await _with_short_locks(connection, report, apply)
+
+
+async def _grant_service_role(
+    connection: asyncpg.Connection, report: Report, role: str | None
+) -> None:
+    if role is None or role == await connection.fetchval(_QUERIES["current_role"]):
+        return
+
+    async def apply() -> None:
+        await connection.execute(_QUERIES["grant_service_role"], role)
+
+    await _with_short_locks(connection, report, apply)
+
+
+async def role_of(dsn: str) -> str:
+    """The role that an address connects as.
+
+    Raises DatabaseRefusedError and StorageUnavailableError.
+    """
+    connection = await _connect(dsn)
+    try:
+        role: str = await connection.fetchval(_QUERIES["current_role"])
+        return role
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        raise connect_fault(exc, dsn) from exc
+    finally:
+        await connection.close(timeout=5)
 
 
 async def _fit_edition(connection: asyncpg.Connection, report: Report) -> None:

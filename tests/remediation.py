@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -23,6 +22,7 @@ from promcompat.core.remediation import (
     RemediationStep,
     StepState,
 )
+from promcompat.outgoing.client import GuardedClient
 from promcompat.querying.query_service import QueryService
 from promcompat.remediation.actions import ActionPolicy, ActionRunner
 from promcompat.remediation.activities import RemediationActivities
@@ -219,8 +219,9 @@ async def running_worker(
     async def wait_for_end() -> None:
         await ended.wait()
 
-    async with aiohttp.ClientSession() as session:
-        runner = ActionRunner(session, policy or ActionPolicy(), stage.remediations)
+    used = policy or ActionPolicy()
+    async with GuardedClient(used.outgoing) as client:
+        runner = ActionRunner(client, used, stage.remediations)
         activities = RemediationActivities(stage.remediations, runner, stage.checker)
         options = WorkerOptions(
             temporal=TemporalOptions(address=address), task_queue=task_queue, stop_seconds=1.0

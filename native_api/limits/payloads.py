@@ -57,9 +57,7 @@ class LimitsReply(ReplyModel):
         """The reply about a tenant."""
         return cls(
             version=stored.version,
-            overrides={
-                name: LIMIT_OF[name].shown(value) for name, value in stored.values.items()
-            },
+            overrides={name: LIMIT_OF[name].shown(value) for name, value in stored.values.items()},
             limits=[
                 LimitReply(
                     name=limit.name,

@@ -157,9 +157,7 @@ class RuleRunner:
 
         async def query(text: str, at_ms: int = asked.at_ms) -> QueryResult:
             at = EvalRange.instant(at_ms)
-            question = Query(
-                asked.tenant, text, at, asked_at=asked.moment.asked_at, for_rules=True
-            )
+            question = Query(asked.tenant, text, at, asked_at=asked.moment.asked_at, for_rules=True)
             return await self._queries.run(question)
 
         # Templates know nothing of the offset, as in Prometheus.

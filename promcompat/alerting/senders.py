@@ -1,8 +1,8 @@
 """Receivers of alerts over HTTP: Alertmanager's API version 2, and plain webhooks."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote_plus
@@ -17,16 +17,19 @@ from promcompat.alerting.deliveries import (
     Notifier,
 )
 from promcompat.core.alerts import Alert, AlertState
+from promcompat.core.errors import BadDataError
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.relabelling import RelabelRule, relabel
 from promcompat.core.secrets import Redactor, origin_of, public_url, url_secrets
+from promcompat.outgoing.client import GuardedClient
+from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
+from promcompat.outgoing.secrets import NO_SECRETS, NamedSecrets, SecretUnavailableError
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 TENANT_LABEL: Final = "promcompat_tenant"
 """Distinguishes the alerts of several tenants at one Alertmanager."""
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _RESEND_DELAY_MS: Final = 60_000
-_MAX_ANSWER_BYTES: Final = 1024
+_MAX_ERROR_CHARACTERS: Final = 200
 _REFUSALS: Final = frozenset([400, 413, 422])
 """Statuses that blame what was sent; others blame the receiver or the way to it."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,45 +51,71 @@ def generator_url(external_url: str, alert: Alert) -> str:
     return f"{external_url}/graph?g0.expr={quote_plus(alert.expr, safe='~')}&g0.tab=1"
 
 
-class HttpSender:
-    """Posts JSON; one session for all receivers, opened by the first."""
+@dataclass(frozen=True, slots=True)
+class SecretHeaders:
+    """Headers whose values are secrets: the names of the secrets by the names of the headers."""
 
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+    secrets: NamedSecrets = NO_SECRETS
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, url: str) -> dict[str, str]:
+        """The headers of a request. Raises NotificationError."""
+        try:
+            return self.secrets.headers(self.names, url)
+        except (BadDataError, SecretUnavailableError) as exc:
+            raise NotificationError(str(exc)) from exc
+
+
+_NO_HEADERS: Final = SecretHeaders()
+
+
+class HttpSender:
+    """Posts JSON by one client for all receivers."""
+
+    def __init__(
+        self, policy: OutgoingPolicy = ANYWHERE, max_answer_bytes: int = _MAX_ERROR_CHARACTERS
+    ) -> None:
+        """`max_answer_bytes` bounds what is kept of an answer that is an error."""
+        self._client = GuardedClient(policy)
+        self._max_answer_bytes = min(max_answer_bytes, _MAX_ERROR_CHARACTERS)
 
     async def post(self, target: "Target", body: object, headers: dict[str, str]) -> None:
         """Raises NotificationError, whose text hides the address, unless the answer is 2xx."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
-        headers = {"Content-Type": "application/json", **headers}
+        secret = target.headers.of(target.url)
+        redactor = target.redactor if not secret else target.redactor.also(secret.values())
+        headers = {"Content-Type": "application/json", **headers, **secret}
         try:
-            async with self._session.post(
-                target.url, data=orjson.dumps(body), headers=headers, allow_redirects=False
+            async with self._client.request(
+                "POST", target.url, data=orjson.dumps(body), headers=headers
             ) as response:
                 if not 200 <= response.status < 300:
-                    text = (await response.content.read(_MAX_ANSWER_BYTES)).decode(errors="replace")
+                    body = await response.content.read(self._max_answer_bytes)
                     is_refusal = response.status in _REFUSALS
                     raise (NotificationRefusedError if is_refusal else NotificationError)(
-                        target.redactor.hide(f"answered {response.status}: {text}")[:200]
+                        redactor.hide(_answer(response.status, body))[:_MAX_ERROR_CHARACTERS]
                     )
         except TimeoutError:
             raise NotificationError("no response in time") from None
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
+        except (aiohttp.ClientError, OSError, ValueError, BadDataError) as exc:
             # Without the cause, as its text may contain the address.
-            text = target.redactor.hide(str(exc) or type(exc).__name__)
+            text = redactor.hide(str(exc) or type(exc).__name__)
             raise NotificationError(text) from None
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._client.close()
+
+
+def _answer(status: int, body: bytes) -> str:
+    return f"answered {status}: {body.decode(errors='replace')}" if body else f"answered {status}"
 
 
 class Target:
     """An address to post to, and the parts of it that must not be shown."""
 
-    def __init__(self, url: str, *, is_path_secret: bool) -> None:
+    def __init__(self, url: str, headers: SecretHeaders, *, is_path_secret: bool) -> None:
         self.url = url
+        self.headers = headers
         self.redactor = Redactor(url_secrets(url, is_path_secret=is_path_secret))
 
 
@@ -122,6 +151,7 @@ class AlertmanagerNotifier:
         labels: OutgoingLabels = _UNCHANGED,
         *,
         has_tenants: bool,
+        headers: SecretHeaders = _NO_HEADERS,
     ) -> None:
         """`url` is the address of the Alertmanager with its path prefix, if it has one.
 
@@ -130,7 +160,7 @@ class AlertmanagerNotifier:
         """
         self.name = receiver_name("alertmanager", url)
         self._sender = sender
-        self._target = Target(alerts_url(url), is_path_secret=False)
+        self._target = Target(alerts_url(url), headers, is_path_secret=False)
         self.address = public_url(alerts_url(url))
         self._external_url = external_url
         self._labels = labels
@@ -172,10 +202,16 @@ class AlertmanagerNotifier:
 class WebhookNotifier:
     """Any HTTP receiver: for each step in order, a POST of one alert in our own JSON."""
 
-    def __init__(self, sender: HttpSender, url: str, external_url: str) -> None:
+    def __init__(
+        self,
+        sender: HttpSender,
+        url: str,
+        external_url: str,
+        headers: SecretHeaders = _NO_HEADERS,
+    ) -> None:
         self.name = receiver_name("webhook", url)
         self._sender = sender
-        self._target = Target(url, is_path_secret=True)
+        self._target = Target(url, headers, is_path_secret=True)
         self.address = origin_of(url)
         self._external_url = external_url
 
@@ -217,16 +253,21 @@ def build_alertmanagers(
     urls: Sequence[str],
     external_url: str,
     labels: OutgoingLabels,
+    headers: SecretHeaders,
     *,
     has_tenants: bool,
 ) -> list[Notifier]:
     """An Alertmanager for each address."""
     return [
-        AlertmanagerNotifier(sender, url, external_url, labels, has_tenants=has_tenants)
+        AlertmanagerNotifier(
+            sender, url, external_url, labels, has_tenants=has_tenants, headers=headers
+        )
         for url in urls
     ]
 
 
-def build_webhooks(sender: HttpSender, urls: Sequence[str], external_url: str) -> list[Notifier]:
+def build_webhooks(
+    sender: HttpSender, urls: Sequence[str], external_url: str, headers: SecretHeaders
+) -> list[Notifier]:
     """A webhook for each address."""
-    return [WebhookNotifier(sender, url, external_url) for url in urls]
+    return [WebhookNotifier(sender, url, external_url, headers) for url in urls]

@@ -18,10 +18,7 @@ from promcompat.api.envelope import (
     text_response,
 )
 from promcompat.core.errors import AccessError, PromcompatError
-from promcompat.core.patterns import Pattern
-from promcompat.http.context import SETTINGS, STATE, TELEMETRY, Phase, ServiceUnavailableError
-
-CORS_ORIGIN = web.AppKey("cors_origin", Pattern)
+from promcompat.http.context import STATE, TELEMETRY, Phase, ServiceUnavailableError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -121,25 +118,6 @@ def _is_unknown_path(error: web.HTTPException) -> bool:
     if isinstance(error, web.HTTPMethodNotAllowed):
         return set(error.allowed_methods) == {hdrs.METH_OPTIONS}
     return isinstance(error, web.HTTPNotFound)
-
-
-async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Lets pages of other origins read answers, by the setting `cors_origin`."""
-    response.headers[hdrs.SERVER] = "promcompat"
-    response.headers[hdrs.VARY] = "Origin"
-    settings = request.app[SETTINGS]
-    if settings.uses_tls and settings.hsts_max_age:
-        response.headers["Strict-Transport-Security"] = f"max-age={settings.hsts_max_age // 1000}"
-    origin = request.headers.get(hdrs.ORIGIN, "")
-    if not origin:
-        return
-    response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = (
-        "Accept, Authorization, Content-Type, Origin"
-    )
-    response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, OPTIONS"
-    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Date"
-    if request.app[CORS_ORIGIN].matches(origin):
-        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
 
 
 def _route_name(request: web.Request) -> str:

@@ -8,6 +8,7 @@ from aiohttp import web
 from promcompat.api.envelope import text_response
 from promcompat.api.status_handlers import build_information
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.http.browsers import page_response
 from promcompat.http.context import SETTINGS, STATE, TELEMETRY, Phase, ServiceState
 from promcompat.telemetry import CONTENT_TYPE
 from promcompat.version import promcompat_version
@@ -82,7 +83,7 @@ async def handle_landing(request: web.Request) -> web.Response:
         "base": str(request.url.origin()) + request.path.rstrip("/"),
     }
     page = _PAGE.format_map({name: html.escape(value) for name, value in values.items()})
-    return web.Response(text=page, content_type="text/html")
+    return page_response(page)
 
 
 async def handle_lifecycle(request: web.Request) -> web.Response:

@@ -18,12 +18,12 @@ from promcompat.api import (
     target_handlers,
 )
 from promcompat.api.import_routes import IMPORT_ROUTES
-from promcompat.api.middleware import CORS_ORIGIN, add_common_headers, answer_errors, observe
+from promcompat.api.middleware import answer_errors, observe
 from promcompat.api.otlp_handler import handle_export
 from promcompat.api.read_handler import handle_read
 from promcompat.api.write_handler import handle_write
-from promcompat.core.patterns import compile_pattern
 from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
+from promcompat.http.browsers import BROWSER_RULES, BrowserRules, add_common_headers
 from promcompat.http.context import SETTINGS, STATE, TELEMETRY, ServiceState
 from promcompat.http.guard import guarded
 from promcompat.settings import Settings
@@ -125,7 +125,7 @@ def build_application(
             read_timeout_seconds=settings.read_timeout / 1000,
         )
     )
-    app[CORS_ORIGIN] = compile_pattern(settings.cors_origin)
+    app[BROWSER_RULES] = BrowserRules.of(settings)
     app.on_response_prepare.append(add_common_headers)
     for prefix in PREFIXES:
         for path, methods, handler in ROUTES:

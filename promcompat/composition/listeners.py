@@ -42,9 +42,7 @@ async def open_listeners(
     Of several workers the first one listens. Raises ListenerError when the address of a service
     with one process cannot be used.
     """
-    store = ImportStore(
-        services.metrics, telemetry.imports, _in_thread, services.limits.rates
-    )
+    store = ImportStore(services.metrics, telemetry.imports, _in_thread, services.limits.rates)
     now_ms = services.metrics.now_ms
     graphite = statsd = None
     async with AsyncExitStack() as opened:

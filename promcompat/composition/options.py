@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from promcompat.alerting.senders import OutgoingLabels
 from promcompat.composition.limits import same_limits
+from promcompat.composition.outgoing import action_outgoing_policy, named_secrets
 from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import ExemplarLimits
 from promcompat.core.relabel_document import parse_relabel_rules
@@ -124,6 +125,9 @@ def action_policy(settings: Settings) -> ActionPolicy:
         commands=settings.remediation_commands,
         http_hosts=frozenset(settings.remediation_http_hosts),
         sql_functions=frozenset(settings.remediation_sql_functions),
+        outgoing=action_outgoing_policy(settings),
+        secrets=named_secrets(settings),
+        max_recorded_characters=settings.outgoing_answer_bytes,
     )
 
 

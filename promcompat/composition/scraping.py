@@ -3,6 +3,7 @@
 from typing import Final
 from urllib.parse import urlsplit
 
+from promcompat.composition.outgoing import scrape_policy
 from promcompat.core.errors import BadDataError
 from promcompat.database import database_url
 from promcompat.http.context import DEFAULT_TENANT
@@ -44,6 +45,7 @@ def build_scraping(
         ScraperOptions(
             config_file=settings.scrape_config,
             own_jobs=own_jobs(settings, own_url, external_url, own_secret),
+            policy=scrape_policy(settings),
         ),
         Delivery(sink, counters),
         counters,

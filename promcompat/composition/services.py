@@ -26,6 +26,7 @@ from promcompat.composition.options import (
     otlp_options,
     outgoing_labels,
 )
+from promcompat.composition.outgoing import notification_policy, secret_headers
 from promcompat.composition.remediation import build_launcher, build_remediation_check
 from promcompat.composition.scraping import build_scraping
 from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
@@ -34,7 +35,7 @@ from promcompat.core.tenant_limits import Limits
 from promcompat.database import (
     ENDLESS,
     Patience,
-    database_url,
+    owner_url,
 )
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.limits.current import CurrentLimits
@@ -95,7 +96,7 @@ async def open_backend(
     current = current_limits(settings)
     limits = Limits(current, telemetry.limits)
     metric_storage = await connect_storage(settings, patience, is_checked=True, limits=limits)
-    sender = HttpSender()
+    sender = HttpSender(notification_policy(settings), settings.outgoing_answer_bytes)
     try:
         metric_storage.database.guard.on_step_back(current.forget)
         await current.refresh(PostgresLimitOverrides(metric_storage.database))
@@ -111,9 +112,7 @@ async def open_backend(
                 metrics=metrics,
                 current_limits=current,
                 limits=limits,
-                queries=build_query_service(
-                    settings, metric_storage, large_query_ended, limits
-                ),
+                queries=build_query_service(settings, metric_storage, large_query_ended, limits),
                 alertmanagers=alertmanagers,
                 webhooks=webhooks,
                 external_url=external_url,
@@ -209,7 +208,7 @@ class _ServiceBuilder:
             otlp=OtlpReader(otlp_options(self.settings)),
             snapshots=SnapshotService(
                 self.settings.data_dir.expanduser() / "snapshots",
-                partial(dump_snapshot, database_url(self.settings)),
+                partial(dump_snapshot, owner_url(self.settings)),
             ),
             rules=self._rules(),
             rule_groups=groups,
@@ -288,9 +287,7 @@ class _ServiceBuilder:
 
     def _rule_evaluator(self) -> RuleEvaluator:
         surroundings = Surroundings(self.external_url, self.settings.external_label_set)
-        runner = RuleRunner(
-            self.metrics, self.queries, self.stats, surroundings, self.limits
-        )
+        runner = RuleRunner(self.metrics, self.queries, self.stats, surroundings, self.limits)
         return RuleEvaluator(
             self.storage.alerts, self.metrics, runner, self.stats, self.limits.reader
         )
@@ -343,6 +340,9 @@ def _build_notifiers(
         settings.alertmanager_url_list,
         external_url,
         outgoing_labels(settings),
+        secret_headers(settings, settings.alertmanager_header_set),
         has_tenants=settings.tenancy == "header",
     )
-    return alertmanagers, build_webhooks(sender, settings.webhook_url_list, external_url)
+    webhook_headers = secret_headers(settings, settings.webhook_header_set)
+    webhooks = build_webhooks(sender, settings.webhook_url_list, external_url, webhook_headers)
+    return alertmanagers, webhooks

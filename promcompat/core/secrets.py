@@ -52,10 +52,14 @@ class Redactor:
     """Replaces known secrets in texts."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {secret for secret in secrets if len(secret) >= _MIN_LENGTH}
+        self._known = frozenset(secret for secret in secrets if len(secret) >= _MIN_LENGTH)
         # The longest first: one secret may be part of another.
-        words = sorted(known, key=lambda word: (-len(word), word))
+        words = sorted(self._known, key=lambda word: (-len(word), word))
         self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
+
+    def also(self, secrets: Iterable[str]) -> "Redactor":
+        """One that hides these secrets too."""
+        return Redactor((*self._known, *secrets))
 
     def hide(self, text: str) -> str:
         """The text without the secrets."""

@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 from promcompat.access.credentials import read_credential
 from promcompat.core.access import ANYBODY, Principal
 from promcompat.core.errors import AccessError, ForbiddenError, UnauthenticatedError
+from promcompat.http.browsers import BROWSER_RULES
 from promcompat.http.context import (
     BASIC_USER,
     DEFAULT_TENANT,
@@ -43,6 +44,7 @@ def guarded(method: str, path: str, handler: Handler) -> Handler:
         return handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        request.app[BROWSER_RULES].check(request, need)
         if request.app[SETTINGS].access == "tokens":
             await _admit(request, need)
         else:

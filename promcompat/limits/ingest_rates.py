@@ -69,9 +69,7 @@ class IngestRates:
             return
         if n_before + n_items > burst:
             detail = f": it has {n_before + n_items} or more"
-            raise BadDataError(
-                self._limits.refuse(tenant, "ingestion_burst_size", detail, n_items)
-            )
+            raise BadDataError(self._limits.refuse(tenant, "ingestion_burst_size", detail, n_items))
         bucket = self._filled(tenant, rate)
         if not n_before and bucket.tokens < n_items:
             raise self._too_fast(tenant, n_items, (n_items - bucket.tokens) / rate)

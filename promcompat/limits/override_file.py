@@ -1,9 +1,9 @@
 """The file of overrides, in the form of Mimir's runtime configuration:
 
-    overrides:
-      tenant-a:
-        ingestion_rate: 50000
-        creation_grace_period: 1h
+overrides:
+  tenant-a:
+    ingestion_rate: 50000
+    creation_grace_period: 1h
 """
 
 import asyncio

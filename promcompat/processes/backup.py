@@ -5,6 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from promcompat.database import owner_url
 from promcompat.settings import Settings
 from sql.embedded.backup import back_up, restore
 from sql.embedded.client_programs import dump_database, restore_database
@@ -42,7 +43,7 @@ def run_backup_command(command: str, settings: Settings, file: Path) -> int:
     """Run one of them; progress goes to standard error. Raises PromcompatError."""
     path = file.expanduser().absolute()
     if settings.database_url is not None:
-        url = settings.database_url.get_secret_value()
+        url = owner_url(settings)
         if command == "backup":
             _report(f"Writing {path}")
             dump_database(url, path)

@@ -78,9 +78,7 @@ async def _set(service: LimitService, tenant: str, pairs: Sequence[str]) -> None
 async def _unset(service: LimitService, tenant: str, names: Sequence[str]) -> None:
     for name in names:
         if name not in LIMIT_OF:
-            raise BadDataError(
-                f"there is no limit {name!r}; expected one of {', '.join(LIMIT_OF)}"
-            )
+            raise BadDataError(f"there is no limit {name!r}; expected one of {', '.join(LIMIT_OF)}")
 
     def edit(known: LimitValues) -> LimitValues:
         return {name: value for name, value in known.items() if names and name not in names}

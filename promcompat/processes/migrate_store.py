@@ -6,7 +6,7 @@ import time
 import uvloop
 
 from promcompat.composition.options import database_options, storage_options
-from promcompat.database import SHORT, database_url, migrate_when_answering, own_database
+from promcompat.database import SHORT, migrate_when_answering, own_database, owner_url
 from promcompat.settings import Settings
 from sql.database.database import Database
 from sql.samples.store_move import MoveProgress, StoreMove
@@ -27,7 +27,7 @@ def run_migrate_store(settings: Settings) -> int:
 async def _migrate_store(settings: Settings) -> int:
     async with own_database(settings):
         await migrate_when_answering(settings, SHORT)
-        database = await Database.open(database_url(settings), database_options(settings))
+        database = await Database.open(owner_url(settings), database_options(settings))
         try:
             options = storage_options(settings)
             report = _ProgressReport().show

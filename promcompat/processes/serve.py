@@ -6,7 +6,7 @@ from functools import partial
 
 import uvloop
 
-from promcompat.composition.network import tls_files
+from promcompat.composition.network import check_listening, tls_files
 from promcompat.http.listening import base_url, bind_socket
 from promcompat.processes.banner import print_banner
 from promcompat.processes.late_imports import without_collection
@@ -26,6 +26,7 @@ def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
         return _serve_here(settings, bound, link.report_ready, link)
     # Bound alone first, so that a port in use is reported before anything else is started.
     bound = bind_socket(*settings.listen_address)
+    check_listening(settings, bound)
     is_tls = settings.uses_tls
     if settings.workers == 1:
         announce = partial(print_banner, settings, base_url(bound, is_tls=is_tls))

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import uvloop
 
 from promcompat.core.errors import NotFoundError, PromcompatError
-from promcompat.database import SHORT, database_url, try_until_answered
+from promcompat.database import SHORT, owner_url, try_until_answered
 from promcompat.settings import Settings
 from sql.database.database import Database
 from sql.database.tenant_readers import grant_tenant, list_readers, revoke_tenant
@@ -106,7 +106,7 @@ def _grant(settings: Settings, tenant: str, role: str, *, creates: bool) -> int:
     )
     sys.stdout.write(f"{role} reads {tenant}\n")
     if password is not None:
-        sys.stdout.write(f"{address_of(database_url(settings), role, password)}\n")
+        sys.stdout.write(f"{address_of(owner_url(settings), role, password)}\n")
     return 0
 
 
@@ -148,6 +148,6 @@ async def _open(settings: Settings) -> Database:
     from promcompat.composition.options import database_options
 
     async def attempt() -> Database:
-        return await Database.open(database_url(settings), database_options(settings))
+        return await Database.open(owner_url(settings), database_options(settings))
 
     return await try_until_answered(attempt, SHORT)

@@ -1,6 +1,5 @@
 """`promcompat worker`: does remediations that Temporal hands out, until it is asked to end."""
 
-import aiohttp
 import uvloop
 
 from promcompat.composition.options import action_policy, temporal_options
@@ -8,6 +7,7 @@ from promcompat.composition.remediation import build_condition_checker
 from promcompat.composition.services import build_query_service
 from promcompat.composition.storage import connect_storage
 from promcompat.core.errors import PromcompatError
+from promcompat.outgoing.client import GuardedClient
 from promcompat.processes.termination import Termination
 from promcompat.remediation.actions import ActionRunner
 from promcompat.remediation.activities import RemediationActivities
@@ -67,7 +67,8 @@ async def _work_on(
 ) -> None:
     journal = PostgresRemediationRepository(storage.database)
     checker = build_condition_checker(build_query_service(settings, storage), storage)
-    async with aiohttp.ClientSession() as session:
-        runner = ActionRunner(session, action_policy(settings), journal)
+    policy = action_policy(settings)
+    async with GuardedClient(policy.outgoing) as client:
+        runner = ActionRunner(client, policy, journal)
         activities = RemediationActivities(journal, runner, checker)
         await run_worker(options, activities, registered, termination.wait)

@@ -7,16 +7,20 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, assert_never
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from promcompat.core.errors import BadDataError, ExecutionError
 from promcompat.core.remediation import RemediationJournal, StepKey
+from promcompat.core.secrets import Redactor
+from promcompat.outgoing.addresses import is_in
+from promcompat.outgoing.client import GuardedClient
+from promcompat.outgoing.policy import ANYWHERE, AllowList, OutgoingPolicy, host_of
+from promcompat.outgoing.secrets import NO_SECRETS, NamedSecrets
 from promcompat.remediation.plans import CommandAction, HttpAction, SqlAction
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
@@ -33,28 +37,34 @@ class ActionPolicy:
     """Allow lists. Commands and functions that are not listed cannot run.
 
     `commands` maps a name to an argv whose elements may hold `{placeholder}`s. `http_hosts` are
-    `host`, `host:port` or `*.domain`; empty allows every host. `sql_functions` are names of
-    functions of one jsonb, with their schema where that is not on the search path.
+    `host`, `host:port`, `*.domain` or networks; empty allows every host that `outgoing` allows.
+    `sql_functions` are names of functions of one jsonb, with their schema where that is not on the
+    search path. `secrets` may be headers of requests. Of what an action answers or prints, the last
+    `max_recorded_characters` are recorded.
     """
 
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
     http_hosts: frozenset[str] = frozenset()
     sql_functions: frozenset[str] = frozenset()
+    outgoing: OutgoingPolicy = ANYWHERE
+    secrets: NamedSecrets = NO_SECRETS
+    max_recorded_characters: int = MAX_RECORDED_CHARACTERS
 
     def check_url(self, url: str) -> None:
         """Raises BadDataError unless `url` is HTTP to an allowed host."""
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError as exc:
-            raise BadDataError("the URL is not valid") from exc
-        if parts.scheme not in ("http", "https") or not host:
-            raise BadDataError("an action's URL must be http:// or https:// and name a host")
-        port = port or (443 if parts.scheme == "https" else 80)
-        if self.http_hosts and not any(
-            _matches_host(allowed, host, port) for allowed in self.http_hosts
-        ):
-            raise BadDataError(f"the host {host}:{port} is not allowed")
+        host = host_of(url)
+        listed = AllowList.of(self.http_hosts)
+        is_listed = listed.names(host) or (
+            host.address is not None and is_in(host.address, listed.networks)
+        )
+        if self.http_hosts and not is_listed:
+            raise BadDataError(f"the host {host.name}:{host.port} is not allowed")
+        self.outgoing.check_url(url)
+
+    def check_secrets(self, headers: Mapping[str, str], url: str | None = None) -> None:
+        """Raises BadDataError for a secret that is not there, or may not be sent to this host."""
+        for name in headers.values():
+            self.secrets.check(name, url)
 
     def check_function(self, name: str) -> None:
         """Raises BadDataError unless the function is allowed."""
@@ -84,13 +94,6 @@ def _fill(element: str, arguments: Mapping[str, str]) -> str:
     return filled
 
 
-def _matches_host(allowed: str, host: str, port: int) -> bool:
-    name, _, allowed_port = allowed.lower().partition(":")
-    if allowed_port and allowed_port != str(port):
-        return False
-    return host.endswith(name[1:]) if name.startswith("*.") else host == name
-
-
 class ActionFailedError(ExecutionError):
     """The action failed; another try may succeed."""
 
@@ -104,9 +107,10 @@ class ActionRunner:
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, policy: ActionPolicy, journal: RemediationJournal
+        self, client: GuardedClient, policy: ActionPolicy, journal: RemediationJournal
     ) -> None:
-        self._session = session
+        """`client` enforces the outgoing part of `policy`."""
+        self._client = client
         self._policy = policy
         self._journal = journal
 
@@ -130,14 +134,15 @@ class ActionRunner:
 
     async def _request(self, key: StepKey, action: HttpAction) -> Mapping[str, Any]:
         self._policy.check_url(action.url)
-        headers = {**action.headers, IDEMPOTENCY_HEADER: key.idempotency_key}
+        secret = self._policy.secrets.headers(action.secret_headers, action.url)
+        headers = {**action.headers, **secret, IDEMPOTENCY_HEADER: key.idempotency_key}
+        hide = Redactor(secret.values()).hide
         try:
-            async with self._session.request(
+            async with self._client.request(
                 action.method,
                 action.url,
                 json=action.body,
                 headers=headers,
-                allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=action.timeout / 1000),
             ) as response:
                 body = await response.content.read(_MAX_READ_BYTES)
@@ -147,13 +152,19 @@ class ActionRunner:
         except aiohttp.InvalidURL as exc:
             raise BadDataError("the URL is not valid") from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise ActionFailedError(f"no response: {exc}") from exc
-        detail = {"status": status, "body": _recorded(body)}
+            raise ActionFailedError(hide(f"no response: {exc}")) from exc
+        detail = {"status": status, "body": self._recorded(body, hide)}
         if 200 <= status < 300:
             return detail
         if status >= 500 or status in _RETRIED_STATUSES:
             raise ActionFailedError(f"answered {status}: {detail['body']}")
         raise BadDataError(f"answered {status}: {detail['body']}")
+
+    def _recorded(self, output: bytes, hide: Callable[[str], str] = lambda text: text) -> str:
+        """The end of an output as text, where commands report errors."""
+        most = self._policy.max_recorded_characters
+        text = hide(output.decode(errors="replace")).replace("\0", "")
+        return text[-most:] if most else ""
 
     async def _run_command(self, key: StepKey, action: CommandAction) -> Mapping[str, Any]:
         command = self._policy.command_line(action.name, action.arguments)
@@ -163,7 +174,7 @@ class ActionRunner:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env=_command_environment(key),
+                env=_command_environment(key, self._policy.secrets.variables),
                 start_new_session=True,
             )
         except OSError as exc:
@@ -176,8 +187,8 @@ class ActionRunner:
         finally:
             await _end_group(process)
         if exit_code:
-            raise ActionFailedError(f"exit code {exit_code}: {_recorded(output)}")
-        return {"command": action.name, "exit_code": exit_code, "output": _recorded(output)}
+            raise ActionFailedError(f"exit code {exit_code}: {self._recorded(output)}")
+        return {"command": action.name, "exit_code": exit_code, "output": self._recorded(output)}
 
     async def _call_function(self, key: StepKey, action: SqlAction) -> Mapping[str, Any]:
         self._policy.check_function(action.function)
@@ -206,12 +217,11 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _command_environment(key: StepKey) -> dict[str, str]:
-    """Our environment without our settings, which include passwords."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("PROMCOMPAT_")}
+def _command_environment(key: StepKey, secret: Collection[str]) -> dict[str, str]:
+    """Our environment without our settings, which include passwords, and without secrets."""
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith("PROMCOMPAT_") and name not in secret
+    }
     return kept | {IDEMPOTENCY_VARIABLE: key.idempotency_key}
-
-
-def _recorded(output: bytes) -> str:
-    """The end of an output as text, where commands report errors."""
-    return output.decode(errors="replace")[-MAX_RECORDED_CHARACTERS:].replace("\0", "")

@@ -49,13 +49,15 @@ class _ActionFields(_Value):
 class HttpAction(_ActionFields):
     """An HTTP request. 2xx is success; 5xx, 408, 425, 429 and no answer are tried again.
 
-    `body` is sent as JSON. Redirects are not followed.
+    `body` is sent as JSON. The values of `secret_headers` are names of secrets that the operator
+    lets this host have. Redirects are not followed.
     """
 
     type: Literal["http"]
     url: str
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     headers: dict[str, str] = {}
+    secret_headers: dict[str, str] = {}
     body: JsonValue = None
     timeout: PositiveDurationMs = 10_000
 

@@ -84,6 +84,12 @@ class SpecChecker:
                 policy = self.policy if is_ours else _ANY_HOST
                 hosts = "an http:// or https:// URL of a host in PROMCOMPAT_REMEDIATION_HTTP_HOSTS"
                 yield from _refused(f"{path}.url", lambda: _check_url(policy, action.url), hosts)
+                if is_ours:
+                    yield from _refused(
+                        f"{path}.secret_headers",
+                        lambda: self.policy.check_secrets(action.secret_headers),
+                        "names of PROMCOMPAT_SECRETS",
+                    )
             case CommandAction() if is_ours:
                 yield from _refused(
                     f"{path}.name",
@@ -114,7 +120,7 @@ def _check_url(policy: ActionPolicy, url: str) -> None:
         return
     # An alert fills in the rest: the host is complete once the path begins.
     if fixed and not any(fixed.startswith(scheme) or scheme.startswith(fixed) for scheme in _HTTP):
-        raise BadDataError("an action's URL must be http:// or https:// and name a host")
+        raise BadDataError("the URL must be http:// or https:// and name a host")
     if any(mark in fixed.partition("://")[2] for mark in "/?#"):
         policy.check_url(fixed)
 

@@ -14,6 +14,7 @@ import orjson
 from promcompat.core.errors import BadDataError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.core.yaml_nodes import StrictReader, YamlError, first_document
+from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scraping.configuration import (
     META_URL,
     FileDiscovery,
@@ -44,10 +45,12 @@ class Discovery(Protocol):
         """Look again and again, and call `changed` after a change; does not return."""
 
 
-def discoveries_of(job: JobConfig, failed: Callable[[], None]) -> list[Discovery]:
+def discoveries_of(
+    job: JobConfig, failed: Callable[[], None], policy: OutgoingPolicy = ANYWHERE
+) -> list[Discovery]:
     """Every discovery of a job; `failed` counts attempts without a result."""
     files = [FileWatch(config, failed) for config in job.files]
-    return [*files, *(UrlWatch(config, failed) for config in job.urls)]
+    return [*files, *(UrlWatch(config, failed, policy) for config in job.urls)]
 
 
 class FileWatch:
@@ -136,8 +139,14 @@ def read_group_file(path: Path) -> Sequence[TargetGroup]:
 class UrlWatch:
     """A URL that answers with target groups; a failure keeps the groups of the last answer."""
 
-    def __init__(self, config: HttpDiscovery, failed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: HttpDiscovery,
+        failed: Callable[[], None],
+        policy: OutgoingPolicy = ANYWHERE,
+    ) -> None:
         self._config = config
+        self._policy = policy
         self._failed = failed
         self._redactor = Redactor(url_secrets(config.url))
         self.groups: Sequence[TargetGroup] = ()
@@ -145,7 +154,7 @@ class UrlWatch:
     async def run(self, changed: GroupsChanged) -> None:
         """See the port."""
         refresh_seconds = self._config.refresh_ms / 1000
-        async with HttpFetcher(self._config.http, refresh_seconds) as fetcher:
+        async with HttpFetcher(self._config.http, refresh_seconds, self._policy) as fetcher:
             while True:
                 before = self.groups
                 try:

@@ -15,6 +15,9 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from promcompat.core.errors import BadDataError
+from promcompat.outgoing.client import calling, guarded_connector
+from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy, host_of
 from promcompat.scraping.configuration import HttpConfig, Secret, TlsConfig
 
 _VERSIONS: Final = {
@@ -27,6 +30,9 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _PIECE_BYTES: Final = 1 << 16
 _MAX_BODY_BYTES: Final = 256 << 20
 """Of a body whose size is not limited otherwise: a small answer may unpack to any size."""
+_MAX_REDIRECTS: Final = 10
+"""As Go's client."""
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 _FileState = tuple[int, int]
 """Time of the last change in nanoseconds, and size."""
 
@@ -50,8 +56,11 @@ class Answer:
 class HttpFetcher:
     """Connections by one HTTP configuration, for the time of a block."""
 
-    def __init__(self, config: HttpConfig, timeout_seconds: float) -> None:
+    def __init__(
+        self, config: HttpConfig, timeout_seconds: float, policy: OutgoingPolicy = ANYWHERE
+    ) -> None:
         self._config = config
+        self._policy = policy
         self._timeout_seconds = timeout_seconds
         self._session: aiohttp.ClientSession | None = None
         # True: aiohttp's own default context.
@@ -83,26 +92,43 @@ class HttpFetcher:
         except aiohttp.ClientConnectorError as exc:
             reason = _reason_of(exc.os_error)
             raise FetchError(f'Get "{url}": dial tcp {exc.host}:{exc.port}: {reason}') from exc
-        except (aiohttp.ClientError, OSError, ValueError, zlib.error) as exc:
+        except (aiohttp.ClientError, OSError, ValueError, BadDataError, zlib.error) as exc:
             raise FetchError(f'Get "{url}": {exc or type(exc).__name__}') from exc
 
     async def _get(self, url: str, headers: dict[str, str], max_bytes: int) -> Answer:
-        context = await self._tls()
-        async with self._open().get(
-            URL(url, encoded=True),
-            headers=await asyncio.to_thread(self._headers, headers)
+        given = (
+            await asyncio.to_thread(self._headers, headers)
             if self._has_files
-            else self._headers(headers),
-            allow_redirects=self._config.follow_redirects,
-            proxy=self._config.proxy_url or None,
-            ssl=context,
-            server_hostname=self._config.tls.server_name or None,
-        ) as response:
-            if response.status != 200:
-                reason = f"{response.status} {response.reason or ''}".strip()
-                raise FetchError(f"server returned HTTP status {reason}")
-            body = await _read(response, max_bytes)
-            return Answer(body, response.headers.get("Content-Type", ""))
+            else self._headers(headers)
+        )
+        for _ in range(_MAX_REDIRECTS):
+            found = await self._ask(url, given, max_bytes)
+            if isinstance(found, Answer):
+                return found
+            url = _redirected(url, found)
+        raise FetchError(f"stopped after {_MAX_REDIRECTS} redirects")
+
+    async def _ask(self, url: str, headers: CIMultiDict[str], max_bytes: int) -> Answer | str:
+        """The answer, or where it redirects to."""
+        context = await self._tls()
+        # Through a proxy, the connection that is made is one to the proxy, which the file names.
+        with calling(host_of(self._config.proxy_url or url)):
+            async with self._open().get(
+                URL(url, encoded=True),
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._config.proxy_url or None,
+                ssl=context,
+                server_hostname=self._config.tls.server_name or None,
+            ) as response:
+                location = response.headers.get("Location")
+                if response.status in _REDIRECTS and location and self._config.follow_redirects:
+                    return location
+                if response.status != 200:
+                    reason = f"{response.status} {response.reason or ''}".strip()
+                    raise FetchError(f"server returned HTTP status {reason}")
+                body = await _read(response, max_bytes)
+                return Answer(body, response.headers.get("Content-Type", ""))
 
     async def _tls(self) -> ssl.SSLContext | bool:
         """The context of the certificates as they are now.
@@ -122,7 +148,7 @@ class HttpFetcher:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=guarded_connector(self._policy, limit=0),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(),
@@ -147,6 +173,22 @@ class HttpFetcher:
             for secret in values:
                 headers.add(name, secret.read())
         return headers
+
+
+def _redirected(url: str, location: str) -> str:
+    """The absolute URL of a redirect, which stays on its host.
+
+    Prometheus follows redirects to other hosts. There the headers of the configuration, some of
+    them secrets, are nobody's business, and the host is one that nobody has named.
+    """
+    target = str(URL(url, encoded=True).join(URL(location)))
+    old, new = host_of(url), host_of(target)
+    is_safer = url.startswith("http://") and target.startswith("https://")
+    if new.name != old.name or (new.port != old.port and not is_safer):
+        raise FetchError(f"redirected to another host, {new.name}:{new.port}")
+    if url.startswith("https://") and not target.startswith("https://"):
+        raise FetchError("redirected from https to http")
+    return target
 
 
 def _states(secrets: Sequence[Secret]) -> tuple[_FileState, ...]:

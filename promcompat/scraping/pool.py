@@ -27,12 +27,12 @@ class ScrapePool:
         self.n_dropped = 0
         self.extra_labels = around.extra_labels
         self._around = around
-        self._fetcher = HttpFetcher(job.http, job.timeout_ms / 1000)
+        self._fetcher = HttpFetcher(job.http, job.timeout_ms / 1000, around.policy)
         self._loops: dict[tuple[object, ...], TargetLoop] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         failed = around.metrics.discovery_failures.inc
-        self._discoveries: list[Discovery] = discoveries_of(job, failed)
+        self._discoveries: list[Discovery] = discoveries_of(job, failed, around.policy)
         self._sync()
         works = [discovery.run(self._changed.set) for discovery in self._discoveries]
         self._tasks = [asyncio.create_task(work) for work in (*works, self._follow())]

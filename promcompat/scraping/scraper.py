@@ -13,6 +13,7 @@ from typing import Final
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import EMPTY_LABELS, Labels
+from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.configuration import JobConfig, ScrapeConfig
 from promcompat.scraping.delivery import Delivery
@@ -40,6 +41,7 @@ class ScraperOptions:
     config_file: Path | None = None
     own_jobs: Sequence[JobConfig] = ()
     adds_external_labels: bool = False
+    policy: OutgoingPolicy = ANYWHERE
 
 
 class Scraper:
@@ -163,6 +165,7 @@ class Scraper:
         return LoopSurroundings(
             deliver=self._delivery.put,
             metrics=self._metrics,
+            policy=self._options.policy,
             live_keys=self._live_keys.get,
             extra_labels=external if self._options.adds_external_labels else EMPTY_LABELS,
             seed=_seed(external),

@@ -11,6 +11,7 @@ from typing import Final
 from promcompat.core.exemplars import SeriesExemplar
 from promcompat.core.model import Labels
 from promcompat.imports.strict_exposition import ExpositionError, read_open_metrics, read_text
+from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.configuration import JobConfig, ScrapeProtocol
 from promcompat.scraping.fetching import Answer, BodyTooLargeError, FetchError, HttpFetcher
@@ -52,6 +53,7 @@ class LoopSurroundings:
     """The keys of the series that some loop has now."""
     extra_labels: Labels = field(default_factory=Labels)
     seed: int = 0
+    policy: OutgoingPolicy = ANYWHERE
 
 
 @dataclass(slots=True)

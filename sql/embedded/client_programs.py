@@ -72,8 +72,7 @@ def find_client_programs(url: str) -> ClientPrograms:
             "pg_dump is not installed; install PostgreSQL's client programs (Debian: "
             "postgresql-client)"
         )
-    version = _query(found[-1], url, "SHOW server_version_num")
-    server_major = int(version) // 10_000
+    server_major = _server_major(found, url)
     for programs in found:
         if programs.major >= server_major:
             return programs
@@ -81,6 +80,17 @@ def find_client_programs(url: str) -> ClientPrograms:
         f"the server is PostgreSQL {server_major}, but the newest pg_dump on this machine is of "
         f"{found[-1].major}; install postgresql-client-{server_major} or a newer one"
     )
+
+
+def _server_major(found: Sequence[ClientPrograms], url: str) -> int:
+    """The version of the server, asked with the newest programs that can ask.
+
+    Those of the wheel are built without TLS, which the URL may require.
+    """
+    for programs in reversed(found[1:]):
+        with suppress(EmbeddedDatabaseError):
+            return int(_query(programs, url, "SHOW server_version_num")) // 10_000
+    return int(_query(found[0], url, "SHOW server_version_num")) // 10_000
 
 
 def _installed() -> Iterator[ClientPrograms]:

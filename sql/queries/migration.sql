@@ -3,8 +3,14 @@
 SELECT reset_val FROM pg_settings WHERE name = 'search_path'
 
 -- schema_owner --
--- The owner of our schema, and whether this role has its rights; no row without the schema.
-SELECT pg_get_userbyid(nspowner) AS owner, pg_has_role(nspowner, 'USAGE') AS is_ours
+-- The owner of our schema, and whether this role has its rights; no row without the schema. `is_usable`: this role
+-- may use it, and it belongs to the owner of the database, whose objects can be trusted.
+SELECT
+    pg_get_userbyid(nspowner) AS owner,
+    pg_has_role(nspowner, 'USAGE') AS is_ours,
+    has_schema_privilege(oid, 'USAGE') AND nspowner = (
+        SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database()
+    ) AS is_usable
 FROM pg_namespace
 WHERE nspname = 'promcompat'
 
@@ -192,6 +198,14 @@ WHERE hypertable_schema = 'promcompat' AND hypertable_name = 'sample'
 -- set_own_path --
 -- The search path $1 with our schema before it, for the statement after this.
 SELECT set_config('search_path', concat_ws(', ', 'promcompat', nullif($1::text, '')), true)
+
+-- current_role --
+-- Whose rights the statements of a session have.
+SELECT current_user
+
+-- grant_service_role --
+-- Gives the role $1 of the service what it needs.
+SELECT grant_service_role($1)
 
 -- own_path_statement --
 -- Lets SQL users of this role write `metrics` without a prefix in this database, from their next

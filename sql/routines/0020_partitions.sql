@@ -13,7 +13,7 @@ RETURN 'sample_'
 -- LIKE copies the index, which ATTACH then takes for sample's own, but no storage parameters: they
 -- are those of hypertables, in migration 0006.
 CREATE OR REPLACE FUNCTION create_sample_partitions(unix_days bigint[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 DECLARE
     unix_day bigint;

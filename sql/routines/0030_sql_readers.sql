@@ -2,7 +2,7 @@
 -- was granted.
 --
 -- A role sees the tenants that `grant_tenant_reader` bound it to; a role with the rights of the
--- tables' owner sees all. No setting that a session can change widens that. Only the owner may read
+-- tables' owner sees all, and so does the service, which may insert series. No setting that a session can change widens that. Only the owner may read
 -- `sample` itself: row-level security and TimescaleDB's columnstore exclude each other.
 --
 -- `metrics_hourly`, which shows the same by the hour, is made in 0070_metrics_hourly.sql. The pages of
@@ -32,7 +32,7 @@ $$;
 CREATE OR REPLACE FUNCTION sees_all_tenants(reader name) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
-    SELECT pg_has_role(reader, relowner, 'USAGE')
+    SELECT pg_has_role(reader, relowner, 'USAGE') OR has_table_privilege(reader, oid, 'INSERT')
     FROM pg_catalog.pg_class
     WHERE oid = 'promcompat.series'::pg_catalog.regclass
 $$;

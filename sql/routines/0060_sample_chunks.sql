@@ -57,12 +57,14 @@ $$;
 -- of readers and writers: the opposite order would deadlock with those of a partition, and a query of a
 -- hypertable could be planned to read a chunk that is gone when it starts.
 CREATE OR REPLACE FUNCTION drop_sample_chunk(wanted regclass, only_empty boolean) RETURNS boolean
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 DECLARE
     piece record;
     is_used boolean;
 BEGIN
+    PERFORM promcompat.use_owner_path();
     -- In the order of drains, which log changes too.
     LOCK TABLE drain_order IN SHARE UPDATE EXCLUSIVE MODE;
     LOCK TABLE ONLY sample IN ACCESS EXCLUSIVE MODE;

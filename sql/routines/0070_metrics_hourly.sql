@@ -114,7 +114,8 @@ $$;
 -- those of `metrics_hourly_by_series` (0075_series_hours.sql). Of the store `rows`, undrained samples are
 -- added to the hours that are kept.
 CREATE OR REPLACE FUNCTION ensure_metrics_hourly() RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 DECLARE
     wanted text := CASE
@@ -125,6 +126,7 @@ DECLARE
     present text;
     reader name;
 BEGIN
+    PERFORM promcompat.use_owner_path();
     SELECT source INTO present FROM hourly_progress FOR UPDATE;
     IF wanted = 'aggregate 3' THEN
         PERFORM ensure_columnstore();

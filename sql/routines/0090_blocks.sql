@@ -49,7 +49,7 @@ REVOKE EXECUTE ON FUNCTION create_block_chunk(integer) FROM PUBLIC;
 -- As in create_sample_partitions, the table is made first and attached then: CREATE TABLE … PARTITION OF
 -- would lock out every reader, ATTACH PARTITION locks out only another ATTACH.
 CREATE OR REPLACE FUNCTION create_block_partition(of_slot integer) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 DECLARE
     partition_name text := block_partition_name(of_slot);
@@ -76,9 +76,11 @@ REVOKE EXECUTE ON FUNCTION create_block_partition(integer) FROM PUBLIC;
 -- Drops the partition of a slot, and with it the blocks of every tenant; does nothing without one.
 -- The table is locked first, in the order of readers, as in drop_sample_chunk.
 CREATE OR REPLACE FUNCTION drop_block_partition(of_slot integer) RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 BEGIN
+    PERFORM promcompat.use_owner_path();
     LOCK TABLE ONLY sample_block IN ACCESS EXCLUSIVE MODE;
     IF (SELECT relkind = 'p' FROM pg_class WHERE oid = 'sample_block'::regclass) THEN
         EXECUTE format('DROP TABLE IF EXISTS %I', block_partition_name(of_slot));

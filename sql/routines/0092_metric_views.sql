@@ -165,7 +165,7 @@ $$;
 -- Adds columns for new labels, and drops the views of metrics that are gone, unless other views need them;
 -- returns how many changed. Services call it.
 CREATE OR REPLACE FUNCTION refresh_metric_views() RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 DECLARE
     made promcompat.metric_view;

@@ -1,6 +1,7 @@
 """Secrets planted in every setting that may hold one: no answer, log line or message shows them."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,7 +59,8 @@ async def echoing_receiver() -> AsyncIterator[tuple[str, asyncio.Event]]:
         asked.add(request.path.split("/")[1])
         if asked >= {"am", "services"}:
             both_asked.set()
-        text = f"Cannot POST {request.rel_url} {request.headers.get('Authorization')}"
+        shown = [request.headers.get(name) for name in ("X-Api-Key", "Authorization")]
+        text = f"Cannot POST {request.rel_url} {shown}"
         return web.Response(status=500, text=text)
 
     app = web.Application()
@@ -75,15 +77,22 @@ def wait_for_text(log: Path, text: str) -> None:
         time.sleep(0.1)
 
 
-def settings_with_secrets(server: DatabaseServer, receiver: str) -> dict[str, str]:
+def settings_with_secrets(server: DatabaseServer, receiver: str, folder: Path) -> dict[str, str]:
     """Every setting that may hold a secret, with one in each place of it."""
     database_url = server.create_database()
     owner = database_url.partition("://")[2].partition(":")[0]
     server.run_sql(f"CREATE ROLE planted LOGIN PASSWORD '{PASSWORD}' IN ROLE {owner}")
     host = database_url.rpartition("@")[2]
     address = receiver.removeprefix("http://")
+    planted = f"postgresql://planted:{PASSWORD}@{host}?options=-c%20a.b%3D{TOKEN}"
+    (folder / "secret").write_text(TOKEN)
+    secret = {"file": str(folder / "secret"), "hosts": ["127.0.0.1", "hooks.invalid"]}
     return {
-        "database_url": f"postgresql://planted:{PASSWORD}@{host}?options=-c%20a.b%3D{TOKEN}",
+        "database_url": planted,
+        "migration_database_url": planted,
+        "secrets": json.dumps({"planted": secret}),
+        "webhook_headers": "X-Api-Key=planted",
+        "alertmanager_headers": "X-Api-Key=planted",
         "alertmanager_urls": f"http://ann:{PASSWORD}@{address}/am?key={TOKEN}",
         "webhook_urls": f"http://{TOKEN}@{address}/services/{TOKEN}?sig={PASSWORD},"
         f"http://hooks.invalid/{TOKEN}",
@@ -97,7 +106,7 @@ async def test_nothing_shows_a_secret(
 ) -> None:
     log = tmp_path / "log"
     async with echoing_receiver() as (receiver, both_asked):
-        settings = settings_with_secrets(plain_postgres_server, receiver)
+        settings = settings_with_secrets(plain_postgres_server, receiver, tmp_path)
         database_url = settings.pop("database_url")
         chosen: dict[str, Any] = {"log_level": "debug", **settings}
         with running_promcompat(database_url, log, **chosen) as service:
@@ -148,4 +157,5 @@ def test_messages_of_commands_show_no_secret(
 
 def test_every_setting_that_may_hold_a_secret_is_planted() -> None:
     secret = {name for name, field in Settings.model_fields.items() if "Secret" in str(field)}
-    assert secret == {"database_url", "webhook_urls", "temporal_api_key"}
+    planted = {"database_url", "migration_database_url", "webhook_urls", "temporal_api_key"}
+    assert secret == {*planted, "secrets"}

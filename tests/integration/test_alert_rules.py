@@ -249,9 +249,7 @@ def rule_limits(max_rules: int, max_of_group: int) -> Limits:
 async def test_a_tenant_and_a_group_have_a_bounded_number_of_rules(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         rules = PostgresRuleRepository(alerting.storage.database)
-        limited = RuleService(
-            rules, alerting.repository, alerting.definitions, rule_limits(3, 2)
-        )
+        limited = RuleService(rules, alerting.repository, alerting.definitions, rule_limits(3, 2))
         await limited.create(TENANT, make_rule("A"))
         second = await limited.create(TENANT, make_rule("B"))
         with pytest.raises(ConflictError, match="rules per rule group limit"):
@@ -264,9 +262,7 @@ async def test_a_tenant_and_a_group_have_a_bounded_number_of_rules(database_url:
             await limited.replace(TENANT, replace(third, group="g"))
         await limited.create("other", make_rule("A"))
         # A limit that was lowered keeps nobody from changing what there is.
-        lower = RuleService(
-            rules, alerting.repository, alerting.definitions, rule_limits(1, 1)
-        )
+        lower = RuleService(rules, alerting.repository, alerting.definitions, rule_limits(1, 1))
         await lower.replace(TENANT, replace(third, enabled=False))
 
 

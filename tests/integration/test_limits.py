@@ -205,9 +205,7 @@ async def test_the_api_has_every_limit_and_changes_it_by_version(database_url: s
             limit.name for limit in LIMITS
         ]
         tag = before.headers["ETag"]
-        same = await service.client.get(
-            "/api/v1/limits", headers={**headers, "If-None-Match": tag}
-        )
+        same = await service.client.get("/api/v1/limits", headers={**headers, "If-None-Match": tag})
         assert same.status == 304
         body = {"overrides": {"past_grace_period": "2h", "weight": 4}}
         for status in (200, 412):

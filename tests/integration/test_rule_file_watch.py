@@ -23,9 +23,7 @@ async def test_files_are_loaded_when_they_change_and_forgotten_when_they_go(
     stats, a, b = AlertingStats(), tmp_path / "a.yml", tmp_path / "b.yml"
     async with opened_storage(plain_database_url) as storage:
         repository = PostgresRuleRepository(storage.database)
-        watch = RuleFileWatch(
-            RuleGroups(repository, NO_LIMITS), "t", [f"{tmp_path}/*.yml"], stats
-        )
+        watch = RuleFileWatch(RuleGroups(repository, NO_LIMITS), "t", [f"{tmp_path}/*.yml"], stats)
 
         async def names() -> dict[str, list[str]]:
             found: dict[str, list[str]] = {}

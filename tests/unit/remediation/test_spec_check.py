@@ -76,7 +76,7 @@ def test_what_can_run_is_accepted(workflow_input: dict[str, Any]) -> None:
         (
             {"action": {**HTTP, "url": "ftp://{{ $labels.host }}/"}},
             "input.action.url",
-            "an action's URL must be http:// or https:// and name a host",
+            "the URL must be http:// or https:// and name a host",
         ),
         (
             {"action": HTTP, "escalate": {"type": "command", "name": "rm"}},

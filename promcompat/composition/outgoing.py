@@ -1,0 +1,64 @@
+"""What the settings let the service call, and with which secrets."""
+
+from promcompat.alerting.senders import SecretHeaders
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import Labels
+from promcompat.outgoing.addresses import Place
+from promcompat.outgoing.policy import AllowList, OutgoingPolicy
+from promcompat.outgoing.secrets import NamedSecrets, SecretSource
+from promcompat.settings import Settings
+
+
+def notification_policy(settings: Settings) -> OutgoingPolicy:
+    """For Alertmanagers and webhooks.
+
+    Raises BadDataError for an address in the settings that it refuses.
+    """
+    policy = _strict_policy(settings)
+    urls = (*settings.alertmanager_url_list, *settings.webhook_url_list)
+    for url in urls:
+        try:
+            policy.check_url(url)
+        except BadDataError as exc:
+            raise BadDataError(f"an Alertmanager or webhook cannot be called: {exc}") from exc
+    return policy
+
+
+def action_outgoing_policy(settings: Settings) -> OutgoingPolicy:
+    """For requests of remediations, whose URLs are those of tenants."""
+    return _strict_policy(settings, settings.remediation_http_hosts)
+
+
+def _strict_policy(settings: Settings, more: tuple[str, ...] = ()) -> OutgoingPolicy:
+    return OutgoingPolicy(
+        AllowList.of((*settings.outgoing_allow, *more)),
+        Place.LOCAL_LINK if settings.access == "off" else Place.PUBLIC,
+    )
+
+
+def scrape_policy(settings: Settings) -> OutgoingPolicy:
+    """For targets and discoveries, which the operator's file names: most are in private networks.
+
+    A discovery may name any address, but not, while access is on, those where a cloud has the
+    credentials of the machine.
+    """
+    return OutgoingPolicy(
+        AllowList.of(settings.outgoing_allow),
+        Place.LOCAL_LINK if settings.access == "off" else Place.PRIVATE,
+        is_exclusive=False,
+    )
+
+
+def named_secrets(settings: Settings) -> NamedSecrets:
+    """The secrets of the settings."""
+    return NamedSecrets(
+        {
+            name: SecretSource(variable=given.env, file=given.file, hosts=given.hosts)
+            for name, given in settings.secrets.items()
+        }
+    )
+
+
+def secret_headers(settings: Settings, headers: Labels) -> SecretHeaders:
+    """The headers of a kind of receiver."""
+    return SecretHeaders(named_secrets(settings), headers.as_dict())

@@ -1,0 +1,93 @@
+"""The settings of calls to other hosts, and of the secrets that these need."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode
+
+from promcompat.core.model import Labels
+from promcompat.setting_types import LabelList, Names, parse_labels
+
+
+class SecretSetting(BaseModel):
+    """Where a secret is: an environment variable or a file; and the hosts that may get it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    env: str = ""
+    file: Path | None = None
+    hosts: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "SecretSetting":
+        if bool(self.env) == (self.file is not None):
+            raise ValueError("a secret needs env or file, and not both")
+        return self
+
+
+def _to_secrets(value: object) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as exc:
+        raise ValueError(
+            'must be JSON, for example {"pager": {"file": "/run/secrets/pager", "hosts": '
+            '["pager.example.com"]}}'
+        ) from exc
+
+
+class OutgoingSettings(BaseSettings):
+    """Whom notifications, remediations and scraping may call."""
+
+    outgoing_allow: Names = Field(
+        (),
+        description="Hosts that notifications and remediations may call, comma-separated: host, "
+        "host:port, *.domain, an address or a network (CIDR). Empty: every host; while access is "
+        "on, only at public addresses. Networks in this list are allowed for scraping too.",
+    )
+    outgoing_answer_bytes: NonNegativeInt = Field(
+        4000,
+        description="How much of what a receiver of notifications or an action of a remediation "
+        "answers is stored and logged; 0 stores nothing.",
+    )
+    secrets: Annotated[dict[str, SecretSetting], NoDecode, BeforeValidator(_to_secrets)] = Field(
+        {},
+        description="Secrets that headers of calls may use by name, as a JSON object: for each "
+        "name env (an environment variable) or file, and hosts that may get it.",
+    )
+    alertmanager_headers: LabelList = Field(
+        "",
+        description="Headers of calls to Alertmanagers, as Header=secret,Header=secret, with names "
+        "of PROMCOMPAT_SECRETS.",
+    )
+    webhook_headers: LabelList = Field(
+        "",
+        description="Headers of calls to webhooks, as Header=secret,Header=secret, with names of "
+        "PROMCOMPAT_SECRETS.",
+    )
+
+    @model_validator(mode="after")
+    def _check_secrets(self) -> "OutgoingSettings":
+        for headers in (self.alertmanager_headers, self.webhook_headers):
+            unknown = set(parse_labels(headers).as_dict().values()) - set(self.secrets)
+            if unknown:
+                raise ValueError(f"there is no secret named {', '.join(sorted(unknown))}")
+        return self
+
+    @property
+    def alertmanager_header_set(self) -> Labels:
+        """The secrets by the headers of calls to Alertmanagers."""
+        return parse_labels(self.alertmanager_headers)
+
+    @property
+    def webhook_header_set(self) -> Labels:
+        """The secrets by the headers of calls to webhooks."""
+        return parse_labels(self.webhook_headers)
