@@ -1,7 +1,8 @@
 """Exports as text: JSON lines, exposition lines and CSV, series by series.
 
-In JSON a stale marker is null, as in VictoriaMetrics. The other formats have no form for it, so
-that it is left out.
+In JSON a stale marker is null, as in VictoriaMetrics, and a native histogram an object
+(`promcompat.imports.histogram_objects`). The other formats have no form for either, so that they
+are left out.
 """
 
 import math
@@ -15,8 +16,10 @@ import orjson
 
 from promcompat.api.exposition_text import Escaping, exposition_line
 from promcompat.core.errors import BadDataError
+from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
 from promcompat.core.model import METRIC_NAME, FloatArray, IntArray, Labels, SampleBlock, is_stale
 from promcompat.core.strconv import format_g
+from promcompat.imports.histogram_objects import histogram_objects
 
 _LINE_ROWS: Final = 10_000
 """The most samples of a JSON line, unless the client asks for fewer."""
@@ -35,22 +38,28 @@ def json_lines(block: SampleBlock, max_rows: int = 0) -> Iterator[bytes]:
         values = np.ascontiguousarray(block.values[start:end])
         for first in range(0, len(times), size):
             line = {
-                "values": _json_values(values[first : first + size]),
+                "values": _json_values(values[first : first + size], block.histograms),
                 "timestamps": times[first : first + size],
             }
             rest = orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY)
             yield b'{"metric":' + labels.json() + b"," + rest[1:] + b"\n"
 
 
-def _json_values(values: FloatArray) -> Any:
-    """A stale marker becomes null, and what JSON has no number for becomes a text."""
+def _json_values(values: FloatArray, histograms: Histograms | None) -> Any:
+    """A stale marker becomes null, and what JSON has no number for a text or, if it is one, a
+    histogram.
+    """
     if np.isfinite(values).all():
         return values
-    texts: list[float | str | None] = [
+    texts: list[Any] = [
         "NaN" if math.isnan(value) else _INFINITIES.get(value, value) for value in values.tolist()
     ]
     for row in np.flatnonzero(is_stale(values)).tolist():
         texts[row] = None
+    if histograms is not None and len(rows := np.flatnonzero(is_histogram(values))):
+        found = histogram_objects(histograms.take(histogram_numbers(values[rows])))
+        for row, shown in zip(rows.tolist(), found, strict=True):
+            texts[row] = shown
     return texts
 
 
@@ -65,11 +74,13 @@ def exposition_lines(block: SampleBlock) -> Iterator[bytes]:
 
 
 def _series(block: SampleBlock) -> Iterator[tuple[Labels, IntArray, FloatArray]]:
-    """The series with samples, without stale markers."""
+    """The series with samples, without stale markers and histograms."""
     offsets = block.offsets.tolist()
     for labels, first, end in zip(block.labels, offsets, offsets[1:], strict=False):
         values = np.ascontiguousarray(block.values[first:end])
         fresh = ~is_stale(values)
+        if block.histograms is not None:
+            fresh &= ~is_histogram(values)
         if fresh.any():
             yield labels, np.ascontiguousarray(block.timestamps[first:end][fresh]), values[fresh]
 

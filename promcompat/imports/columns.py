@@ -4,14 +4,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from promcompat.core.histogram_validation import find_faults
+from promcompat.core.histograms import (
+    Histograms,
+    histogram_cells,
+    histogram_numbers,
+    is_histogram,
+)
 from promcompat.core.label_limits import LabelFault, LabelLimits
 from promcompat.core.model import (
     METRIC_NAME,
     UNKNOWN_SERIES,
+    BoolArray,
     FloatArray,
     IntArray,
     MetricMetadata,
@@ -20,6 +28,7 @@ from promcompat.core.model import (
 )
 from promcompat.core.ports import ALL_TIME_MS
 from promcompat.core.series_table import KnownSeries
+from promcompat.imports.histogram_objects import histograms_of
 from promcompat.remote_write.new_series import NewSeries
 from promcompat.remote_write.series_key import encode_series_key
 
@@ -55,7 +64,7 @@ class Faults:
 class ImportedColumns:
     """Samples as columns of equal length; `series[i]` says which of the keys row i belongs to.
 
-    `keys` are wire bytes of labels, as in `WriteBatch`.
+    `keys` are wire bytes of labels, as in `WriteBatch`, and `histograms` as there.
     """
 
     keys: Sequence[bytes]
@@ -65,6 +74,7 @@ class ImportedColumns:
     faults: Faults
     n_skipped: int = 0
     metadata: tuple[MetricMetadata, ...] = ()
+    histograms: Histograms | None = None
 
     def to_batch(self, known: KnownSeries, limits: LabelLimits) -> tuple[WriteBatch, Faults]:
         """The batch of the rows whose series can be stored, and the faults of the others.
@@ -96,6 +106,7 @@ class ImportedColumns:
             ),
             known_version=known.version,
             identities=new.identities,
+            histograms=self.histograms,
         )
         return batch, faults
 
@@ -134,6 +145,7 @@ class ColumnsBuilder:
         "_numbers",
         "by_text",
         "faults",
+        "histograms",
         "keys",
         "metadata",
         "n_skipped",
@@ -151,6 +163,7 @@ class ColumnsBuilder:
         self.times: list[int] = []
         self.values: list[float] = []
         self.faults = Faults()
+        self.histograms: list[Mapping[str, Any]] = []
         self.n_skipped = 0
         self.metadata: dict[str, MetricMetadata] = {}
 
@@ -177,11 +190,24 @@ class ColumnsBuilder:
         self.times.append(time_ms)
         self.values.append(value)
 
+    def with_histograms(self, values: list[Any]) -> list[float]:
+        """Values with cells that refer to histograms in place of objects, which are kept."""
+        objects = [value for value in values if isinstance(value, dict)]
+        if not objects:
+            return values
+        first = len(self.histograms)
+        self.histograms += objects
+        cells = iter(histogram_cells(np.arange(first, len(self.histograms))).tolist())
+        return [next(cells) if isinstance(value, dict) else value for value in values]
+
     def finish(self) -> ImportedColumns:
-        """The columns; samples with an impossible time are left out as faults."""
+        """The columns; impossible times and invalid histograms are left out as faults."""
         # Not np.array: a stale marker keeps its bits.
         values = np.fromiter(self.values, np.float64, len(self.values))
         is_nan = np.isnan(values) & ~is_stale(values)
+        histograms = histograms_of(self.histograms) if self.histograms else None
+        if histograms is not None:
+            is_nan &= ~is_histogram(values)
         if is_nan.any():
             values.view(np.uint64)[is_nan] = NORMAL_NAN_BITS
         series = np.array(self.series, np.int64)
@@ -191,6 +217,9 @@ class ColumnsBuilder:
         if not is_possible.all():
             n_impossible = int(np.count_nonzero(~is_possible))
             self.faults.add_many(n_impossible, ["a timestamp is out of range"])
+        if histograms is not None:
+            is_possible &= self._are_valid(values, histograms)
+        if not is_possible.all():
             series, times, values = series[is_possible], times[is_possible], values[is_possible]
         return ImportedColumns(
             self.keys,
@@ -200,7 +229,18 @@ class ColumnsBuilder:
             self.faults,
             self.n_skipped,
             tuple(self.metadata.values()),
+            histograms,
         )
+
+    def _are_valid(self, values: FloatArray, histograms: Histograms) -> BoolArray:
+        """Which values are no invalid histograms; these are counted as faults."""
+        are_valid = np.ones(len(values), np.bool_)
+        if found := find_faults(histograms):
+            refers = np.flatnonzero(is_histogram(values))
+            are_bad = np.isin(histogram_numbers(values[refers]), list(found))
+            are_valid[refers[are_bad]] = False
+            self.faults.add_many(len(found), dict.fromkeys(found.values()))
+        return are_valid
 
     def _timestamps(self) -> IntArray:
         try:

@@ -1,6 +1,8 @@
 """The JSON lines of VictoriaMetrics: a series per line, with arrays of values and times.
 
 `{"metric":{"__name__":"up","job":"a"},"values":[1,2],"timestamps":[1700000000000,1700000015000]}`
+
+A value may be a native histogram, an object of `promcompat.imports.histogram_objects`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ import orjson
 
 from promcompat.core.model import STALE_NAN_BITS
 from promcompat.imports.columns import ColumnsBuilder
+from promcompat.imports.histogram_objects import checked_object
 
 _STALE: Final[float] = np.array([STALE_NAN_BITS], np.uint64).view(np.float64).tolist()[0]
 _TEXTS: Final[dict[str | None, float]] = {
@@ -63,15 +66,19 @@ def _read_line(line: str, builder: ColumnsBuilder) -> None:
     columns = _values(values), _times(times)
     series = builder.number_of(metric)
     builder.series += [series] * len(values)
-    builder.values += columns[0]
+    builder.values += builder.with_histograms(columns[0])
     builder.times += columns[1]
 
 
-def _values(raw: list[Any]) -> list[float]:
+def _values(raw: list[Any]) -> list[Any]:
+    """The values as floats, and histograms as their objects."""
     if set(map(type, raw)) <= {int, float}:
         return raw
-    values = []
+    values: list[Any] = []
     for value in raw:
+        if isinstance(value, dict):
+            values.append(checked_object(value))
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float | str | None):
             raise ValueError(f"`values` has {value!r}, which is not a number")
         if isinstance(value, str | None):

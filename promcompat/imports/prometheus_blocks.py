@@ -13,7 +13,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from promcompat.core.histograms import HistogramCells, Histograms
 from promcompat.core.model import IntArray
+from promcompat.imports.histogram_chunks import DamagedChunkError, decode_histogram_chunk
 from promcompat.imports.prometheus_index import BlockIndex, Cursor, DamagedBlockError
 from promcompat.imports.prometheus_tombstones import DeletedTimes, read_tombstones
 from promcompat.imports.xor_chunk_kernels import decode_xor_chunks
@@ -21,7 +23,8 @@ from promcompat.remote_write.series_key import encode_series_key
 
 _CHUNKS_MAGIC: Final = 0x85BD40DD
 _XOR: Final = 1
-_HISTOGRAMS: Final = (2, 3)
+_HISTOGRAMS: Final = {2: False, 3: True}
+"""The types of chunks of histograms, and whether their counts are floats."""
 _MAX_VARINT_BYTES: Final = 5
 _MAX_INT64: Final = (1 << 63) - 1
 _NAME_OF_BLOCK: Final = re.compile("[0-9A-HJKMNP-TV-Z]{26}")
@@ -70,13 +73,16 @@ def _read_meta(file: Path) -> tuple[BlockTimes, set[str]]:
 
 @dataclass(frozen=True, slots=True)
 class BlockSamples:
-    """Samples of some series: those of series `keys[i]` have `series[row] == i`."""
+    """Samples of some series: those of series `keys[i]` have `series[row] == i`.
+
+    Some of the bits may refer to histograms.
+    """
 
     keys: Sequence[bytes]
     series: IntArray
     timestamps: IntArray
     bits: NDArray[np.uint64]
-    n_histograms: int
+    histograms: Histograms | None = None
 
 
 class Block:
@@ -106,28 +112,32 @@ class Block:
         self._starts, self._ends = np.array(starts, np.int64), np.array(ends, np.int64)
 
     def read(self, start_ms: int, end_ms: int, is_chosen: NDArray[np.bool_]) -> BlockSamples:
-        """The samples in `[start_ms, end_ms]` of the series that are chosen.
-
-        Histograms are counted with the window in which their chunk begins.
-        """
+        """The samples in `[start_ms, end_ms]` of the series that are chosen."""
         is_near = (self._starts <= end_ms) & (self._ends >= start_ms) & is_chosen[self._series]
-        rows, data, n_histograms = [], [], 0
+        rows, data, parts = [], [], []
         for row in np.flatnonzero(is_near).tolist():
             encoding, content = self._chunk(self._references[row])
             if encoding == _XOR:
                 rows.append(row)
                 data.append(content)
             elif encoding in _HISTOGRAMS:
-                begins = max(int(self._starts[row]), self.times.start_ms)
-                n_histograms += (start_ms <= begins) * int.from_bytes(content[:2], "big")
+                parts.append(self._histograms(row, content, is_float=_HISTOGRAMS[encoding]))
             else:
                 raise DamagedBlockError(f"{self.times.folder} has a chunk of type {encoding}")
-        series, timestamps, bits = self._decode(rows, data)
+        series, timestamps, cells = _joined([self._decode(rows, data), *parts])
         is_kept = (timestamps >= start_ms) & (timestamps <= end_ms)
         is_kept &= ~self._is_deleted(series, timestamps)
-        return BlockSamples(
-            self.keys, series[is_kept], timestamps[is_kept], bits[is_kept], n_histograms
-        )
+        bits = cells.values[is_kept].view(np.uint64)
+        return BlockSamples(self.keys, series[is_kept], timestamps[is_kept], bits, cells.histograms)
+
+    def _histograms(self, row: int, content: bytes, *, is_float: bool) -> "_Rows":
+        try:
+            times, cells = decode_histogram_chunk(content, is_float=is_float)
+        except DamagedChunkError as exc:
+            raise DamagedBlockError(
+                f"{self.times.folder} has a chunk of histograms that is damaged: {exc}"
+            ) from exc
+        return np.full(len(times), self._series[row]), times, cells
 
     def close(self) -> None:
         """Close the files."""
@@ -153,9 +163,7 @@ class Block:
             raise DamagedBlockError(f"{where} is damaged: its checksum is wrong")
         return content[0], content[1:]
 
-    def _decode(
-        self, rows: list[int], data: list[bytes]
-    ) -> tuple[IntArray, IntArray, NDArray[np.uint64]]:
+    def _decode(self, rows: list[int], data: list[bytes]) -> "_Rows":
         lengths = np.fromiter(map(len, data), np.int64, len(data))
         ends = np.cumsum(lengths)
         joined = np.frombuffer(b"".join(data), np.uint8)
@@ -168,7 +176,8 @@ class Block:
         n_read = decode_xor_chunks(joined, firsts + 2, ends, n_rows, times, bits)
         if n_read < len(data):
             raise DamagedBlockError(f"{self.times.folder} has a chunk that cannot be decoded")
-        return np.repeat(self._series[rows], n_rows), times.view(np.int64), bits
+        cells = HistogramCells(bits.view(np.float64), None)
+        return np.repeat(self._series[rows], n_rows), times.view(np.int64), cells
 
     def _is_deleted(self, series: IntArray, timestamps: IntArray) -> NDArray[np.bool_]:
         """Which rows are deleted; `series` ascends."""
@@ -180,6 +189,21 @@ class Block:
             deleted = self._deleted[int(numbers[place])]
             is_deleted[rows] = deleted.contain(timestamps[rows])
         return is_deleted
+
+
+_Rows = tuple[IntArray, IntArray, HistogramCells]
+"""The number of the series, the time and the value of samples."""
+
+
+def _joined(parts: Sequence[_Rows]) -> _Rows:
+    """The rows of all parts by series and time."""
+    if len(parts) == 1:
+        return parts[0]
+    series = np.concatenate([part[0] for part in parts])
+    cells = HistogramCells.joined([part[2] for part in parts])
+    times = np.concatenate([part[1] for part in parts])
+    order = np.lexsort((times, series))
+    return series[order], times[order], HistogramCells(cells.values[order], cells.histograms)
 
 
 def _read(file: Path) -> bytes:
@@ -202,24 +226,29 @@ def _open(file: Path) -> mmap.mmap:
 
 @dataclass(frozen=True, slots=True)
 class SeriesRows:
-    """Samples by series and time: those of `keys[i]` are the rows `firsts[i]` to `ends[i]`."""
+    """Samples by series and time: those of `keys[i]` are the rows `firsts[i]` to `ends[i]`.
+
+    Some of the bits may refer to histograms.
+    """
 
     keys: Sequence[bytes]
     firsts: IntArray
     ends: IntArray
     timestamps: IntArray
     bits: NDArray[np.uint64]
+    histograms: Histograms | None = None
 
 
 def join(parts: Sequence[BlockSamples]) -> SeriesRows:
     """The samples of some blocks; of several with the same series and time, the first counts."""
     numbers: dict[bytes, int] = {}
-    series, times, bits = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+    series, times = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    cells = [HistogramCells(np.empty(0), None)]
     for part in parts:
         found = [numbers.setdefault(key, len(numbers)) for key in part.keys]
         series.append(np.array(found, np.int64)[part.series])
         times.append(part.timestamps)
-        bits.append(part.bits)
+        cells.append(HistogramCells(part.bits.view(np.float64), part.histograms))
     every, stamps = np.concatenate(series), np.concatenate(times)
     order = np.lexsort((stamps, every))
     every, stamps = every[order], stamps[order]
@@ -228,11 +257,13 @@ def join(parts: Sequence[BlockSamples]) -> SeriesRows:
     chosen = order[is_first]
     every = every[is_first]
     present, firsts = np.unique(every, return_index=True)
+    joined = HistogramCells.joined(cells)
     keys = list(numbers)
     return SeriesRows(
         [keys[number] for number in present.tolist()],
         firsts,
         np.append(firsts[1:], len(every)) if len(firsts) else firsts,
         stamps[is_first],
-        np.concatenate(bits)[chosen],
+        joined.values[chosen].view(np.uint64),
+        joined.histograms,
     )

@@ -5,10 +5,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
+from promcompat.core.histograms import histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher
 from promcompat.imports.prometheus_blocks import Block, BlockTimes, SeriesRows, find_blocks, join
 from promcompat.processes.history_sources import (
@@ -20,7 +23,8 @@ from promcompat.processes.history_sources import (
     tally_of_values,
 )
 from promcompat.remote_read.chunk_kernels import MAX_BYTES_OF_MESSAGE, encode_messages
-from promcompat.remote_write.remote_pb2 import WriteRequest
+from promcompat.remote_read.histogram_chunks import TimedHistograms
+from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 
 
 def times_of_blocks(folder: Path) -> tuple[int, int]:
@@ -65,8 +69,7 @@ class BlocksSource:
                 block, is_chosen = self._opened(times)
                 parts.append(block.read(start_ms, end_ms, is_chosen))
         rows = join(parts)
-        n_histograms = sum(part.n_histograms for part in parts)
-        return Window(_write_request(rows), _tally(rows), n_histograms)
+        return Window(write_request_of(rows), _tally(rows))
 
     def _opened(self, times: BlockTimes) -> tuple[Block, np.ndarray]:
         if times.folder not in self._open:
@@ -95,18 +98,40 @@ def opened_blocks(folder: Path, matchers: tuple[LabelMatcher, ...]) -> Iterator[
         source.close()
 
 
-def _write_request(rows: SeriesRows) -> bytes:
+def write_request_of(rows: SeriesRows) -> bytes:
     """Samples as a message of remote write."""
-    out = np.empty(MAX_BYTES_OF_MESSAGE * len(rows.timestamps), np.uint8)
+    refers = np.zeros(len(rows.bits), np.bool_)
+    if rows.histograms is not None:
+        refers = is_histogram(rows.bits.view(np.float64))
+    n_before = np.concatenate([[0], np.cumsum(~refers)])
+    firsts, ends_of = n_before[rows.firsts], n_before[rows.ends]
+    times, bits = rows.timestamps[~refers], rows.bits[~refers]
+    out = np.empty(MAX_BYTES_OF_MESSAGE * len(times), np.uint8)
     ends = np.empty(len(rows.keys), np.int64)
-    encode_messages(rows.timestamps, rows.bits, rows.firsts, rows.ends, out, ends)
+    encode_messages(times, bits, firsts, ends_of, out, ends)
     data = out[: ends[-1] if len(ends) else 0].tobytes()
     bounds = [0, *ends.tolist()]
+    histograms = _histogram_messages(rows, refers)
     series = [
-        key + data[start:end]
-        for key, start, end in zip(rows.keys, bounds, bounds[1:], strict=False)
+        key + data[start:end] + histograms.get(number, b"")
+        for number, (key, start, end) in enumerate(zip(rows.keys, bounds, bounds[1:], strict=False))
     ]
     return WriteRequest(timeseries=series).SerializeToString()
+
+
+def _histogram_messages(rows: SeriesRows, refers: np.ndarray) -> dict[int, bytes]:
+    """The fields of histograms of each series that has some, by its number."""
+    if rows.histograms is None:
+        return {}
+    places = np.flatnonzero(refers)
+    found = rows.histograms.take(histogram_numbers(rows.bits[places].view(np.float64)))
+    messages = TimedHistograms(found, rows.timestamps[places]).messages()
+    series = np.searchsorted(rows.ends, places, "right").tolist()
+    joined: dict[int, bytes] = {}
+    for number, group in groupby(zip(series, messages, strict=True), itemgetter(0)):
+        of_series = TimeSeries(histograms=[message for _, message in group])
+        joined[number] = of_series.SerializeToString()
+    return joined
 
 
 def _tally(rows: SeriesRows) -> Tally:

@@ -1,11 +1,13 @@
 """Samples as Parquet: a row for each sample, with the exact bits of its value.
 
-Columns: `name`, `labels` (the other labels as a JSON object), `timestamp` (milliseconds, UTC) and
-`value`. Names and labels are in dictionaries; values are not, as a dictionary would make all NaNs
-one, and lose stale markers.
+Columns: `name`, `labels` (the other labels as a JSON object), `timestamp` (milliseconds, UTC),
+`value`, and `histogram` of samples that are native histograms, as a JSON object of
+`promcompat.imports.histogram_objects`; one of the last two is null. Names and labels are in
+dictionaries; values are not, as a dictionary would make all NaNs one, and lose stale markers.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
@@ -14,10 +16,20 @@ import numpy as np
 import orjson
 
 from promcompat.core.errors import NotSupportedError, PromcompatError
-from promcompat.core.model import METRIC_NAME, Labels, SampleBlock, WriteBatch
+from promcompat.core.histogram_validation import find_faults
+from promcompat.core.histograms import (
+    Histograms,
+    histogram_cells,
+    histogram_numbers,
+    is_histogram,
+    without_histogram_bits,
+)
+from promcompat.core.model import METRIC_NAME, FloatArray, Labels, SampleBlock, WriteBatch
+from promcompat.imports.histogram_objects import checked_object, histogram_objects, histograms_of
 
 _ROWS_AT_ONCE: Final = 100_000
 _COLUMNS: Final = ("name", "labels", "timestamp", "value")
+_HISTOGRAM: Final = "histogram"
 
 
 class ParquetError(PromcompatError):
@@ -49,6 +61,7 @@ class ParquetWriter:
                 ("labels", self._arrow.dictionary(self._arrow.int32(), self._arrow.string())),
                 ("timestamp", self._arrow.timestamp("ms", tz="UTC")),
                 ("value", self._arrow.float64()),
+                (_HISTOGRAM, self._arrow.string()),
             ]
         )
         self._writer: Any = None
@@ -90,12 +103,25 @@ class ParquetWriter:
             self._texts(rows, [labels.get(METRIC_NAME) for labels in block.labels]),
             self._texts(rows, [_labels_json(labels) for labels in block.labels]),
             self._arrow.array(block.timestamps).cast(self._schema.field("timestamp").type),
-            self._arrow.array(block.values),
+            *self._samples(block),
         ]
         try:
             self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
         except OSError as exc:
             raise ParquetError(f"cannot write {self._file}: {exc.strerror}") from exc
+
+    def _samples(self, block: SampleBlock) -> tuple[Any, Any]:
+        """The columns of values and of histograms."""
+        values, n_rows = self._arrow.array(block.values), len(block.values)
+        if block.histograms is None or not (refers := is_histogram(block.values)).any():
+            return values, self._arrow.nulls(n_rows, self._arrow.string())
+        found = block.histograms.take(histogram_numbers(block.values[refers]))
+        texts: list[str | None] = [None] * n_rows
+        shown = histogram_objects(found)
+        for row, one in zip(np.flatnonzero(refers).tolist(), shown, strict=True):
+            texts[row] = orjson.dumps(one).decode()
+        histograms = self._arrow.array(texts, self._arrow.string())
+        return self._arrow.array(block.values, mask=refers), histograms
 
     def _texts(self, rows: Any, texts: list[str]) -> Any:
         distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
@@ -118,7 +144,10 @@ class ParquetReader:
             self._reader = parquet.ParquetFile(file, read_dictionary=["name", "labels"])
         except (OSError, self._arrow.ArrowException) as exc:
             raise ParquetError(f"cannot read {file} as Parquet: {exc}") from exc
-        missing = set(_COLUMNS) - set(self._reader.schema_arrow.names)
+        names = set(self._reader.schema_arrow.names)
+        # Files of earlier versions have no histograms.
+        self._columns = [*_COLUMNS, *(names & {_HISTOGRAM})]
+        missing = set(_COLUMNS) - names
         if missing:
             raise ParquetError(
                 f"{file} has no column {sorted(missing)[0]}; expected {', '.join(_COLUMNS)}"
@@ -132,7 +161,7 @@ class ParquetReader:
     def batches(self) -> Iterator[WriteBatch]:
         """The samples in bounded portions. Raises ParquetError."""
         try:
-            for batch in self._reader.iter_batches(_ROWS_AT_ONCE, columns=list(_COLUMNS)):
+            for batch in self._reader.iter_batches(_ROWS_AT_ONCE, columns=self._columns):
                 yield self._batch(batch)
         except (OSError, ValueError, self._arrow.ArrowException) as exc:
             raise ParquetError(f"cannot read {self._file}: {exc}") from exc
@@ -142,7 +171,7 @@ class ParquetReader:
         labels, label_rows = _dictionary(batch.column("labels"))
         stamps = batch.column("timestamp").cast(self._arrow.timestamp("ms", tz="UTC"))
         timestamps = stamps.cast(self._arrow.int64()).to_numpy()
-        values = batch.column("value").to_numpy()
+        values, histograms = self._samples(batch)
         series = name_rows * len(labels) + label_rows
         distinct, rows = np.unique(series, return_inverse=True)
         known: dict[bytes, Labels] = {}
@@ -151,12 +180,25 @@ class ParquetReader:
             found = _labels_of(names[one // len(labels)], labels[one % len(labels)])
             keys.append(orjson.dumps(found.pairs))
             known[keys[-1]] = found
-        return WriteBatch.of_keys(
-            [keys[row] for row in rows.tolist()],
-            timestamps.astype(np.int64),
-            values.astype(np.float64),
-            known,
+        written = WriteBatch.of_keys(
+            [keys[row] for row in rows.tolist()], timestamps.astype(np.int64), values, known
         )
+        return replace(written, histograms=histograms)
+
+    def _samples(self, batch: Any) -> tuple[FloatArray, Histograms | None]:
+        """The values, and the histograms that some of them refer to."""
+        column = batch.column("value")
+        values = column.to_numpy(zero_copy_only=False).astype(np.float64)
+        if not column.null_count:
+            return values, None
+        texts = batch.column(_HISTOGRAM).to_pylist() if _HISTOGRAM in self._columns else []
+        rows = np.flatnonzero(np.asarray(column.is_null()))
+        histograms = histograms_of([_checked(texts[row] if texts else None) for row in rows])
+        for fault in find_faults(histograms).values():
+            raise ValueError(fault)
+        values = without_histogram_bits(values)
+        values[rows] = histogram_cells(np.arange(len(rows)))
+        return values, histograms
 
 
 def _dictionary(column: Any) -> tuple[list[str], Any]:
@@ -164,6 +206,16 @@ def _dictionary(column: Any) -> tuple[list[str], Any]:
     if column.null_count:
         raise ValueError("a name or label set is missing")
     return column.dictionary.to_pylist(), column.indices.to_numpy().astype(np.int64)
+
+
+def _checked(text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise ValueError("a sample has neither a value nor a histogram")
+    document = orjson.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError(f"the histogram {text!r} is no JSON object")
+    checked_object(document)
+    return document
 
 
 def _labels_of(name: str, text: str) -> Labels:

@@ -8,9 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.imports.prometheus_blocks import Block, BlockSamples, BlockTimes, find_blocks
+from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
+from promcompat.core.label_limits import LabelLimits
+from promcompat.core.model import is_stale
+from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
+from promcompat.imports.prometheus_blocks import (
+    Block,
+    BlockSamples,
+    BlockTimes,
+    find_blocks,
+    join,
+)
 from promcompat.imports.prometheus_index import DamagedBlockError
 from promcompat.imports.prometheus_tombstones import DeletedTimes
+from promcompat.processes.history_blocks import write_request_of
+from promcompat.remote_write.decoder import decode_write_request
+from tests.histogram_samples import columns_of, histogram_of
 from tests.tsdb_blocks import (
     FILE_HEAD_BYTES,
     ULID,
@@ -25,6 +38,7 @@ from tests.tsdb_blocks import (
     write_meta,
     write_tombstones,
 )
+from tests.written_histogram_chunks import histogram_chunk
 
 LARGEST = (1 << 63) - 1
 
@@ -102,13 +116,64 @@ def test_a_time_is_deleted_when_one_of_the_ranges_has_it(
     assert is_deleted.tolist() == expected
 
 
-def test_histograms_are_counted_in_the_window_in_which_their_chunk_begins(tmp_path: Path) -> None:
-    early = WrittenChunk(-50, 300, b"\x00\x07rest", encoding=2)
-    late = WrittenChunk(400, 700, b"\x01\x00rest", encoding=3)
-    write_block(tmp_path / ULID, {"f": [float_chunk((500, 1.0))], "h": [early, late]})
-    windows = [read(tmp_path / ULID, start, start + 199) for start in range(0, 1_000, 200)]
-    assert [window.n_histograms for window in windows] == [7, 0, 256, 0, 0]
-    assert [rows_of(window) for window in windows] == [[], [], [(0, 500, 1.0)], [], []]
+EARLY = histogram_of(count=7, sum_=2.5, positive_spans=[(0, 2)], positive=[4, 3])
+LATE = histogram_of(is_float=True, count=2.5, sum_=1.0, positive_spans=[(3, 1)], positive=[2.5])
+
+
+def block_with_histograms(folder: Path) -> None:
+    """Series `f` of floats, and `h` of both kinds of histograms, floats and a stale marker."""
+    early = histogram_chunk([100, 200, 300], Histograms.joined([EARLY] * 3), stale=[2])
+    write_block(
+        folder,
+        {
+            "f": [float_chunk((500, 1.0))],
+            "h": [
+                WrittenChunk(100, 300, early, encoding=2),
+                float_chunk((350, 7.0)),
+                WrittenChunk(400, 400, histogram_chunk([400], LATE), encoding=3),
+            ],
+        },
+        {"h": [(150, 250)]},
+    )
+
+
+def test_histograms_are_read_with_floats(tmp_path: Path) -> None:
+    block_with_histograms(tmp_path / ULID)
+    found = read(tmp_path / ULID)
+    keys = list(zip(found.series.tolist(), found.timestamps.tolist(), strict=True))
+    assert keys == [(0, 500), (1, 100), (1, 300), (1, 350), (1, 400)]
+    values = found.bits.view(np.float64)
+    assert is_stale(values).tolist() == [False, False, True, False, False]
+    assert found.histograms is not None
+    refers = is_histogram(values)
+    assert refers.tolist() == [False, True, False, False, True]
+    histograms = found.histograms.take(histogram_numbers(values[refers]))
+    assert columns_of(histograms) == columns_of(Histograms.joined([EARLY, LATE]))
+    assert [len(read(tmp_path / ULID, start, start + 99).series) for start in (100, 200)] == [1, 0]
+
+
+def test_histograms_are_sent_by_remote_write_with_every_bit(tmp_path: Path) -> None:
+    block_with_histograms(tmp_path / ULID)
+    message = write_request_of(join([read(tmp_path / ULID)]))
+    nothing = KnownSeries(SeriesTableBuilder(1 << 16).table, 0, PendingKeys(), version=0)
+    batch = decode_write_request(message, nothing, LabelLimits(), 1 << 20).batch
+    names = [batch.labels[key].get("__name__") for key in batch.unknown_keys]
+    rows = sorted(zip(names, batch.timestamps.tolist(), range(5), strict=True))
+    assert [row[:2] for row in rows] == [
+        ("f", 500), ("h", 100), ("h", 300), ("h", 350), ("h", 400)
+    ]  # fmt: skip
+    values = batch.values[[row[2] for row in rows]]
+    assert is_stale(values).tolist() == [False, False, True, False, False]
+    assert batch.histograms is not None
+    found = batch.histograms.take(histogram_numbers(values[[1, 4]]))
+    assert columns_of(found) == columns_of(Histograms.joined([EARLY, LATE]))
+
+
+@pytest.mark.parametrize("content", [b"\x00\x00rest", b"\x00\x07rest", b"\xff\xff" + bytes(20)])
+def test_a_damaged_chunk_of_histograms_is_named(tmp_path: Path, content: bytes) -> None:
+    write_block(tmp_path / ULID, {"h": [WrittenChunk(1, 2, content, encoding=2)]})
+    with pytest.raises(DamagedBlockError, match="has a chunk of histograms that is damaged"):
+        read(tmp_path / ULID)
 
 
 @pytest.mark.parametrize(
