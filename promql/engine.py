@@ -316,9 +316,11 @@ class Engine:
             raise QueryTimeoutError("query timed out in query execution") from exc
         n_samples = sum(len(block.timestamps) for block in blocks)
         n_series = sum(len(block.labels) for block in blocks)
+        n_bytes = sum(block.histograms.n_bytes for block in blocks if block.histograms is not None)
         self._check_series(run.query.tenant, n_series)
         budget.check_size(n_samples, 0)
-        budget.keep(n_samples * BYTES_PER_SAMPLE + n_series * BYTES_PER_MADE_LABELS)
+        n_bytes += n_samples * BYTES_PER_SAMPLE + n_series * BYTES_PER_MADE_LABELS
+        budget.keep(n_bytes)
         return blocks
 
     def _check_series(self, tenant: str, n_series: int) -> None:

@@ -48,6 +48,9 @@ _STATISTICS = (kernels.SUM, kernels.AVG)
 _BYTES_PER_WINDOW = 100
 """Bounds of windows, numbers of samples and masks while a piece of the result is made."""
 
+_COPIES = 3
+"""A histogram that is made exists as a sum, scaled, and among those of all pieces."""
+
 _Body = Callable[[int, MixedWindows], WindowHistograms]
 _BODIES: tuple[tuple[tuple[int, ...], _Body], ...] = (
     (_EXTRAPOLATED, extrapolated_change),
@@ -85,7 +88,7 @@ def _reduce_mixed(operation: int, call: RangeCall, columns: HistogramColumns) ->
     found = rows.matrix(vector.block.labels, vector.drop_name)
     values[rows.rows()], present[rows.rows()] = found.values, found.present
     pools: list[HistogramColumns] = []
-    n_pooled = 0
+    n_pooled, bytes_each = 0, columns.n_bytes / max(1, len(columns))
     for series in series_pieces(vector.block.offsets, vector.n_steps):
         call.budget.check_time()
         call.budget.check_bytes((series.stop - series.start) * shape[1] * _BYTES_PER_WINDOW)
@@ -93,6 +96,8 @@ def _reduce_mixed(operation: int, call: RangeCall, columns: HistogramColumns) ->
         if not windows.n_histograms.any():
             continue
         _count_window_weights(call, windows)
+        n_made = int((windows.n_histograms > 0).sum()) + n_pooled
+        call.budget.check_bytes(int(n_made * bytes_each) * _COPIES)
         made = _reduce_piece(operation, windows, values[series], present[series])
         if made is not None:
             cells = histogram_cells(np.arange(n_pooled, n_pooled + len(made.rows)))

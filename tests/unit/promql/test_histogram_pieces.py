@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from promcompat.core.errors import ExecutionError
 from promcompat.core.model import EvalRange, Labels, SampleBlock
 from promcompat.querying.step_columns import join_steps, take_steps
 from promql.budget import QueryBudget
@@ -48,14 +49,20 @@ BLOCK = block_of(
 )
 
 
-def evaluate(text: str, cells_per_chunk: int = 10**6) -> Evaluation:
+def evaluate(
+    text: str,
+    cells_per_chunk: int = 10**6,
+    max_bytes: int = 1 << 30,
+    block: SampleBlock = BLOCK,
+) -> Evaluation:
     expr = parse_expr(text)
     plan = make_plan(
         expr, value_type(expr), GRID, lookback_ms=2 * MINUTE, default_subquery_step_ms=MINUTE
     )
     options = EvaluationOptions(lookback_ms=2 * MINUTE)
-    blocks = [BLOCK] * len(plan.selections)
-    return evaluate_plan(plan, blocks, options, QueryBudget(float("inf"), 10**6), cells_per_chunk)
+    budget = QueryBudget(float("inf"), 10**6, max_bytes)
+    blocks = [block] * len(plan.selections)
+    return evaluate_plan(plan, blocks, options, budget, cells_per_chunk)
 
 
 def cells_of(value: object) -> dict[Labels, dict[int, Cell]]:
@@ -115,3 +122,17 @@ def test_a_window_counts_histograms_as_the_samples_they_are_like() -> None:
     # 176 bytes, two spans and two buckets of 8 bytes each, in units of 16 bytes.
     per_step = evaluate("count_over_time(h[2m])").samples_per_step
     assert per_step[10] == 2 * ((176 + 8 * 4) // 16)
+
+
+def test_a_result_of_too_many_histograms_is_refused_before_it_is_made() -> None:
+    large = block_of(
+        {
+            make_labels("h", n=str(number)): [
+                histogram(0, count=9, positive=[(index, 1) for index in range(500)])
+            ]
+            * N_STEPS
+            for number in range(20)
+        }
+    )
+    with pytest.raises(ExecutionError, match="memory"):
+        evaluate("rate(h[3m])", max_bytes=3 * large.histograms.n_bytes, block=large)  # type: ignore[union-attr]
