@@ -32,6 +32,7 @@ LISTED = WireHistogram(
     positive=(1, 2, 3),
     custom_values=(0.5, 1.0),
 )
+BUCKETS = [[3, "-0.25", "0.25", "1"], [0, "0.5", "1", "4"], [0, "2", "4", "1"]]
 
 
 async def fill(service: Service) -> None:
@@ -44,6 +45,25 @@ async def fill(service: Service) -> None:
         "/api/v1/write", data=encode_request([exponential, custom]), headers=headers
     )
     assert answer.status == 204, await answer.text()
+
+
+async def test_queries_answer_histograms(service: Service) -> None:
+    await fill(service)
+    _, answer = await service.ask("query", query="e", time=str(NOW_MS / 1000))
+    (item,) = answer["data"]["result"]
+    assert item["metric"] == dict(EXPONENTIAL)
+    assert item["histogram"] == [NOW_MS / 1000, {"count": "6", "sum": "2.5", "buckets": BUCKETS}]
+    _, answer = await service.ask("query", query="e[1m]", time=str(NOW_MS / 1000))
+    (item,) = answer["data"]["result"]
+    assert item["values"] == [[NOW_MS / 1000 - 5, "7"]]
+    first, second = item["histograms"]
+    assert first[1]["count"] == "3"
+    assert second == [NOW_MS / 1000, {"count": "6", "sum": "2.5", "buckets": BUCKETS}]
+    grid = {"start": str(NOW_MS / 1000 - 10), "end": str(NOW_MS / 1000), "step": "5"}
+    _, answer = await service.ask("query_range", query="e", **grid)
+    (item,) = answer["data"]["result"]
+    assert item["values"] == [[NOW_MS / 1000 - 5, "7"]]
+    assert [point[0] for point in item["histograms"]] == [NOW_MS / 1000 - 10, NOW_MS / 1000]
 
 
 async def test_remote_read_gives_the_histograms_as_they_were_written(service: Service) -> None:
