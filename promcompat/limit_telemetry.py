@@ -1,5 +1,7 @@
 """What limits refuse, and which tenants have overrides."""
 
+import math
+import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,6 +11,7 @@ from promcompat.core.limit_definitions import LIMIT_OF, LimitValues
 from promcompat.core.tenant_limits import RefusalCounter
 
 _MAX_TENANTS: Final = 10_000
+_MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _OTHERS: Final = "(others)"
 """In place of the tenants beyond as many: whoever asks may name any tenant."""
 
@@ -64,8 +67,15 @@ class LimitMetrics:
                 self._overrides.labels(name, tenant).set(value)
                 shown.add((name, tenant))
         for name, tenant in self._shown - shown:
-            self._overrides.remove(name, tenant)
+            self._hide(name, tenant)
         self._shown = shown
+
+    def _hide(self, name: str, tenant: str) -> None:
+        """Remove an override that is gone; files that several workers share can only get NaN."""
+        if _MULTIPROCESS_VARIABLE in os.environ:
+            self._overrides.labels(name, tenant).set(math.nan)
+        else:
+            self._overrides.remove(name, tenant)
 
 
 def _conforms(metrics: LimitMetrics) -> RefusalCounter:

@@ -23,7 +23,8 @@ class LimitDefinition:
     """A limit: its name (Mimir's, if Mimir has it), what it bounds, and what exceeding it does.
 
     `setting` has the default. `status` is the answer to a request that exceeds the limit, `reason`
-    the label of the metric that counts such requests, or their samples if `counts_samples`. A value
+    the label of the metric that counts such requests, or their samples if `counts_samples`; it is
+    empty if the limit refuses nothing. A value
     of 0 means no limit, unless `least` is above 0.
     """
 
@@ -208,9 +209,9 @@ LIMITS: Final[Sequence[LimitDefinition]] = (
         "max_exemplars",
         unit="exemplars",
         bounds="Exemplars that are kept, the newest ones; 0 keeps none.",
-        text="more than {limit} exemplars",
-        reason="exemplars_trimmed",
-        status=204,
+        text="",
+        reason="",
+        status=200,
     ),
     _definition(
         "max_total_query_length",
@@ -253,9 +254,9 @@ LIMITS: Final[Sequence[LimitDefinition]] = (
         "max_concurrent_queries_per_tenant",
         unit="queries",
         bounds="Queries that run at the same time in one process; others wait for their turn.",
-        text="{limit} queries of the tenant are running",
-        reason="max_concurrent_queries",
-        status=503,
+        text="",
+        reason="",
+        status=200,
     ),
     _definition(
         "max_outstanding_requests_per_tenant",

@@ -212,6 +212,11 @@ class Pool:
         n_used: int = pool.get_size() - pool.get_idle_size() - len(self._kept)
         return self._options.max_size - n_used
 
+    @property
+    def max_size(self) -> int:
+        """How many connections it has at most."""
+        return self._options.max_size
+
     async def take(self) -> Connection:
         """A connection that answered within the last second; the caller must give it back.
 

@@ -23,6 +23,7 @@ from promcompat.core.model import (
 )
 from promcompat.core.series_identity import identity_of
 from promcompat.core.tenant_limits import Limits, TenantLimits
+from promcompat.core.turns import Claim, Turns
 from sql.caching.series_cache import SeriesCache
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard, is_out_of_date
@@ -84,6 +85,8 @@ class SeriesResolver:
     ) -> None:
         """`watch` gets every series before this process writes a sample of it."""
         self._refused = RefusedSeries()
+        # Making many series takes long; the connections are needed for commits too.
+        self._turns = Turns(pool.max_size)
         guard.subscribe(lambda _removed: self._refused.forget())
         self._limits = limits
         self._pool = pool
@@ -186,7 +189,8 @@ class SeriesResolver:
         if not identities:
             return found
         started = time.perf_counter()
-        async with acquired(self._pool) as connection:
+        turn = self._turns.turn(Claim(tenant=tenant, weight=limits.weight))
+        async with turn, acquired(self._pool) as connection:
             for keys in _groups(list(identities)):
                 group = {key: identities[key] for key in keys}
                 try:

@@ -1,0 +1,31 @@
+"""What limits refuse, as metrics."""
+
+from prometheus_client import CollectorRegistry
+
+from promcompat import limit_telemetry
+from promcompat.limit_telemetry import LimitMetrics
+
+
+def test_overrides_that_are_gone_are_not_shown() -> None:
+    registry = CollectorRegistry()
+    metrics = LimitMetrics(registry)
+
+    def shown(tenant: str) -> float | None:
+        labels = {"limit_name": "weight", "tenant": tenant}
+        return registry.get_sample_value("promcompat_limits_overrides", labels)
+
+    metrics.show({"a": {"weight": 2}, "b": {"weight": 3}}, file_is_good=True)
+    assert (shown("a"), shown("b")) == (2, 3)
+    metrics.show({"b": {"weight": 4}}, file_is_good=False)
+    assert (shown("a"), shown("b")) == (None, 4)
+    assert registry.get_sample_value("promcompat_limits_file_last_reload_successful") == 0
+
+
+def test_the_number_of_tenants_is_bounded() -> None:
+    registry = CollectorRegistry()
+    metrics = LimitMetrics(registry)
+    most = limit_telemetry._MAX_TENANTS
+    for number in range(most + 5):
+        metrics.count(str(number), "max_rules")
+    labels = {"tenant": "(others)", "reason": "max_rules"}
+    assert registry.get_sample_value("promcompat_refused_requests_total", labels) == 5
