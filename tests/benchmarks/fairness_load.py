@@ -21,8 +21,8 @@ EXCESS: Final = 5
 _WRITE: Final = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 _HOSTILE: Final = (
     "max_over_time({__name__=~'.+'}[1h:1s])",
-    'count_values("v", {__name__=~".+"} * time())[10m:1s]',
-    "sum(rate({__name__=~'load.+'}[5m])) by (i)[1h:1s]",
+    'count_values("v", {__name__=~".+"} * time())',
+    "max_over_time((sum by (i) (rate({__name__=~'load.*'}[5m])))[1h:10s])",
 )
 _RULE_SECONDS: Final = 1
 
