@@ -372,7 +372,7 @@ class Evaluator:
             matching = expr.matching or VectorMatching()
             result = apply_set_operator(expr.op, lhs, rhs, matching)
         else:
-            result = vector_operation(lhs, rhs, self._operator(expr), self._budget)
+            result = vector_operation(lhs, rhs, self._operator(expr))
         return self._with_merged_rows(without_empty_rows(result))
 
     def _operator(self, expr: BinaryExpr) -> VectorOperator:
@@ -383,6 +383,7 @@ class Evaluator:
             self._options.delayed_name_removal,
             self._annotations,
             expr.pos,
+            self._budget,
         )
 
     def _with_merged_rows(self, result: Matrix) -> Matrix:

@@ -35,6 +35,9 @@ _TYPE_NAMES = {
     FLOAT_HISTOGRAM: ("float", "histogram"),
     HISTOGRAMS: ("histogram", "histogram"),
 }
+_BYTES_PER_HISTOGRAM, _BYTES_PER_BUCKET, _BYTES_PER_CELL = 80, 16, 60
+_COPIES = 3
+"""The operands are taken from their columns and joined, and the result is made."""
 _OPERATIONS = {"+": "addition", "-": "subtraction"}
 
 
@@ -53,6 +56,12 @@ class MixedCells:
     left_histograms: HistogramColumns | None
     right_histograms: HistogramColumns | None
 
+    def n_bytes(self) -> int:
+        """What the operands and the results take while they are computed."""
+        sides = (self.left, self.left_histograms), (self.right, self.right_histograms)
+        held = sum(_n_bytes(cells, columns) for cells, columns in sides if columns is not None)
+        return _COPIES * held + len(self.kinds) * _BYTES_PER_CELL
+
     def left_columns(self, cells: IntArray) -> HistogramColumns:
         """The histograms on the left of some cells."""
         return _columns(self.left[cells], self.left_histograms)
@@ -60,6 +69,13 @@ class MixedCells:
     def right_columns(self, cells: IntArray) -> HistogramColumns:
         """The histograms on the right of some cells."""
         return _columns(self.right[cells], self.right_histograms)
+
+
+def _n_bytes(cells: FloatArray, columns: HistogramColumns) -> int:
+    """The size of the histograms among some cells, each counted as often as it is there."""
+    numbers = histogram_numbers(cells[is_histogram(cells)])
+    lengths = np.diff(columns.positive.offsets) + np.diff(columns.negative.offsets)
+    return int((_BYTES_PER_HISTOGRAM + _BYTES_PER_BUCKET * lengths[numbers]).sum())
 
 
 def _columns(cells: FloatArray, histograms: HistogramColumns | None) -> HistogramColumns:

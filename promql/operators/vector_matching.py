@@ -42,7 +42,8 @@ _NOT_UNIQUE = "multiple matches for labels: grouping labels must ensure unique m
 class VectorOperator:
     """An operator of which one operand at least is a vector; `delayed` is delayed name removal.
 
-    `annotations` takes what there is to tell of the expression at `pos`.
+    `annotations` takes what there is to tell of the expression at `pos`, and `budget` limits what
+    the results take.
     """
 
     op: str
@@ -51,6 +52,7 @@ class VectorOperator:
     delayed: bool
     annotations: Annotations
     pos: PositionRange
+    budget: QueryBudget
 
 
 def scalar_operation(op: str, lhs: ScalarGrid, rhs: ScalarGrid) -> ScalarGrid:
@@ -109,7 +111,11 @@ def _with_scalar(
 def _with_mixed(
     result: Matrix, cells: MixedCells, operator: VectorOperator
 ) -> tuple[Matrix, BoolArray]:
-    """A result of floats with those of mixed cells, and where these have no result."""
+    """A result of floats with those of mixed cells, and where these have no result.
+
+    Raises ExecutionError if the histograms take too much memory.
+    """
+    operator.budget.check_bytes(cells.n_bytes())
     mixed = compute_mixed(operator.op, cells, return_bool=operator.return_bool)
     annotate_mixed(operator.op, cells, mixed, operator.annotations, operator.pos)
     values, present = result.values.copy(), result.present.copy()
@@ -121,15 +127,13 @@ def _with_mixed(
     return mended, failed
 
 
-def vector_operation(
-    lhs: Matrix, rhs: Matrix, operator: VectorOperator, budget: QueryBudget
-) -> Matrix:
+def vector_operation(lhs: Matrix, rhs: Matrix, operator: VectorOperator) -> Matrix:
     """`lhs op rhs` of two vectors, one row per pair of matching series; labels may repeat.
 
     Raises ExecutionError with Prometheus' text if the matching is many-to-many at a step, or
     many-to-one without `group_left` or `group_right`, or if the pairs take too much memory.
     """
-    matching = operator.matching
+    matching, budget = operator.matching, operator.budget
     active = _active_steps(lhs, rhs, matching)
     if matching.fills:
         lhs, rhs = filled(lhs, rhs, matching, budget)

@@ -1,6 +1,7 @@
 """Operators and aggregations of vectors with histograms, and what they tell."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,7 +53,8 @@ def texts(value: Matrix) -> list[str]:
 
 
 def operator(op: str, annotations: Annotations, *, return_bool: bool = False) -> VectorOperator:
-    return VectorOperator(op, VectorMatching(), return_bool, False, annotations, POS)
+    budget = QueryBudget(math.inf, 10**6)
+    return VectorOperator(op, VectorMatching(), return_bool, False, annotations, POS, budget)
 
 
 def combine(
@@ -68,9 +70,8 @@ def combine(
         for side in (left, right)
     ]
     annotations = Annotations()
-    budget = QueryBudget(math.inf, 10**6)
     how = operator(op, annotations, return_bool=return_bool)
-    result = vector_operation(sides[0], sides[1], how, budget)
+    result = vector_operation(sides[0], sides[1], how)
     return texts(result), notes(annotations)
 
 
@@ -188,6 +189,15 @@ def _with_float(vector: Matrix, value: float) -> Matrix:
     labels = [*vector.labels, *floats.labels]
     present = np.ones(values.shape, bool)
     return Matrix(labels, values, present, np.zeros(len(labels), bool), histograms)
+
+
+def test_histograms_of_results_count_as_memory() -> None:
+    large = histogram(count=1, positive=[(index, 1.0) for index in range(1000)])
+    how = replace(operator("*", Annotations()), budget=QueryBudget(math.inf, 10**6, 30_000))
+    two = ScalarGrid(np.array([2.0]))
+    vector_scalar_operation(histogram_vector(SMALL), two, how)
+    with pytest.raises(ExecutionError, match="memory"):
+        vector_scalar_operation(histogram_vector(large), two, how)
 
 
 def test_scalars_cannot_be_trimmed() -> None:
