@@ -56,7 +56,7 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
 }
 TITLES: dict[int, str] = {
     400: "The request is invalid",
-    401: "The tenant or the credential is missing",
+    401: "The tenant or a valid credential is missing",
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
