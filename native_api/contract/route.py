@@ -163,7 +163,7 @@ class Route:
     @property
     def all_problems(self) -> tuple[int, ...]:
         """Every status answered with problem details, ascending."""
-        common = {400, 401, 403, 500, 503, *self.problems}
+        common = {400, 401, 403, 429, 500, 503, *self.problems}
         if self.body is not None:
             common |= {413, 415}
         return tuple(sorted(common - set(self.replies)))
