@@ -100,9 +100,9 @@ def guarded(
 
 def first_token(url: str) -> str:
     """What `promcompat token create` prints."""
-    command = [sys.executable, "-m", "promcompat", "token", "create", "first"]
+    command = [sys.executable, "-m", "promcompat", "token", "--database-url", url]
     made = subprocess.run(
-        [*command, "--role", "admin", "--database-url", url],
+        [*command, "create", "first", "--role", "admin"],
         check=True,
         capture_output=True,
         text=True,

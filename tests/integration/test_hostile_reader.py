@@ -140,7 +140,9 @@ async def test_pages_of_other_tenants_are_seen_by_no_way(
         assert await reader.fetchval(KEPT) == [True, False]
         if path == "promcompat":
             await reader.execute(SHADOWS + FUNCTIONS)
-            assert len(await reader.fetch("SELECT * FROM samples('mine', '-infinity', now())")) == 2
+            # By name: the driver looks up the type of another column, in the reader's own tables.
+            found = "SELECT value FROM samples('mine', '-infinity', now())"
+            assert len(await reader.fetch(found)) == 2
 
 
 async def test_functions_of_the_reader_see_only_pages_it_may_see(
