@@ -314,7 +314,8 @@ RETURNING final_level
 -- The first $5 runs of tenant $1 and slot $2 up to level $3 and arrival $4, after arrival $6, in their order.
 SELECT
     id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, first_series, last_series, first_ms, last_ms
+    n_samples, first_series, last_series, first_ms, last_ms,
+    octet_length(payload) AS n_bytes
 FROM sample_run
 WHERE tenant_id = $1 AND slot = $2 AND level <= $3 AND last_arrival <= $4 AND last_arrival > $6
 ORDER BY first_series, first_ms, id
@@ -324,7 +325,8 @@ LIMIT $5
 -- The first $5 blocks of tenant $1 and slot $2 up to level $3 and arrival $4, from series $6 on.
 SELECT
     0::bigint AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms
+    n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms,
+    octet_length(payload) AS n_bytes
 FROM sample_block
 WHERE tenant_id = $1 AND slot = $2 AND level <= $3 AND last_arrival <= $4 AND series_id >= $6
 ORDER BY series_id, first_ms, last_arrival, replaces
@@ -363,7 +365,8 @@ LIMIT 1
 -- At most $6 runs that a deletion $2 of tenant $1 still has to be applied to.
 SELECT
     id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, first_series, last_series, first_ms, last_ms
+    n_samples, first_series, last_series, first_ms, last_ms,
+    octet_length(payload) AS n_bytes
 FROM sample_run
 WHERE tenant_id = $1
     AND greatest(last_arrival, deleted_through) < $2
@@ -378,7 +381,8 @@ LIMIT $6
 -- The same for blocks, of slots $7 to $8.
 SELECT
     0::bigint AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms
+    n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms,
+    octet_length(payload) AS n_bytes
 FROM sample_block
 WHERE tenant_id = $1
     AND greatest(last_arrival, deleted_through) < $2

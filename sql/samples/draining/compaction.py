@@ -233,10 +233,10 @@ def bounded_step(
     for page in pages:
         if end is not None and page.key >= end:
             break
-        if n_samples and n_samples + page.n_samples > max_samples and page.key > pages[0].key:
+        if n_samples and n_samples + page.weight > max_samples and page.key > pages[0].key:
             end = page.key
             break
-        n_samples += page.n_samples
+        n_samples += page.weight
     if end is not None and pages and end[0] > pages[0].first_series:
         end = (end[0], MIN_TIMESTAMP_MS)
     return _Step([page for page in pages if end is None or page.key < end], end)

@@ -58,7 +58,7 @@ async def _affected_pages(
         pages += [StoredPage.of(page, is_block=is_block) for page in found]
     n_samples = 0
     for index, page in enumerate(pages):
-        n_samples += page.n_samples
+        n_samples += page.weight
         if n_samples >= max_samples:
             return pages[: index + 1]
     return pages

@@ -22,10 +22,16 @@ from sql.samples.tables.block_table import (
     insert_runs,
 )
 
+_BYTES_OF_A_SAMPLE: Final = 4
+"""Most floats take less in a page, and a histogram more than ten times as much."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
-    """A run or a block without its payload; `id` is that of a run."""
+    """A run or a block without its payload; `id` is that of a run.
+
+    `n_bytes` is the size of the payload, 0 where nobody asked.
+    """
 
     is_block: bool
     id: int
@@ -35,11 +41,20 @@ class StoredPage:
     last_series: int
     first_ms: int
     last_ms: int
+    n_bytes: int = 0
 
     @classmethod
     def of(cls, row: Sequence[Any], *, is_block: bool) -> "StoredPage":
-        """The page of a row: id, the columns of the origin, the number of samples, the bounds."""
-        return cls(is_block, row[0], Origin(*row[1:8]), *row[8:13])
+        """The page of a row: id, the columns of the origin, the number of samples, the bounds.
+
+        The number of bytes may follow.
+        """
+        return cls(is_block, row[0], Origin(*row[1:8]), *row[8:14])
+
+    @property
+    def weight(self) -> int:
+        """How many samples it counts as: histograms, which take many bytes, as several."""
+        return max(self.n_samples, self.n_bytes // _BYTES_OF_A_SAMPLE)
 
     @property
     def key(self) -> tuple[int, int]:
