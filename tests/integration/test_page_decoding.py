@@ -6,19 +6,28 @@ from collections.abc import Callable, Iterator
 import asyncpg
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
+from promql.values.histogram_columns import HistogramColumns
 from sql.samples.codec.page_kernels import DICTIONARY_VERSION
 from sql.samples.codec.pages import decode_pages, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
-from tests.sample_columns import STALE_BITS, T0, samples_of, series_samples
+from tests.sample_columns import (
+    STALE_BITS,
+    T0,
+    samples_of,
+    samples_with_histograms,
+    series_samples,
+)
 
 pytestmark = pytest.mark.integration
 
 SLOW = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 Columns = list[tuple[int, int, int]]
 Decode = Callable[..., Columns]
+Ask = Callable[..., list[asyncpg.Record]]
 
 
 def columns(samples: SeriesSamples) -> Columns:
@@ -34,6 +43,15 @@ def decode(database_url: str) -> Iterator[Decode]:
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(database_url))
         yield lambda *arguments: runner.run(_decoded(connection, *arguments))
+        runner.run(connection.close())
+
+
+@pytest.fixture
+def ask(plain_database_url: str) -> Iterator[Ask]:
+    """Asks the database anything."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(plain_database_url))
+        yield lambda *question: runner.run(connection.fetch(*question))
         runner.run(connection.close())
 
 
@@ -98,3 +116,49 @@ def test_sql_decodes_long_pages_of_every_width(decode: Decode, n_series: int) ->
 def test_sql_refuses_a_format_it_does_not_know(decode: Decode) -> None:
     with pytest.raises(asyncpg.DataCorruptedError, match="format 4"):
         decode(b"\x04" + bytes(60))
+
+
+@settings(max_examples=20, suppress_health_check=SLOW)
+@given(samples=samples_with_histograms())
+def test_sql_decodes_pages_with_histograms(ask: Ask, samples: SeriesSamples) -> None:
+    assume(samples.histograms is not None)
+    ids = np.repeat(samples.ids, np.diff(samples.offsets)).tolist()
+    keys = list(zip(ids, samples.timestamps.tolist(), strict=True))
+    pages = [page.payload for page in encode_pages(samples, 1000, 1 << 20)]
+    rows = [row for page in pages for row in ask("SELECT * FROM decode_page($1)", page)]
+    assert [(row[0], row[1]) for row in rows] == keys
+    refers = is_histogram(samples.values)
+    assert [row["histogram"] is not None for row in rows] == refers.tolist()
+    bits = samples.values.view(np.int64)[~refers].tolist()
+    floats = [row for row in rows if row["histogram"] is None]
+    assert [_bits(row[2]) if row[3] is None else row[3] for row in floats] == bits
+    assert samples.histograms is not None
+    pool = samples.histograms.take(histogram_numbers(samples.values[refers]))
+    found = [row for row in rows if row["histogram"] is not None]
+    assert all(row["value"] is None and row["nan_bits"] is None for row in found)
+    _assert_are([row["histogram"] for row in found], pool)
+
+
+def _assert_are(found: list[asyncpg.Record], pool: Histograms) -> None:
+    """Counts are float8 in SQL, and any NaN is the same."""
+    own = HistogramColumns.of(pool)
+    columns = {
+        "count": own.counts,
+        "sum": own.sums,
+        "schema": own.schemas,
+        "zero_threshold": own.zero_thresholds,
+        "zero_count": own.zero_counts,
+    }
+    for name, column in columns.items():
+        np.testing.assert_array_equal([one[name] for one in found], column, name)
+    hints = ["unknown", "reset", "not_reset", "gauge"]
+    assert [one["counter_reset_hint"] for one in found] == [hints[hint] for hint in own.hints]
+    for side, buckets in (("positive", own.positive), ("negative", own.negative)):
+        lengths = np.diff(buckets.offsets).tolist()
+        assert [len(one[f"{side}_indexes"]) for one in found] == lengths
+        indexes = [index for one in found for index in one[f"{side}_indexes"]]
+        assert indexes == buckets.indices.tolist()
+        counts = [count for one in found for count in one[f"{side}_counts"]]
+        np.testing.assert_array_equal(counts, buckets.counts)
+    bounds = [bound for one in found for bound in one["custom_bounds"]]
+    assert bounds == pool.bounds.cells.tolist()

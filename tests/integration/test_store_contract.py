@@ -53,6 +53,12 @@ class TestDrainedHistograms(_Stored, HistogramContract):
         return cast(Store, DrainedStore(storage))
 
 
+class TestDrainedHistogramRows(TestDrainedHistograms):
+    """Histograms in rows."""
+
+    kind = StoreKind.ROWS
+
+
 class TestHeadOfBlocks(_StoredContract):
     """The head answers, as so few samples are never due to be drained."""
 
