@@ -1,4 +1,4 @@
--- The histograms of pages of version 3 in plain SQL (docs/adr/0029-native-histograms.md; the format is in
+-- The histograms of pages of version 3 in plain SQL (docs/adr/0029-stored-histograms.md; the format is in
 -- sql/samples/codec/histogram_sections.py). As in 0080_sample_codec.sql, the input is trusted.
 
 -- `n` unsigned numbers in base 128, and the position behind them.
