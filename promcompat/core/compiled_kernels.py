@@ -76,7 +76,9 @@ def choose_folder(cache_folder: Path, key: str) -> Path:
     """A folder of the cache, else a private temporary one, for what this process starts too."""
     inherited = os.environ.get(_TEMPORARY_VARIABLE)
     if inherited:
-        return Path(inherited) / key
+        folder = Path(inherited) / key
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
     folder = cache_folder / "kernels" / key
     fault = _fault_of(folder)
     return folder if fault is None else _temporary_folder(folder, fault)

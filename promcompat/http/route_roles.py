@@ -95,6 +95,11 @@ _READ: Final = (
         f"{_API}/labels",
         f"{_API}/label/{{name}}/values",
         f"{_API}/series",
+        f"{_API}/status/top_queries",
+        f"{_API}/status/active_queries",
+        f"{_API}/cardinality/label_names",
+        f"{_API}/cardinality/label_values",
+        f"{_API}/cardinality/active_series",
         f"{_API}/export",
         f"{_API}/export/csv",
         f"{_API}/export/native",
@@ -177,6 +182,7 @@ _OPERATE: Final = (
         f"{_NATIVE}/corrections/rename",
     ),
     *_each("POST PUT", f"{_API}/admin/tsdb/delete_series", f"{_API}/admin/tsdb/clean_tombstones"),
+    *_each("DELETE", f"{_API}/status/active_queries/{{id}}"),
 )
 
 _ADMIN: Final = (

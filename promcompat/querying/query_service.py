@@ -15,6 +15,7 @@ from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import Store
 from promcompat.core.tenant_limits import NO_LIMITS, Limits
+from promcompat.querying.query_log import QueryLog
 from promql.ast import Expr
 from promql.engine import Engine
 from promql.parsing.printer import prettify, print_expr
@@ -59,6 +60,7 @@ class QueryService:
         self._runner: QueryRunner = cache or engine
         self._limits = limits
         self._now_ms = now_ms
+        self.log = QueryLog()
 
     def now_ms(self) -> int:
         """The time of an instant query that names none, Unix milliseconds."""
@@ -67,14 +69,16 @@ class QueryService:
     async def run(self, query: Query) -> QueryResult:
         """See the port; the answer is cut to the limit of the query.
 
-        Raises BadDataError for a range that is longer than the tenant may ask for.
+        Raises BadDataError for a range that is longer than the tenant may ask for, and
+        QueryCanceledError when somebody cancels the query.
         """
         limits, asked = self._limits.of(query.tenant), query.eval_range
         if asked.end_ms - asked.start_ms > limits.max_total_query_length > 0:
             length = format_duration_ms(asked.end_ms - asked.start_ms)
             name = "max_total_query_length"
             raise BadDataError(self._limits.refuse(query.tenant, name, f": {length}"))
-        return truncate_result(await self._runner.run(query), query.limit)
+        with self.log.running(query):
+            return truncate_result(await self._runner.run(query), query.limit)
 
     def reading(
         self, tenant: str, selections: Sequence[SeriesSelection]

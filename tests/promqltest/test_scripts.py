@@ -36,12 +36,6 @@ def script_name(path: Path) -> str:
 
 
 OWN = [pytest.param(path, id=script_name(path)) for path in own_scripts()]
-# The store `blocks` refuses histograms.
-OWN_ON_DATABASE = [
-    pytest.param(path, id=script_name(path))
-    for path in own_scripts()
-    if not path.name.startswith("native_")
-]
 UPSTREAM = [pytest.param(path, id=path.name) for path in upstream_scripts()] or [
     pytest.param(
         Path(),
@@ -74,8 +68,7 @@ async def run_script(
             target,
             with_variants=with_variants,
             is_strict=strict,
-            # The store `blocks` refuses histograms.
-            with_histograms=isinstance(store, InMemoryStore),
+            with_histograms=True,
         )
         outcomes += [outcome async for outcome in runner.run(case)]
     return outcomes
@@ -115,7 +108,7 @@ async def test_upstream_script(path: Path) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("path", OWN_ON_DATABASE)
+@pytest.mark.parametrize("path", OWN)
 async def test_own_script_on_database(path: Path, stored: Store) -> None:
     await check_own(path, stored, with_variants=False)
 
