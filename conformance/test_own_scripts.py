@@ -10,11 +10,19 @@ from conformance.prometheus_api import PrometheusApi, open_session
 from tests.promqltest.ratchet import find_surprises
 from tests.promqltest.runner import CaseRunner
 from tests.promqltest.script_parser import read_script
-from tests.promqltest.suites import needs_delayed_name_removal, own_scripts
+from tests.promqltest.suites import (
+    needs_delayed_name_removal,
+    needs_newer_prometheus,
+    own_scripts,
+)
 
 pytestmark = pytest.mark.e2e
 
-SCRIPTS = [pytest.param(path, id=f"{path.parent.name}/{path.name}") for path in own_scripts()]
+SCRIPTS = [
+    pytest.param(path, id=f"{path.parent.name}/{path.name}")
+    for path in own_scripts()
+    if not needs_newer_prometheus(path)
+]
 
 
 @pytest.mark.parametrize("path", SCRIPTS)

@@ -269,6 +269,7 @@ _ALL: tuple[Function, ...] = (
         variadic=UNLIMITED,
         keeps_name=True,
         is_experimental=True,
+        sorts=True,
     ),
     InstantFunction(
         "sort_by_label_desc",
@@ -278,6 +279,7 @@ _ALL: tuple[Function, ...] = (
         variadic=UNLIMITED,
         keeps_name=True,
         is_experimental=True,
+        sorts=True,
     ),
     InstantFunction("sort_desc", _VECTOR, sort_desc, sorts=True, keeps_name=True),
     # Absence. The labels of the result are those of the selector, without the name.

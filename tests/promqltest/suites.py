@@ -22,6 +22,11 @@ def needs_delayed_name_removal(path: Path) -> bool:
     return path.parent.name == "delayed_name_removal"
 
 
+def needs_newer_prometheus(path: Path) -> bool:
+    """Whether one of our scripts has language that the Prometheus of the tests, 3.5, has not."""
+    return path.parent.name == "since_3_14"
+
+
 def upstream_scripts() -> list[Path]:
     """The scripts of Prometheus, none where the folder is absent."""
     return sorted((shared_folder() / "promqltest").glob("*.test"))
