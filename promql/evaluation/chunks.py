@@ -8,11 +8,12 @@ function that never share a piece are merged here, where Prometheus refuses them
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
+from promcompat.core.histograms import HistogramCells
 from promcompat.core.model import EvalRange, IntArray, Labels, SampleBlock, SeriesSelection
 from promql.ast import VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
@@ -61,6 +62,8 @@ def evaluate_plan(
         evaluator = Evaluator(piece, samples, options, budget, annotations)
         values.append(evaluator.evaluate())
         samples_per_step.append(evaluator.samples_per_step)
+        if piece is not plan:
+            evaluator.release()
         budget.release(n_bytes)
     value = values[0] if len(values) == 1 else _side_by_side(values, budget)
     finished = finish(value, options.delayed_name_removal)
@@ -68,7 +71,8 @@ def evaluate_plan(
 
 
 def _copied_bytes(block: SampleBlock) -> int:
-    return len(block.timestamps) * BYTES_PER_SAMPLE
+    n_bytes = 0 if block.histograms is None else block.histograms.n_bytes
+    return len(block.timestamps) * BYTES_PER_SAMPLE + n_bytes
 
 
 def _chunk_grids(
@@ -147,7 +151,9 @@ def _take_samples(
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
     labels = tuple(block.labels[row] for row in rows.tolist())
-    return block.take(labels, index, offsets)
+    taken = block.take(labels, index, offsets)
+    cells = HistogramCells(taken.values, taken.histograms).compacted()
+    return replace(taken, values=cells.values, histograms=cells.histograms)
 
 
 def _side_by_side(values: Sequence[Value], budget: QueryBudget) -> Value:

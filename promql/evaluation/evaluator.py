@@ -119,6 +119,10 @@ class Evaluator:
         """Samples read for each step, int64 [n_steps]; a window counts in full at every step."""
         return self._leaves.per_step
 
+    def release(self) -> None:
+        """Give up what was made of the blocks; call this after `evaluate`."""
+        self._leaves.release()
+
     def evaluate(self) -> Value:
         """The value of the plan's expression over its grid, without rows that have no sample.
 
@@ -186,7 +190,10 @@ class Evaluator:
     ) -> Evaluating[Windows]:
         """A range vector that is the whole query."""
         vector = yield from self._range_vector(expr, grid)
-        self._budget.check_bytes(len(vector.block.labels) * grid.n_steps * _BYTES_PER_WINDOW)
+        n_bytes = len(vector.block.labels) * grid.n_steps * _BYTES_PER_WINDOW
+        if vector.histograms is not None and vector.block.histograms is None:
+            n_bytes += vector.histograms.n_bytes
+        self._budget.check_bytes(n_bytes)
         extension = extension_of(expr)
         if extension:
             windows = extended_windows(extension, vector, self._options.lookback_ms)

@@ -52,6 +52,7 @@ class LeafSamples:
         self._blocks = blocks
         self._lookback_ms = lookback_ms
         self._budget = budget
+        self._kept_bytes = 0
         self._range_blocks: dict[int, SampleBlock] = {}
         self._histograms: dict[int, HistogramColumns] = {}
         self.per_step = np.zeros(plan.eval_range.n_steps, np.int64)
@@ -123,7 +124,7 @@ class LeafSamples:
         leaf = self._leaf_of[selector.vector_selector]
         block = self._without_stale(leaf)
         if block.histograms is not None and leaf not in self._histograms:
-            self._budget.keep(block.histograms.n_bytes)
+            self._keep(block.histograms.n_bytes)
             self._histograms[leaf] = HistogramColumns.of(block.histograms)
         return RangeVector.of(block, end_ms, selector.range_ms, self._histograms.get(leaf))
 
@@ -133,9 +134,20 @@ class LeafSamples:
             if has_stale_markers(block):
                 self._budget.check_bytes(len(block.timestamps) * _BYTES_PER_UNMARKED_SAMPLE)
                 block = without_stale_markers(block)
-                self._budget.keep(len(block.timestamps) * BYTES_PER_SAMPLE)
+                self._keep(len(block.timestamps) * BYTES_PER_SAMPLE)
             self._range_blocks[leaf] = block
         return self._range_blocks[leaf]
+
+    def _keep(self, n_bytes: int) -> None:
+        self._budget.keep(n_bytes)
+        self._kept_bytes += n_bytes
+
+    def release(self) -> None:
+        """Give up what was made of the blocks, which the budget stops counting."""
+        self._range_blocks.clear()
+        self._histograms.clear()
+        self._budget.release(self._kept_bytes)
+        self._kept_bytes = 0
 
     def info(self, call: Call, base: Matrix, grid: EvalRange) -> Matrix:
         """The value of `info`, whose first argument has the value `base`."""

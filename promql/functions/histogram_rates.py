@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
@@ -27,6 +29,10 @@ from promql.values.annotation_texts import (
 )
 from promql.values.histogram_columns import HistogramColumns
 
+TERMS_PER_CUT: Final = 1 << 20
+"""Windows are summed some at a time, with about so many samples, then a query may be stopped."""
+_BYTES_PER_TERM = 48
+"""A sample's place, number and sign, and scratch arrays of these."""
 _SLACK = 1.1
 """A gap below this many average distances of samples is filled by extrapolation."""
 
@@ -53,7 +59,7 @@ class _Spans:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def where(self, chosen: BoolArray) -> "_Spans":
+    def where(self, chosen: BoolArray | slice) -> "_Spans":
         """Some of them."""
         return replace(
             self,
@@ -93,10 +99,8 @@ def extrapolated_change(operation: int, windows: MixedWindows) -> WindowHistogra
     _warn_of_kind(spans, is_counter, all_samples=is_counter)
     is_new, place = _distinct(spans)
     changed = spans.where(is_new)
-    offsets, terms, signs = _terms(changed, is_left_out[is_new], resets)
     limits = _least_schemas(changed, lead[is_new], is_counter)
-    numbers = windows.numbers
-    combined = add_and_subtract(windows.columns, offsets, numbers[terms], signs, limits)
+    combined = _change(changed, is_left_out[is_new], np.flatnonzero(resets), limits)
     _inform_of_bounds(windows, combined)
     changes = combined.histograms.take(place)
     factors = _factors(spans, windows, changes.counts, is_counter)
@@ -118,8 +122,7 @@ def latest_change(operation: int, windows: MixedWindows) -> WindowHistograms:
     is_mixed = ~is_reset & _have_mixed_schemas(spans, spans.first, False)
     spans.warn(is_mixed, mixed_schemas)
     spans, is_reset = spans.where(~is_mixed), is_reset[~is_mixed]
-    offsets, terms, signs = _terms(spans, is_reset, np.zeros(len(windows.numbers), bool))
-    combined = add_and_subtract(windows.columns, offsets, windows.numbers[terms], signs)
+    combined = _change(spans, is_reset, np.empty(0, np.int64), None)
     _inform_of_bounds(windows, combined)
     columns = _gauges(combined.histograms)
     if is_counter:
@@ -132,10 +135,15 @@ def statistic(operation: int, windows: MixedWindows) -> WindowHistograms:
     """SUM and AVG."""
     sizes = windows.hi - windows.lo
     rows, steps = np.nonzero((windows.n_histograms == sizes) & (sizes > 0))
-    offsets = np.concatenate(([0], np.cumsum(sizes[rows, steps]))).astype(np.int64)
-    terms = _ranges(windows.lo[rows, steps], offsets)
+    first, n_terms = windows.lo[rows, steps], sizes[rows, steps]
     combine = total if operation == kernels.SUM else average
-    combined = combine(windows.columns, offsets, windows.numbers[terms])
+
+    def combine_cut(cut: slice) -> Combined:
+        offsets = _offsets(n_terms[cut])
+        terms = _ranges(first[cut], offsets)
+        return combine(windows.columns, offsets, windows.numbers[terms])
+
+    combined = _in_cuts(windows, n_terms, combine_cut)
     annotations, position = windows.call.annotations, windows.call.arg_positions[0]
     for name in windows.names_of(rows[combined.is_mixed]):
         annotations.warn(mixed_schemas(name), position)
@@ -191,28 +199,68 @@ def _distinct(spans: _Spans) -> tuple[BoolArray, IntArray]:
     return is_new, np.cumsum(is_new) - 1
 
 
+def _in_cuts(
+    windows: MixedWindows, n_terms: IntArray, combine: Callable[[slice], Combined]
+) -> Combined:
+    """What `combine` makes of windows that have so many terms, some of them at a time."""
+    budget = windows.call.budget
+    bounds = np.flatnonzero(np.diff(np.cumsum(n_terms) // TERMS_PER_CUT)) + 1
+    parts: list[Combined] = []
+    n_bytes = 0
+    for cut in (slice(*ends) for ends in pairwise([0, *bounds.tolist(), len(n_terms)])):
+        budget.check_time()
+        budget.check_bytes(n_bytes + int(n_terms[cut].sum()) * _BYTES_PER_TERM)
+        parts.append(combine(cut))
+        n_bytes += parts[-1].histograms.n_bytes
+    return Combined.joined(parts)
+
+
+def _change(
+    spans: _Spans, is_left_out: BoolArray, reset_samples: IntArray, limits: IntArray | None
+) -> Combined:
+    """The change in each window, with at most the resolution in `limits`."""
+    windows = spans.windows
+    _, n_resets = _resets_in(spans, reset_samples)
+
+    def combine_cut(cut: slice) -> Combined:
+        offsets, terms, signs = _terms(spans.where(cut), is_left_out[cut], reset_samples)
+        numbers, cut_limits = windows.numbers[terms], None if limits is None else limits[cut]
+        return add_and_subtract(windows.columns, offsets, numbers, signs, cut_limits)
+
+    return _in_cuts(windows, 2 - is_left_out + n_resets, combine_cut)
+
+
+def _offsets(lengths: IntArray) -> IntArray:
+    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+
+
 def _ranges(starts: IntArray, offsets: IntArray) -> IntArray:
     """The numbers from each start on, as many as the offsets have room for, in one array."""
     return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], np.diff(offsets))
 
 
+def _resets_in(spans: _Spans, reset_samples: IntArray) -> tuple[IntArray, IntArray]:
+    """The first of the resets after the second sample of each window, and how many there are."""
+    begins = np.searchsorted(reset_samples, spans.first + 2)
+    ends = np.searchsorted(reset_samples, spans.last, "right")
+    return begins, np.maximum(ends - begins, 0)
+
+
 def _terms(
-    spans: _Spans, is_left_out: BoolArray, resets: BoolArray
+    spans: _Spans, is_left_out: BoolArray, reset_samples: IntArray
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """The samples whose sum is the change in each window: offsets, samples and signs.
 
     These are the last one, minus the first unless it is left out, plus those before resets.
     """
-    reset_samples = np.flatnonzero(resets)
-    begins = np.searchsorted(reset_samples, spans.first + 2)
-    n_resets = np.maximum(np.searchsorted(reset_samples, spans.last, "right") - begins, 0)
+    begins, n_resets = _resets_in(spans, reset_samples)
     n_ends = 2 - is_left_out
-    offsets = np.concatenate(([0], np.cumsum(n_ends + n_resets))).astype(np.int64)
+    offsets = _offsets(n_ends + n_resets)
     terms, signs = np.empty(offsets[-1], np.int64), np.ones(offsets[-1])
     terms[offsets[:-1]] = spans.last
     minus = offsets[:-1][~is_left_out] + 1
     terms[minus], signs[minus] = spans.first[~is_left_out], -1.0
-    of_resets = np.concatenate(([0], np.cumsum(n_resets))).astype(np.int64)
+    of_resets = _offsets(n_resets)
     places = _ranges(offsets[:-1] + n_ends, of_resets)
     terms[places] = reset_samples[_ranges(begins, of_resets)] - 1
     return offsets, terms, signs

@@ -87,6 +87,7 @@ def _reduce_mixed(operation: int, call: RangeCall, columns: HistogramColumns) ->
     values, present = np.zeros(shape), np.zeros(shape, bool)
     found = rows.matrix(vector.block.labels, vector.drop_name)
     values[rows.rows()], present[rows.rows()] = found.values, found.present
+    weights = columns.n_samples_like()
     pools: list[HistogramColumns] = []
     n_pooled, bytes_each = 0, columns.n_bytes / max(1, len(columns))
     for series in series_pieces(vector.block.offsets, vector.n_steps):
@@ -95,7 +96,7 @@ def _reduce_mixed(operation: int, call: RangeCall, columns: HistogramColumns) ->
         windows = _windows(call, columns, series)
         if not windows.n_histograms.any():
             continue
-        _count_window_weights(call, windows)
+        _count_window_weights(call, windows, weights)
         n_made = int((windows.n_histograms > 0).sum()) + n_pooled
         call.budget.check_bytes(int(n_made * bytes_each) * _COPIES)
         made = _reduce_piece(operation, windows, values[series], present[series])
@@ -171,15 +172,17 @@ def _count_weights(call: RangeCall) -> None:
     """Count histograms, each as one sample so far, as the samples that they are like."""
     vector = call.vector
     assert vector.histograms is not None
+    weights = vector.histograms.n_samples_like()
     for series in series_pieces(vector.block.offsets, vector.n_steps):
         windows = _windows(call, vector.histograms, series)
-        _count_window_weights(call, windows)
+        _count_window_weights(call, windows, weights)
         call.samples_per_step[:] -= windows.n_histograms.sum(axis=0)
 
 
-def _count_window_weights(call: RangeCall, windows: MixedWindows) -> None:
-    weights = np.zeros(len(windows.numbers), np.int64)
+def _count_window_weights(call: RangeCall, windows: MixedWindows, weights: IntArray) -> None:
+    """Count the histograms in windows; `weights` are those of all histograms of the call."""
+    of_samples = np.zeros(len(windows.numbers), np.int64)
     chosen = windows.is_histogram
-    weights[chosen] = windows.columns.n_samples_like()[windows.numbers[chosen]]
-    until = np.concatenate(([0], np.cumsum(weights)))
+    of_samples[chosen] = weights[windows.numbers[chosen]]
+    until = np.concatenate(([0], np.cumsum(of_samples)))
     call.samples_per_step[:] += (until[windows.hi] - until[windows.lo]).sum(axis=0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
+from promcompat.core.histograms import is_histogram
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import (
     METRIC_NAME,
@@ -100,11 +101,16 @@ def look_up_info(
     window: InfoWindow,
     lookback_ms: int,
 ) -> InstantSamples:
-    """The newest samples within the window of those info series that describe a base series."""
+    """The newest samples within the window of those info series that describe a base series.
+
+    Raises ExecutionError if one of them is a histogram.
+    """
     samples = look_up(block, np.minimum(times_ms, window.end_ms), lookback_ms)
     present = samples.present & _are_described(base, block.labels, matchers)[:, None]
     present &= samples.timestamps > times_ms - lookback_ms
     present &= samples.timestamps >= window.start_ms
+    if block.histograms is not None and (present & is_histogram(samples.values)).any():
+        raise ExecutionError("info sample should be float")
     return InstantSamples(samples.values, samples.timestamps, present)
 
 
@@ -233,4 +239,5 @@ def _assemble(base: Matrix, parts: Sequence[tuple[int, Labels, BoolArray]]) -> M
         base.values[rows],
         np.array([present for _, _, present in parts]),
         np.zeros(len(rows), bool),
+        base.histograms,
     )

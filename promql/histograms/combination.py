@@ -1,5 +1,6 @@
 """Sums of histograms: the arrays around the kernel that makes them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,19 @@ class Combined:
     def was_reconciled(self) -> BoolArray:
         """Whether custom bounds were reduced at all."""
         return self.reconciled_additions | self.reconciled_subtractions
+
+    @staticmethod
+    def joined(parts: "Sequence[Combined]") -> "Combined":
+        """The results of all parts, of which there is at least one, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return Combined(
+            HistogramColumns.joined([part.histograms for part in parts]),
+            np.concatenate([part.is_mixed for part in parts]),
+            np.concatenate([part.has_collision for part in parts]),
+            np.concatenate([part.reconciled_additions for part in parts]),
+            np.concatenate([part.reconciled_subtractions for part in parts]),
+        )
 
 
 def combined(

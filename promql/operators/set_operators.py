@@ -11,11 +11,11 @@ import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray
 from promql.ast import BinaryExpr, Expr, VectorMatching
-from promql.budget import BYTES_PER_CELL, BYTES_PER_MADE_LABELS
+from promql.budget import BYTES_PER_MADE_LABELS
 from promql.operators.match_groups import MatchGroups, find_match_groups, group_key
 from promql.values.matrix import Matrix
-from promql.values.matrix_histograms import joined_values
-from promql.values.shapes import sample_count, without_empty_rows
+from promql.values.matrix_histograms import joined_values, with_used_histograms
+from promql.values.shapes import byte_count, sample_count, without_empty_rows
 
 
 def apply_set_operator(op: str, lhs: Matrix, rhs: Matrix, matching: VectorMatching) -> Matrix:
@@ -106,14 +106,13 @@ class Union:
         groups = self._groups_of(operand)
         if known:
             rest = replace(operand, present=operand.present & ~self._covered[groups])
-            operand = without_empty_rows(rest)
+            operand = with_used_histograms(without_empty_rows(rest))
             groups = self._groups_of(operand)
         present_groups, present = _present_by_group(operand.present, groups)
         self._covered[present_groups] |= present
         self._parts.append(operand)
-        n_rows, n_steps = operand.present.shape
         self.n_samples += sample_count(operand)
-        self.n_bytes += n_rows * (n_steps * BYTES_PER_CELL + BYTES_PER_MADE_LABELS)
+        self.n_bytes += byte_count(operand) + len(operand.labels) * BYTES_PER_MADE_LABELS
 
     def matrix(self) -> Matrix:
         """The rows of all operands in order; labels may repeat."""

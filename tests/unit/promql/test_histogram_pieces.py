@@ -1,16 +1,20 @@
 """Answers with native histograms that are made, kept and joined in pieces."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
-from promcompat.core.errors import ExecutionError
+from promcompat.core.errors import ExecutionError, QueryCanceledError
 from promcompat.core.model import EvalRange, Labels, SampleBlock
 from promcompat.querying.step_columns import join_steps, take_steps
 from promql.budget import QueryBudget
 from promql.evaluation.chunks import Evaluation, evaluate_plan
 from promql.evaluation.evaluator import EvaluationOptions
+from promql.functions import histogram_rates
+from promql.histograms.arithmetic import total
+from promql.histograms.combination import Combined
 from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
 from promql.planning.planner import make_plan
@@ -54,13 +58,14 @@ def evaluate(
     cells_per_chunk: int = 10**6,
     max_bytes: int = 1 << 30,
     block: SampleBlock = BLOCK,
+    budget: QueryBudget | None = None,
 ) -> Evaluation:
     expr = parse_expr(text)
     plan = make_plan(
         expr, value_type(expr), GRID, lookback_ms=2 * MINUTE, default_subquery_step_ms=MINUTE
     )
     options = EvaluationOptions(lookback_ms=2 * MINUTE)
-    budget = QueryBudget(float("inf"), 10**6, max_bytes)
+    budget = budget or QueryBudget(float("inf"), 10**6, max_bytes)
     blocks = [block] * len(plan.selections)
     return evaluate_plan(plan, blocks, options, budget, cells_per_chunk)
 
@@ -98,6 +103,40 @@ def test_a_grid_in_pieces_gives_the_histograms_of_the_whole_grid(text: str) -> N
     whole, pieces = evaluate(text), evaluate(text, cells_per_chunk=20)
     assert cells_of(pieces.value) == cells_of(whole.value)
     assert pieces.samples_per_step.tolist() == whole.samples_per_step.tolist()
+
+
+@pytest.mark.parametrize("text", [*QUERIES, "avg_over_time(h[4m])", "idelta(h[4m])"])
+@pytest.mark.parametrize("terms", [1, 5])
+def test_windows_in_cuts_give_the_histograms_of_all_windows_at_once(
+    text: str, terms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = cells_of(evaluate(text).value)
+    monkeypatch.setattr(histogram_rates, "TERMS_PER_CUT", terms)
+    assert cells_of(evaluate(text).value) == whole
+
+
+def test_a_query_stops_between_the_cuts_of_a_window_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(histogram_rates, "TERMS_PER_CUT", 5)
+    budget = QueryBudget(float("inf"), 10**6)
+
+    def total_of_first_cut(*args: Any) -> Combined:
+        budget.cancel()
+        return total(*args)
+
+    monkeypatch.setattr(histogram_rates, "total", total_of_first_cut)
+    with pytest.raises(QueryCanceledError):
+        evaluate("sum_over_time(h[4m])", budget=budget)
+
+
+def test_pieces_of_a_grid_give_back_what_they_kept() -> None:
+    needed = []
+    for cells_per_chunk in (10**6, 8):
+        budget = QueryBudget(float("inf"), 10**6)
+        evaluate("sum(count_over_time(h[2m]))", cells_per_chunk, budget=budget)
+        needed.append(budget.peak_bytes)
+    assert needed[1] < needed[0]
 
 
 @pytest.mark.parametrize("text", QUERIES)
