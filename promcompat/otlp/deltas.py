@@ -11,6 +11,11 @@ from promcompat.otlp.native_points import ExponentialCounts
 TotalT = TypeVar("TotalT")
 
 MAX_STREAMS: Final = 200_000
+MAX_BYTES: Final = 512 << 20
+_BYTES_PER_STREAM: Final = 500
+"""What a stream takes besides its key and its totals."""
+_BYTES_PER_NUMBER: Final = 32
+"""A float and its place in a tuple."""
 _IDLE_NS: Final = 3_600 * 1_000_000_000
 """A stream that got nothing for so long may make room for another one."""
 
@@ -19,16 +24,20 @@ _IDLE_NS: Final = 3_600 * 1_000_000_000
 class _Stream:
     last_ns: int
     totals: object
+    n_bytes: int
 
 
 class DeltaTotals:
-    """The totals of the streams of a process, at most `max_streams`; a restart begins at zero.
+    """The totals of the streams of a process; a restart begins at zero.
 
-    A stream is a series (of a histogram: all of its series) of a tenant.
+    These are at most `max_streams` streams, and about `max_bytes`. A stream is a series (of a
+    histogram: all of its series) of a tenant.
     """
 
-    def __init__(self, max_streams: int = MAX_STREAMS) -> None:
+    def __init__(self, max_streams: int = MAX_STREAMS, max_bytes: int = MAX_BYTES) -> None:
         self._max_streams = max_streams
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
         self._streams: OrderedDict[tuple[str, bytes], _Stream] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -45,7 +54,7 @@ class DeltaTotals:
         self, tenant: str, key: bytes, time_ns: int, deltas: ExponentialCounts
     ) -> ExponentialCounts | str:
         """The same for a point of an exponential histogram."""
-        return self._add(tenant, key, time_ns, deltas, ExponentialCounts.plus)
+        return self._add(tenant, key, time_ns, deltas.bounded(), ExponentialCounts.plus)
 
     def _add(
         self,
@@ -59,24 +68,43 @@ class DeltaTotals:
             stream = self._streams.get((tenant, key))
             if stream is not None and time_ns < stream.last_ns:
                 return "a delta is older than the last one of its series"
-            if stream is None and not self._make_room(time_ns):
-                return f"there are more than {self._max_streams} series of deltas"
             if stream is not None and isinstance(stream.totals, type(totals)):
                 if time_ns == stream.last_ns:
                     return stream.totals
                 totals = add(stream.totals, totals)
-            self._streams[tenant, key] = _Stream(time_ns, totals)
-            self._streams.move_to_end((tenant, key))
+            made = _Stream(time_ns, totals, len(key) + _BYTES_PER_STREAM + _bytes_of(totals))
+            if stream is not None:
+                self._streams.move_to_end((tenant, key))
+            if (fault := self._make_room(made, stream)) is not None:
+                return fault
+            self._streams[tenant, key] = made
+            self._n_bytes += made.n_bytes - (0 if stream is None else stream.n_bytes)
             return totals
 
-    def _make_room(self, now_ns: int) -> bool:
-        if len(self._streams) < self._max_streams:
-            return True
-        oldest = next(iter(self._streams))
-        if now_ns - self._streams[oldest].last_ns < _IDLE_NS:
-            return False
-        del self._streams[oldest]
-        return True
+    def _make_room(self, made: _Stream, before: _Stream | None) -> str | None:
+        """Give up idle streams until there is room for another one; a text if there is none."""
+        n_streams = int(before is None)
+        n_bytes = made.n_bytes - (0 if before is None else before.n_bytes)
+        while (fault := self._lack(n_streams, n_bytes)) is not None:
+            name, oldest = next(iter(self._streams.items()), (("", b""), None))
+            if oldest is None or oldest is before or made.last_ns - oldest.last_ns < _IDLE_NS:
+                break
+            del self._streams[name]
+            self._n_bytes -= oldest.n_bytes
+        return fault
+
+    def _lack(self, n_streams: int, n_bytes: int) -> str | None:
+        if len(self._streams) + n_streams > self._max_streams:
+            return f"there are more than {self._max_streams} series of deltas"
+        if n_bytes > 0 and self._n_bytes + n_bytes > self._max_bytes:
+            return f"the totals of deltas take more than {self._max_bytes} bytes"
+        return None
+
+
+def _bytes_of(totals: object) -> int:
+    if isinstance(totals, ExponentialCounts):
+        return totals.n_bytes
+    return _BYTES_PER_NUMBER * len(totals) if isinstance(totals, tuple) else 0
 
 
 def _sum(totals: tuple[float, ...], deltas: tuple[float, ...]) -> tuple[float, ...]:

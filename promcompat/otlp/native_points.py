@@ -99,7 +99,7 @@ class ExponentialCounts:
         )
 
     def plus(self, other: "ExponentialCounts") -> "ExponentialCounts":
-        """The sum, at the lower one of the scales, or a lower one if there are many buckets."""
+        """The sum, at the lower one of the scales, `bounded`."""
         scale = min(self.scale, other.scale)
         mine, theirs = self.at_scale(scale), other.at_scale(scale)
         found = ExponentialCounts(
@@ -110,9 +110,19 @@ class ExponentialCounts:
             mine.positive.plus(theirs.positive),
             mine.negative.plus(theirs.negative),
         )
+        return found.bounded()
+
+    def bounded(self) -> "ExponentialCounts":
+        """The same, at a lower scale if there are many buckets."""
+        found = self
         while found.n_buckets > _MAX_BUCKETS_OF_TOTAL and found.scale > FIRST_SCALE:
             found = found.at_scale(found.scale - 1)
         return found
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of the arrays."""
+        return sum(column.nbytes for side in (self.positive, self.negative) for column in side)
 
     @property
     def n_buckets(self) -> int:
@@ -145,8 +155,9 @@ class NativeHistograms:
     def add_explicit(
         self, bounds: Sequence[float], buckets: Sequence[int], count: int, total: float
     ) -> None:
-        """Add a histogram with custom buckets."""
-        counts = np.array(buckets, np.uint64).view(np.int64)
+        """Add a histogram with custom buckets; of larger counts the lower 64 bits are kept."""
+        bits = [count & _COUNT_BITS for count in buckets]
+        counts = np.array(bits, np.uint64).view(np.int64)
         kept = np.flatnonzero(counts)
         self._add(CUSTOM_BUCKETS, 0, count, total)
         self.positive.append(CountedBuckets(kept, counts[kept]))

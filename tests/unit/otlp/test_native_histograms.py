@@ -192,6 +192,21 @@ def test_totals_of_deltas_have_a_bound() -> None:
     added = many.plus(many)
     assert (added.scale, added.n_buckets) == (6, 1_000)
     assert int(added.positive.counts.sum()) == 8_000
+    first = DeltaTotals().add_exponential("t", b"a", 1, many)
+    assert isinstance(first, ExponentialCounts)
+    assert first.n_buckets == 1_000
+
+
+def test_a_delta_bucket_of_the_largest_count_does_not_fail_the_request() -> None:
+    def fill(scope: ScopeMetrics) -> None:
+        histogram = scope.metrics.add(name="h").histogram
+        histogram.aggregation_temporality = DELTA
+        largest = (1 << 64) - 1
+        histogram.data_points.add(count=largest, bucket_counts=[largest])
+
+    options = OtlpOptions(converts_to_custom_buckets=True, sums_deltas=True)
+    # Totals are floats, of which the next one is 2^64.
+    assert_stored(batch_of(fill, options)[0], WireHistogram(schema=-53))
 
 
 @pytest.mark.parametrize("temporality", [CUMULATIVE, DELTA])

@@ -263,3 +263,14 @@ def test_the_streams_of_deltas_are_bounded() -> None:
     assert totals.add("t", b"b", 2, (1.0,)) == (2.0,)
     assert totals.add("t", b"c", hour_ns + 1, (5.0,)) == (5.0,)
     assert totals.add("t", b"b", hour_ns + 2, (1.0,)) == (3.0,)
+
+
+def test_the_bytes_of_deltas_are_bounded() -> None:
+    totals, hour_ns = DeltaTotals(max_bytes=4_000), 3_600 * 10**9
+    refused, wide = "the totals of deltas take more than 4000 bytes", (1.0,) * 40
+    assert totals.add("t", b"a", 1, wide) == wide
+    assert totals.add("t", b"b", 1, wide) == wide
+    assert totals.add("t", b"c", 1, wide) == refused
+    assert totals.add("t", b"b", 2, (1.0,) * 80) == refused
+    assert totals.add("t", b"b", 2, wide) == (2.0,) * 40
+    assert totals.add("t", b"c", hour_ns + 1, wide) == wide
