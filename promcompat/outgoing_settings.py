@@ -51,7 +51,8 @@ class OutgoingSettings(BaseSettings):
         (),
         description="Hosts that notifications and remediations may call, comma-separated: host, "
         "host:port, *.domain, an address or a network (CIDR). Empty: every host; while access is "
-        "on, only at public addresses. Networks in this list are allowed for scraping too.",
+        "on, only at public addresses. Networks in this list are allowed for scraping too. "
+        "Remediations reach hosts of this list at public addresses only, while access is on.",
     )
     outgoing_answer_bytes: NonNegativeInt = Field(
         4000,

@@ -32,7 +32,9 @@ class LimitReply(ReplyModel):
     """A limit of the tenant."""
 
     name: str
-    value: LimitJson = Field(description="What counts for the tenant; 0: no limit.")
+    value: LimitJson = Field(
+        description="What counts for the tenant; 0: no limit (of exemplars: none are kept)."
+    )
     source: str = Field(
         description="`override`: set here or by the command line; `file`: in the file of "
         "overrides; `setting`: the same for every tenant."
@@ -42,7 +44,10 @@ class LimitReply(ReplyModel):
     bounds: str = Field(description="What the limit is about.")
     setting: str = Field(description="The setting with the default.")
     reason: str = Field(description="The label of the metrics that count refusals.")
-    status: int = Field(description="The status of requests that exceed the limit.")
+    status: int = Field(
+        description="The status of requests that exceed the limit. For limits of rules it is that "
+        "of the ruler API; the native API answers 409."
+    )
 
 
 class LimitsReply(ReplyModel):

@@ -12,14 +12,13 @@ from promcompat.access.credentials import Credential
 from promcompat.access.token_table import TokenTable
 from promcompat.access.token_text import digest_of, is_token_text
 from promcompat.access.token_uses import TokenUses
-from promcompat.core.access import Principal, Role
+from promcompat.core.access import OWN_NAME, Principal, Role
 from promcompat.core.errors import UnauthenticatedError
 
 _LOGGER = logging.getLogger(__name__)
 _REFUSED: Final = "the credential is not valid"
 """The same for every reason, which only the log has."""
 _LOG_PAUSE_SECONDS: Final = 60.0
-OWN_NAME: Final = "promcompat"
 
 
 class TokenVerifier(Protocol):

@@ -29,11 +29,11 @@ class IssuerError(Exception):
 
 
 async def fetch_json(url: str) -> Any:
-    """A JSON document of the issuer; redirects are not followed. Raises IssuerError."""
+    """A JSON document of the issuer; no redirects, no proxy, no `.netrc`. Raises IssuerError."""
     timeout = aiohttp.ClientTimeout(total=_FETCH_SECONDS)
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            aiohttp.ClientSession(timeout=timeout) as session,
             session.get(url, allow_redirects=False) as response,
         ):
             if response.status != 200:
@@ -78,27 +78,32 @@ class IssuerKeys:
     async def find(self, kid: str) -> jwt.PyJWK | None:
         """The key with an id, which is any text that a client sent; None if there is none.
 
-        Raises StorageUnavailableError when the keys are not known, or no longer well enough to say
-        that there is no such key.
+        Only keys that came after the call can say that there is none, as the issuer may have a new
+        key at any time. Raises StorageUnavailableError while there are none, because the issuer
+        does not answer, or was asked less than the pause before.
         """
-        if kid not in self._keys and self._clock() - self._fetched_at >= _PAUSE_SECONDS:
+        called_at = self._clock()
+        if kid not in self._keys:
             await self._refresh()
-            if self._clock() - self._fetched_at >= _PAUSE_SECONDS and kid not in self._keys:
+            if kid not in self._keys and self._fetched_at < called_at:
                 raise StorageUnavailableError("the keys of the issuer are not known now; try again")
         return self._keys.get(kid)
 
     async def _refresh(self) -> None:
+        """Fetch the keys, unless that was tried lately: who waited meanwhile has its outcome."""
         async with self._lock:
             if self._clock() - self._tried_at < _PAUSE_SECONDS:
                 return
-            self._tried_at = self._clock()
             try:
                 self._keys = _keys_of(await self._fetch(await self._key_set_url()))
             except IssuerError as exc:
                 fields = {"issuer": self._issuer, "reason": str(exc), "keys": len(self._keys)}
                 _LOGGER.warning("the keys of the issuer could not be fetched", extra=fields)
             else:
-                self._fetched_at = self._tried_at
+                self._fetched_at = self._clock()
+            finally:
+                # After the fetch, which may take as long as the pause.
+                self._tried_at = self._clock()
 
     async def _key_set_url(self) -> str:
         if self._jwks_url:
@@ -110,6 +115,8 @@ class IssuerKeys:
         found = document.get("jwks_uri")
         if not isinstance(found, str) or not found.startswith(("https://", "http://")):
             raise IssuerError(f"{url} has no jwks_uri")
+        if url.lower().startswith("https://") and not found.startswith("https://"):
+            raise IssuerError(f"the jwks_uri of {url} is not https")
         return found
 
 

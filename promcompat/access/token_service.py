@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 from promcompat.access.token_table import TokenTable
 from promcompat.access.token_text import digest_of, new_token_text
-from promcompat.core.access import NewToken, Principal, Role, Token, TokenRepository, is_token_name
+from promcompat.core.access import (
+    NewToken,
+    Principal,
+    Role,
+    Token,
+    TokenRepository,
+    is_reserved_name,
+    is_token_name,
+)
 from promcompat.core.errors import BadDataError, ForbiddenError, NotFoundError
 
 _LOGGER = logging.getLogger(__name__)
@@ -87,6 +95,8 @@ def _covers(by: Principal, token: Token) -> bool:
 
 
 def _check(request: TokenRequest, by: Principal) -> None:
+    if is_reserved_name(request.name):
+        raise BadDataError(f"the name {request.name} is reserved; choose another one")
     if not is_token_name(request.name):
         raise BadDataError(
             "the name of a token must be 1 to 100 letters, digits and . _ @ -, and begin with a "

@@ -89,10 +89,11 @@ class HttpSender:
                 "POST", target.url, data=orjson.dumps(body), headers=headers
             ) as response:
                 if not 200 <= response.status < 300:
-                    body = await response.content.read(self._max_answer_bytes)
+                    read = await response.content.read(self._max_answer_bytes)
+                    shown = redactor.hide_bytes(read, is_cut=not response.content.at_eof())
                     is_refusal = response.status in _REFUSALS
                     raise (NotificationRefusedError if is_refusal else NotificationError)(
-                        redactor.hide(_answer(response.status, body))[:_MAX_ERROR_CHARACTERS]
+                        _answer(response.status, shown)[:_MAX_ERROR_CHARACTERS]
                     )
         except TimeoutError:
             raise NotificationError("no response in time") from None
@@ -106,8 +107,8 @@ class HttpSender:
         await self._client.close()
 
 
-def _answer(status: int, body: bytes) -> str:
-    return f"answered {status}: {body.decode(errors='replace')}" if body else f"answered {status}"
+def _answer(status: int, shown: str) -> str:
+    return f"answered {status}: {shown}" if shown else f"answered {status}"
 
 
 class Target:

@@ -14,7 +14,7 @@ def notification_policy(settings: Settings) -> OutgoingPolicy:
 
     Raises BadDataError for an address in the settings that it refuses.
     """
-    policy = _strict_policy(settings)
+    policy = OutgoingPolicy(AllowList.of(settings.outgoing_allow), _furthest(settings))
     urls = (*settings.alertmanager_url_list, *settings.webhook_url_list)
     for url in urls:
         try:
@@ -25,15 +25,20 @@ def notification_policy(settings: Settings) -> OutgoingPolicy:
 
 
 def action_outgoing_policy(settings: Settings) -> OutgoingPolicy:
-    """For requests of remediations, whose URLs are those of tenants."""
-    return _strict_policy(settings, settings.remediation_http_hosts)
+    """For requests of remediations, whose URLs are those of tenants.
 
-
-def _strict_policy(settings: Settings, more: tuple[str, ...] = ()) -> OutgoingPolicy:
+    So what the operator listed for notifications is not within reach of tenants by being listed.
+    """
     return OutgoingPolicy(
-        AllowList.of((*settings.outgoing_allow, *more)),
-        Place.LOCAL_LINK if settings.access == "off" else Place.PUBLIC,
+        AllowList.of(settings.remediation_http_hosts),
+        _furthest(settings),
+        only_near=AllowList.of(settings.outgoing_allow),
+        setting="PROMCOMPAT_REMEDIATION_HTTP_HOSTS",
     )
+
+
+def _furthest(settings: Settings) -> Place:
+    return Place.LOCAL_LINK if settings.access == "off" else Place.PUBLIC
 
 
 def scrape_policy(settings: Settings) -> OutgoingPolicy:

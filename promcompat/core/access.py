@@ -61,6 +61,10 @@ ANYBODY: Final = Principal("anonymous", ALL_ROLES, None)
 
 OIDC_PREFIX: Final = "oidc:"
 """Begins the names of subjects of an issuer; names of tokens have no colon."""
+OWN_NAME: Final = "promcompat"
+"""The principal of the service itself, when it scrapes its own metrics."""
+RESERVED_NAMES: Final = frozenset((ANYBODY.name, OWN_NAME))
+"""Records tell who did something by the name, so no token may have one of these."""
 _TOKEN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}", re.ASCII)
 
 
@@ -127,4 +131,9 @@ class TokenRepository(Protocol):
 
 def is_token_name(name: str) -> bool:
     """Whether a token may have the name."""
-    return _TOKEN_NAME.fullmatch(name) is not None
+    return _TOKEN_NAME.fullmatch(name) is not None and not is_reserved_name(name)
+
+
+def is_reserved_name(name: str) -> bool:
+    """Whether the name, in whatever case, is that of a principal who is no token."""
+    return name.lower() in RESERVED_NAMES

@@ -22,10 +22,10 @@ _LARGEST: Final = 1 << 53
 class LimitDefinition:
     """A limit: its name (Mimir's, if Mimir has it), what it bounds, and what exceeding it does.
 
-    `setting` has the default. `status` is the answer to a request that exceeds the limit, `reason`
-    the label of the metric that counts such requests, or their samples if `counts_samples`; it is
-    empty if the limit refuses nothing. A value
-    of 0 means no limit, unless `least` is above 0.
+    `setting` has the default. `status` is the answer to a request that exceeds the limit, of limits
+    of rules that of the ruler API (the native API answers 409); `reason` is the label of the metric
+    that counts such requests, or their samples if `counts_samples`; it is empty if the limit
+    refuses nothing. A value of 0 means `zero`, unless `least` is above 0.
     """
 
     name: str
@@ -38,6 +38,7 @@ class LimitDefinition:
     least: int = 0
     most: int = _LARGEST
     counts_samples: bool = False
+    zero: str = "no limit"
 
     def parse(self, value: object) -> int:
         """A value as the API, the file and the command line give it. Raises BadDataError."""
@@ -63,8 +64,8 @@ class LimitDefinition:
     def expected(self) -> str:
         """What a value may be."""
         if self.is_duration:
-            return "a duration such as 10m or 1h, or 0 for no limit"
-        off = "" if self.least else ", 0 for no limit"
+            return f"a duration such as 10m or 1h, or 0 for {self.zero}"
+        off = "" if self.least else f", 0 for {self.zero}"
         return f"a whole number from {self.least} to {self.most}{off}"
 
     def shown(self, value: int) -> int | str:
@@ -212,6 +213,7 @@ LIMITS: Final[Sequence[LimitDefinition]] = (
         text="",
         reason="",
         status=200,
+        zero="none",
     ),
     _definition(
         "max_total_query_length",

@@ -1,6 +1,7 @@
 """Removes secrets from addresses and texts."""
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote
@@ -9,6 +10,7 @@ HIDDEN: Final = "<hidden>"
 _MIN_LENGTH: Final = 4
 """Shorter texts are not treated as secrets, since they would occur in every line."""
 _MIN_SEGMENT_LENGTH: Final = 8
+"""Of parts of secrets, which are more often ordinary words."""
 _URL: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:(?P<user>[^?#]*)@)?(?P<rest>[^?#]*)(?P<tail>.*)",
     re.DOTALL,
@@ -49,10 +51,10 @@ def url_secrets(url: str, *, is_path_secret: bool = False) -> Iterator[str]:
 
 
 class Redactor:
-    """Replaces known secrets in texts."""
+    """Replaces known secrets in texts, and long words of them, such as the token of `Bearer …`."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._known = frozenset(secret for secret in secrets if len(secret) >= _MIN_LENGTH)
+        self._known = frozenset(part for secret in secrets for part in _parts(secret))
         # The longest first: one secret may be part of another.
         words = sorted(self._known, key=lambda word: (-len(word), word))
         self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
@@ -64,3 +66,25 @@ class Redactor:
     def hide(self, text: str) -> str:
         """The text without the secrets."""
         return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
+
+    def hide_cut(self, text: str) -> str:
+        """The same of a text that was cut at its end, perhaps within a secret."""
+        longest = max(map(len, self._known), default=0)
+        for length in range(min(longest, len(text)), _MIN_LENGTH - 1, -1):
+            end = text[-length:]
+            if any(secret.startswith(end) for secret in self._known):
+                return self.hide(text[:-length]) + HIDDEN
+        return self.hide(text)
+
+    def hide_bytes(self, body: bytes, *, is_cut: bool) -> str:
+        """A body as text without the secrets."""
+        decoder = getincrementaldecoder("utf-8")("replace")
+        # What is left of a character that was cut is left out.
+        text = decoder.decode(body, final=not is_cut)
+        return self.hide_cut(text) if is_cut else self.hide(text)
+
+
+def _parts(secret: str) -> Iterator[str]:
+    if len(secret) >= _MIN_LENGTH:
+        yield secret
+        yield from (word for word in secret.split() if len(word) >= _MIN_SEGMENT_LENGTH)

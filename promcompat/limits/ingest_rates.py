@@ -86,8 +86,13 @@ class IngestRates:
         return bucket
 
     def _too_fast(self, tenant: str, n_items: int, wait_seconds: float) -> RateLimitedError:
-        """The error, with the time until the bucket has enough, and up to a half more."""
-        seconds = wait_seconds * (1 + _JITTER * self._jitter())
+        """The error, with the time until the bucket has enough, and up to a half more.
+
+        A wait that would be too long is cut before the half is added: many senders that were told
+        the same would all come back at the same time.
+        """
+        seconds = min(wait_seconds, _LONGEST_SECONDS / (1 + _JITTER))
+        seconds *= 1 + _JITTER * self._jitter()
         detail = f" with a maximum burst of {self._limits.of(tenant).ingestion_burst_size}"
         return RateLimitedError(
             self._limits.refuse(tenant, "ingestion_rate", detail, n_items),

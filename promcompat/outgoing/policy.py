@@ -14,7 +14,6 @@ _NAMES: Final = {
     Place.PRIVATE: "an address of a private network or of this machine",
     Place.LOCAL_LINK: "a link-local or special address",
 }
-_REMEDY: Final = "list it in PROMCOMPAT_OUTGOING_ALLOW if it may be called"
 
 
 class AddressRefusedError(OSError):
@@ -81,6 +80,10 @@ class AllowList:
         """Whether one of the entries for hosts is this one."""
         return any(_matches(entry, host) for entry in self.hosts)
 
+    def has(self, host: Host | None, address: Address) -> bool:
+        """Whether one of the entries is this host, or has this address."""
+        return is_in(address, self.networks) or (host is not None and self.names(host))
+
 
 def _matches(entry: str, host: Host) -> bool:
     name, _, port = entry.partition(":")
@@ -93,15 +96,18 @@ def _matches(entry: str, host: Host) -> bool:
 class OutgoingPolicy:
     """Decides about every connection, by the host of the URL and the address that it led to.
 
-    Where `allowed` has entries and `is_exclusive`, nothing else may be called. A host that is
-    allowed by its name may be in a private network, and an allowed network may be any. Of the
-    others, places up to `furthest` may be called. A name that leads to a link-local address is
-    refused even if it is allowed, as whoever runs its DNS could lead it there.
+    Where `allowed` or `only_near` has entries and `is_exclusive`, nothing else may be called. A
+    host that is allowed by its name may be in a private network, and an allowed network may be any.
+    Of the others, those of `only_near` included, places up to `furthest` may be called. A name that
+    leads to a link-local address is refused even if it is allowed, as whoever runs its DNS could
+    lead it there. `setting` is where an operator may allow what is refused.
     """
 
     allowed: AllowList = AllowList()
     furthest: Place = Place.LOCAL_LINK
     is_exclusive: bool = True
+    only_near: AllowList = AllowList()
+    setting: str = "PROMCOMPAT_OUTGOING_ALLOW"
 
     def check_url(self, url: str) -> Host:
         """The host of a URL that may be called, as far as the URL tells.
@@ -115,7 +121,7 @@ class OutgoingPolicy:
                 self.check_address(host, address)
             except AddressRefusedError as exc:
                 raise BadDataError(str(exc)) from exc
-        elif self._is_closed and not self.allowed.names(host) and not self.allowed.networks:
+        elif self._is_closed and not self._may_be_allowed(host):
             raise BadDataError(f"the host {host.name}:{host.port} is not allowed")
         return host
 
@@ -124,18 +130,27 @@ class OutgoingPolicy:
         if is_in(address, self.allowed.networks):
             return
         is_named = host is not None and self.allowed.names(host)
-        if self._is_closed and not is_named:
-            raise AddressRefusedError(f"the address {address} is not allowed; {_REMEDY}")
+        if self._is_closed and not is_named and not self.only_near.has(host, address):
+            raise AddressRefusedError(f"the address {address} is not allowed; {self._remedy}")
         place = place_of(address)
         furthest = self.furthest
         if is_named and furthest < Place.PRIVATE:
             furthest = Place.PRIVATE
         if place > furthest:
-            raise AddressRefusedError(f"{address} is {_NAMES[place]}; {_REMEDY}")
+            raise AddressRefusedError(f"{address} is {_NAMES[place]}; {self._remedy}")
+
+    def _may_be_allowed(self, host: Host) -> bool:
+        """Whether a list has the name, or networks, in which its address may be."""
+        lists = (self.allowed, self.only_near)
+        return any(one.names(host) or one.networks for one in lists)
 
     @property
     def _is_closed(self) -> bool:
-        return self.is_exclusive and bool(self.allowed)
+        return self.is_exclusive and bool(self.allowed or self.only_near)
+
+    @property
+    def _remedy(self) -> str:
+        return f"list it in {self.setting} if it may be called"
 
 
 ANYWHERE: Final = OutgoingPolicy()

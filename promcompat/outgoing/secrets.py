@@ -47,7 +47,8 @@ class NamedSecrets:
         source = self.sources.get(name)
         if source is None:
             raise BadDataError(f"there is no secret named {name}")
-        if url is not None and not AllowList(source.hosts).names(host_of(url)):
+        hosts = AllowList(tuple(host.lower() for host in source.hosts))
+        if url is not None and not hosts.names(host_of(url)):
             raise BadDataError(f"the secret {name} may not be sent to this host")
         return source
 

@@ -91,7 +91,7 @@ def _print(service: LimitService, tenant: str) -> None:
     for limit in LIMITS:
         found = values[limit.name]
         unit = "" if limit.is_duration else f" {limit.unit}"
-        off = " (no limit)" if not found.value and not limit.least else ""
+        off = f" ({limit.zero})" if not found.value and not limit.least else ""
         source = "" if found.source.value == "setting" else f" [{found.source.value}]"
         shown = f"{limit.shown(found.value)}{unit}{off}{source}"
         sys.stdout.write(f"{limit.name} = {shown}\n    {limit.bounds}\n")

@@ -71,11 +71,13 @@ async def serve(
         state,
         telemetry,
         termination,
-        tls,
         own_secret=new_own_secret() if link is None else link.own_secret,
         is_worker=bool(link),
     )
     try:
+        # From the start: the database may be away for longer than a certificate is good.
+        watching = running([*certificate_loops(tls)], telemetry.loops)
+        await opened.enter_async_context(watching)
         services = await termination.unless_asked(opened.enter_async_context(opening))
         if services is not None:
             state.open(services)
@@ -133,7 +135,6 @@ async def _open_services(
     state: ServiceState,
     telemetry: Telemetry,
     termination: Termination,
-    tls: ServerTls | None,
     *,
     own_secret: str,
     is_worker: bool,
@@ -169,7 +170,6 @@ async def _open_services(
             open_listeners(settings, backend.services, telemetry, is_worker=is_worker)
         )
         loops += listener_loops(settings, listeners)
-        loops += certificate_loops(tls)
         await opened.enter_async_context(running(loops, telemetry.loops))
         # The first parse builds the tables of the grammar, 0.1 s that no write has to wait for.
         await asyncio.to_thread(parse_expr, "0")

@@ -7,7 +7,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -136,7 +136,7 @@ class ActionRunner:
         self._policy.check_url(action.url)
         secret = self._policy.secrets.headers(action.secret_headers, action.url)
         headers = {**action.headers, **secret, IDEMPOTENCY_HEADER: key.idempotency_key}
-        hide = Redactor(secret.values()).hide
+        redactor = Redactor(secret.values())
         try:
             async with self._client.request(
                 action.method,
@@ -146,25 +146,25 @@ class ActionRunner:
                 timeout=aiohttp.ClientTimeout(total=action.timeout / 1000),
             ) as response:
                 body = await response.content.read(_MAX_READ_BYTES)
+                text = redactor.hide_bytes(body, is_cut=not response.content.at_eof())
                 status = response.status
         except TimeoutError as exc:
             raise ActionFailedError(f"no response within {action.timeout} ms") from exc
         except aiohttp.InvalidURL as exc:
             raise BadDataError("the URL is not valid") from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise ActionFailedError(hide(f"no response: {exc}")) from exc
-        detail = {"status": status, "body": self._recorded(body, hide)}
+            raise ActionFailedError(redactor.hide(f"no response: {exc}")) from exc
+        detail = {"status": status, "body": self._recorded(text)}
         if 200 <= status < 300:
             return detail
         if status >= 500 or status in _RETRIED_STATUSES:
             raise ActionFailedError(f"answered {status}: {detail['body']}")
         raise BadDataError(f"answered {status}: {detail['body']}")
 
-    def _recorded(self, output: bytes, hide: Callable[[str], str] = lambda text: text) -> str:
-        """The end of an output as text, where commands report errors."""
+    def _recorded(self, text: str) -> str:
+        """The end of an output, where commands report errors."""
         most = self._policy.max_recorded_characters
-        text = hide(output.decode(errors="replace")).replace("\0", "")
-        return text[-most:] if most else ""
+        return text.replace("\0", "")[-most:] if most else ""
 
     async def _run_command(self, key: StepKey, action: CommandAction) -> Mapping[str, Any]:
         command = self._policy.command_line(action.name, action.arguments)
@@ -186,9 +186,10 @@ class ActionRunner:
             raise ActionFailedError(f"took longer than {action.timeout} ms and was killed") from exc
         finally:
             await _end_group(process)
+        recorded = self._recorded(output.decode(errors="replace"))
         if exit_code:
-            raise ActionFailedError(f"exit code {exit_code}: {self._recorded(output)}")
-        return {"command": action.name, "exit_code": exit_code, "output": self._recorded(output)}
+            raise ActionFailedError(f"exit code {exit_code}: {recorded}")
+        return {"command": action.name, "exit_code": exit_code, "output": recorded}
 
     async def _call_function(self, key: StepKey, action: SqlAction) -> Mapping[str, Any]:
         self._policy.check_function(action.function)

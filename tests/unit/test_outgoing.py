@@ -125,6 +125,23 @@ def test_policies_follow_the_access() -> None:
         notification_policy(GivenSettings(access="tokens", webhook_urls="http://127.0.0.1:1/x"))
 
 
+@pytest.mark.parametrize("allowed", ["am.internal", "10.0.0.0/8"])
+def test_remediations_do_not_reach_what_is_listed_for_notifications(allowed: str) -> None:
+    settings = GivenSettings(access="tokens", outgoing_allow=(allowed, "hook.example"))
+    host, private = host_of("http://am.internal"), ip_address("10.0.0.1")
+    notification_policy(settings).check_address(host, private)
+    actions = action_outgoing_policy(settings)
+    actions.check_url("https://hook.example/x")
+    with pytest.raises(AddressRefusedError, match="PROMCOMPAT_REMEDIATION_HTTP_HOSTS"):
+        actions.check_address(host, private)
+    # The list still says what else is not called.
+    actions.check_address(host_of("https://hook.example"), ip_address("1.1.1.1"))
+    with pytest.raises(AddressRefusedError):
+        actions.check_address(host_of("https://other.example"), ip_address("1.1.1.1"))
+    off = GivenSettings(outgoing_allow=(allowed,))
+    action_outgoing_policy(off).check_address(host, private)
+
+
 @asynccontextmanager
 async def receiving(
     status: int = 200, text: str = "done", **headers: str
@@ -235,6 +252,28 @@ async def test_a_secret_goes_to_its_host_and_is_shown_nowhere(tmp_path: Path) ->
         await sender.close()
         sent = [request["Authorization"] for request in received]
         assert sent == [f"Bearer {SECRET}", "Bearer another-one"]
+
+
+async def test_an_answer_that_is_cut_within_a_secret_does_not_show_a_part(tmp_path: Path) -> None:
+    secrets = secrets_in(tmp_path)
+    text = "x" * 180 + f" Bearer {SECRET}"
+    async with receiving(500, text) as (port, _):
+        headers = SecretHeaders(secrets, {"Authorization": "pager"})
+        target = Target(f"http://127.0.0.1:{port}/", headers, is_path_secret=True)
+        sender = HttpSender()
+        with pytest.raises(NotificationError) as caught:
+            await sender.post(target, {}, {})
+        await sender.close()
+        assert str(caught.value).endswith("x <hidd")
+    text = "x" * ((1 << 16) - 12) + f" Bearer {SECRET}" + "y" * 100
+    async with receiving(text=text) as (port, _):
+        used = {"secret_headers": {"Authorization": "pager"}}
+        detail = await run_action(port, ActionPolicy(secrets=secrets), **used)
+        assert SECRET[:3] not in detail["body"]
+
+
+def test_hosts_of_a_secret_may_be_in_capitals(tmp_path: Path) -> None:
+    secrets_in(tmp_path, "Pager.Example").check("pager", "https://pager.example/x")
 
 
 async def test_no_other_host_gets_a_secret(tmp_path: Path) -> None:

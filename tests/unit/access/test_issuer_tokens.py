@@ -1,5 +1,6 @@
 """JWTs of an issuer: what is accepted, what is refused, and what cannot be checked."""
 
+import asyncio
 import base64
 import json
 import time
@@ -242,6 +243,42 @@ async def test_the_last_good_keys_are_kept_and_new_ones_found(issuer: Issuer) ->
     # The issuer does not have the old key any more, and says so.
     with pytest.raises(RefusedTokenError):
         await tokens.principal(signed())
+
+
+async def test_who_waits_for_an_issuer_shares_what_comes_of_it(issuer: Issuer) -> None:
+    async def fetch_slowly(url: str) -> Any:
+        issuer.asked.append(url)
+        await asyncio.sleep(0)
+        issuer.now += 20
+        raise IssuerError("a black hole")
+
+    keys = IssuerKeys(ISSUER, JWKS_URL, fetch_slowly, lambda: issuer.now)
+    found = await asyncio.gather(*(keys.find("x") for _ in range(5)), return_exceptions=True)
+    assert [type(one) for one in found] == [StorageUnavailableError] * 5
+    assert len(issuer.asked) == 1
+
+
+async def test_a_key_that_may_be_new_is_not_refused_before_the_issuer_is_asked(
+    issuer: Issuer,
+) -> None:
+    tokens = issuer.tokens()
+    await tokens.refresh_if_due()
+    new = signed(OTHER_RSA_KEY, headers={"kid": "new"})
+    issuer.now += 9
+    with pytest.raises(StorageUnavailableError):
+        await tokens.principal(new)
+    issuer.now += 1
+    with pytest.raises(RefusedTokenError):
+        await tokens.principal(new)
+
+
+async def test_an_https_issuer_has_its_keys_at_an_https_url(issuer: Issuer) -> None:
+    url = f"{ISSUER}/.well-known/openid-configuration"
+    plain = JWKS_URL.replace("https:", "http:")
+    issuer.answers |= {url: {"issuer": ISSUER, "jwks_uri": plain}, plain: KEY_SET}
+    with pytest.raises(StorageUnavailableError):
+        await issuer.tokens().principal(signed())
+    assert issuer.asked == [url]
 
 
 @pytest.mark.parametrize(

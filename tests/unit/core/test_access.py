@@ -1,8 +1,12 @@
 """Roles and what they include."""
 
+from typing import Any
+
 import pytest
 
+from promcompat.access.token_service import TokenRequest, TokenService
 from promcompat.core.access import ALL_ROLES, Principal, Role, is_token_name, roles_with_included
+from promcompat.core.errors import BadDataError
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,16 @@ def test_tenants_of_a_principal() -> None:
 @pytest.mark.parametrize("name", ["prometheus-1", "ana@example.org", "A", "0", "x" * 100])
 def test_names_of_tokens(name: str) -> None:
     assert is_token_name(name)
+
+
+@pytest.mark.parametrize("name", ["promcompat", "anonymous", "Anonymous"])
+async def test_names_of_others_are_reserved(name: str) -> None:
+    assert not is_token_name(name)
+    unused: Any = None
+    operator = Principal("operator", ALL_ROLES, None)
+    request = TokenRequest(name=name, roles=frozenset((Role.READ,)), tenants=None)
+    with pytest.raises(BadDataError, match=f"the name {name} is reserved"):
+        await TokenService(unused, None, 1).create(request, operator)
 
 
 @pytest.mark.parametrize("name", ["", "oidc:ana", "a b", "a\n", "-a", "ä", "x" * 101])

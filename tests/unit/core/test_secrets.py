@@ -45,3 +45,24 @@ def test_secrets_are_taken_out_of_texts_the_longest_first() -> None:
     text = "Cannot POST /services/T0123456/abcdefgh; abcdefgh is unknown, x stays"
     assert redactor.hide(text) == "Cannot POST <hidden>; <hidden> is unknown, x stays"
     assert Redactor().hide(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("got Bearer abcdefgh", "got <hidden>"),
+        ("got abcdefgh", "got <hidden>"),
+        ("got Bearer abcd", "got <hidden>"),
+        ("abcdefgh, then Bearer abc", "<hidden>, then <hidden>"),
+        ("got abcde", "got <hidden>"),
+        ("Bearer of news", "Bearer of news"),
+    ],
+)
+def test_a_text_that_is_cut_shows_no_part_of_a_secret(text: str, shown: str) -> None:
+    assert Redactor(["Bearer abcdefgh"]).hide_cut(text) == shown
+
+
+def test_a_body_that_is_cut_within_a_character() -> None:
+    body = "got pässwörd".encode()
+    assert Redactor(["pässwörd"]).hide_bytes(body[:-3], is_cut=True) == "got <hidden>"
+    assert Redactor(["pässwörd"]).hide_bytes(body, is_cut=False) == "got <hidden>"

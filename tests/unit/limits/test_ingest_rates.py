@@ -78,6 +78,18 @@ def test_the_rest_of_a_request_is_owed() -> None:
     limited.check("another")
 
 
+def test_waits_that_are_cut_still_differ() -> None:
+    limits = Limits(SameLimits(TenantLimits(ingestion_rate=1, ingestion_burst_size=1000)))
+    waits = []
+    for jitter in (0.0, 0.5, 1.0):
+        limited = IngestRates(limits, Clock(), jitter=lambda given=jitter: given)
+        limited.take("t", 1000)
+        with pytest.raises(RateLimitedError) as caught:
+            limited.take("t", 1000)
+        waits.append(caught.value.retry_after_seconds)
+    assert waits == [40, 50, 60]
+
+
 def test_without_a_rate_everything_is_admitted() -> None:
     limited = rates(0, 1, Clock())
     limited.take("t", 1_000_000)

@@ -54,6 +54,8 @@ def test_values_as_people_write_them(name: str, value: object, parsed: int) -> N
         ("ingestion_rate", "1k", "a whole number from 0"),
         ("ingestion_rate", None, "a whole number from 0"),
         ("weight", 0, "from 1 to 100"),
+        ("max_rules", -1, "0 for no limit"),
+        ("max_global_exemplars_per_user", -1, "0 for none"),
         ("max_label_names_per_series", 1001, "from 1 to 1000"),
         ("past_grace_period", "soon", "a duration such as 10m"),
         ("max_magic", 1, "there is no limit 'max_magic'; expected one of ingestion_rate,"),
