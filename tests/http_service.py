@@ -96,6 +96,7 @@ def services_over(
         exemplars=ExemplarService(
             InMemoryExemplars(),
             ExemplarLimits(max_per_series=1_000, max_per_tenant=100_000, retention_ms=1 << 60),
+            limits,
             metrics.now_ms,
             metrics.latest_ms,
         ),

@@ -99,14 +99,14 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
         raise await bodies.work(_BYTES_PER_FAULT * len(faults), _refusal, faults, is_batch)
     if not len(batch):
         return await _reply(call.request, 0, faults, is_batch)
-    call.services.limits.rates.take(call.tenant, len(batch))
-    try:
-        await _write(call, batch, read)
-    except WriteRejectedError as exc:
-        return await _partly_stored(call, exc, positions, faults, is_batch)
-    except PromcompatError:
-        metrics.refuse("failed", len(batch))
-        raise
+    with call.services.limits.rates.admitted(call.tenant, len(batch)):
+        try:
+            await _write(call, batch, read)
+        except WriteRejectedError as exc:
+            return await _partly_stored(call, exc, positions, faults, is_batch)
+        except PromcompatError:
+            metrics.refuse("failed", len(batch))
+            raise
     metrics.samples_accepted.inc(len(batch))
     return await _reply(call.request, len(batch), faults, is_batch)
 

@@ -28,12 +28,10 @@ def read_credential(headers: Mapping[str, str]) -> Credential | None:
 
     Raises UnauthenticatedError for one that cannot be read, or has a scheme that is not supported.
     """
-    text = headers.get("Authorization", "").strip()
+    text = _text_of(headers, "Authorization")
     if not text:
-        keys = (headers.get(name, "") for name in _KEY_HEADERS)
-        return next((Credential(key.strip()) for key in keys if key), None)
-    if len(text) > MAX_CREDENTIAL_BYTES:
-        raise UnauthenticatedError("the credential is too long")
+        keys = (_text_of(headers, name) for name in _KEY_HEADERS)
+        return next((Credential(key) for key in keys if key), None)
     scheme, _, rest = text.partition(" ")
     match scheme.lower():
         case known if known in _BEARER_SCHEMES:
@@ -45,6 +43,16 @@ def read_credential(headers: Mapping[str, str]) -> Credential | None:
                 "the Authorization header has a scheme that is not supported; use Bearer with a "
                 "token, or Basic with a token as the password"
             )
+
+
+def _text_of(headers: Mapping[str, str], name: str) -> str:
+    """A header's text, empty without one; bytes that are not UTF-8 are lone surrogates in it."""
+    text = headers.get(name, "").strip()
+    if len(text) > MAX_CREDENTIAL_BYTES:
+        raise UnauthenticatedError("the credential is too long")
+    if not text.isascii():
+        raise UnauthenticatedError("the credential has other characters than ASCII")
+    return text
 
 
 def _read_basic(encoded: str) -> Credential:

@@ -66,12 +66,12 @@ class IssuerTokens:
         options = self._options
         roles = roles_with_included(
             role
-            for value in _texts_at(claims, options.role_claim)
+            for value in _texts_of(_words_of(_value_at(claims, options.role_claim)))
             for role in options.roles.get(value, ())
         )
         tenants = options.tenants
         if options.tenant_claim:
-            tenants = frozenset(_texts_at(claims, options.tenant_claim))
+            tenants = frozenset(_texts_of(_value_at(claims, options.tenant_claim)))
         name = _name_of(claims, options.name_claim)
         if not roles:
             raise ForbiddenError(f"{name} has no role here")
@@ -127,8 +127,8 @@ def _name_of(claims: Mapping[str, Any], claim: str) -> str:
     return OIDC_PREFIX + _UNPRINTABLE.sub("_", text)[:_MAX_NAME_LENGTH]
 
 
-def _texts_at(claims: Mapping[str, Any], path: str) -> Iterator[str]:
-    """The values of a claim: a text, its words (as in `scope`), or a list of texts.
+def _value_at(claims: Mapping[str, Any], path: str) -> Any:
+    """The value of a claim, None without one.
 
     A path with dots, such as `realm_access.roles`, leads into objects, unless a claim has the name.
     """
@@ -137,7 +137,15 @@ def _texts_at(claims: Mapping[str, Any], path: str) -> Iterator[str]:
         value = claims
         for part in path.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-    if isinstance(value, str):
-        yield from value.split()
-    elif isinstance(value, list):
-        yield from (item for item in value if isinstance(item, str))
+    return value
+
+
+def _words_of(value: Any) -> Any:
+    """The words of a text (as in `scope`), or the value itself if it is no text."""
+    return value.split() if isinstance(value, str) else value
+
+
+def _texts_of(value: Any) -> Iterator[str]:
+    """A text, or the texts of a list; none of them is empty."""
+    items = value if isinstance(value, list) else [value]
+    return (item for item in items if item and isinstance(item, str))

@@ -1,6 +1,7 @@
 """Making, listing and revoking tokens, in the name of a principal."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
 from promcompat.access.token_table import TokenTable
@@ -14,7 +15,12 @@ from promcompat.core.access import (
     is_reserved_name,
     is_token_name,
 )
-from promcompat.core.errors import BadDataError, ForbiddenError, NotFoundError
+from promcompat.core.errors import (
+    BadDataError,
+    ForbiddenError,
+    NotFoundError,
+    StorageUnavailableError,
+)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -84,8 +90,10 @@ class TokenService:
         return token
 
     async def _refresh(self) -> None:
+        """Let the table learn of a change; it was made, so if that fails the table learns later."""
         if self._table is not None:
-            await self._table.refresh()
+            with suppress(StorageUnavailableError):
+                await self._table.refresh()
 
 
 def _covers(by: Principal, token: Token) -> bool:

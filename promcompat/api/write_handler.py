@@ -91,9 +91,20 @@ async def _store(
     outcome: WriteOutcome,
     allowance: RequestAllowance,
 ) -> None:
-    """Store a piece; decode it again when series that it knew were removed meanwhile."""
+    """Decode a piece, and store it if the tenant may write so much."""
     decoded = await _decode(request, tenant, piece)
-    allowance.take(len(decoded.batch))
+    with allowance.admitted(len(decoded.batch)):
+        await _store_decoded(request, tenant, piece, decoded, outcome)
+
+
+async def _store_decoded(
+    request: web.Request,
+    tenant: str,
+    piece: "_Decodable",
+    decoded: DecodedWrite,
+    outcome: WriteOutcome,
+) -> None:
+    """Store a piece; decode it again when series that it knew were removed meanwhile."""
     _account(request.app[TELEMETRY].remote_write, decoded, tenant)
     services_of(request).metrics.count_faults(tenant, decoded.refusals)
     outcome.add(decoded)

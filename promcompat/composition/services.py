@@ -264,6 +264,7 @@ class _ServiceBuilder:
         return ExemplarService(
             self.storage.exemplars,
             exemplar_limits(self.settings, self.current_limits),
+            self.limits,
             self.metrics.now_ms,
             self.metrics.latest_ms,
         )

@@ -68,10 +68,6 @@ class ExemplarLimits:
     retention_ms: int
     overrides: Callable[[], Mapping[str, int]] = dict
 
-    def max_of(self, tenant: str) -> int:
-        """How many are kept of a tenant."""
-        return self.overrides().get(tenant, self.max_per_tenant)
-
 
 class ExemplarRepository(Protocol):
     """The store of exemplars."""

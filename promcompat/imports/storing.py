@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +16,7 @@ from promcompat.core.errors import (
 from promcompat.core.model import WriteBatch
 from promcompat.imports.columns import Faults, ImportedColumns
 from promcompat.ingest_telemetry import ImportMetrics
-from promcompat.limits.ingest_rates import IngestRates
+from promcompat.limits.ingest_rates import NOT_STORED, IngestRates
 from promcompat.metrics.metric_service import MetricService
 
 SAMPLES_HEADER: Final = "X-Promcompat-Samples-Stored"
@@ -23,6 +24,8 @@ SAMPLES_HEADER: Final = "X-Promcompat-Samples-Stored"
 _ATTEMPTS: Final = 3
 _PATIENCE_SECONDS: Final = 20.0
 """How long an import waits for room. Its first pieces are stored, so a refusal would be partial."""
+_PAUSE_SECONDS: Final = 1.0
+_LEAST_PAUSE_SECONDS: Final = 0.01
 _BYTES_PER_ROW: Final = 16
 
 MakeBatch = Callable[[], tuple[WriteBatch, Faults]]
@@ -75,27 +78,55 @@ class ImportStore:
             counters.skipped.labels(format_name).inc(columns.n_skipped)
 
     async def _store(self, tenant: str, columns: ImportedColumns, outcome: Outcome) -> None:
-        """Write the batch; make it again when series that it knew were removed meanwhile.
+        """Write the columns once the tenant may; what could not be stored is given back."""
+        async with self._admitted(tenant, len(columns.series)):
+            await self._write_patiently(tenant, columns, outcome)
 
-        A tenant that writes too fast is made to wait.
+    @asynccontextmanager
+    async def _admitted(self, tenant: str, n_items: int) -> AsyncIterator[None]:
+        """Take the items in portions: how many a piece has is not the choice of the sender.
+
+        A tenant that writes too fast is made to wait. Raises RateLimitedError when it waited for
+        one of the portions for too long.
         """
+        n_taken = 0
+        try:
+            while n_taken < n_items:
+                n_portion = self.rates.portion(tenant, n_items - n_taken)
+                await self._wait_for(tenant, n_portion)
+                self.rates.take(tenant, n_portion)
+                n_taken += n_portion
+            yield
+        except (RateLimitedError, *NOT_STORED):
+            self.rates.give_back(tenant, n_taken)
+            raise
+
+    async def _wait_for(self, tenant: str, n_items: int) -> None:
+        """Wait until items can be taken, as long as patience lasts."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            seconds = self.rates.wait_seconds(tenant, n_items)
+            if not seconds:
+                return
+            await asyncio.sleep(min(seconds + _LEAST_PAUSE_SECONDS, _PAUSE_SECONDS))
+
+    async def _write_patiently(
+        self, tenant: str, columns: ImportedColumns, outcome: Outcome
+    ) -> None:
+        """Write the batch; make it again when series that it knew were removed meanwhile."""
         attempts, deadline = _ATTEMPTS, time.monotonic() + _PATIENCE_SECONDS
-        is_admitted = False
         while True:
             try:
-                if not is_admitted:
-                    self.rates.take(tenant, len(columns.series))
-                    is_admitted = True
                 await self._write(tenant, columns, outcome)
                 return
             except StaleKnowledgeError:
                 attempts -= 1
                 if not attempts:
                     raise
-            except (OverloadedError, RateLimitedError) as exc:
+            except OverloadedError as exc:
                 if time.monotonic() > deadline:
                     raise
-                await asyncio.sleep(min(exc.retry_after_seconds, 1.0))
+                await asyncio.sleep(min(exc.retry_after_seconds, _PAUSE_SECONDS))
 
     async def _write(self, tenant: str, columns: ImportedColumns, outcome: Outcome) -> None:
         known, limits = self.metrics.known_series(tenant), self.metrics.label_limits(tenant)
@@ -103,8 +134,6 @@ class ImportStore:
             _BYTES_PER_ROW * len(columns.series), lambda: columns.to_batch(known, limits)
         )
         n_rows = len(batch)
-        for limit, number in left_out.by_limit.items():
-            self.metrics.count_refused(tenant, limit, number)
         try:
             if n_rows or batch.metadata:
                 await self.metrics.write(tenant, batch)
@@ -113,5 +142,7 @@ class ImportStore:
             n_rows -= n_refused
             reasons = [*str(exc).split("\n"), *exc.refused.values()]
             outcome.faults.add_many(n_refused, dict.fromkeys(reasons))
+        for limit, number in left_out.by_limit.items():
+            self.metrics.count_refused(tenant, limit, number)
         outcome.n_stored += n_rows
         outcome.faults.add_many(left_out.number, left_out.reasons)

@@ -1,19 +1,28 @@
 """How fast tenants may write: a token bucket for each tenant of a process."""
 
+import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from promcompat.core.errors import BadDataError, RateLimitedError
+from promcompat.core.errors import (
+    BadDataError,
+    QueryTimeoutError,
+    RateLimitedError,
+    StorageUnavailableError,
+)
 from promcompat.core.tenant_limits import Limits
 
 _LONGEST_SECONDS: Final = 60
 """Prometheus waits as long as it is told, so it must not be told more."""
 _JITTER: Final = 0.5
 _MAX_BUCKETS: Final = 10_000
+NOT_STORED: Final = (StorageUnavailableError, QueryTimeoutError, asyncio.CancelledError)
+"""How a write ends that stored nothing, and that its sender repeats."""
 
 
 @dataclass(slots=True)
@@ -75,6 +84,38 @@ class IngestRates:
             raise self._too_fast(tenant, n_items, (n_items - bucket.tokens) / rate)
         bucket.tokens -= n_items
 
+    @contextmanager
+    def admitted(self, tenant: str, n_items: int, n_before: int = 0) -> Iterator[None]:
+        """Take items for a block that stores them; they are given back when it could not.
+
+        Otherwise those who repeat a write while the database is away would become too fast, and
+        senders drop what is too fast. Raises as `take`.
+        """
+        self.take(tenant, n_items, n_before)
+        try:
+            yield
+        except NOT_STORED:
+            self.give_back(tenant, n_items)
+            raise
+
+    def give_back(self, tenant: str, n_items: int) -> None:
+        """Items that were taken have not been stored."""
+        limits, bucket = self._limits.of(tenant), self._buckets.get(tenant)
+        if bucket is not None:
+            bucket.tokens = min(bucket.tokens + n_items, float(limits.ingestion_burst_size))
+
+    def portion(self, tenant: str, n_items: int) -> int:
+        """How many of so many items can be taken at once."""
+        limits = self._limits.of(tenant)
+        return min(n_items, limits.ingestion_burst_size) if limits.ingestion_rate else n_items
+
+    def wait_seconds(self, tenant: str, n_items: int) -> float:
+        """How long it takes until so many items, at most a portion, can be taken."""
+        rate = self._limits.of(tenant).ingestion_rate
+        if not rate:
+            return 0.0
+        return max(0.0, (n_items - self._filled(tenant, rate).tokens) / rate)
+
     def _filled(self, tenant: str, rate: int) -> _Bucket:
         now, burst = self._now_seconds(), self._limits.of(tenant).ingestion_burst_size
         bucket = self._buckets.get(tenant)
@@ -110,7 +151,9 @@ class RequestAllowance:
         self._tenant = tenant
         self._n_taken = 0
 
-    def take(self, n_items: int) -> None:
-        """Take the items of the next piece. Raises as `IngestRates.take`."""
-        self._rates.take(self._tenant, n_items, self._n_taken)
-        self._n_taken += n_items
+    @contextmanager
+    def admitted(self, n_items: int) -> Iterator[None]:
+        """Take the items of the next piece. See `IngestRates.admitted`."""
+        with self._rates.admitted(self._tenant, n_items, self._n_taken):
+            self._n_taken += n_items
+            yield

@@ -80,9 +80,7 @@ class LimitService:
 
     async def overrides(self, tenant: str) -> StoredOverrides:
         """The overrides of a tenant in the database."""
-        found = await self._repository.find(tenant)
-        self._current.apply(tenant, found)
-        return found
+        return await self._repository.find(tenant)
 
     async def change(self, tenant: str, precondition: Precondition, edit: Edit) -> StoredOverrides:
         """Replace the overrides of a tenant by the result of `edit`, atomically.

@@ -15,6 +15,7 @@ from promcompat.core.exemplars import (
 )
 from promcompat.core.maintenance import StepNotes
 from promcompat.core.ports import MaintenanceStep, MatcherSets
+from promcompat.core.tenant_limits import Limits
 
 _EXCESS_SHARE: Final = 4
 """A tenant has at most a quarter more than its limit, for each process."""
@@ -27,12 +28,17 @@ class ExemplarService:
         self,
         repository: ExemplarRepository,
         limits: ExemplarLimits,
+        tenant_limits: Limits,
         now_ms: Callable[[], int],
         latest_ms: Callable[[str], int | None],
     ) -> None:
-        """`latest_ms` is the latest time that an exemplar of a tenant may have now; None: any."""
+        """`tenant_limits` have the number of exemplars of `limits` for each tenant.
+
+        `latest_ms` is the latest time that an exemplar of a tenant may have now; None: any.
+        """
         self._repository = repository
         self._limits = limits
+        self._tenant_limits = tenant_limits
         self._now_ms = now_ms
         self._latest_ms = latest_ms
         self._n_appended: Counter[str] = Counter()
@@ -42,8 +48,8 @@ class ExemplarService:
 
         Raises StorageUnavailableError.
         """
-        max_exemplars = self._limits.max_of(tenant) if exemplars else 0
-        if not max_exemplars:
+        max_exemplars = self._tenant_limits.of(tenant).max_global_exemplars_per_user
+        if not exemplars or not max_exemplars:
             return AppendedExemplars()
         latest_ms = self._latest_ms(tenant)
         timely = [

@@ -217,6 +217,11 @@ class Pool:
         """How many connections it has at most."""
         return self._options.max_size
 
+    @property
+    def limit_seconds(self) -> float:
+        """How long it waits for a connection to become free."""
+        return self._options.limit_seconds
+
     async def take(self) -> Connection:
         """A connection that answered within the last second; the caller must give it back.
 

@@ -105,6 +105,7 @@ SET enable_seqscan = off
 AS $$
 DECLARE
     ids bigint[];
+    admitted bigint[];
     new_ids bigint[];
     n_made bigint;
 BEGIN
@@ -123,7 +124,24 @@ BEGIN
         );
         EXIT WHEN array_position(ids, NULL) IS NULL;
         IF max_series > 0 OR max_of_metric > 0 THEN
-            ids := promcompat.refuse_series(tenant, names, places, ids, max_series, max_of_metric);
+            admitted := promcompat.refuse_series(tenant, names, places, ids, max_series, max_of_metric);
+            -- While this one waited for another writer, that may have made some of them.
+            IF coalesce(array_position(admitted, 0), array_position(admitted, -1)) IS NOT NULL THEN
+                PERFORM FROM unnest(fingerprints, ids) AS w (fingerprint, id)
+                CROSS JOIN LATERAL (
+                    SELECT
+                    FROM promcompat.series AS e
+                    WHERE e.tenant_id = tenant AND e.fingerprint = w.fingerprint
+                    LIMIT 1
+                ) AS s
+                WHERE w.id IS NULL
+                LIMIT 1;
+                IF FOUND THEN
+                    ids := NULL;
+                    CONTINUE;
+                END IF;
+            END IF;
+            ids := admitted;
             EXIT WHEN array_position(ids, NULL) IS NULL;
         END IF;
         new_ids := ARRAY(

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 import asyncpg
 import numpy as np
 
+from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import (
     METRIC_NAME,
@@ -189,8 +191,9 @@ class SeriesResolver:
         if not identities:
             return found
         started = time.perf_counter()
-        turn = self._turns.turn(Claim(tenant=tenant, weight=limits.weight))
-        async with turn, acquired(self._pool) as connection:
+        async with AsyncExitStack() as held:
+            await self._wait_for_turn(Claim(tenant=tenant, weight=limits.weight), held)
+            connection = await held.enter_async_context(acquired(self._pool))
             for keys in _groups(list(identities)):
                 group = {key: identities[key] for key in keys}
                 try:
@@ -208,6 +211,17 @@ class SeriesResolver:
         self._stats.series_resolved += len(found.ids)
         self._stats.series_resolve_seconds += time.perf_counter() - started
         return found
+
+    async def _wait_for_turn(self, claim: Claim, held: AsyncExitStack) -> None:
+        """Take a turn for as long as `held` lasts. Raises StorageUnavailableError when none comes.
+
+        It is waited for as long as for a connection.
+        """
+        try:
+            async with asyncio.timeout(self._pool.limit_seconds):
+                await held.enter_async_context(self._turns.turn(claim))
+        except TimeoutError as exc:
+            raise StorageUnavailableError("making series takes too long; try again") from exc
 
     def _watch_thresholds(
         self,

@@ -19,6 +19,7 @@ from promcompat.core.exemplars import (
 )
 from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import Labels
+from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.metrics.exemplar_service import ExemplarService, ExemplarStep
 from sql.database.database import Database
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository
@@ -96,7 +97,8 @@ async def test_a_tenant_is_bounded_between_two_runs_of_maintenance(
     repository: PostgresExemplarRepository,
 ) -> None:
     limits = ExemplarLimits(max_per_series=100, max_per_tenant=20, retention_ms=1_000)
-    service = ExemplarService(repository, limits, lambda: 100, lambda _tenant: 1_000)
+    of_tenant = Limits(SameLimits(TenantLimits(max_global_exemplars_per_user=20)))
+    service = ExemplarService(repository, limits, of_tenant, lambda: 100, lambda _tenant: 1_000)
     for time_ms in range(60):
         await service.write("t", [of(A, time_ms)])
         assert len((await times(repository))["a"]) <= 25

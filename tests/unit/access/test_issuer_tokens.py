@@ -131,6 +131,20 @@ async def test_a_valid_token_is_a_principal(issuer: Issuer) -> None:
     assert len(issuer.asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("claim", "tenants"),
+    [("team a", {"team a"}), (["team a", "", 1, "b"], {"team a", "b"})],
+)
+async def test_the_name_of_a_tenant_is_taken_whole(
+    claim: Any, tenants: set[str], issuer: Issuer
+) -> None:
+    found = await issuer.tokens().principal(
+        signed(tenant=claim, realm_access={"roles": "writer viewer"})
+    )
+    assert found.tenants == tenants
+    assert {Role.READ, Role.WRITE} <= found.roles
+
+
 ATTACKS = {
     "alg none": by_hand({"alg": "none", "kid": "rsa"}),
     "alg None in capitals": by_hand({"alg": "NONE", "kid": "rsa"}),
@@ -190,6 +204,7 @@ async def test_changed_claims_do_not_have_the_signature(issuer: Issuer) -> None:
         {"realm_access": "viewers"},
         {"tenant": None},
         {"tenant": 1},
+        {"tenant": ""},
     ],
 )
 async def test_without_a_role_or_a_tenant_nobody_gets_in(

@@ -326,6 +326,16 @@ async def test_transient_faults_are_503_with_retry_after(
     assert response.headers["Retry-After"] == retry_after
 
 
+async def test_repeats_while_nothing_can_be_stored_are_never_too_fast(
+    start_service: StartService,
+) -> None:
+    refusing = RefusingRepository(StorageUnavailableError("down"))
+    service = await start_service(refusing, ingestion_rate=1, ingestion_burst_size=1)
+    for _ in range(3):
+        response = await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]))
+        assert response.status == 503
+
+
 class ForgettingRepository(InMemoryStore):
     """Says of the first writes that series were removed since their batch was decoded."""
 

@@ -1,12 +1,19 @@
 """The token buckets of tenants."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.core.errors import BadDataError, RateLimitedError
+from promcompat.core.errors import (
+    BadDataError,
+    OverloadedError,
+    RateLimitedError,
+    WriteRejectedError,
+)
 from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
-from promcompat.limits.ingest_rates import IngestRates
+from promcompat.limits.ingest_rates import IngestRates, RequestAllowance
 
 
 class Clock:
@@ -20,6 +27,11 @@ class Clock:
 def rates(rate: int, burst: int, clock: Clock) -> IngestRates:
     limits = Limits(SameLimits(TenantLimits(ingestion_rate=rate, ingestion_burst_size=burst)))
     return IngestRates(limits, clock, jitter=lambda: 1.0)
+
+
+def take(request: RequestAllowance, n_items: int) -> None:
+    with request.admitted(n_items):
+        pass
 
 
 @given(
@@ -67,12 +79,12 @@ def test_the_rest_of_a_request_is_owed() -> None:
     limited = rates(10, 100, clock)
     limited.take("t", 60)
     request = limited.request("t")
-    request.take(30)
-    request.take(60)
+    take(request, 30)
+    take(request, 60)
     with pytest.raises(RateLimitedError):
         limited.check("t")
     with pytest.raises(BadDataError, match="burst size limit of 100: it has 101 or more"):
-        request.take(11)
+        take(request, 11)
     clock.seconds += 6
     limited.check("t")
     limited.check("another")
@@ -88,6 +100,19 @@ def test_waits_that_are_cut_still_differ() -> None:
             limited.take("t", 1000)
         waits.append(caught.value.retry_after_seconds)
     assert waits == [40, 50, 60]
+
+
+@pytest.mark.parametrize("error", [OverloadedError("full"), asyncio.CancelledError()])
+def test_what_could_not_be_stored_is_given_back(error: BaseException) -> None:
+    limited = rates(10, 100, Clock())
+    for _ in range(3):
+        request = limited.request("t")
+        with pytest.raises(type(error)), request.admitted(100):
+            raise error
+    with pytest.raises(WriteRejectedError), limited.admitted("t", 100):
+        raise WriteRejectedError("stored in part")
+    with pytest.raises(RateLimitedError):
+        limited.check("t")
 
 
 def test_without_a_rate_everything_is_admitted() -> None:

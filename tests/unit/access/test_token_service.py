@@ -1,0 +1,52 @@
+"""Making and revoking tokens."""
+
+from collections.abc import Mapping
+
+from promcompat.access.token_service import TokenRequest, TokenService
+from promcompat.access.token_table import TokenTable
+from promcompat.core.access import NewToken, Principal, Role, Token
+from promcompat.core.errors import StorageUnavailableError
+
+CHIEF = Principal("chief", frozenset((Role.ADMIN,)), None)
+
+
+class FailingVersion:
+    """Tokens in memory; the database is away whenever the table asks for their version."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[bytes, Token] = {}
+
+    async def version(self) -> int:
+        raise StorageUnavailableError("down")
+
+    async def by_digest(self) -> Mapping[bytes, Token]:
+        return self.tokens
+
+    async def create(self, new: NewToken, max_tokens: int) -> Token:
+        token = Token(
+            id=1,
+            name=new.name,
+            roles=new.roles,
+            tenants=new.tenants,
+            created_by=new.created_by,
+            created_at_ms=0,
+        )
+        self.tokens[new.digest] = token
+        return token
+
+    async def revoke(self, token_id: int, revoked_by: str) -> bool:
+        self.tokens.clear()
+        return True
+
+    async def note_uses(self, used_at_ms: Mapping[int, int]) -> None:
+        """Never called."""
+
+
+async def test_a_change_that_was_made_does_not_fail_because_the_table_cannot_learn_of_it() -> None:
+    repository = FailingVersion()
+    service = TokenService(repository, TokenTable(repository), 10)
+    request = TokenRequest(name="t", roles=frozenset((Role.READ,)), tenants=None)
+    token, text = await service.create(request, CHIEF)
+    assert text
+    assert list(repository.tokens.values()) == [token]
+    assert await service.revoke_named("t", CHIEF) == token
