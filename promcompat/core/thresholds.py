@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from promcompat.core.histograms import is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
 from promcompat.core.remediation import RemediationSpec
 
@@ -209,12 +210,14 @@ class WatchedSeries:
     ) -> Sequence[LevelChange]:
         """The changes of level in a batch (three columns of one length), by series and time.
 
-        A sample before `oldest_ms` raises no level; it may still lower one.
+        A sample before `oldest_ms` raises no level; it may still lower one. A histogram says
+        nothing about limits.
         """
         if not len(self.ids):
             return ()
         found = np.minimum(np.searchsorted(self.ids, series_ids), len(self.ids) - 1)
         rows = np.flatnonzero(self.ids[found] == series_ids)
+        rows = rows[~is_histogram(values[rows])]
         if not len(rows):
             return ()
         slots = found[rows]

@@ -16,6 +16,7 @@ from promcompat.querying.query_service import QueryService
 from promcompat.querying.sample_statistics import bucket_percentiles, check_cells
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
+from promql.values.matrix_histograms import without_histograms
 
 MAX_BUCKETS = 11_000
 _LOOK_BACK_MS = 86_400_000
@@ -120,6 +121,7 @@ class _Table:
         matrix = result.value
         if not isinstance(matrix, Matrix):
             raise ExecutionError("the aggregation has no series")
+        matrix = without_histograms(matrix)
         rows = np.flatnonzero(matrix.present.any(axis=1))
         labels = [matrix.labels[row].without_name() for row in rows.tolist()]
         self._labels.update(labels)

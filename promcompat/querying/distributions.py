@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from promcompat.core.histograms import is_histogram
 from promcompat.core.model import EMPTY_LABELS, FloatArray, Labels, SampleBlock, is_stale
 from promcompat.core.native_queries import (
     DEFAULT_PERCENTILES,
@@ -145,7 +146,7 @@ def _reduced(
 ) -> Iterable[tuple[Labels, float]]:
     for row, labels in enumerate(block.labels):
         values = block.values[block.offsets[row] : block.offsets[row + 1]]
-        values = values[~is_stale(values)]
+        values = values[~(is_stale(values) | is_histogram(values))]
         if len(values):
             yield labels, reduce_series(values)
 

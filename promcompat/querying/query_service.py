@@ -122,12 +122,8 @@ def truncate_result(result: QueryResult, limit: int) -> QueryResult:
             if len(value.labels) <= limit:
                 return result
             end = int(value.offsets[limit])
-            kept = SampleBlock(
-                value.labels[:limit],
-                value.timestamps[:end],
-                value.values[:end],
-                value.offsets[: limit + 1],
-            )
+            cut = value.take(value.labels[:limit], slice(end), value.offsets[: limit + 1])
+            kept = replace(cut, notes=value.notes)
         case _:
             return result
     return replace(result, value=kept, warnings=(*result.warnings, TRUNCATION_WARNING))

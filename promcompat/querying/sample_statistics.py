@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
+from promcompat.core.histograms import is_histogram
 from promcompat.core.model import (
     EMPTY_LABELS,
+    BoolArray,
     FloatArray,
     IntArray,
     Labels,
@@ -25,7 +27,8 @@ def group_statistics(block: SampleBlock, group_by: Sequence[str]) -> list[Statis
     Percentiles interpolate linearly between ranks, as numpy and SQL's percentile_cont do.
     """
     groups, group_of_sample = _groups_of(block, group_by)
-    values, group_of_sample = _without_stale(block, group_of_sample)
+    is_counted = _are_counted(block.values)
+    values, group_of_sample = block.values[is_counted], group_of_sample[is_counted]
     order = np.argsort(group_of_sample, kind="stable")
     bounds = np.searchsorted(group_of_sample[order], np.arange(len(groups) + 1))
     sorted_values = values[order]
@@ -68,9 +71,9 @@ def _groups_of(block: SampleBlock, group_by: Sequence[str] | None) -> tuple[list
     return groups, np.repeat(numbers, np.diff(block.offsets))
 
 
-def _without_stale(block: SampleBlock, groups: IntArray) -> tuple[FloatArray, IntArray]:
-    stale = is_stale(block.values)
-    return (block.values[~stale], groups[~stale]) if stale.any() else (block.values, groups)
+def _are_counted(values: FloatArray) -> BoolArray:
+    """Which samples are neither stale markers nor histograms."""
+    return ~(is_stale(values) | is_histogram(values))
 
 
 def bucket_percentiles(
@@ -90,7 +93,7 @@ def bucket_percentiles(
     n_buckets = len(starts_ms)
     check_cells(len(percentiles) * len(groups) * n_buckets)
     bucket = (block.timestamps - int(starts_ms[0])) // bucket_ms
-    inside = (bucket >= 0) & (bucket < n_buckets) & ~is_stale(block.values)
+    inside = (bucket >= 0) & (bucket < n_buckets) & _are_counted(block.values)
     cell = (group_of_sample * n_buckets + bucket)[inside]
     order = np.lexsort((block.values[inside], cell))
     filled, starts, counts = np.unique(cell[order], return_index=True, return_counts=True)

@@ -17,9 +17,9 @@ class SampleLookup(Protocol):
     """Finds single samples of a tenant's series; errors as of `Store.select`."""
 
     async def newest(self, tenant_id: int, series_ids: Sequence[int]) -> Mapping[int, NewestSample]:
-        """The newest sample of each series that has one."""
+        """The newest sample of each series that has one, unless it is a histogram."""
 
     async def values_at(
         self, tenant_id: int, series_ids: Sequence[int], times_ms: Sequence[int]
     ) -> list[float | None]:
-        """What the sample of each series and time says; None where there is none."""
+        """The float of each series and time; None where there is none."""

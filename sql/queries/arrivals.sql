@@ -60,10 +60,16 @@ LEFT JOIN (
 
 -- undrained_bytes --
 -- The memory that the undrained arrivals of each tenant need, with $1 bytes for a sample and $2 for an
--- arrival. Those that were set aside do not count: no drain will take them.
+-- arrival. A page of version 3 has histograms, which take about 8 times their payload in memory. Those
+-- that were set aside do not count: no drain will take them.
 SELECT
     tenant_id,
-    sum(greatest($1::bigint * n_samples, octet_length(payload)) + $2::bigint)::bigint AS n_bytes
+    sum(
+        greatest(
+            $1::bigint * n_samples,
+            octet_length(payload) * CASE WHEN substr(payload, 1, 1) = '\x03' THEN 8 ELSE 1 END
+        ) + $2::bigint
+    )::bigint AS n_bytes
 FROM arrival
 WHERE NOT is_aside
 GROUP BY tenant_id

@@ -8,8 +8,10 @@ import asyncpg
 import numpy as np
 import pytest
 
+from promcompat.core.corrections import CorrectionRequest, ReplaceSamples, SampleScope
 from promcompat.core.histograms import Histograms, histogram_cells, histogram_numbers, is_histogram
 from promcompat.core.model import Labels, SampleBlock, SelectHints, SeriesSelection, WriteBatch
+from promcompat.core.native_queries import SamplePageQuery
 from promcompat.core.ports import Store
 from promql.values.histogram_columns import HistogramColumns
 from sql.database.database import Database
@@ -18,7 +20,7 @@ from sql.samples.draining.drainer import DrainOptions
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import StoreMove
-from tests.factories import make_batch, make_labels, select_name
+from tests.factories import make_batch, make_labels, make_matcher, select_name
 from tests.histogram_samples import columns_of, histogram_of
 from tests.repositories import connected, opened_storage
 
@@ -249,3 +251,52 @@ async def test_rows_with_histograms_become_blocks(database_url: str) -> None:
         await database.close()
     async with opened_storage(database_url, store=None) as storage:
         assert await read(storage.store) == expected(WRITTEN)
+
+
+async def test_samples_of_lists_are_floats(database_url: str) -> None:
+    async with opened_storage(database_url, store=StoreKind.BLOCKS) as storage:
+        await storage.store.write_batch("default", batch_of(WRITTEN))
+        matchers = (make_matcher("__name__", "=", "h"),)
+        latest = await storage.sample_lists.latest_samples("default", matchers, 10)
+        assert [row.labels for row in latest] == [B, C]
+        query = SamplePageQuery(
+            matchers=matchers,
+            start_ms=MIDNIGHT,
+            end_ms=MIDNIGHT + 120_000,
+            descending=False,
+            limit=10,
+        )
+        page = await storage.sample_lists.sample_page("default", query)
+        assert [(row.labels, row.value) for row in page] == [(B, 1.5), (C, 0.0), (C, 1.0)]
+        tenant_id, lookup = await storage.database.tenants.find("default"), storage.sample_lookup
+        assert tenant_id is not None
+        of_b, of_c = (row.position.series_id for row in page[:2])
+        ids = sorted({of_b - 1, of_b, of_c, of_c + 1})
+        newest = await lookup.newest(tenant_id, ids)
+        assert sorted(newest) == sorted([of_b, of_c])
+        keys = [of_c, of_b, of_b], [MIDNIGHT + 120_000, MIDNIGHT + 60_000, MIDNIGHT]
+        assert await lookup.values_at(tenant_id, *keys) == [2.0, None, 1.5]
+
+
+@STORES
+async def test_histograms_that_replace_samples_come_back(
+    database_url: str, kind: StoreKind
+) -> None:
+    scope = SampleScope([(make_matcher("__name__", "=", "h"),)], MIDNIGHT, MIDNIGHT + DAY_MS)
+    async with opened_storage(database_url, store=kind) as storage:
+        await storage.store.write_batch("default", batch_of({C: WRITTEN[C]}))
+        await drain(storage)
+        batch = batch_of({B: WRITTEN[B], A: WRITTEN[A]})
+        offsets = np.array([0, 3, 13], np.int64)
+        block = SampleBlock((B, A), batch.timestamps, batch.values, offsets)
+        change = ReplaceSamples(scope, replace(block, histograms=batch.histograms))
+        correction = await storage.corrections.begin(
+            "default", CorrectionRequest(change, "ann", "a test")
+        )
+        while await storage.corrections.advance(correction):
+            pass
+        wanted = expected({A: WRITTEN[A], B: WRITTEN[B]})
+        for _ in range(2):
+            found = await read(storage.store)
+            assert {labels: rows for labels, rows in found.items() if rows} == wanted
+            await drain(storage)

@@ -18,6 +18,7 @@ from promcompat.core.histograms import (
     histogram_numbers,
     is_histogram,
     usual_nans,
+    without_histogram_bits,
 )
 from promcompat.core.model import FloatArray, IntArray
 from sql.samples.codec.column_kernels import INCONSISTENT, READ_AHEAD
@@ -84,11 +85,14 @@ def encode_pages(
     """Pages in the order of the samples, cut within a series only where it does not fit.
 
     With `per_series`, no page has samples of two series. A page has at most `MAX_SAMPLES` (65,536)
-    samples; one of a single sample may exceed `max_bytes`. Raises ValueError for times outside the
-    years 1 to 9999.
+    samples; one of a single sample may exceed `max_bytes`. Cells of samples without histograms
+    refer to none: such a cell becomes the usual NaN. Raises ValueError for times outside the years
+    1 to 9999.
     """
     if not len(samples):
         return []
+    if samples.histograms is None:
+        samples = replace(samples, values=without_histogram_bits(samples.values))
     if samples.timestamps.min() < MIN_MS or samples.timestamps.max() > MAX_MS:
         raise ValueError("times of samples must be in the years 1 to 9999")
     largest = max(1, min(max_samples, MAX_SAMPLES))

@@ -36,6 +36,7 @@ from sql.samples.arrivals.arrival_log import (
     OvertakenError,
     deletion_of,
 )
+from sql.samples.codec.histogram_sections import are_too_large
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.corrections.steps import (
     CorrectionSources,
@@ -47,6 +48,7 @@ from sql.samples.corrections.steps import (
 from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULTS
 from sql.samples.draining.drains import Drains
 from sql.samples.reading.newest import windows_of
+from sql.samples.writing.incoming_values import TOO_MANY_BUCKETS
 
 _QUERIES: Final = load_queries("corrections")
 _SERIES_PER_DELETION: Final = 8_192
@@ -160,6 +162,8 @@ class PostgresCorrections:
                 self._sources.series, tenant, tenant_id, list(block.labels), version
             )
             samples = _samples_of(block, found)
+            if samples.histograms is not None and are_too_large(samples.histograms).any():
+                raise BadDataError(TOO_MANY_BUCKETS)
             arrivals += await asyncio.to_thread(
                 pages_of, tenant_id, samples, ArrivalKind.REPLACEMENTS
             )
@@ -310,7 +314,8 @@ def _samples_of(block: SampleBlock, ids: IntArray) -> SeriesSamples:
     """The samples of a block, whose series are all different, by id."""
     order = np.argsort(ids)
     columns = block.offsets, block.timestamps, block.values
-    return SeriesSamples(ids, *columns).with_ids(order, ids[order])
+    samples = SeriesSamples(ids, *columns, histograms=block.histograms)
+    return samples.with_ids(order, ids[order])
 
 
 def _correction(row: Any) -> Correction:

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.errors import ExecutionError
 from promcompat.core.histograms import HistogramCells
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promcompat.core.native_queries import SamplePageQuery
@@ -14,7 +15,14 @@ from sql.samples.arrivals.arrival_committer import StoredSamples
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.head.head import Head
 from sql.samples.reading.list_reader import ListedSample, SamplePages
-from sql.samples.reading.newest import ALL_TIMES, newest_samples, windows_of, without_stale
+from sql.samples.reading.newest import (
+    ALL_TIMES,
+    MAX_HISTOGRAM_BYTES,
+    newest_samples,
+    windows_of,
+    without_histograms,
+    without_stale,
+)
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.reading.snapshots import SampleSnapshots
 
@@ -31,7 +39,8 @@ class SnapshotLookup:
     async def newest(self, tenant_id: int, series_ids: Sequence[int]) -> Mapping[int, NewestSample]:
         """The newest samples; see `SampleLookup`."""
         wanted = np.unique(np.array(series_ids, np.int64))
-        found = await newest_samples(self._snapshots, tenant_id, wanted, *ALL_TIMES)
+        newest = await newest_samples(self._snapshots, tenant_id, wanted, *ALL_TIMES)
+        found = without_histograms(newest)
         columns = found.ids.tolist(), found.timestamps.tolist(), found.values.tolist()
         return {
             series_id: NewestSample(time_ms, value)
@@ -44,13 +53,33 @@ class SnapshotLookup:
         """The values at given times; see `SampleLookup`."""
         if not series_ids:
             return []
-        wanted = np.unique(np.array(series_ids, np.int64))
-        start_ms, end_ms = min(times_ms) - 1, max(times_ms)
-        async with self._snapshots.open([tenant_id], start_ms, end_ms) as snapshot:
-            samples = await snapshot.read(tenant_id, wanted, start_ms, end_ms, SampleAllowance(0))
+        order = np.argsort(times_ms)
+        keys = np.array(series_ids, np.int64)[order], np.array(times_ms, np.int64)[order]
+        found = await self._values_at(tenant_id, *keys)
+        return [found[place] for place in np.argsort(order).tolist()]
+
+    async def _values_at(
+        self, tenant_id: int, series_ids: IntArray, times_ms: IntArray
+    ) -> list[float | None]:
+        """The values at ascending times, half at a time where histograms need much memory."""
+        wanted = np.unique(series_ids)
+        start_ms, end_ms = int(times_ms[0]) - 1, int(times_ms[-1])
+        max_bytes = MAX_HISTOGRAM_BYTES if len(series_ids) > 1 else 0
+        allowance = SampleAllowance(0, max_histogram_bytes=max_bytes)
+        try:
+            async with self._snapshots.open([tenant_id], start_ms, end_ms) as snapshot:
+                samples = await snapshot.read(tenant_id, wanted, start_ms, end_ms, allowance)
+        except ExecutionError:
+            middle = len(series_ids) // 2
+            if not middle:
+                raise
+            earlier = await self._values_at(tenant_id, series_ids[:middle], times_ms[:middle])
+            later = await self._values_at(tenant_id, series_ids[middle:], times_ms[middle:])
+            return earlier + later
+        floats = without_histograms(samples)
         return [
-            _value_at(samples, series_id, time_ms)
-            for series_id, time_ms in zip(series_ids, times_ms, strict=True)
+            _value_at(floats, series_id, time_ms)
+            for series_id, time_ms in zip(series_ids.tolist(), times_ms.tolist(), strict=True)
         ]
 
     async def bits_in_head(
@@ -74,9 +103,10 @@ class SnapshotLookup:
 
     async def latest(self, tenant_id: int, series_ids: IntArray) -> list[ListedSample]:
         """The newest sample of each series, stale markers aside; see `SamplePages`."""
-        found = await newest_samples(
+        newest = await newest_samples(
             self._snapshots, tenant_id, series_ids, *ALL_TIMES, passes_stale=True
         )
+        found = without_histograms(newest)
         return _listed(found.ids, found.timestamps, found.values)
 
     async def page(
@@ -90,7 +120,8 @@ class SnapshotLookup:
         found: list[ListedSample] = []
         while len(found) < query.limit and not windows.is_done:
             samples = await windows.read(self._snapshots, tenant_id, series_ids)
-            found += _page_of(without_stale(samples), query, query.limit - len(found))
+            floats = without_histograms(without_stale(samples))
+            found += _page_of(floats, query, query.limit - len(found))
         return found
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.histograms import Histograms
+from promcompat.core.histograms import HistogramCells, Histograms, is_histogram
 from promcompat.core.model import FloatArray, IntArray, is_stale
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.columns.histogram_pools import joined_values
@@ -29,6 +29,8 @@ _GROWTH: Final = 8
 _SHRINKAGE: Final = 64
 _MAX_SAMPLES: Final = 2_000_000
 """More than `_SERIES_AT_ONCE`, so that a window of a millisecond always fits."""
+MAX_HISTOGRAM_BYTES: Final = 256 << 20
+"""What the histograms of a window may take; those of a millisecond may take any memory."""
 _SERIES_AT_ONCE: Final = 100_000
 
 
@@ -80,7 +82,8 @@ class Windows:
 async def _samples_in(
     tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int, snapshot: SampleSnapshot
 ) -> SeriesSamples:
-    allowance = SampleAllowance(_MAX_SAMPLES)
+    max_bytes = MAX_HISTOGRAM_BYTES if end_ms - start_ms > 1 else 0
+    allowance = SampleAllowance(_MAX_SAMPLES, max_histogram_bytes=max_bytes)
     return await snapshot.read(tenant_id, wanted, start_ms, end_ms, allowance)
 
 
@@ -177,10 +180,16 @@ def without_stale(samples: SeriesSamples) -> SeriesSamples:
     return samples.where(~stale) if stale.any() else samples
 
 
+def without_histograms(samples: SeriesSamples) -> SeriesSamples:
+    """The samples that are floats."""
+    found = is_histogram(samples.values)
+    return samples.where(~found) if found.any() else samples
+
+
 def _last_of_each(samples: SeriesSamples) -> SeriesSamples:
     last = samples.offsets[1:] - 1
-    columns = samples.ids, samples.timestamps[last], samples.values[last]
-    return _one_each(*columns, samples.histograms)
+    cells = HistogramCells(samples.values[last], samples.histograms).compacted()
+    return _one_each(samples.ids, samples.timestamps[last], cells.values, cells.histograms)
 
 
 def _joined(parts: Sequence[SeriesSamples]) -> SeriesSamples:

@@ -41,12 +41,22 @@ class SampleAllowance:
     """
 
     def __init__(
-        self, max_samples: int, max_bytes: int = 0, check_bytes: CheckBytes = any_bytes
+        self,
+        max_samples: int,
+        max_bytes: int = 0,
+        check_bytes: CheckBytes = any_bytes,
+        *,
+        max_histogram_bytes: int = 0,
     ) -> None:
-        """0 sets no bound; `check_bytes` may set another one."""
+        """0 sets no bound; `check_bytes` may set another one.
+
+        `max_histogram_bytes` bounds the histograms in memory alone: not the pages that arrive,
+        most of whose samples may be of other times.
+        """
         self._max_samples = max_samples
         self._max_bytes = max_bytes
         self._check_bytes = check_bytes
+        self._max_histogram_bytes = max_histogram_bytes
         self._excess: ExecutionError | MemoryTakenError | None = None
         self._decoders: list[CountedStream] = []
         self._n_settled = 0
@@ -105,6 +115,8 @@ class SampleAllowance:
                 raise self._excess
             if self._has_too_many:
                 raise ExecutionError(TOO_MANY_SAMPLES)
+            if 0 < self._max_histogram_bytes < self._n_histogram_bytes:
+                raise ExecutionError(too_much_memory(self._max_histogram_bytes))
             n_bytes = self._n_bytes
             if 0 < self._max_bytes < n_bytes:
                 raise ExecutionError(too_much_memory(self._max_bytes))

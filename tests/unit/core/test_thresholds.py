@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promcompat.core.histograms import histogram_cells
 from promcompat.core.thresholds import NEVER_MS, BreachLevel, SeriesLimits, WatchedSeries
 
 LIMITS = {
@@ -36,6 +37,16 @@ def test_a_level_that_stays_is_no_change() -> None:
     watched.learn(3, BreachLevel.WARNING, 2)
     assert changes_of(watched, [(3, 3, 7.0), (3, 4, 7.9)]) == []
     assert changes_of(watched, [(3, 5, 8.0)]) == [(3, 5, 8.0, BreachLevel.CRITICAL)]
+
+
+def test_a_histogram_ends_no_breach() -> None:
+    watched = WatchedSeries(LIMITS)
+    watched.learn(3, BreachLevel.WARNING, 2)
+    cells = histogram_cells(np.arange(1))
+    assert watched.find_changes(np.array([3]), np.array([3]), cells) == ()
+    rows = np.array([3, 3]), np.array([3, 4]), np.append(cells, 9.0)
+    [change] = watched.find_changes(*rows)
+    assert (change.row, change.level) == (1, BreachLevel.CRITICAL)
 
 
 def test_late_samples_change_nothing() -> None:

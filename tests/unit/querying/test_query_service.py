@@ -1,5 +1,7 @@
 """The rules of QueryService: which answers are cut, and where."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from promcompat.core.model import EvalRange, SampleBlock
@@ -8,6 +10,7 @@ from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 from tests.factories import make_block, make_labels
 from tests.fakes import InMemoryStore
+from tests.histogram_samples import histogram_of
 
 NOW = 1_700_000_000_000
 
@@ -52,9 +55,11 @@ def test_absent_rows_do_not_count_against_the_limit() -> None:
 
 def test_raw_samples_are_cut_by_series() -> None:
     block = make_block({make_labels("m", i=str(i)): [(1, 1.0), (2, 2.0)] for i in range(3)})
+    block = replace(block, notes=("a note",), histograms=histogram_of(count=2))
     cut = truncate_result(QueryResult(block, np.array([NOW]), False), 2).value
     assert isinstance(cut, SampleBlock)
     assert (len(cut.labels), cut.offsets.tolist(), len(cut.values)) == (2, [0, 2, 4], 4)
+    assert (cut.notes, cut.histograms) == (block.notes, block.histograms)
 
 
 def test_scalars_are_not_cut() -> None:

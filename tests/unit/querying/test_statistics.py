@@ -1,11 +1,16 @@
 """Statistics equal numpy's, by group and by bucket."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promcompat.core.histograms import Histograms, histogram_cells
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
+from promcompat.querying.distributions import distribution_statistics
 from promcompat.querying.sample_statistics import bucket_percentiles, group_statistics
+from tests.histogram_samples import histogram_of
 
 _VALUES = st.floats(allow_nan=False, allow_infinity=False, width=32)
 _SERIES = st.lists(
@@ -99,3 +104,21 @@ def test_infinities_are_values() -> None:
     assert (found.count, found.min, found.max) == (3, -np.inf, np.inf)
     buckets = bucket_percentiles(block, [], np.array([1]), 3, [99.0])
     assert buckets.values[0, 0, 0] == np.inf
+
+
+def test_native_histograms_count_for_nothing() -> None:
+    floats = block_of([("a", [(1, 1.0), (2, 3.0)])])
+    cells = histogram_cells(np.arange(2))
+    mixed = replace(
+        block_of([("a", [(1, 1.0), (2, 3.0)]), ("a", [(1, 0.0), (2, 0.0)])]),
+        values=np.append(floats.values, cells),
+        histograms=Histograms.joined([histogram_of(count=2)] * 2),
+    )
+    assert group_statistics(mixed, ["group"]) == group_statistics(floats, ["group"])
+    arguments = ["group"], np.array([0]), 10, [50.0]
+    found, wanted = (bucket_percentiles(block, *arguments) for block in (mixed, floats))
+    np.testing.assert_array_equal(found.values, wanted.values)
+    distributions = [
+        distribution_statistics({"_sum": block}, ["group"]) for block in (mixed, floats)
+    ]
+    assert distributions[0] == distributions[1]

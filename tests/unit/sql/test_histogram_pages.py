@@ -1,6 +1,8 @@
 """A page with histograms that this release wrote stays readable."""
 
-from promcompat.core.histograms import is_histogram
+from dataclasses import replace
+
+from promcompat.core.histograms import is_histogram, usual_nans
 from sql.samples.codec.page_kernels import HISTOGRAM_VERSION
 from sql.samples.codec.pages import decode_pages, encode_pages
 from tests.wire_histograms import WireHistogram, columns_of, same_histograms
@@ -52,3 +54,13 @@ def test_a_page_of_version_3_means_the_same_in_every_release() -> None:
     assert found.histograms is not None
     assert same_histograms(found.histograms, columns_of(HISTOGRAMS))
     assert [page.payload for page in encode_pages(found, 100, 1 << 20)] == [PAGE]
+
+
+def test_a_cell_of_samples_without_histograms_is_stored_as_nan() -> None:
+    [found] = decode_pages([PAGE])
+    stray = replace(found, histograms=None)
+    [read] = decode_pages([page.payload for page in encode_pages(stray, 100, 1 << 20)])
+    assert read.histograms is None
+    bits = read.values.view("int64").tolist()
+    nan = usual_nans(1).view("int64").tolist()
+    assert bits == [*nan, *nan, *found.values[2:3].view("int64").tolist(), *nan]
