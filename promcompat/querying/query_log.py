@@ -15,6 +15,8 @@ from promql.query import Query
 MAX_ENDED: Final = 20_000
 _SHORTEST_SECONDS: Final = 0.001
 """Shorter queries are not kept, because hundreds of them end in a second."""
+_MAX_TEXT_CHARS: Final = 2_000
+"""Of a longer query the beginning is kept, so that the log takes at most 80 MB."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +78,9 @@ class QueryLog:
         if seconds >= _SHORTEST_SECONDS:
             span = (grid.end_ms - grid.start_ms) // 1000
             query = entry.query
-            self._ended.append(EndedQuery(query.tenant, query.text, span, now, seconds))
+            self._ended.append(
+                EndedQuery(query.tenant, query.text[:_MAX_TEXT_CHARS], span, now, seconds)
+            )
 
     def now_running(self, tenant: str) -> list[RunningQuery]:
         """The queries of a tenant that run now, the oldest first."""
