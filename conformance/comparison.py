@@ -63,10 +63,19 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class KnownDifference:
-    """A reason why questions whose expression `pattern` finds may be answered differently."""
+    """A reason why some questions may be answered differently.
+
+    `pattern` finds their expressions, and `detail` what the difference is.
+    """
 
     pattern: re.Pattern[str]
+    detail: re.Pattern[str]
     reason: str
+
+    def explains(self, difference: Difference) -> bool:
+        """Whether the reason is that of a difference."""
+        is_asked = self.pattern.search(difference.question.expr) is not None
+        return is_asked and self.detail.search(difference.detail) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +93,19 @@ class Agreement:
         return [
             difference
             for difference in self.differences
-            if not any(entry.pattern.search(difference.question.expr) for entry in known)
+            if not any(entry.explains(difference) for entry in known)
         ]
 
 
 def load_known_differences(path: Path) -> list[KnownDifference]:
     """Read `known_differences.yml`; every entry must give a reason."""
     entries = yaml.safe_load(path.read_text("utf-8")) or []
-    return [KnownDifference(re.compile(entry["query"]), entry["reason"]) for entry in entries]
+    return [
+        KnownDifference(
+            re.compile(entry["query"]), re.compile(entry.get("detail", "")), entry["reason"]
+        )
+        for entry in entries
+    ]
 
 
 async def compare_servers(

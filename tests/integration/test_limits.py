@@ -46,7 +46,7 @@ async def set_limits(service: NativeClient, tenant: str = "a", **overrides: obje
 async def count(service: NativeClient, selector: str, tenant: str = "a") -> int:
     response = await service.client.get(
         "/api/v1/query",
-        params={"query": f"count({selector}) or vector(0)"},
+        params={"query": f"count({selector}) or vector(0)", "time": str(NOW_MS / 1000)},
         headers={TENANT_HEADER: tenant},
     )
     return int((await response.json())["data"]["result"][0]["value"][1])
