@@ -122,7 +122,7 @@ def test_own_database_survives_restarts_and_kill_9(
         ]
         assert third.stop() == 0
     text = log.read_text()
-    assert text.count("is ready, compatible with Prometheus 3.5.3") == 3
+    assert text.count("is ready, compatible with Prometheus 3.14.0") == 3
     assert f"{third.url}/api/v1/write" in text
 
 

@@ -82,14 +82,14 @@ async def test_build_information_is_all_strings(service: Service) -> None:
         "version", "revision", "branch", "buildUser", "buildDate", "goVersion",
     }  # fmt: skip
     assert all(isinstance(value, str) for value in answer["data"].values())
-    assert answer["data"]["version"] == "3.5.3"
+    assert answer["data"]["version"] == "3.14.0"
 
 
 async def test_flags_and_config_hide_the_password(start_service: StartService) -> None:
-    service = await start_service(database_url="postgresql://me:secret@h/db")
+    service = await start_service(database_url="postgresql://me:pa55word@h/db")
     _, flags = await service.ask("status/flags")
     _, config = await service.ask("status/config")
-    assert "secret" not in str(flags) + str(config)
+    assert "pa55word" not in str(flags) + str(config)
     assert flags["data"]["query.timeout"] == "2m"
     assert all(isinstance(value, str) for value in flags["data"].values())
     assert isinstance(config["data"]["yaml"], str)
@@ -209,7 +209,7 @@ async def test_not_ready_when_the_database_does_not_answer(start_service: StartS
 
 async def test_version_landing_page_and_lifecycle(service: Service) -> None:
     version = await service.get("/version")
-    assert '"version":"3.5.3"' in await version.text()
+    assert '"version":"3.14.0"' in await version.text()
     page = await service.get("/")
     assert page.content_type == "text/html"
     assert "/api/v1/write" in await page.text()

@@ -95,7 +95,7 @@ async def test_nested_subqueries_take_no_more_than_is_counted() -> None:
     query = "max_over_time(" * 1_000 + "vector(1)" + "[1h:1m])" * 1_000
     engine = engine_of(InMemoryStore(), 200_000_000)
     tracemalloc.start()
-    with pytest.raises(ExecutionError, match="query-max-memory-bytes"):
+    with pytest.raises(ExecutionError, match="max_estimated_memory_consumption_per_query"):
         await engine.run(Query("default", query, EvalRange.instant(0)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -115,6 +115,8 @@ def quantile(q: float, values: Sequence[float]) -> float:
 
 def median_distance(samples: Samples) -> float:
     values = [v for _, v in samples]
+    if any(map(math.isnan, values)):
+        return math.nan
     median = quantile(0.5, values)
     return quantile(0.5, [abs(v - median) for v in values])
 
