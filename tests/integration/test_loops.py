@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 ALWAYS = ["heartbeat", "free memory", "maintenance", "metric views"]
 ALWAYS += ["storage metrics", "remediation metrics"]
-DRAINS = ["head", "drain", "corrections"]
+DRAINS = ["limits", "head", "drain", "corrections"]
 BLOCKS = ["compaction"]
 ALERTING = ["thresholds", "rules", "rule files", "removed rules", "breaches", "levels"]
 ALERTING += ["remediations", "alert metrics"]
