@@ -39,7 +39,6 @@ def test_every_worker_shows_a_new_certificate(plain_database_url: str, tmp_path:
         tls_cert_file=str(certificate),
         tls_key_file=str(key),
     ) as service:
-        assert f"listening   {service.url}" in log.read_text()
         with urlopen(f"{service.url}/api/v1/targets", context=service.context) as response:
             assert response.headers["Strict-Transport-Security"] == "max-age=86400"
             (target,) = orjson.loads(response.read())["data"]["activeTargets"]
@@ -52,3 +51,5 @@ def test_every_worker_shows_a_new_certificate(plain_database_url: str, tmp_path:
         while any(shown_by(port) != new.file.read_text() for _ in range(20)):
             assert time.monotonic() < deadline, "a worker shows the old certificate"
             time.sleep(0.1)
+        # The banner comes after the workers are ready.
+        assert f"listening   {service.url}" in log.read_text()
