@@ -90,7 +90,8 @@ async def partition_indexes(connection: asyncpg.Connection) -> list[asyncpg.Reco
 
 async def checksum(connection: asyncpg.Connection) -> object:
     return await connection.fetchval(
-        "SELECT (count(*), sum(hashtextextended(s::text, 0)))::text FROM sample AS s"
+        "SELECT (count(*), sum(hashtextextended((s.series_id, s.ts, s.value)::text, 0)))::text"
+        " FROM sample AS s"
     )
 
 
