@@ -5,22 +5,34 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import numpy as np
 
+from promcompat.core.histograms import histogram_cells
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import PoolOptions, acquired, open_pool
+from sql.samples.codec.histogram_rows import decode_histogram_rows
 from sql.samples.codec.pages import decode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.draining.arrivals_aside import ArrivalsAside
 from sql.samples.draining.drainer import Drainer
 from sql.samples.draining.row_drain import RowTarget
 from sql.samples.tables.sample_table import SamplePartitions, is_partitioned
+from tests.numbered_histograms import model_bits
 from tests.stored_blocks import Key, StoredBlocks, dict_of, samples_of
 
 _ROWS = """
-SELECT series_id, floor(extract(epoch FROM ts) * 1000)::bigint, float8send(value)
+SELECT series_id, floor(extract(epoch FROM ts) * 1000)::bigint, float8send(value), histogram
 FROM sample WHERE series_id = ANY($1::bigint[])
 """
+
+
+def _bits_of(row: asyncpg.Record) -> int:
+    """The bits of a value, or those that stand for a histogram in models."""
+    if row[3] is None:
+        return int.from_bytes(row[2])
+    histogram = decode_histogram_rows(row[3], np.array([len(row[3])]))
+    return int(model_bits(histogram_cells(np.zeros(1, np.int64)), histogram)[0])
 
 
 @dataclass
@@ -47,7 +59,7 @@ class StoredRows(StoredBlocks):
         """The rows: value bits by series and ms."""
         async with acquired(self.pool) as connection:
             found = await connection.fetch(_ROWS, list(wanted))
-        return {(row[0], row[1]): int.from_bytes(row[2]) for row in found}
+        return {(row[0], row[1]): _bits_of(row) for row in found}
 
     async def read(
         self,
@@ -69,9 +81,7 @@ class StoredRows(StoredBlocks):
                 "ORDER BY id",
                 tenant_id,
             )
-        rows = {
-            (row[0], row[1]): int.from_bytes(row[2]) for row in found if start_ms < row[1] <= end_ms
-        }
+        rows = {(row[0], row[1]): _bits_of(row) for row in found if start_ms < row[1] <= end_ms}
         pieces = [Piece(samples_of(rows), 0, through, False)] if rows else []
         deletions = []
         for arrival_id, kind, first_ms, last_ms, payload in arrivals:
