@@ -308,7 +308,7 @@ def test_version_is_a_flag_and_a_command() -> None:
     for argument in ("--version", "version"):
         asked = run_cli(argument)
         assert asked.returncode == 0
-        assert re.fullmatch(r"promcompat \S+ \(Prometheus 3\.5\.\d+\)\n", asked.stdout)
+        assert re.fullmatch(r"promcompat \S+ \(Prometheus 3\.14\.\d+\)\n", asked.stdout)
 
 
 @pytest.mark.parametrize("command", ["serve", "version"])
