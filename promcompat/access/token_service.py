@@ -17,10 +17,12 @@ from promcompat.core.access import (
 )
 from promcompat.core.errors import (
     BadDataError,
+    ConflictError,
     ForbiddenError,
     NotFoundError,
     StorageUnavailableError,
 )
+from promcompat.core.tenant_limits import NO_LIMITS, Limits
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -39,12 +41,20 @@ class TokenService:
     """The tokens that a principal may see: those of tenants which they have access to."""
 
     def __init__(
-        self, repository: TokenRepository, table: TokenTable | None, max_tokens: int
+        self,
+        repository: TokenRepository,
+        table: TokenTable | None,
+        max_tokens: int,
+        limits: Limits = NO_LIMITS,
     ) -> None:
-        """`table` is what this process checks requests with; it learns at once of each change."""
+        """`table` is what this process checks requests with; it learns at once of each change.
+
+        `max_tokens` is for all tenants together, `limits` has those of each tenant.
+        """
         self._repository = repository
         self._table = table
         self._max_tokens = max_tokens
+        self._limits = limits
 
     async def create(self, request: TokenRequest, by: Principal) -> tuple[Token, str]:
         """A new token and its text, which cannot be shown again.
@@ -53,6 +63,7 @@ class TokenService:
         principal has, ConflictError for a name in use or too many tokens.
         """
         _check(request, by)
+        await self._check_limits(request)
         text = new_token_text()
         new = NewToken(
             name=request.name,
@@ -66,6 +77,17 @@ class TokenService:
         _LOGGER.info("a token was made", extra={"token": token.name, "by": by.name})
         await self._refresh()
         return token, text
+
+    async def _check_limits(self, request: TokenRequest) -> None:
+        """Concurrent requests may exceed the limit a little."""
+        if request.tenants is None:
+            return
+        stored = (await self._repository.by_digest()).values()
+        for tenant in sorted(request.tenants):
+            limit = self._limits.of(tenant).max_tokens
+            n_tokens = sum(1 for one in stored if one.tenants is not None and tenant in one.tenants)
+            if 0 < limit <= n_tokens:
+                raise ConflictError(self._limits.refuse(tenant, "max_tokens"))
 
     async def list(self, by: Principal) -> list[Token]:
         """The tokens that the principal may see, in the order in which they were made."""

@@ -2,8 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -22,20 +21,6 @@ _MAX_TOP: Final = 1_000
 _DEFAULT_AGE: Final = "10m"
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The runs of one query over ranges of one length."""
-
-    text: str
-    range_seconds: int
-    count: int
-    seconds: float
-
-    @property
-    def mean_seconds(self) -> float:
-        return self.seconds / self.count
-
-
 async def handle_top_queries(request: web.Request) -> web.Response:
     """The tenant's queries that ran most often, and those that took longest."""
     form = await read_form(request)
@@ -52,9 +37,9 @@ async def handle_top_queries(request: web.Request) -> web.Response:
         "maxLifetime": age,
         "search.queryStats.lastQueriesCount": MAX_ENDED,
         "search.queryStats.minQueryDuration": "1ms",
-        "topByCount": _listed(groups, top, lambda one: one.count, "count"),
-        "topByAvgDuration": _listed(groups, top, lambda one: one.mean_seconds, "avg"),
-        "topBySumDuration": _listed(groups, top, lambda one: one.seconds, "sum"),
+        "topByCount": _listed(groups, top, "count"),
+        "topByAvgDuration": _listed(groups, top, "avgDurationSeconds"),
+        "topBySumDuration": _listed(groups, top, "sumDurationSeconds"),
     }
     return web.Response(body=dump_json(data), content_type="application/json")
 
@@ -87,29 +72,30 @@ async def handle_cancel_query(request: web.Request) -> web.Response:
     return await success_response(request, {"id": query_id})
 
 
-def _grouped(ended: Sequence[EndedQuery]) -> list[_Group]:
+def _grouped(ended: Sequence[EndedQuery]) -> list[dict[str, str | float]]:
+    """The runs of each query over ranges of one length, with the names of the answer."""
     by_query: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     for one in ended:
         by_query[one.text, one.range_seconds].append(one.seconds)
     return [
-        _Group(text, span, len(seconds), sum(seconds)) for (text, span), seconds in by_query.items()
+        {
+            "query": text,
+            "timeRangeSeconds": span,
+            "count": len(seconds),
+            "avgDurationSeconds": round(sum(seconds) / len(seconds), 3),
+            "sumDurationSeconds": round(sum(seconds), 3),
+        }
+        for (text, span), seconds in by_query.items()
     ]
 
 
 def _listed(
-    groups: Sequence[_Group], top: int, weight: Callable[[_Group], float], kind: str
-) -> list[dict[str, object]]:
-    """The groups of most weight; `kind` says which times are shown."""
-    chosen = sorted(groups, key=lambda one: (-weight(one), one.text))[:top]
-    shown: list[dict[str, object]] = []
-    for one in chosen:
-        entry: dict[str, object] = {"query": one.text, "timeRangeSeconds": one.range_seconds}
-        if kind == "avg":
-            entry["avgDurationSeconds"] = round(one.mean_seconds, 3)
-        if kind == "sum":
-            entry["sumDurationSeconds"] = round(one.seconds, 3)
-        shown.append({**entry, "count": one.count})
-    return shown
+    groups: Sequence[Mapping[str, str | float]], top: int, weight: str
+) -> list[dict[str, str | float]]:
+    """The groups with the largest `weight`, without the other measures but the count."""
+    chosen = sorted(groups, key=lambda one: (-float(one[weight]), one["query"]))[:top]
+    shown = ("query", "timeRangeSeconds", weight, "count")
+    return [{name: one[name] for name in dict.fromkeys(shown)} for one in chosen]
 
 
 def _top(text: str) -> int:

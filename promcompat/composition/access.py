@@ -8,6 +8,7 @@ from promcompat.access.token_service import TokenService
 from promcompat.access.token_table import TokenTable
 from promcompat.access.token_uses import TokenUses
 from promcompat.access_telemetry import AccessMetrics
+from promcompat.core.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.settings import Settings
 from sql.access.token_repository import PostgresTokenRepository
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def build_access(
-    settings: Settings, database: Database, metrics: AccessMetrics, own_secret: str
+    settings: Settings,
+    database: Database,
+    metrics: AccessMetrics,
+    limits: Limits,
+    own_secret: str,
 ) -> Access:
     """The tokens of a database; `own_secret` is what the service shows itself."""
     repository = PostgresTokenRepository(database)
@@ -30,7 +35,7 @@ def build_access(
     )
     return Access(
         authenticator=authenticator,
-        tokens=TokenService(repository, table, settings.max_tokens),
+        tokens=TokenService(repository, table, settings.max_tokens, limits),
         table=table,
         uses=uses,
         refresh_issuer=None if issuer is None else issuer.refresh_if_due,

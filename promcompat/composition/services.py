@@ -190,7 +190,9 @@ class _ServiceBuilder:
         exemplars = self._exemplars()
         return Services(
             database=storage.database.capabilities.describe(),
-            access=build_access(self.settings, storage.database, telemetry.access, self.own_secret),
+            access=build_access(
+                self.settings, storage.database, telemetry.access, self.limits, self.own_secret
+            ),
             metrics=metrics,
             queries=self.queries,
             native_queries=NativeQueryService(

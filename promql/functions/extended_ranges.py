@@ -111,11 +111,12 @@ def extended_windows(extension: Extension, vector: RangeVector, lookback_ms: int
     block, end_ms = vector.block, int(vector.end_ms[0])
     start_ms, is_smoothed = end_ms - vector.range_ms, extension == "smoothed"
     until_ms = end_ms + lookback_ms * is_smoothed
+    bounds = upper_bounds(block, np.array([start_ms - lookback_ms, until_ms]))
     series = [
         _extended_series(
             block.timestamps[first:end], block.values[first:end], start_ms, end_ms, is_smoothed
         )
-        for first, end in _bounds(block, start_ms - lookback_ms, until_ms)
+        for first, end in bounds.tolist()
     ]
     offsets = np.cumsum([0, *(len(times) for times, _ in series)], dtype=np.int64)
     extended = SampleBlock(
@@ -133,12 +134,6 @@ def extended_windows(extension: Extension, vector: RangeVector, lookback_ms: int
         range_ms=vector.range_ms,
         drop_name=vector.drop_name,
     )
-
-
-def _bounds(block: SampleBlock, after_ms: int, until_ms: int) -> list[tuple[int, int]]:
-    """The samples of each series within `(after_ms, until_ms]`, as first index and index behind."""
-    bounds = upper_bounds(block, np.array([after_ms, until_ms]))
-    return [(first, end) for first, end in bounds.tolist()]
 
 
 def _extended_series(

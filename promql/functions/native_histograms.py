@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, Labels
 from promcompat.core.strconv import format_open_metrics
 from promql.ast import PositionRange
+from promql.budget import BYTES_PER_CELL
 from promql.functions.classic_histograms import bucket_rows, classic_fractions, classic_quantiles
 from promql.functions.function_calls import InstantCall
 from promql.histograms.bucket_kernels import view_of
@@ -167,11 +168,15 @@ def histogram_quantiles(call: InstantCall) -> Value:
     found = []
     for index in range(2, len(call.args)):
         wanted = call.scalar(index)
-        for quantile in dict.fromkeys(map(format_open_metrics, wanted.tolist())):
-            result = _quantiles(call, both, wanted)
-            here = np.array([format_open_metrics(q) == quantile for q in wanted.tolist()])
+        result = _quantiles(call, both, wanted)
+        texts = np.array(list(map(format_open_metrics, wanted.tolist())))
+        distinct = dict.fromkeys(texts.tolist())
+        # A quantile that changes with the step makes new series at each.
+        call.budget.check_bytes(len(distinct) * result.values.size * BYTES_PER_CELL)
+        for quantile in distinct:
             labels = [row.with_label(label, quantile) for row in result.labels]
-            found.append(replace(result, labels=labels, present=result.present & here))
+            present = result.present & (texts == quantile)
+            found.append(replace(result, labels=labels, present=present))
     return _under_each_other(found)
 
 

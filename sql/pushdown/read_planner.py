@@ -133,7 +133,7 @@ class ReadPlanner:
     def histograms(self, series_ids: IntArray, times: IntArray, *, is_whole: bool) -> Statement:
         """The statement that reads the histograms of samples, of which there is at least one.
 
-        `is_whole`: the samples are all histograms of their series between their times.
+        `is_whole` says that these series have no other histograms between the first and the last.
         """
         if is_whole:
             bounds = int(times.min()), int(times.max())

@@ -171,7 +171,7 @@ def choose_none(selection: SeriesSelection, reason: str) -> Choice:
 def _why_not(best: Thinning, selection: SeriesSelection, estimate: Estimate) -> str:
     """Why even the best rule is not worth it; empty when it is."""
     if best.partial is not None and estimate.has_histograms:
-        return "not of these samples, some of which are histograms"
+        return "not of these samples, because some are histograms"
     if best.partial is Partial.SUM and not estimate.are_whole:
         return "not of these samples, whose sums are rounded"
     if estimate.is_too_much:

@@ -1,9 +1,10 @@
 -- What SQL users read: the view `metrics` and the function `samples`, bound to the tenants their role
 -- was granted.
 --
--- A role sees the tenants that `grant_tenant_reader` bound it to; a role with the rights of the
--- tables' owner sees all, and so does the service, which may insert series. No setting that a session can change widens that. Only the owner may read
--- `sample` itself: row-level security and TimescaleDB's columnstore exclude each other.
+-- A role sees the tenants that `grant_tenant_reader` bound it to. The tables' owner and the role of the
+-- service, which may insert series, see all tenants. No setting that a session can change widens that.
+-- Only the owner may read `sample` itself: row-level security and TimescaleDB's columnstore exclude each
+-- other.
 --
 -- `metrics_hourly`, which shows the same by the hour, is made in 0070_metrics_hourly.sql. The pages of
 -- samples are decoded by 0080_sample_codec.sql.

@@ -135,7 +135,7 @@ class HeadView:
     def stored_cells(
         self, tenant_id: int, series_ids: IntArray, timestamps: IntArray
     ) -> tuple[BoolArray, HistogramCells]:
-        """Which of these samples are in memory, and they, 0 where not found."""
+        """Which of these samples are in memory, and their values; 0 for a sample that is not."""
         is_found = np.zeros(len(series_ids), np.bool_)
         cells, pools = np.zeros(len(series_ids)), HistogramPools()
         if not len(series_ids):

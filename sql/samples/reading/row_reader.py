@@ -92,7 +92,10 @@ class RowReader:
         *,
         is_whole: bool = True,
     ) -> SeriesSamples:
-        """The samples of a statement; `is_whole`: all of their series between their times."""
+        """The samples of a statement.
+
+        `is_whole` says that no sample of these series is left out between the first and the last.
+        """
         if statement is None:
             return NO_SAMPLES
         decoder = SampleDecoder()

@@ -152,7 +152,7 @@ def rolled_up(samples: SeriesSamples, level: Level) -> Columns:
 
 
 def _marked(columns: Columns, ids: IntArray) -> Columns:
-    """The columns with marks in place of the numbers of some series, but for their counts."""
+    """The columns with the values of some series replaced by marks; their counts stay."""
     marked = dict(columns)
     for name in (Column.ENDS, Column.MINIMUM, Column.MAXIMUM, Column.SUM):
         column = columns[name]
@@ -165,7 +165,7 @@ def _marked(columns: Columns, ids: IntArray) -> Columns:
 
 
 def without_marked(columns: Columns) -> tuple[Columns, IntArray]:
-    """The columns of a payload without what has marks, and the series that had some, ascending."""
+    """The columns of a payload without marked values, and the series with marks, ascending."""
     for column in columns.values():
         is_marked = is_histogram(column.values)
         if is_marked.any():

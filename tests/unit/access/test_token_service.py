@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+import pytest
+
 from promcompat.access.token_service import TokenRequest, TokenService
 from promcompat.access.token_table import TokenTable
 from promcompat.core.access import NewToken, Principal, Role, Token
-from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.errors import ConflictError, StorageUnavailableError
+from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 
 CHIEF = Principal("chief", frozenset((Role.ADMIN,)), None)
 
@@ -50,3 +53,20 @@ async def test_a_change_that_was_made_does_not_fail_because_the_table_cannot_lea
     assert text
     assert list(repository.tokens.values()) == [token]
     assert await service.revoke_named("t", CHIEF) == token
+
+
+async def test_a_tenant_has_at_most_as_many_tokens_as_its_limit_says() -> None:
+    repository = FailingVersion()
+    limits = Limits(SameLimits(TenantLimits(max_tokens=2)))
+    service = TokenService(repository, None, 100, limits)
+
+    async def create(name: str, *tenants: str) -> None:
+        roles = frozenset((Role.READ,))
+        request = TokenRequest(name=name, roles=roles, tenants=frozenset(tenants))
+        await service.create(request, CHIEF)
+
+    await create("a", "red")
+    await create("b", "red", "blue")
+    with pytest.raises(ConflictError, match=r"^the tenant already has 2 tokens"):
+        await create("c", "blue", "red")
+    await create("d", "blue")
