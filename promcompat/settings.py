@@ -217,6 +217,17 @@ class Settings(
         "/etc/rules/*.yml. They are loaded at start and whenever they change; their rules belong "
         "to the tenant `default`.",
     )
+    rules_for_grace_period: DurationMs = Field(
+        600_000,
+        description="How long an alert that was pending before an outage of this service waits "
+        "after it at least, unless its `for` is shorter "
+        "(Prometheus: --rules.alert.for-grace-period).",
+    )
+    rules_for_outage_tolerance: DurationMs = Field(
+        3_600_000,
+        description="After a longer outage, `for` of pending alerts begins anew "
+        "(Prometheus: --rules.alert.for-outage-tolerance).",
+    )
     webhook_urls: SecretStr | None = Field(
         None, description="Addresses of the webhooks that alerts are sent to, comma-separated."
     )

@@ -40,6 +40,8 @@ class RuleEvaluator:
         self._limits = limits
         self._turns = Turns(_MAX_PARALLEL_GROUPS, _EXTRA_GROUPS)
         self._running: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+        self._awake_since_ms = 0
+        """Since when this process has asked for due groups, and the database answered; 0: not."""
 
     async def start_due(self) -> None:
         """Begin to evaluate every group that is due, unless it is being evaluated.
@@ -48,7 +50,13 @@ class RuleEvaluator:
         evaluations that were not recorded are repeated.
         """
         now_ms = self._metrics.now_ms()
-        for group in await self._alerts.scheduled_groups():
+        try:
+            groups = await self._alerts.scheduled_groups()
+        except StorageUnavailableError:
+            self._awake_since_ms = 0
+            raise
+        self._awake_since_ms = self._awake_since_ms or now_ms
+        for group in groups:
             key = group.tenant, group.namespace, group.group
             is_due = _slot(group, group.interval_ms, now_ms) > group.evaluated_at_ms
             if is_due and key not in self._running:
@@ -105,8 +113,9 @@ class RuleEvaluator:
                 continue
             self._count_missed(rule, evaluated_ms, at_ms)
             sample_ms = at_ms - rule.query_offset_ms
+            outage_ms = evaluated_ms if self._ends_outage(rule, evaluated_ms, at_ms) else 0
             try:
-                await self._runner.evaluate(session, group.tenant, rule, at_ms, moment)
+                await self._runner.evaluate(session, group.tenant, rule, at_ms, moment, outage_ms)
             except StorageUnavailableError as exc:
                 # The database may fail to answer the query of this rule only.
                 unavailable = exc
@@ -115,6 +124,15 @@ class RuleEvaluator:
         # After the rules, as Prometheus: what another rule has just written does not end.
         if sample_ms and (series := await session.take_removed()):
             await self._runner.recorder.end_series(group.tenant, series, sample_ms)
+
+    def _ends_outage(self, rule: Rule, evaluated_ms: int, at_ms: int) -> bool:
+        """Whether nobody could evaluate the rule since the last time, and slots were missed.
+
+        Slots that a process misses because it has too much to do are no outage, as in Prometheus:
+        otherwise alerts that wait for long would never fire there.
+        """
+        next_ms = evaluated_ms + rule.interval_ms
+        return next_ms <= self._awake_since_ms and at_ms > next_ms
 
     def _count_missed(self, rule: Rule, evaluated_ms: int, at_ms: int) -> None:
         if evaluated_ms:

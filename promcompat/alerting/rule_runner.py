@@ -11,7 +11,9 @@ from promcompat.alerting.recording import Recorder
 from promcompat.alerting.state_machine import (
     AlertProgress,
     AlertTiming,
+    OutageRule,
     advance_alerts,
+    after_outage,
     check_limit,
     close_change,
     progress_of,
@@ -46,6 +48,17 @@ class _Evaluation:
     at_ms: int
     moment: Moment
     known: Mapping[Labels, Alert]
+    outage_since_ms: int = 0
+
+    def progress_before(self, rule: OutageRule) -> dict[Labels, AlertProgress]:
+        """How far the open alerts are; the time of an outage does not count."""
+        before = {labels: progress_of(alert) for labels, alert in self.known.items()}
+        if not self.outage_since_ms:
+            return before
+        return {
+            labels: after_outage(progress, self.outage_since_ms, self.at_ms, self.rule.for_ms, rule)
+            for labels, progress in before.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,7 @@ class RuleRunner:
         stats: AlertingStats,
         surroundings: Surroundings,
         limits: Limits = NO_LIMITS,
+        outages: OutageRule = OutageRule(),  # noqa: B008 (immutable)
     ) -> None:
         self.recorder = Recorder(writer, queries)
         self._writer = writer
@@ -74,6 +88,7 @@ class RuleRunner:
         self._stats = stats
         self._surroundings = surroundings
         self._limits = limits
+        self._outages = outages
 
     async def evaluate(
         self,
@@ -82,12 +97,16 @@ class RuleRunner:
         rule: Rule,
         at_ms: int,
         moment: Moment,
+        outage_since_ms: int = 0,
     ) -> None:
-        """Evaluate a rule, and record how that went. Raises StorageUnavailableError."""
+        """Evaluate a rule, and record how that went. Raises StorageUnavailableError.
+
+        `outage_since_ms` is the last evaluation before an outage that this evaluation ends, or 0.
+        """
         started = time.perf_counter()
         opened = [] if rule.is_recording else await session.open_alerts(rule.id)
         known = {alert.labels: alert for alert in opened}
-        asked = _Evaluation(tenant, rule, at_ms, moment, known)
+        asked = _Evaluation(tenant, rule, at_ms, moment, known, outage_since_ms)
         changes, error = await self._try_to_advance(session, asked)
         seconds = time.perf_counter() - started
         self._stats.rule_evaluations += 1
@@ -128,7 +147,7 @@ class RuleRunner:
         """The changes of the rule's alerts, and an error that did not stop them, or `""`."""
         rule, at_ms, known = asked.rule, asked.at_ms, asked.known
         found, fault = await self._find_elements(asked)
-        previous = {labels: progress_of(alert) for labels, alert in known.items()}
+        previous = asked.progress_before(self._outages)
         timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
         values = {labels: element.value for labels, element in found.items()}
         advanced = advance_alerts(previous, values, at_ms, timing)

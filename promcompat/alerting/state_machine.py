@@ -21,6 +21,18 @@ class AlertTiming:
     keep_firing_for_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class OutageRule:
+    """What an outage does to alerts that are pending; the defaults are those of Prometheus.
+
+    They fire no sooner than `grace_ms` after it, or than their `for` if that is shorter. After
+    more than `tolerance_ms` they begin anew.
+    """
+
+    grace_ms: int = 600_000
+    tolerance_ms: int = 3_600_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertProgress:
     """The state of one alert and its times in Unix ms, 0 for not yet."""
@@ -64,6 +76,23 @@ def _without_value(previous: AlertProgress, at_ms: int, timing: AlertTiming) -> 
         resolved_at_ms=at_ms,
         keep_firing_since_ms=previous.keep_firing_since_ms,
     )
+
+
+def after_outage(
+    previous: AlertProgress, last_ms: int, at_ms: int, for_ms: int, rule: OutageRule
+) -> AlertProgress:
+    """The alert at the first evaluation after an outage, before that evaluation counts.
+
+    `last_ms` is the last evaluation before it. Nobody knows whether the condition held since then,
+    so that `for` does not count this time, by the rule of Prometheus (`RestoreForState`). Alerts
+    that were firing are stored as such and stay so.
+    """
+    if previous.state is not AlertState.PENDING:
+        return previous
+    is_tolerated = at_ms - last_ms <= rule.tolerance_ms
+    pending_ms = last_ms - previous.active_at_ms if is_tolerated else 0
+    remaining_ms = max(for_ms - pending_ms, min(for_ms, rule.grace_ms))
+    return replace(previous, active_at_ms=at_ms + remaining_ms - for_ms)
 
 
 def advance_alerts(

@@ -14,6 +14,7 @@ from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.rules import RuleService
 from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
+from promcompat.alerting.state_machine import OutageRule
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
@@ -290,7 +291,12 @@ class _ServiceBuilder:
 
     def _rule_evaluator(self) -> RuleEvaluator:
         surroundings = Surroundings(self.external_url, self.settings.external_label_set)
-        runner = RuleRunner(self.metrics, self.queries, self.stats, surroundings, self.limits)
+        outages = OutageRule(
+            self.settings.rules_for_grace_period, self.settings.rules_for_outage_tolerance
+        )
+        runner = RuleRunner(
+            self.metrics, self.queries, self.stats, surroundings, self.limits, outages
+        )
         return RuleEvaluator(
             self.storage.alerts, self.metrics, runner, self.stats, self.limits.reader
         )

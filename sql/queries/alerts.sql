@@ -206,13 +206,14 @@ SET
     state = a.state, value = a.value::float8, labels = a.labels, annotations = a.annotations,
     fingerprint = decode(a.fingerprint, 'hex'),
     severity = a.severity, expr = a.expr, interval_ms = a.interval_ms,
-    remediation = a.remediation, fired_at = from_unix_ms(nullif(a.fired_at_ms, 0)),
+    remediation = a.remediation, active_at = from_unix_ms(a.active_at_ms),
+    fired_at = from_unix_ms(nullif(a.fired_at_ms, 0)),
     resolved_at = from_unix_ms(nullif(a.resolved_at_ms, 0)),
     keep_firing_since = from_unix_ms(nullif(a.keep_firing_since_ms, 0))
 FROM jsonb_to_recordset($1::text::jsonb) AS a (
     id bigint, fingerprint text, labels jsonb, annotations jsonb, severity text, expr text,
-    interval_ms bigint, remediation jsonb, state text, value text, fired_at_ms bigint,
-    resolved_at_ms bigint, keep_firing_since_ms bigint
+    interval_ms bigint, remediation jsonb, state text, value text, active_at_ms bigint,
+    fired_at_ms bigint, resolved_at_ms bigint, keep_firing_since_ms bigint
 )
 WHERE t.id = a.id AND t.state IN ('pending', 'firing')
 RETURNING t.id

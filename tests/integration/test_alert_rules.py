@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from promcompat.alerting.rules import RuleService
-from promcompat.core.alerts import AlertFilter, AlertState, Silence
+from promcompat.core.alerts import Alert, AlertFilter, AlertState, Silence
 from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
 from promcompat.core.model import Labels
 from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
@@ -16,6 +16,7 @@ from sql.alerting.rule_repository import PostgresRuleRepository
 from tests.alerting import (
     NOW_MS,
     TENANT,
+    AlertingFixture,
     make_remediation,
     make_rule,
     running_alerting,
@@ -146,19 +147,48 @@ async def test_equal_labels_and_limits_are_errors(database_url: str) -> None:
         assert left.rule_name == "Same"
 
 
-async def test_a_restart_changes_nothing(database_url: str) -> None:
-    rule = make_rule(for_ms=30_000)
+async def test_a_restart_that_misses_nothing_changes_nothing(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
-        await alerting.rules.create(TENANT, rule)
+        await alerting.rules.create(TENANT, make_rule(for_ms=30_000))
         await alerting.write(HOST, (0, 9.0))
         await alerting.evaluate(5_000)
         (before,) = await alerting.alerts.active(TENANT)
     async with running_alerting(database_url) as other:
-        await other.evaluate(45_000)
+        for at_ms in (15_000, 25_000, 35_000):
+            await other.evaluate(at_ms)
         (after,) = await other.alerts.active(TENANT)
-    assert after.id == before.id
-    assert after.active_at_ms == before.active_at_ms
+    assert (after.id, after.active_at_ms) == (before.id, before.active_at_ms)
     assert after.state is AlertState.FIRING
+
+
+async def test_for_does_not_count_an_outage(database_url: str) -> None:
+    """What fires after an outage waits as in Prometheus; what was firing goes on."""
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule(for_ms=30_000))
+        await alerting.rules.create(TENANT, make_rule("fires"))
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        # A process that only has too much to do has no outage.
+        await alerting.evaluate(25_000)
+        (before,) = await pending(alerting)
+    async with running_alerting(database_url) as other:
+        await other.evaluate(65_000)
+        (waiting,) = await pending(other)
+        assert (waiting.id, waiting.active_at_ms) == (before.id, before.active_at_ms + 60_000)
+        assert await other.series(f"ALERTS_FOR_STATE == {waiting.active_at_ms // 1000}", 66_000)
+        await other.evaluate(85_000)
+        assert len(await pending(other)) == 1
+        await other.evaluate(95_000)
+        assert {alert.state for alert in await other.alerts.active(TENANT)} == {AlertState.FIRING}
+        assert other.stats.rule_evaluations == 6
+        history = await other.alerts.list_alerts(TENANT, AlertFilter())
+        assert len(history) == 2
+
+
+async def pending(alerting: AlertingFixture) -> list[Alert]:
+    """The alerts that wait."""
+    active = await alerting.alerts.active(TENANT)
+    return [alert for alert in active if alert.state is AlertState.PENDING]
 
 
 async def test_replicas_evaluate_each_slot_once(database_url: str) -> None:

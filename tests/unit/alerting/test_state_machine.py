@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from promcompat.alerting.state_machine import (
     AlertProgress,
     AlertTiming,
+    OutageRule,
     advance_alert,
     advance_alerts,
+    after_outage,
     check_limit,
     close_alert,
     slot_of,
@@ -75,6 +77,29 @@ def test_times_are_those_of_the_evaluations() -> None:
         (AlertState.PENDING, AlertState.FIRING),
     ]
     assert transitions_between(firing, kept) == ()
+
+
+@pytest.mark.parametrize(
+    ("for_min", "pending_min", "outage_min", "fires_after_min"),
+    [
+        (60, 20, 30, 40),  # The rest of `for`.
+        (60, 55, 30, 10),  # The rest is shorter than the grace period.
+        (60, 20, 61, 60),  # The outage was too long: anew.
+        (5, 4, 3, 5),  # `for` is shorter than the grace period: anew.
+        (0, 0, 3, 0),
+    ],
+)
+def test_for_after_an_outage(
+    for_min: int, pending_min: int, outage_min: int, fires_after_min: int
+) -> None:
+    minute, began = 60_000, 1_000_000
+    last = began + pending_min * minute
+    at, for_ms = last + outage_min * minute, for_min * minute
+    pending = AlertProgress(state=AlertState.PENDING, value=1.0, active_at_ms=began)
+    found = after_outage(pending, last, at, for_ms, OutageRule())
+    assert found.active_at_ms + for_ms - at == fires_after_min * minute
+    firing = AlertProgress(state=AlertState.FIRING, value=1.0, active_at_ms=began, fired_at_ms=last)
+    assert after_outage(firing, last, at, for_ms, OutageRule()) == firing
 
 
 def test_the_limit_counts_open_alerts() -> None:
