@@ -40,9 +40,10 @@ from promcompat.core.native_queries import (
     SampleRow,
     Statistics,
 )
+from promcompat.imports.histogram_objects import histogram_objects
 from promcompat.querying.bucket_grid import count_buckets
 from promcompat.querying.bucket_reader import MAX_BUCKETS
-from promcompat.querying.metric_kinds import MetricShape, of_metric
+from promcompat.querying.metric_kinds import of_metric
 
 _US_PER_MS = 1000
 
@@ -109,14 +110,12 @@ async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
     name, service = metric_name_of(call.path["name"]), call.services.native_queries
     matchers = matchers_of(call.query.label, call.query.source)
     kind = await service.kind(call.tenant, name)
-    if kind.shape is MetricShape.SAMPLES:
-        rows, is_cut = await service.latest(call.tenant, name, matchers, call.query.limit)
-        series = _row_documents(rows)
-    else:
-        states, is_cut = await service.latest_distributions(
-            call.tenant, name, kind.shape, matchers, call.query.limit
-        )
-        series = list(map(_distribution_document, states))
+    states, is_cut = await service.latest(call.tenant, name, kind.shape, matchers, call.query.limit)
+    samples = iter(_row_documents([state for state in states if isinstance(state, SampleRow)]))
+    series = [
+        next(samples) if isinstance(state, SampleRow) else _distribution_document(state)
+        for state in states
+    ]
     reply = {"name": name, "type": kind.type.value, "series": series, "truncated": is_cut}
     return json_response(call.request, reply)
 
@@ -182,10 +181,15 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
 def _row_documents(rows: list[SampleRow]) -> list[dict[str, object]]:
     times = np.array([row.position.timestamp_us // 1000 for row in rows], np.int64)
     numbers = json_numbers(np.array([row.value for row in rows], np.float64))
-    return [
+    documents: list[dict[str, object]] = [
         {"labels": row.labels.without_name().as_dict(), "timestamp": time, "value": number}
         for row, time, number in zip(rows, format_times_ms(times), numbers, strict=True)
     ]
+    for row, document in zip(rows, documents, strict=True):
+        if row.histogram is not None:
+            (shown,) = histogram_objects(row.histogram)
+            document |= {"value": None, "histogram": shown}
+    return documents
 
 
 def _distribution_document(state: LatestDistribution) -> dict[str, object]:
@@ -220,7 +224,8 @@ ROUTES = (
         handler=handle_list_samples,
         tag="Query",
         summary="List samples",
-        description="Individual samples as they were stored, without stale markers.",
+        description="Individual samples as they were stored, without stale markers. One that is a "
+        "native histogram has no `value` but a `histogram`, as in JSON lines of `/api/v1/export`.",
         query=SampleListQuery,
         replies={200: Reply("Samples, ordered by time.", SampleListReply)},
         problems=(422,),

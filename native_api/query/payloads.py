@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -203,7 +203,10 @@ class Sample(ReplyModel):
     name: str
     labels: dict[str, str]
     timestamp: str
-    value: Number
+    value: Number | None = Field(description="null of a native histogram.")
+    histogram: dict[str, Any] = Field(
+        default_factory=dict, description="Only of a sample that is a native histogram: its fields."
+    )
 
 
 class SampleListReply(ReplyModel):
@@ -233,7 +236,7 @@ class LatestSample(ReplyModel):
 
 
 class LatestDistributionReply(ReplyModel):
-    """The newest state of a classic histogram or a summary: counted since it began."""
+    """The newest state of a histogram or a summary: counted since it began."""
 
     labels: dict[str, str]
     timestamp: str
@@ -242,10 +245,12 @@ class LatestDistributionReply(ReplyModel):
     )
     sum: Number | None
     buckets: dict[str, Number] = Field(
-        description="Histograms only: the number of observations at or below each upper bound."
+        description="Histograms only: the number of observations at or below each bound; of "
+        "native ones, the bounds of populated buckets."
     )
     quantiles: dict[str, Number] = Field(
-        description="Summaries only: the value of each quantile, such as `0.95`."
+        description="The value of each quantile, such as `0.95`: those of a summary, and the "
+        "estimated quantiles 0.5, 0.95 and 0.99 of a native histogram."
     )
 
 

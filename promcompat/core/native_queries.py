@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from promcompat.core.definitions import Aggregation, MetricType
+from promcompat.core.histograms import Histograms
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
 
@@ -33,11 +34,15 @@ class SamplePageQuery:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One sample of a list; the next page starts after its position."""
+    """One sample of a list; the next page starts after its position.
+
+    `histogram` is the single row of a sample that is a native histogram, whose `value` is NaN.
+    """
 
     labels: Labels
     position: SamplePosition
     value: float
+    histogram: Histograms | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +65,11 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatestDistribution:
-    """The newest state of a classic histogram or a summary: its counters since it began.
+    """The newest state of a histogram or a summary: its counters since it began.
 
     `buckets` has the cumulative counts by upper bound, `quantiles` the values by quantile, both in
-    ascending order, by their label values. Values that are not stored are None or absent.
+    ascending order, by their label values. Values that are not stored are None or absent. The
+    quantiles of a native histogram are estimated, those of a classic one absent.
     """
 
     labels: Labels

@@ -46,7 +46,7 @@ def bucket_expression(
 ) -> str:
     """The expression whose value at the last millisecond of a bucket is that of the bucket.
 
-    Raises BadDataError for a statistic that cannot be computed from a classic histogram.
+    Raises BadDataError for a statistic that cannot be computed from a histogram.
     """
     text = _Expressions(query, width_ms)
     match shape:
@@ -54,6 +54,9 @@ def bucket_expression(
             return text.of_samples(statistic)
         case MetricShape.HISTOGRAM:
             return text.of_histogram(statistic)
+        case MetricShape.NATIVE_HISTOGRAM:
+            # From before it was a native one, and after, there may be a classic one.
+            return f"{text.of_native_histogram(statistic)} or {text.of_histogram(statistic)}"
         case MetricShape.SUMMARY:
             return text.of_summary(statistic)
         case _:
@@ -96,11 +99,26 @@ class _Expressions:
                     rates = f"sum by ({_names((*self._query.group_by, 'le'))}) ({rates})"
                 return f"histogram_quantile({quantile_text(statistic)}, {rates})"
             case Aggregation.MIN | Aggregation.MAX | Aggregation.LAST:
-                raise BadDataError(
-                    f"a histogram has no {statistic.value}; use percentile, avg, sum, count or rate"
-                )
+                raise _not_of_histograms(statistic)
             case _:
                 return self._of_observations(statistic)
+
+    def of_native_histogram(self, statistic: Statistic) -> str:
+        rates = self._grouped("sum", f"rate({self._window()})")
+        increases = self._grouped("sum", f"increase({self._window()})")
+        match statistic:
+            case float():
+                return f"histogram_quantile({quantile_text(statistic)}, {rates})"
+            case Aggregation.AVG:
+                return f"histogram_avg({rates})"
+            case Aggregation.SUM:
+                return f"histogram_sum({increases})"
+            case Aggregation.COUNT:
+                return f"histogram_count({increases})"
+            case Aggregation.RATE:
+                return f"histogram_count({rates})"
+            case _:
+                raise _not_of_histograms(statistic)
 
     def of_summary(self, statistic: Statistic) -> str:
         match statistic:
@@ -143,6 +161,12 @@ class _Expressions:
         if extra:
             selector = f"{selector[:-1]},{extra}}}"
         return f"{selector}[{self._width}]"
+
+
+def _not_of_histograms(statistic: Aggregation) -> BadDataError:
+    return BadDataError(
+        f"a histogram has no {statistic.value}; use percentile, avg, sum, count or rate"
+    )
 
 
 def _names(names: Sequence[str]) -> str:

@@ -30,8 +30,17 @@ class MetricShape(Enum):
     """Each sample under the metric's name is a value."""
     HISTOGRAM = "histogram"
     """A classic histogram: `_bucket` series with `le`, `_sum` and `_count`."""
+    NATIVE_HISTOGRAM = "native_histogram"
+    """Samples under the metric's name are histograms; there may be the series of a classic one."""
     SUMMARY = "summary"
     """Series with `quantile` under the metric's name, `_sum` and `_count`."""
+
+
+_TYPE_OF_SHAPE = {
+    MetricShape.HISTOGRAM: MetricType.HISTOGRAM,
+    MetricShape.NATIVE_HISTOGRAM: MetricType.HISTOGRAM,
+    MetricShape.SUMMARY: MetricType.SUMMARY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ class MetricKinds:
         metric_type = metric_type or MetricType.GAUGE
         if shape is not MetricShape.SAMPLES and metric_type not in _DISTRIBUTIONS:
             # Nobody declared the type, or the series contradict it.
-            metric_type, aggregation = MetricType(shape.value), None
+            metric_type, aggregation = _TYPE_OF_SHAPE[shape], None
         return MetricKind(metric_type, aggregation or _DEFAULT_OF_TYPE[metric_type], shape)
 
     async def _type_by_senders(self, tenant: str, name: str) -> MetricType | None:
@@ -92,6 +101,8 @@ class MetricKinds:
             tenant, name
         ):
             return MetricShape.SAMPLES
+        if await self._has_native_histograms(tenant, name):
+            return MetricShape.NATIVE_HISTOGRAM
         if declared is not MetricType.SUMMARY and await self._is_written(tenant, f"{name}_bucket"):
             return MetricShape.HISTOGRAM
         has_counters = await self._has_counters(tenant, name)
@@ -103,6 +114,20 @@ class MetricKinds:
         if may_be_summary and await self._has_only_quantiles(tenant, name):
             return MetricShape.SUMMARY
         return MetricShape.SAMPLES
+
+    async def _has_native_histograms(self, tenant: str, name: str) -> bool:
+        """Whether the newest sample of a series of that name is one.
+
+        One series tells: whoever sends native histograms sends them for all of a metric. To read
+        the newest samples of all series would cost as much as the question itself.
+        """
+        found = await self._catalogue.series(tenant, [of_metric(name, ())], *ALL_TIME_MS, 1)
+        if not found:
+            return False
+        matchers = tuple(LabelMatcher(label, MatchOp.EQUAL, value) for label, value in found[0])
+        # The series with more labels than these match, too.
+        rows = await self._samples.latest_samples(tenant, matchers, 1)
+        return bool(rows) and rows[0].histogram is not None
 
     async def _has_counters(self, tenant: str, name: str) -> bool:
         return await self._is_written(tenant, f"{name}_count") and await self._is_written(

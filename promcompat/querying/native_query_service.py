@@ -1,11 +1,12 @@
 """The reads of the native API: pages of samples, newest samples, statistics, buckets."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from promcompat.core.definitions import MetricType
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import SelectHints, SeriesSelection
+from promcompat.core.model import Labels, SampleBlock, SelectHints, SeriesSelection
 from promcompat.core.native_queries import (
     BucketedSeries,
     BucketQuery,
@@ -27,6 +28,7 @@ from promcompat.querying.distributions import (
     latest_distributions,
 )
 from promcompat.querying.metric_kinds import MetricKind, MetricKinds, MetricShape, of_metric
+from promcompat.querying.native_histograms import native_statistics, newest_states
 from promcompat.querying.query_service import QueryService
 from promcompat.querying.sample_statistics import group_statistics
 
@@ -34,6 +36,7 @@ _MAX_PARTS = 1_000_000
 _SUFFIXES = {
     MetricShape.SAMPLES: ("",),
     MetricShape.HISTOGRAM: (BUCKET, SUM, COUNT),
+    MetricShape.NATIVE_HISTOGRAM: ("", BUCKET, SUM, COUNT),
     MetricShape.SUMMARY: (QUANTILE, SUM, COUNT),
 }
 
@@ -77,28 +80,26 @@ class NativeQueryService:
         return await self._kinds.find(tenant, name)
 
     async def latest(
-        self, tenant: str, name: str, matchers: tuple[LabelMatcher, ...], limit: int
-    ) -> tuple[list[SampleRow], bool]:
-        """The newest sample of each series, and whether there are more series."""
-        found = await self._samples.latest_samples(tenant, of_metric(name, matchers), limit + 1)
-        return found[:limit], len(found) > limit
-
-    async def latest_distributions(
         self,
         tenant: str,
         name: str,
         shape: MetricShape,
         matchers: tuple[LabelMatcher, ...],
         limit: int,
-    ) -> tuple[list[LatestDistribution], bool]:
-        """The newest state of each histogram or summary, and whether there are more of them."""
+    ) -> tuple[list[SampleRow | LatestDistribution], bool]:
+        """The newest sample of each series, and whether there are more series.
+
+        Instead of samples, histograms and summaries have states. Where the series of a classic
+        histogram stand beside a native one of the same labels, the newer state counts.
+        """
+        most = limit + 1 if shape is MetricShape.SAMPLES else _MAX_PARTS
         rows_of = {
             suffix: await self._samples.latest_samples(
-                tenant, of_metric(name + suffix, matchers), _MAX_PARTS
+                tenant, of_metric(name + suffix, matchers), most
             )
             for suffix in _SUFFIXES[shape]
         }
-        found = await asyncio.to_thread(latest_distributions, rows_of, limit + 1)
+        found = await asyncio.to_thread(_newest_states, shape, rows_of, limit + 1)
         return found[:limit], len(found) > limit
 
     async def statistics(
@@ -111,18 +112,16 @@ class NativeQueryService:
     ) -> tuple[MetricType, list[Statistics]]:
         """The metric's type, and statistics over its samples in `[start, end)`, for each group.
 
-        Of a classic histogram or summary they are those of the observations it counted. Raises
-        NotFoundError for a metric that was never written and ExecutionError for more samples than
-        a query may hold.
+        Of a histogram or summary they are those of the observations it counted; a group has those
+        of classic histograms only if it has no native ones. Raises NotFoundError for a metric that
+        was never written and ExecutionError for more samples than a query may hold.
         """
         kind = await self._kinds.find(tenant, name)
         suffixes = _SUFFIXES[kind.shape]
         selections = [_selection(name + suffix, matchers, bounds_ms) for suffix in suffixes]
         async with self._queries.reading(tenant, selections) as blocks:
-            if kind.shape is MetricShape.SAMPLES:
-                return kind.type, await asyncio.to_thread(group_statistics, blocks[0], group_by)
             by_suffix = dict(zip(suffixes, blocks, strict=True))
-            found = await asyncio.to_thread(distribution_statistics, by_suffix, group_by)
+            found = await asyncio.to_thread(_statistics, kind.shape, by_suffix, group_by)
             return kind.type, found
 
     async def buckets(self, tenant: str, query: BucketQuery) -> BucketedSeries:
@@ -148,6 +147,53 @@ class NativeQueryService:
             before=before,
             warnings=warnings,
         )
+
+
+def _newest_states(
+    shape: MetricShape, rows_of: dict[str, list[SampleRow]], limit: int
+) -> list[SampleRow | LatestDistribution]:
+    """The first states of a metric whose newest samples are `rows_of` each suffix."""
+    match shape:
+        case MetricShape.SAMPLES:
+            return newest_states(rows_of[""])
+        case MetricShape.NATIVE_HISTOGRAM:
+            native = newest_states(rows_of.pop(""))
+            classic = latest_distributions(rows_of, _MAX_PARTS)
+            return _newer_of_each(classic, native)[:limit]
+        case _:
+            return [*latest_distributions(rows_of, limit)]
+
+
+def _newer_of_each(
+    classic: Sequence[LatestDistribution], native: Sequence[SampleRow | LatestDistribution]
+) -> list[SampleRow | LatestDistribution]:
+    """The newer state of each series, the native one of two at one time, sorted by labels."""
+    found: dict[Labels, SampleRow | LatestDistribution] = {state.labels: state for state in classic}
+    for state in native:
+        if isinstance(state, SampleRow):
+            labels, time_ms = state.labels.without_name(), state.position.timestamp_us // 1000
+        else:
+            labels, time_ms = state.labels, state.timestamp_ms
+        other = found.get(labels)
+        if not isinstance(other, LatestDistribution) or other.timestamp_ms <= time_ms:
+            found[labels] = state
+    return [state for _, state in sorted(found.items(), key=lambda item: item[0])]
+
+
+def _statistics(
+    shape: MetricShape, blocks: dict[str, SampleBlock], group_by: tuple[str, ...]
+) -> list[Statistics]:
+    """Statistics of a metric whose samples are the `blocks` of each suffix."""
+    match shape:
+        case MetricShape.SAMPLES:
+            return group_statistics(blocks[""], group_by)
+        case MetricShape.NATIVE_HISTOGRAM:
+            native = native_statistics(blocks.pop(""), group_by)
+            classic = distribution_statistics(blocks, group_by)
+            found = {of_group.labels: of_group for of_group in (*classic, *native)}
+            return [of_group for _, of_group in sorted(found.items())]
+        case _:
+            return distribution_statistics(blocks, group_by)
 
 
 def _selection(

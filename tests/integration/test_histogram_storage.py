@@ -253,12 +253,16 @@ async def test_rows_with_histograms_become_blocks(database_url: str) -> None:
         assert await read(storage.store) == expected(WRITTEN)
 
 
-async def test_samples_of_lists_are_floats(database_url: str) -> None:
+async def test_lists_have_floats_and_histograms(database_url: str) -> None:
     async with opened_storage(database_url, store=StoreKind.BLOCKS) as storage:
         await storage.store.write_batch("default", batch_of(WRITTEN))
         matchers = (make_matcher("__name__", "=", "h"),)
         latest = await storage.sample_lists.latest_samples("default", matchers, 10)
-        assert [row.labels for row in latest] == [B, C]
+        assert [(row.labels, row.histogram and columns_of(row.histogram)) for row in latest] == [
+            (A, columns_of(grown(9))),
+            (B, None),
+            (C, None),
+        ]
         query = SamplePageQuery(
             matchers=matchers,
             start_ms=MIDNIGHT,
@@ -267,10 +271,12 @@ async def test_samples_of_lists_are_floats(database_url: str) -> None:
             limit=10,
         )
         page = await storage.sample_lists.sample_page("default", query)
-        assert [(row.labels, row.value) for row in page] == [(B, 1.5), (C, 0.0), (C, 1.0)]
+        assert [(row.labels, shown(row.histogram or row.value)) for row in page] == [
+            (labels, shown(WRITTEN[labels][k][1])) for k in range(2) for labels in (A, B, C)
+        ]
         tenant_id, lookup = await storage.database.tenants.find("default"), storage.sample_lookup
         assert tenant_id is not None
-        of_b, of_c = (row.position.series_id for row in page[:2])
+        of_b, of_c = (row.position.series_id for row in page[1:3])
         ids = sorted({of_b - 1, of_b, of_c, of_c + 1})
         newest = await lookup.newest(tenant_id, ids)
         assert sorted(newest) == sorted([of_b, of_c])

@@ -1,10 +1,12 @@
 """The PostgreSQL side of `promcompat.core.ports.SampleListReader`."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 import numpy as np
 
+from promcompat.core.histograms import HistogramCells, histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import IntArray, Labels
 from promcompat.core.native_queries import SamplePageQuery, SamplePosition, SampleRow
@@ -14,14 +16,37 @@ from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries
 
+_US_PER_MS: Final = 1000
 _METRIC_NAMES_PAGE: Final = load_queries("series")["metric_names_page"]
 
-ListedSample: TypeAlias = tuple[int, int, float]
-"""Series id, Unix microseconds and value."""
 MatchingIds = Callable[[int, MatcherSets], Awaitable[IntArray | None]]
 """The ids of a tenant's series that satisfy any set of matchers, ascending."""
 LabelsOf = Callable[[Connection, IntArray], Awaitable[list[Labels]]]
 """The labels of series, in the order of the ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSamples:
+    """Samples in the order of a list: series ids, Unix milliseconds, and values."""
+
+    ids: IntArray
+    timestamps: IntArray
+    cells: HistogramCells
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def joined(parts: "Sequence[ListedSamples]") -> "ListedSamples":
+        """The samples of all parts, one after the other."""
+        if not parts:
+            nothing = np.empty(0, np.int64)
+            return ListedSamples(nothing, nothing, HistogramCells(np.empty(0), None))
+        return ListedSamples(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.timestamps for part in parts]),
+            HistogramCells.joined([part.cells for part in parts]),
+        )
 
 
 class SamplePages(Protocol):
@@ -29,10 +54,10 @@ class SamplePages(Protocol):
 
     async def page(
         self, tenant_id: int, series_ids: IntArray, query: SamplePageQuery
-    ) -> Sequence[ListedSample]:
+    ) -> ListedSamples:
         """The samples of a page of these series, in its order, stale markers aside."""
 
-    async def latest(self, tenant_id: int, series_ids: IntArray) -> Sequence[ListedSample]:
+    async def latest(self, tenant_id: int, series_ids: IntArray) -> ListedSamples:
         """The newest sample of each series that is no stale marker."""
 
 
@@ -55,7 +80,7 @@ class PostgresSampleListReader:
     async def sample_page(self, tenant: str, query: SamplePageQuery) -> list[SampleRow]:
         """A page of samples; see the port."""
         tenant_id, ids = await self._matching(tenant, query.matchers)
-        return await self._rows(await self._pages.page(tenant_id, ids, query) if len(ids) else ())
+        return await self._rows(await self._pages.page(tenant_id, ids, query)) if len(ids) else []
 
     @read_again
     async def latest_samples(
@@ -63,7 +88,7 @@ class PostgresSampleListReader:
     ) -> list[SampleRow]:
         """The newest sample of each series; see the port."""
         tenant_id, ids = await self._matching(tenant, matchers)
-        found = await self._rows(await self._pages.latest(tenant_id, ids) if len(ids) else ())
+        found = await self._rows(await self._pages.latest(tenant_id, ids)) if len(ids) else []
         return sorted(found, key=lambda row: row.labels.pairs)[:limit]
 
     @read_again
@@ -86,17 +111,26 @@ class PostgresSampleListReader:
         ids = await self._matching_ids(tenant_id, [matchers])
         return tenant_id, np.empty(0, np.int64) if ids is None else ids
 
-    async def _rows(self, found: Sequence[ListedSample]) -> list[SampleRow]:
-        if not found:
+    async def _rows(self, found: ListedSamples) -> list[SampleRow]:
+        if not len(found):
             return []
-        ids = np.unique(np.array([series_id for series_id, _, _ in found], np.int64))
+        ids = np.unique(found.ids)
         async with acquired(self._database.read_pool) as connection:
             labels = await self._labels_of(connection, ids)
         labels_of = dict(zip(ids.tolist(), labels, strict=True))
-        return [
-            SampleRow(labels_of[series_id], SamplePosition(ts_us, series_id), value)
-            for series_id, ts_us, value in found
+        values, stored = found.cells.values, found.cells.histograms
+        times_us = (found.timestamps * _US_PER_MS).tolist()
+        rows = [
+            SampleRow(labels_of[series_id], SamplePosition(time_us, series_id), value)
+            for series_id, time_us, value in zip(
+                found.ids.tolist(), times_us, values.tolist(), strict=True
+            )
         ]
+        if stored is not None:
+            for place in np.flatnonzero(is_histogram(values)).tolist():
+                number = histogram_numbers(values[place : place + 1])
+                rows[place] = replace(rows[place], histogram=stored.take(number))
+        return rows
 
 
 def _conforms(reader: PostgresSampleListReader) -> SampleListReader:

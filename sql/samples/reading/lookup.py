@@ -7,14 +7,14 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.histograms import HistogramCells
-from promcompat.core.model import BoolArray, FloatArray, IntArray
+from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.native_queries import SamplePageQuery
 from sql.catalog import TimeBounds
 from sql.definitions.sample_lookup import NewestSample, SampleLookup
 from sql.samples.arrivals.arrival_committer import StoredSamples
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.head.head import Head
-from sql.samples.reading.list_reader import ListedSample, SamplePages
+from sql.samples.reading.list_reader import ListedSamples, SamplePages
 from sql.samples.reading.newest import (
     ALL_TIMES,
     MAX_HISTOGRAM_BYTES,
@@ -101,28 +101,28 @@ class SnapshotLookup:
             ]
             return snapshot.view.last_id, found
 
-    async def latest(self, tenant_id: int, series_ids: IntArray) -> list[ListedSample]:
+    async def latest(self, tenant_id: int, series_ids: IntArray) -> ListedSamples:
         """The newest sample of each series, stale markers aside; see `SamplePages`."""
-        newest = await newest_samples(
+        found = await newest_samples(
             self._snapshots, tenant_id, series_ids, *ALL_TIMES, passes_stale=True
         )
-        found = without_histograms(newest)
-        return _listed(found.ids, found.timestamps, found.values)
+        return ListedSamples(found.ids, found.timestamps, _cells(found))
 
     async def page(
         self, tenant_id: int, series_ids: IntArray, query: SamplePageQuery
-    ) -> list[ListedSample]:
+    ) -> ListedSamples:
         """A page of samples; see `SamplePages`."""
         start_ms, end_ms = _range_of(query)
         windows = await windows_of(
             self._snapshots, tenant_id, start_ms, end_ms, descending=query.descending
         )
-        found: list[ListedSample] = []
-        while len(found) < query.limit and not windows.is_done:
+        found: list[ListedSamples] = []
+        wanted = query.limit
+        while wanted > 0 and not windows.is_done:
             samples = await windows.read(self._snapshots, tenant_id, series_ids)
-            floats = without_histograms(without_stale(samples))
-            found += _page_of(floats, query, query.limit - len(found))
-        return found
+            found.append(_page_of(without_stale(samples), query, wanted))
+            wanted -= len(found[-1])
+        return ListedSamples.joined(found)
 
 
 def _value_at(samples: SeriesSamples, series_id: int, time_ms: int) -> float | None:
@@ -149,7 +149,7 @@ def _range_of(query: SamplePageQuery) -> tuple[int, int]:
     return bounds.start_ms - 1, bounds.end_ms
 
 
-def _page_of(samples: SeriesSamples, query: SamplePageQuery, limit: int) -> list[ListedSample]:
+def _page_of(samples: SeriesSamples, query: SamplePageQuery, limit: int) -> ListedSamples:
     """The first samples of a window that come after the position of the page."""
     ids = np.repeat(samples.ids, np.diff(samples.offsets))
     order = np.lexsort((ids, samples.timestamps))
@@ -162,12 +162,12 @@ def _page_of(samples: SeriesSamples, query: SamplePageQuery, limit: int) -> list
             is_after = (times_us > query.after.timestamp_us) | is_same_time & (ids > series_id)
         order = order[is_after[order]]
     chosen = order[::-1][:limit] if query.descending else order[:limit]
-    return _listed(ids[chosen], samples.timestamps[chosen], samples.values[chosen])
+    cells = HistogramCells(samples.values[chosen], samples.histograms).compacted()
+    return ListedSamples(ids[chosen], samples.timestamps[chosen], cells)
 
 
-def _listed(ids: IntArray, timestamps: IntArray, values: FloatArray) -> list[ListedSample]:
-    columns = ids.tolist(), (timestamps * _US_PER_MS).tolist(), values.tolist()
-    return list(zip(*columns, strict=True))
+def _cells(samples: SeriesSamples) -> HistogramCells:
+    return HistogramCells(samples.values, samples.histograms)
 
 
 def _conforms(lookup: SnapshotLookup) -> tuple[SampleLookup, SamplePages, StoredSamples]:
