@@ -26,6 +26,7 @@ from promcompat.alerting.templates.expansion import (
     Surroundings,
     TemplateExpander,
     elements_of,
+    shown_elements,
 )
 from promcompat.core.alert_ports import EvaluationSession
 from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, Rule, RuleEvaluation
@@ -202,17 +203,18 @@ def _elements_of_alerts(rule: Rule, result: QueryResult, expand: Expand) -> dict
     Raises ExecutionError when two alerts would have the same labels.
     """
     found: dict[Labels, _Element] = {}
-    for series_labels, value in elements_of(result):
+    elements = zip(elements_of(result), shown_elements(result), strict=True)
+    for (series_labels, value), (_, shown) in elements:
         labels = series_labels.without_name()
         for name, template in rule.all_labels.items():
-            labels = labels.with_label(name, expand(template, rule.name, series_labels, value))
+            labels = labels.with_label(name, expand(template, rule.name, series_labels, shown))
         labels = labels.with_label(ALERT_NAME, rule.name)
         if labels in found:
             raise ExecutionError(
                 "vector contains metrics with the same labelset after applying alert labels"
             )
         annotations = {
-            name: expand(template, rule.name, series_labels, value)
+            name: expand(template, rule.name, series_labels, shown)
             for name, template in rule.annotations.items()
         }
         found[labels] = _Element(series_labels.without_name(), annotations, value)

@@ -5,17 +5,23 @@ latest/configuration/unit_testing_rules/.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.histograms import CUSTOM_BUCKETS
-from promcompat.core.strconv import quote
-from promql.histograms.arithmetic import GAUGE, NO_RESET, RESET, UNKNOWN
+from promcompat.core.strconv import format_g, quote
+from promql.histograms.arithmetic import GAUGE, NO_RESET, RESET, UNKNOWN, add, compact, subtract
 from promql.values.histogram_columns import Buckets, HistogramColumns
 
+HISTOGRAM_PATTERN: Final = (
+    r"\{\{(?P<histogram>.*?)\}\}(?:(?P<sign>[-+])\{\{(?P<more>.*?)\}\})?(?:x(?P<repeats>\d{1,9}))?"
+)
+"""The pattern of one histogram of a series, or of several: `{{…}}x3`, `{{…}}+{{…}}x3`."""
 _HINTS: Final = {"unknown": UNKNOWN, "reset": RESET, "not_reset": NO_RESET, "gauge": GAUGE}
 _LISTS: Final = ("buckets", "n_buckets", "custom_values")
 _INTEGERS: Final = ("schema", "offset", "n_offset")
@@ -41,6 +47,57 @@ def parse_histogram(text: str) -> HistogramColumns:
         np.array([0 if is_custom else -1], np.int64),
         (bounds,) if is_custom else (),
     )
+
+
+def expand_histograms(match: re.Match[str]) -> Iterator[HistogramColumns]:
+    """The histograms of a match of `HISTOGRAM_PATTERN`, one by one. Raises BadDataError."""
+    value = parse_histogram(match["histogram"])
+    more = None if match["more"] is None else parse_histogram(match["more"])
+    for _ in range(int(match["repeats"] or 0) + 1):
+        yield value
+        if more is not None:
+            result = (add if match["sign"] == "+" else subtract)(value, more).histograms
+            # Prometheus gives differences the hints of sums here.
+            value = replace(result, hints=add(value, more).histograms.hints)
+
+
+def histogram_notations(columns: HistogramColumns) -> list[str]:
+    """Each histogram in this notation, with one list of buckets for each side."""
+    columns = compact(columns)
+    parts: list[list[str]] = [[] for _ in range(len(columns))]
+    numbers = (
+        ("schema", columns.schemas),
+        ("count", columns.counts),
+        ("sum", columns.sums),
+        ("z_bucket", columns.zero_counts),
+        ("z_bucket_w", columns.zero_thresholds),
+    )
+    for name, column in numbers:
+        for part, number in zip(parts, column.tolist(), strict=True):
+            if number:
+                part.append(f"{name}:{format_g(number)}")
+    for part, place, hint in zip(
+        parts, columns.bounds.tolist(), columns.hints.tolist(), strict=True
+    ):
+        if place >= 0:
+            part.append(f"custom_values:{_list(columns.bound_sets[place])}")
+        part += [
+            f"counter_reset_hint:{name}" for name, known in _HINTS.items() if known == hint > 0
+        ]
+    for prefix, side in (("", columns.positive), ("n_", columns.negative)):
+        for part, (first, end) in zip(parts, pairwise(side.offsets.tolist()), strict=True):
+            if first < end:
+                indices = side.indices[first:end] - side.indices[first]
+                counts = np.zeros(int(indices[-1]) + 1)
+                counts[indices] = side.counts[first:end]
+                if offset := int(side.indices[first]):
+                    part.append(f"{prefix}offset:{offset}")
+                part.append(f"{prefix}buckets:{_list(counts.tolist())}")
+    return ["{{" + " ".join(part) + "}}" for part in parts]
+
+
+def _list(numbers: Sequence[float]) -> str:
+    return f"[{' '.join(map(format_g, numbers))}]"
 
 
 def _fields(text: str) -> dict[str, str]:

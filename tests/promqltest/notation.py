@@ -5,13 +5,10 @@ Facts: the comments of Prometheus' own promqltest documentation and scripts.
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME, Labels
-from promql.histograms.arithmetic import add, subtract
-from promql.histograms.notation import parse_histogram
-from promql.values.histogram_columns import HistogramColumns
+from promql.histograms.notation import HISTOGRAM_PATTERN, expand_histograms
 from tests.promqltest.script import HistogramNotation, Mark, ScriptSeries, SequenceValue
 
 
@@ -141,7 +138,7 @@ def _parse_label_list(text: str, index: int, pairs: dict[str, str]) -> int:
 _NUMBER = r"(?:[iI]nf|[nN]a[nN]|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _ITEM = re.compile(
     r"\s*(?:(?P<omitted>_(?:x(?P<gaps>\d+))?)|(?P<stale>stale)"
-    r"|\{\{(?P<histogram>.*?)\}\}(?:(?P<sign>[-+])\{\{(?P<more>.*?)\}\})?(?:x(?P<repeats>\d+))?"
+    rf"|{HISTOGRAM_PATTERN}"
     rf"|(?P<start>[-+]?{_NUMBER})(?:(?P<delta>[-+]{_NUMBER})(?=x))?(?:x(?P<times>\d+))?)(?=\s|$)"
 )
 
@@ -176,23 +173,11 @@ def _expand(match: re.Match[str]) -> Iterator[SequenceValue]:
 
 
 def _expand_histogram(match: re.Match[str]) -> Iterator[HistogramNotation]:
+    has_hint = "counter_reset_hint" in match["histogram"]
     try:
-        value = parse_histogram(match["histogram"])
-        more = None if match["more"] is None else parse_histogram(match["more"])
+        yield from (HistogramNotation(value, has_hint) for value in expand_histograms(match))
     except BadDataError as exc:
         raise ScriptError(str(exc)) from exc
-    has_hint = "counter_reset_hint" in match["histogram"]
-    for _ in range(int(match["repeats"] or 0) + 1):
-        yield HistogramNotation(value, has_hint)
-        if more is not None:
-            value = _combined(value, more, match["sign"])
-
-
-def _combined(value: HistogramColumns, more: HistogramColumns, sign: str) -> HistogramColumns:
-    result = (add if sign == "+" else subtract)(value, more).histograms
-    # Upstream takes the schema of the addend and the hint of a sum.
-    hints = add(value, more).histograms.hints
-    return replace(result, hints=hints)
 
 
 def parse_series(text: str) -> ScriptSeries:

@@ -3,21 +3,39 @@
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from promcompat.alerting.rule_files.series_notation import Value
 from promcompat.core.alerts import Alert, AlertChange, Rule, RuleEvaluation
 from promcompat.core.errors import WriteRejectedError
+from promcompat.core.histograms import (
+    HistogramCells,
+    Histograms,
+    histogram_cells,
+    histogram_numbers,
+    is_histogram,
+)
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, Labels, SampleBlock, SeriesSelection, WriteBatch
 from promcompat.core.ports import CheckBytes, any_bytes
+from promql.histograms.arithmetic import (
+    GAUGE,
+    NO_RESET,
+    RESET,
+    UNKNOWN,
+    are_equal,
+    were_reset,
+    without_reset_hints,
+)
+from promql.values.histogram_columns import HistogramColumns
 
 
 @dataclass(slots=True)
 class _Series:
     times: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
 
 
 class MemorySamples:
@@ -27,23 +45,28 @@ class MemorySamples:
         self._series: dict[Labels, _Series] = {}
         self._by_name: defaultdict[str, list[Labels]] = defaultdict(list)
 
-    def add(self, labels: Labels, time_ms: int, value: float) -> bool:
+    def add(self, labels: Labels, time_ms: int, value: Value) -> bool:
         """Store a sample; False for one that is not newer than the last one and different."""
         if labels not in self._series:
             self._series[labels] = _Series()
             self._by_name[labels.get(METRIC_NAME)].append(labels)
         series = self._series[labels]
         if series.times and series.times[-1] >= time_ms:
-            return series.times[-1] == time_ms and _bits(series.values[-1]) == _bits(value)
+            return series.times[-1] == time_ms and _are_equal(series.values[-1], value)
+        if isinstance(value, HistogramColumns):
+            value = _with_hint(value, series.values[-1] if series.values else None)
         series.times.append(time_ms)
         series.values.append(value)
         return True
 
     async def write(self, tenant: str, batch: WriteBatch) -> None:
         """See the port."""
-        rows = zip(
-            batch.unknown_keys, batch.timestamps.tolist(), batch.values.tolist(), strict=True
-        )
+        values: list[Value] = [*batch.values.tolist()]
+        if batch.histograms is not None:
+            columns = HistogramColumns.of(batch.histograms)
+            for row in np.flatnonzero(is_histogram(batch.values)).tolist():
+                values[row] = columns.take(histogram_numbers(batch.values[row : row + 1]))
+        rows = zip(batch.unknown_keys, batch.timestamps.tolist(), values, strict=True)
         refused = [
             number
             for number, (key, time_ms, value) in enumerate(rows)
@@ -64,7 +87,7 @@ class MemorySamples:
         return [self._select(selection) for selection in selections]
 
     def _select(self, selection: SeriesSelection) -> SampleBlock:
-        found: list[tuple[Labels, list[int], list[float]]] = []
+        found: list[tuple[Labels, list[int], list[Value]]] = []
         for labels in self._candidates(selection.matchers):
             if all(matcher.matches(labels.get(matcher.name)) for matcher in selection.matchers):
                 series = self._series[labels]
@@ -73,11 +96,13 @@ class MemorySamples:
                 if first < last:
                     found.append((labels, series.times[first:last], series.values[first:last]))
         sizes = [len(times) for _, times, _ in found]
+        cells = _cells_of([value for _, _, values in found for value in values])
         return SampleBlock(
             labels=tuple(labels for labels, _, _ in found),
             timestamps=np.array([time for _, times, _ in found for time in times], np.int64),
-            values=np.array([value for _, _, values in found for value in values], np.float64),
+            values=cells.values,
             offsets=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+            histograms=cells.histograms,
         )
 
     def _candidates(self, matchers: Sequence[LabelMatcher]) -> Collection[Labels]:
@@ -87,8 +112,47 @@ class MemorySamples:
         return self._series
 
 
-def _bits(value: float) -> int:
-    return int(np.float64(value).view(np.uint64))
+def _cells_of(values: Sequence[Value]) -> HistogramCells:
+    """The values as a column, and the histograms among them."""
+    pools = [value.stored() for value in values if isinstance(value, HistogramColumns)]
+    if not pools:
+        return HistogramCells(np.array(values, np.float64), None)
+    places = [row for row, value in enumerate(values) if isinstance(value, HistogramColumns)]
+    floats = [0.0 if isinstance(value, HistogramColumns) else value for value in values]
+    column = np.array(floats, np.float64)
+    column[places] = histogram_cells(np.arange(len(places)))
+    return HistogramCells(column, Histograms.joined(pools))
+
+
+def _with_hint(value: HistogramColumns, before: Value | None) -> HistogramColumns:
+    """The histogram with the counter reset hint that Prometheus' storage gives it.
+
+    A counter that goes on in the same chunk was not reset; of what begins a chunk, nothing is
+    known. Chunks that begin because the one before is full are left aside.
+    """
+    if value.hints[0] == GAUGE:
+        return value
+    hint = UNKNOWN
+    if (
+        isinstance(before, HistogramColumns)
+        and before.hints[0] != GAUGE
+        and value.hints[0] != RESET
+    ):
+        both = without_reset_hints(HistogramColumns.joined([before, value]))
+        shapes = both.schemas, both.zero_thresholds, both.bounds
+        if all(shape[0] == shape[1] for shape in shapes):
+            was_reset = were_reset(both, np.array([1]), np.array([0]))[0]
+            hint = UNKNOWN if was_reset else NO_RESET
+    return replace(value, hints=np.array([hint], np.int64))
+
+
+def _are_equal(left: Value, right: Value) -> bool:
+    if isinstance(left, HistogramColumns) and isinstance(right, HistogramColumns):
+        both = HistogramColumns.joined([left, right])
+        return bool(are_equal(both, np.array([0]), np.array([1]))[0])
+    if isinstance(left, HistogramColumns) or isinstance(right, HistogramColumns):
+        return False
+    return bool(np.float64(left).view(np.uint64) == np.float64(right).view(np.uint64))
 
 
 class MemorySession:

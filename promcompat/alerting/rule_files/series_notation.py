@@ -1,25 +1,32 @@
-"""The notation of series in promtool's unit tests: `m{a="b"}` and `1+2x3 _ stale`."""
+"""The notation of series in promtool's unit tests: `m{a="b"}` and `1+2x3 _ stale {{count:3}}`."""
 
 import re
 import struct
 from collections.abc import Iterator
-from typing import Final
+from itertools import islice
+from typing import Final, TypeAlias
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import MatchOp
 from promcompat.core.model import STALE_NAN_BITS, Labels
 from promcompat.core.strconv import quote
+from promql.histograms.notation import HISTOGRAM_PATTERN, expand_histograms
 from promql.parsing.parser import parse_metric_selector
+from promql.values.histogram_columns import HistogramColumns
 
 _STALE: Final[float] = struct.unpack("<d", struct.pack("<Q", STALE_NAN_BITS))[0]
 _MAX_VALUES: Final = 10_000_000
 # No hexadecimal numbers: `0x5` is six zeros.
 _NUMBER: Final = r"(?:inf|nan|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 _ITEM: Final = re.compile(
-    r"(?:_(?:x(?P<gaps>\d{1,9}))?|(?P<stale>stale)"
-    rf"|(?P<start>[-+]?{_NUMBER})(?:(?P<delta>[-+]{_NUMBER})(?=x))?(?:x(?P<times>\d{{1,9}}))?)",
+    r"\s*(?:_(?:x(?P<gaps>\d{1,9}))?|(?P<stale>stale)"
+    rf"|(?P<start>[-+]?{_NUMBER})(?:(?P<delta>[-+]{_NUMBER})(?=x))?(?:x(?P<times>\d{{1,9}}))?"
+    rf"|{HISTOGRAM_PATTERN})(?=\s|$)",
     re.IGNORECASE | re.ASCII,
 )
+
+Value: TypeAlias = float | HistogramColumns
+"""A number, or one histogram."""
 
 
 def parse_series_labels(text: str) -> Labels:
@@ -32,24 +39,28 @@ def parse_series_labels(text: str) -> Labels:
     return Labels.of({matcher.name: matcher.value for matcher in matchers})
 
 
-def parse_series_values(text: str) -> list[float | None]:
+def parse_series_values(text: str) -> list[Value | None]:
     """The values of consecutive intervals, None for none. Raises BadDataError."""
-    values: list[float | None] = []
-    for item in text.split():
-        match = _ITEM.fullmatch(item)
+    values: list[Value | None] = []
+    text, at = text.rstrip(), 0
+    while at < len(text):
+        match = _ITEM.match(text, at)
         if match is None:
             raise BadDataError(
-                f"{quote(item)} is not a value: expected a number, `a+bxn`, `_`, `_xn` or `stale` "
-                "(native histograms are not supported)"
+                f"{quote(text[at:].split()[0])} is not a value: expected a number, `a+bxn`, `_`, "
+                "`_xn`, `stale`, `{{…}}`, `{{…}}xn` or `{{…}}+{{…}}xn`"
             )
-        values += _expanded(match)
+        values += islice(_expanded(match), _MAX_VALUES + 1)
         if len(values) > _MAX_VALUES:
             raise BadDataError(f"a series has more than {_MAX_VALUES} values")
+        at = match.end()
     return values
 
 
-def _expanded(match: re.Match[str]) -> Iterator[float | None]:
-    if match["stale"]:
+def _expanded(match: re.Match[str]) -> Iterator[Value | None]:
+    if match["histogram"] is not None:
+        yield from expand_histograms(match)
+    elif match["stale"]:
         yield _STALE
     elif match["start"] is None:
         yield from [None] * min(int(match["gaps"] or 1), _MAX_VALUES + 1)

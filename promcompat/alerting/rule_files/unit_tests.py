@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 from glob import glob
 from pathlib import Path
 
+import numpy as np
+
 from promcompat.alerting.moment import Moment
+from promcompat.alerting.recording import histograms_of
 from promcompat.alerting.rule_files.memory_samples import MemorySamples, MemorySession
 from promcompat.alerting.rule_files.rule_conversion import rules_of
 from promcompat.alerting.rule_files.rule_document import (
@@ -16,10 +19,15 @@ from promcompat.alerting.rule_files.rule_document import (
     RuleFileError,
     parse_rule_file,
 )
-from promcompat.alerting.rule_files.series_notation import parse_series_labels, parse_series_values
+from promcompat.alerting.rule_files.series_notation import (
+    Value,
+    parse_series_labels,
+    parse_series_values,
+)
 from promcompat.alerting.rule_files.unit_test_document import (
     AlertCase,
     ExpectedAlert,
+    ExpectedSample,
     ExprCase,
     TestDocument,
     TestFile,
@@ -27,15 +35,22 @@ from promcompat.alerting.rule_files.unit_test_document import (
 )
 from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.stats import AlertingStats
-from promcompat.alerting.templates.expansion import Element, Surroundings, elements_of
+from promcompat.alerting.templates.expansion import Surroundings, cells_of, elements_of
 from promcompat.core.alerts import AlertState, Rule
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError, PromcompatError
+from promcompat.core.histogram_validation import find_faults
+from promcompat.core.histograms import histogram_numbers, is_histogram
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.strconv import format_exponent, quote
 from promql.engine import Engine, EngineOptions
+from promql.histograms.notation import histogram_notations
 from promql.query import Query
+from promql.values.histogram_columns import HistogramColumns
+from promql.values.matrix import QueryResult
 
+_Sample = tuple[Labels, float, str]
+"""Labels, value, and the notation of a histogram, whose value is 0; empty for a float."""
 _TENANT = "test"
 _INDENT = " " * 12
 
@@ -101,7 +116,7 @@ class _Run:
     test: TestDocument
     sessions: Sequence[MemorySession]
     samples: MemorySamples
-    pending: list[tuple[int, Labels, float]]
+    pending: list[tuple[int, Labels, Value]]
     engine: Engine
     found: list[str] = field(default_factory=list)
 
@@ -128,7 +143,9 @@ class _Run:
         for case in sorted(test.alerts, key=lambda case: case.eval_ms):
             cases[case.eval_ms // interval_ms * interval_ms].append(case)
         for after_ms in range(0, test.last_eval_ms + 1, interval_ms):
-            self._write_until(test.start_ms + after_ms)
+            if fault := self._write_until(test.start_ms + after_ms):
+                self.found.append(fault)
+                continue
             if errors := await self._evaluate(runner, after_ms):
                 return [*self.found, *errors]
             for case in cases.get(after_ms, ()):
@@ -137,10 +154,15 @@ class _Run:
             await self._check_expr(expr)
         return self.found
 
-    def _write_until(self, time_ms: int) -> None:
+    def _write_until(self, time_ms: int) -> str:
+        """What is wrong with a sample; as in promtool, none is written from there on."""
         while self.pending and self.pending[-1][0] <= time_ms:
-            at_ms, labels, value = self.pending.pop()
+            at_ms, labels, value = self.pending[-1]
+            if isinstance(value, HistogramColumns) and (faults := find_faults(value.stored())):
+                return faults[0]
             self.samples.add(labels, at_ms, value)
+            self.pending.pop()
+        return ""
 
     async def _evaluate(self, runner: RuleRunner, after_ms: int) -> list[str]:
         errors: list[str] = []
@@ -181,7 +203,7 @@ class _Run:
         at = EvalRange.instant(self.test.start_ms + case.eval_ms)
         try:
             result = await self.engine.run(Query(_TENANT, case.expr, at))
-            got = sorted(elements_of(result), key=lambda sample: sample[0])
+            got = sorted(_samples_of(result), key=lambda sample: sample[0])
             expected = sorted(map(_sample_of, case.expected), key=lambda sample: sample[0])
         except PromcompatError as exc:
             self.found.append(f"{head} err: {exc}")
@@ -191,14 +213,15 @@ class _Run:
                 f"{head}\n        exp: {_samples_text(expected)}\n        got: {_samples_text(got)}"
             )
 
-    def _are_equal(self, expected: Sequence[Element], got: Sequence[Element]) -> bool:
-        return [labels for labels, _ in expected] == [labels for labels, _ in got] and all(
+    def _are_equal(self, expected: Sequence[_Sample], got: Sequence[_Sample]) -> bool:
+        known, found = ([(labels, shown) for labels, _, shown in both] for both in (expected, got))
+        return known == found and all(
             left == right or (self.file.is_fuzzy and _are_neighbours(left, right))
-            for (_, left), (_, right) in zip(expected, got, strict=True)
+            for (_, left, _), (_, right, _) in zip(expected, got, strict=True)
         )
 
 
-def _input(test: TestDocument) -> list[tuple[int, Labels, float]]:
+def _input(test: TestDocument) -> list[tuple[int, Labels, Value]]:
     """The samples of the input, the latest first. Raises BadDataError."""
     samples = [
         (test.start_ms + number * test.interval_ms, parsed, value)
@@ -210,12 +233,38 @@ def _input(test: TestDocument) -> list[tuple[int, Labels, float]]:
     return sorted(samples, key=lambda sample: sample[0], reverse=True)
 
 
-def _sample_of(expected: tuple[str, float]) -> Element:
-    text, value = expected
+def _sample_of(expected: ExpectedSample) -> _Sample:
     try:
-        return parse_series_labels(text), value
+        labels = parse_series_labels(expected.labels)
+        return labels, expected.value, _histogram_text(expected.histogram)
     except BadDataError as exc:
-        raise BadDataError(f"labels {quote(text)}: {exc}") from exc
+        raise BadDataError(f"labels {quote(expected.labels)}: {exc}") from exc
+
+
+def _histogram_text(written: str) -> str:
+    if not written:
+        return ""
+    values = parse_series_values(written)
+    if len(values) != 1:
+        raise BadDataError(f"expected 1 value, got {len(values)}")
+    (value,) = values
+    if not isinstance(value, HistogramColumns):
+        raise BadDataError(f"expected histogram, got {'_' if value is None else f'{value:f}'}")
+    return histogram_notations(value)[0]
+
+
+def _samples_of(result: QueryResult) -> list[_Sample]:
+    """The samples of a result. Raises ExecutionError for a range vector or a string."""
+    cells, shown = cells_of(result), elements_of(result)
+    stored = histograms_of(result)
+    texts = [] if stored is None else histogram_notations(HistogramColumns.of(stored))
+    found = []
+    for (labels, value), (_, cell) in zip(shown, cells, strict=True):
+        column = np.array([cell])
+        is_there = bool(texts) and bool(is_histogram(column)[0])
+        text = texts[int(histogram_numbers(column)[0])] if is_there else ""
+        found.append((labels, value, text))
+    return found
 
 
 def _are_neighbours(left: float, right: float) -> bool:
@@ -238,12 +287,14 @@ def _alerts_text(alerts: Sequence[ExpectedAlert]) -> str:
     return "[" + ",".join(parts) + f"\n{_INDENT}]"
 
 
-def _samples_text(samples: Sequence[Element]) -> str:
+def _samples_text(samples: Sequence[_Sample]) -> str:
     if not samples:
         return "nil"
     # Go's format `E`, in which infinities keep their lower case.
-    texts = (format_exponent(value).replace("e", "E") for _, value in samples)
-    return ", ".join(f"{labels} {text}" for (labels, _), text in zip(samples, texts, strict=True))
+    return ", ".join(
+        f"{labels} {histogram or format_exponent(value).replace('e', 'E')}"
+        for labels, value, histogram in samples
+    )
 
 
 def _go_duration(duration_ms: int) -> str:

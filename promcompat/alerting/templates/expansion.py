@@ -15,14 +15,17 @@ from promcompat.alerting.templates.template import (
     error_text,
     expand_template,
 )
+from promcompat.alerting.templates.values import HistogramText, SampleValue
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
-from promcompat.core.histograms import is_histogram
+from promcompat.core.histograms import histogram_numbers, is_histogram
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.strconv import to_unicode
+from promql.histograms.listed_buckets import histogram_texts
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 
 T = TypeVar("T")
 Element = tuple[Labels, float]
+ShownElement = tuple[Labels, SampleValue]
 _MAX_QUERIES = 50
 """How many queries the templates of one evaluation may run; labels can make each one different."""
 _MAX_ELEMENTS = 100_000
@@ -34,7 +37,7 @@ _MAX_SECONDS = 10
 class Expand(Protocol):
     """Expands one template."""
 
-    def __call__(self, text: str, alert_name: str, labels: Labels, value: float, /) -> str:
+    def __call__(self, text: str, alert_name: str, labels: Labels, value: SampleValue, /) -> str:
         """The text of a template."""
 
 
@@ -62,6 +65,21 @@ def elements_of(result: QueryResult) -> list[Element]:
     ]
 
 
+def shown_elements(result: QueryResult) -> Sequence[ShownElement]:
+    """The same as templates see them: a histogram is its text."""
+    found = cells_of(result)
+    matrix = result.value
+    if not isinstance(matrix, Matrix) or matrix.histograms is None:
+        return found
+    texts = histogram_texts(matrix.histograms)
+    column = np.array([value for _, value in found], np.float64)
+    numbers = np.where(is_histogram(column), histogram_numbers(column), -1).tolist()
+    return [
+        (labels, value if number < 0 else HistogramText(texts[number]))
+        for (labels, value), number in zip(found, numbers, strict=True)
+    ]
+
+
 def cells_of(result: QueryResult) -> list[Element]:
     """The same with the cells of histograms, see `promcompat.core.histograms`, as they are."""
     match result.value:
@@ -86,13 +104,13 @@ class TemplateExpander:
     surroundings: Surroundings
     now_ms: int
     fault: str = ""
-    _found: dict[str, Sequence[Element] | str] = field(default_factory=dict)
-    _texts: dict[tuple[str, str, Labels, float], str] = field(default_factory=dict)
+    _found: dict[str, Sequence[ShownElement] | str] = field(default_factory=dict)
+    _texts: dict[tuple[str, str, Labels, SampleValue], str] = field(default_factory=dict)
     _n_characters: int = 0
     _n_elements: int = 0
     _seconds_left: float = _MAX_SECONDS
 
-    async def expand(self, text: str, alert_name: str, labels: Labels, value: float) -> str:
+    async def expand(self, text: str, alert_name: str, labels: Labels, value: SampleValue) -> str:
         """The text of a template. Raises as `run` does."""
         if "{{" not in text:
             return text
@@ -110,7 +128,7 @@ class TemplateExpander:
             except QueryNeededError as needed:
                 self._found[needed.query] = await self._run_query(needed.query)
 
-    def _expand(self, text: str, alert_name: str, labels: Labels, value: float) -> str:
+    def _expand(self, text: str, alert_name: str, labels: Labels, value: SampleValue) -> str:
         if "{{" not in text:
             return text
         key = text, alert_name, labels, value
@@ -126,7 +144,7 @@ class TemplateExpander:
                 )
         return self._texts[key]
 
-    def _expanded(self, text: str, alert_name: str, labels: Labels, value: float) -> str:
+    def _expanded(self, text: str, alert_name: str, labels: Labels, value: SampleValue) -> str:
         started = time.monotonic()
         data = TemplateData(
             alert_name=alert_name,
@@ -146,11 +164,11 @@ class TemplateExpander:
         finally:
             self._seconds_left -= time.monotonic() - started
 
-    async def _run_query(self, text: str) -> Sequence[Element] | str:
+    async def _run_query(self, text: str) -> Sequence[ShownElement] | str:
         if len(self._found) >= _MAX_QUERIES:
             return "too many queries in templates"
         try:
-            elements = await asyncio.to_thread(elements_of, await self.query(text))
+            elements = await asyncio.to_thread(shown_elements, await self.query(text))
         except StorageUnavailableError:
             raise
         except PromcompatError as exc:

@@ -14,7 +14,7 @@ from promcompat.alerting.templates.evaluator import Evaluator
 from promcompat.alerting.templates.functions import FUNCTION_NAMES, FunctionContext, bind_functions
 from promcompat.alerting.templates.nodes import TemplateError, TemplateLimitError, Tree
 from promcompat.alerting.templates.parser import parse_template
-from promcompat.alerting.templates.values import LabelMap, RootData, TemplateSample
+from promcompat.alerting.templates.values import LabelMap, RootData, SampleValue, TemplateSample
 from promcompat.core.bounded_caches import ByteBoundedCache
 from promcompat.core.model import EMPTY_LABELS, Labels
 
@@ -41,11 +41,11 @@ class TemplateData:
 
     alert_name: str
     labels: Labels
-    value: float
+    value: SampleValue
     now_ms: int
     external_url: str = ""
     external_labels: Labels = EMPTY_LABELS
-    queries: Mapping[str, Sequence[tuple[Labels, float]] | str] = field(default_factory=dict)
+    queries: Mapping[str, Sequence[tuple[Labels, SampleValue]] | str] = field(default_factory=dict)
     deadline: float = math.inf
 
 

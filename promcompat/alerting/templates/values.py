@@ -3,12 +3,25 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 MAX_TEXT: Final = 1 << 20
 """Characters of any text that a template produces."""
 _LEAST_PER_PART: Final = 4
 """Characters: `k:v `."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramText:
+    """A native histogram: of a pointer to a struct in Go, templates have nothing but its text."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+SampleValue: TypeAlias = float | HistogramText
 
 
 class LabelMap(dict[str, str]):
@@ -22,7 +35,7 @@ class RootData:
     labels: LabelMap
     external_labels: LabelMap
     external_url: str
-    value: float
+    value: SampleValue
 
     def fields(self) -> Mapping[str, object]:
         """The fields by their Go names, in their order."""
@@ -39,7 +52,7 @@ class TemplateSample:
     """An element of a query's result, as templates see it: a pointer to a struct in Go."""
 
     labels: LabelMap
-    value: float
+    value: SampleValue
 
     def fields(self) -> Mapping[str, object]:
         """The fields by their Go names, in their order."""
@@ -71,6 +84,7 @@ _TYPE_NAMES: Final[tuple[tuple[type, str], ...]] = (
         "ExternalURL string; Value interface {} }",
     ),
     (TemplateSample, "*template.sample"),
+    (HistogramText, "*histogram.FloatHistogram"),
     (Moment, "*time.Time"),
     (Mapping, "map[string]interface {}"),
     (Sequence, "template.queryResult"),
@@ -102,8 +116,8 @@ def check_length(values: Iterable[object], per_part: int = 0) -> None:
     while waiting and left >= 0:
         parts: Collection[object] = ()
         match waiting.pop():
-            case str() as text:
-                left -= len(text)
+            case str() | HistogramText() as text:
+                left -= len(str(text))
             case RootData() | TemplateSample() as struct:
                 parts = struct.fields().values()
             case Mapping() as mapping:

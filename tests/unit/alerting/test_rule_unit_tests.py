@@ -149,6 +149,75 @@ tests:
   promql_expr_test:
   - {expr: m, eval_time: 4m}
 """
+HISTOGRAMS = """\
+rule_files: [h.yml]
+evaluation_interval: 1m
+fuzzy_compare: true
+tests:
+- name: sums
+  input_series:
+  - series: 'h{i="1"}'
+    values: >-
+      {{schema:1 sum:3.5 count:6 z_bucket:1 z_bucket_w:0.001 offset:-2 buckets:[1 0 4]}}+{{schema:1
+      sum:1 count:2 buckets:[0 2]}}x5
+  - series: 'h{i="2"}'
+    values: >-
+      {{schema:0 sum:-1 count:3 n_buckets:[1 2]}}x3 _ stale 7
+      {{schema:-53 count:3 sum:2 custom_values:[1 2.5] buckets:[1 2] counter_reset_hint:gauge}}
+  - {series: down, values: '{{count:8 sum:8 buckets:[8]}}-{{count:1 sum:1 buckets:[1]}}x4'}
+  - series: hints
+    values: >-
+      1 {{count:2 buckets:[2]}}x1 {{count:3 buckets:[3] counter_reset_hint:reset}}
+      {{schema:1 count:3 buckets:[3]}} {{schema:1 count:4 buckets:[3 1]}}
+      {{schema:1 count:5 buckets:[0 5]}} {{schema:1 count:6 buckets:[0 6] counter_reset_hint:gauge}}
+  alert_rule_test:
+  - {eval_time: 5m, alertname: Slow}
+  promql_expr_test:
+  - expr: r:h
+    eval_time: 2m
+    exp_samples: [{labels: 'r:h', histogram: '{{schema:1 count:1 sum:1}}'}]
+  - expr: h
+    eval_time: 0
+    exp_samples:
+    - labels: 'h{i="1"}'
+      histogram: >-
+        {{schema:1 sum:3.5 count:6 z_bucket:1 z_bucket_w:0.001 offset:-2 buckets:[1 0 4 0]}}
+    - {labels: 'h{i="2"}', histogram: '{{sum:-1 count:3 n_buckets:[1 2]}}'}
+  - {expr: h, eval_time: 1m, exp_samples: [{labels: 'h{i="1"}', value: 1}]}
+  - {expr: h, eval_time: 3m, exp_samples: [{labels: 'h{i="1"}', histogram: '{{count:1}} 3'}]}
+  - {expr: h, eval_time: 4m, exp_samples: [{labels: 'h{i="1"}', histogram: '3'}]}
+  - {expr: h, eval_time: 5m, exp_samples: [{labels: h, histogram: '{{count:1}}', value: 3}]}
+  - {expr: h, eval_time: 6m}
+  - {expr: h, eval_time: 7m}
+  - {expr: down, eval_time: 3m}
+  - {expr: 'sum(h{i="1"}) * 2', eval_time: 3m}
+  - {expr: 'rate(h{i="1"}[2m])', eval_time: 3m}
+  - {expr: '-h{i="2"}', eval_time: 7m}
+  - expr: histogram_count(h)
+    eval_time: 2m
+    exp_samples: [{labels: '{i="2"}', value: 3}, {labels: '{i="1"}', value: 10}]
+  - {expr: hints, eval_time: 1m}
+  - {expr: hints, eval_time: 2m}
+  - {expr: hints, eval_time: 3m}
+  - {expr: hints, eval_time: 4m}
+  - {expr: hints, eval_time: 5m}
+  - {expr: hints, eval_time: 6m}
+  - {expr: hints, eval_time: 7m}
+- name: not valid
+  input_series:
+  - {series: h, values: '1 {{schema:1 sum:3.5 count:6 buckets:[1 -1 4]}}'}
+  promql_expr_test:
+  - {expr: h, eval_time: 1m}
+"""
+HISTOGRAM_RULES = """\
+groups:
+- name: g
+  rules:
+  - {record: 'r:h', expr: 'sum(h)'}
+  - {alert: Slow, expr: 'h{i="1"}', annotations: {
+      v: '{{ $value }} {{ printf "%v" $value }} {{ range query "r:h" }}{{ . | value }}{{ end }}',
+      w: '{{ $value | humanize }}', x: '{{ eq $value 3.0 }}'}}
+"""
 UNKNOWN = "rule_files: []\nfoo: 3\ntests: [{name: x, bar: 1}]\n"
 MISSING = "tests: [{name: x, alert_rule_test: [{eval_time: 1m}]}]\n"
 
@@ -156,13 +225,20 @@ MISSING = "tests: [{name: x, alert_rule_test: [{eval_time: 1m}]}]\n"
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     "text",
-    [TESTS, TESTS.replace("fuzzy_compare: true", ""), NOTATION, FAULTY, UNKNOWN, MISSING],
-    ids=["tests", "not fuzzy", "notation", "faulty rules", "unknown fields", "no alert name"],
+    [
+        *(TESTS, TESTS.replace("fuzzy_compare: true", ""), NOTATION, FAULTY, UNKNOWN, MISSING),
+        *(HISTOGRAMS, HISTOGRAMS.replace("fuzzy_compare: true", "")),
+    ],
+    ids=[
+        *("tests", "not fuzzy", "notation", "faulty rules", "unknown fields", "no alert name"),
+        *("histograms", "histograms, not fuzzy"),
+    ],
 )
 def test_a_file_has_the_outcome_of_promtool(
     promtool_binary: Path, tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "r.yml").write_text(RULES, encoding="utf-8")
+    (tmp_path / "h.yml").write_text(HISTOGRAM_RULES, encoding="utf-8")
     (tmp_path / "faulty.yml").write_text(FAULTY_RULES, encoding="utf-8")
     file = tmp_path / "tests.yml"
     file.write_text(text, encoding="utf-8")
@@ -188,7 +264,9 @@ def test_a_test_may_start_at_any_time(tmp_path: Path) -> None:
         assert run_test_file(file, pytest.fail) == []
 
 
-@pytest.mark.parametrize("text", ["abc", "1+x3", "1x", "{{count:1}}", "1e9x999999999"])
+@pytest.mark.parametrize(
+    "text", ["abc", "1+x3", "1x", "{{number:1}}", "{{count:1}", "{{count:1}}y", "1e9x999999999"]
+)
 def test_values_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(BadDataError):
         parse_series_values(text)
