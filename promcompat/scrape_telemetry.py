@@ -23,6 +23,10 @@ _COUNTERS = {
     ),
     "over_sample_limit": ("exceeded_sample_limit", "Scrapes that exceeded sample_limit."),
     "over_body_limit": ("exceeded_body_size_limit", "Scrapes that exceeded body_size_limit."),
+    "over_bucket_limit": (
+        "exceeded_native_histogram_bucket_limit",
+        "Scrapes that exceeded native_histogram_bucket_limit.",
+    ),
     "over_label_limits": ("exceeded_label_limits", "Scrapes that exceeded a limit of labels."),
 }
 

@@ -21,7 +21,7 @@ ELSEWHERE = "elsewhere"
 class Step:
     """One answer. `seconds`: it comes so late; `location`: it leads elsewhere."""
 
-    body: str = ""
+    body: str | bytes = ""
     content_type: str = TEXT
     status: int = 200
     seconds: float = 0.0
@@ -54,7 +54,7 @@ class ScriptedTargets:
         if step.location:
             return web.Response(status=302, headers={"Location": step.location})
         headers = {"Content-Type": step.content_type} if step.content_type else {}
-        body = step.body.encode()
+        body = step.body.encode() if isinstance(step.body, str) else step.body
         if step.is_gzip:
             headers["Content-Encoding"], body = "gzip", gzip.compress(body)
         return web.Response(status=step.status, body=body, headers=headers)

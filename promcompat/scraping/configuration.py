@@ -22,11 +22,6 @@ class ScrapeProtocol(StrEnum):
     TEXT_0 = "PrometheusText0.0.4"
     TEXT_1 = "PrometheusText1.0.0"
 
-    @property
-    def is_open_metrics(self) -> bool:
-        """Whether the body is read by the rules of OpenMetrics."""
-        return self.value.startswith("OpenMetrics")
-
 
 DEFAULT_PROTOCOLS: Final = (
     ScrapeProtocol.OPEN_METRICS_1,
@@ -116,6 +111,20 @@ class ScrapeLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistogramOptions:
+    """Which forms of histograms are stored, and how fine they may be; 0 sets no limit.
+
+    `keeps_classic`: classic buckets are stored beside the native ones, too.
+    """
+
+    has_native: bool = False
+    keeps_classic: bool = False
+    converts_classic: bool = False
+    bucket_limit: int = 0
+    min_bucket_factor: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobConfig:
     """One entry of `scrape_configs`, with what it takes from `global`."""
 
@@ -134,6 +143,7 @@ class JobConfig:
     legacy_names: bool = False
     extra_metrics: bool = False
     limits: ScrapeLimits = ScrapeLimits()
+    histograms: HistogramOptions = HistogramOptions()
     target_limit: int = 0
     kept_dropped_targets: int = 0
     http: HttpConfig = HttpConfig()

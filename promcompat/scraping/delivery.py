@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.core.histograms import HistogramCells
 from promcompat.imports.columns import Faults, ImportedColumns
 from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.series_cache import ScrapedBatch
@@ -148,14 +149,16 @@ def merged(batches: Sequence[ScrapedBatch]) -> ScrapedBatch:
         return batches[0]
     columns = [batch.columns for batch in batches]
     keys = [key for part in columns for key in part.keys]
+    cells = HistogramCells.joined([HistogramCells(c.values, c.histograms) for c in columns])
     return ScrapedBatch(
         ImportedColumns(
             keys,
             np.arange(len(keys)),
             np.concatenate([part.timestamps for part in columns]),
-            np.concatenate([part.values for part in columns]),
+            cells.values,
             Faults(),
             metadata=tuple(entry for part in columns for entry in part.metadata),
+            histograms=cells.histograms,
         ),
         [exemplar for batch in batches for exemplar in batch.exemplars],
     )

@@ -16,9 +16,11 @@ from promcompat.core.relabel_document import read_relabel_rules
 from promcompat.core.relabelling import RelabelRule
 from promcompat.core.secrets import public_url
 from promcompat.core.yaml_nodes import StrictReader, YamlError, first_document
+from promcompat.imports.strict_exposition import strict_float
 from promcompat.scraping.configuration import (
     DEFAULT_PROTOCOLS,
     FileDiscovery,
+    HistogramOptions,
     HttpDiscovery,
     JobConfig,
     ScrapeConfig,
@@ -117,7 +119,7 @@ def _defaults(source: _Source, fields: _Fields) -> JobConfig:
     """What a job has unless it says something else."""
     interval_ms = _duration(source, fields.get("scrape_interval")) or 60_000
     timeout_ms = _timeout(source, fields, interval_ms, _DEFAULT_TIMEOUT_MS)
-    plain = JobConfig(name="", interval_ms=interval_ms, timeout_ms=timeout_ms)
+    plain = JobConfig(name="", interval_ms=interval_ms, timeout_ms=timeout_ms, protocols=())
     return _with_shared(source, fields, plain)
 
 
@@ -153,7 +155,13 @@ def _job(source: _Source, node: yaml.Node, defaults: JobConfig) -> JobConfig:
         relabel_rules=_rules(source, fields.get("relabel_configs")),
         metric_relabel_rules=_rules(source, fields.get("metric_relabel_configs")),
     )
+    job = replace(job, protocols=job.protocols or _default_protocols(job))
     return _with_discoveries(source, fields, _with_switches(source, fields, job))
+
+
+def _default_protocols(job: JobConfig) -> tuple[ScrapeProtocol, ...]:
+    first = (ScrapeProtocol.PROTOBUF,) if job.histograms.has_native else ()
+    return (*first, *DEFAULT_PROTOCOLS)
 
 
 def _with_switches(source: _Source, fields: _Fields, job: JobConfig) -> JobConfig:
@@ -192,7 +200,6 @@ def _with_shared(source: _Source, fields: _Fields, defaults: JobConfig) -> JobCo
         return reader.integer(fields[name]) if name in fields else default
 
     body = fields.get("body_size_limit")
-    _refuse_native_histograms(source, fields)
     validation = _choice(source, fields.get("metric_name_validation_scheme"), ("utf8", "legacy"))
     protocols = reader.items(fields.get("scrape_protocols"), "scrape_protocols")
     return replace(
@@ -209,29 +216,46 @@ def _with_shared(source: _Source, fields: _Fields, defaults: JobConfig) -> JobCo
             label_name_bytes=limit("label_name_length_limit", limits.label_name_bytes),
             label_value_bytes=limit("label_value_length_limit", limits.label_value_bytes),
         ),
+        histograms=_histograms(source, fields, defaults.histograms),
         target_limit=limit("target_limit", defaults.target_limit),
         kept_dropped_targets=limit("keep_dropped_targets", defaults.kept_dropped_targets),
     )
 
 
-def _refuse_native_histograms(source: _Source, fields: _Fields) -> None:
-    for name in ("convert_classic_histograms_to_nhcb", "scrape_native_histograms"):
-        if source.reader.boolean(fields.get(name)):
-            source.reader.refuse(
-                fields[name], f"{name}: native histograms are not supported; set it to false"
-            )
+def _histograms(source: _Source, fields: _Fields, defaults: HistogramOptions) -> HistogramOptions:
+    limit, factor = (
+        fields.get(f"native_histogram_{name}") for name in ("bucket_limit", "min_bucket_factor")
+    )
+    return HistogramOptions(
+        has_native=_switch(source, fields, "scrape_native_histograms", default=defaults.has_native),
+        keeps_classic=_switch(
+            source, fields, "always_scrape_classic_histograms", default=defaults.keeps_classic
+        ),
+        converts_classic=_switch(
+            source, fields, "convert_classic_histograms_to_nhcb", default=defaults.converts_classic
+        ),
+        bucket_limit=source.reader.integer(limit) if limit else defaults.bucket_limit,
+        min_bucket_factor=_number(source, factor) if factor else defaults.min_bucket_factor,
+    )
+
+
+def _number(source: _Source, node: yaml.Node) -> float:
+    text = source.reader.text(node)
+    try:
+        return strict_float(text)
+    except ValueError:
+        source.reader.refuse(node, f"{text!r} is not a number")
+        return 0.0
 
 
 def _protocols(source: _Source, nodes: Sequence[yaml.Node]) -> tuple[ScrapeProtocol, ...]:
-    """Protocols that can be read: PrometheusProto is only for native histograms."""
     found = [_protocol(source, node) for node in nodes]
     for number, protocol in enumerate(found):
         if protocol is not None and protocol in found[:number]:
             source.reader.refuse(
                 nodes[number], f"duplicated protocol {protocol.value} in scrape_protocols"
             )
-    readable = tuple(p for p in found if p is not None and p is not ScrapeProtocol.PROTOBUF)
-    return readable or (DEFAULT_PROTOCOLS if nodes else ())
+    return tuple(protocol for protocol in found if protocol is not None)
 
 
 def _protocol(source: _Source, node: yaml.Node | None) -> ScrapeProtocol | None:

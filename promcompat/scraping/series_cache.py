@@ -1,19 +1,33 @@
 """What is known of a target's series from scrape to scrape, and the samples of one scrape."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from promcompat.core.exemplars import Exemplar, SeriesExemplar
-from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, MetricMetadata
+from promcompat.core.histograms import Histograms, is_histogram
+from promcompat.core.model import (
+    STALE_NAN_BITS,
+    BoolArray,
+    FloatArray,
+    Labels,
+    MetricMetadata,
+    is_stale,
+)
 from promcompat.core.ports import ALL_TIME_MS
-from promcompat.core.strconv import quote
 from promcompat.imports.columns import NORMAL_NAN_BITS, Faults, ImportedColumns
 from promcompat.remote_write.series_key import encode_series_key
-from promcompat.scraping.configuration import ScrapeLimits
+from promcompat.scraping.classic_histograms import ClassicHistograms, ClassicPart, part_of
+from promcompat.scraping.native_histograms import HistogramError, read_histograms
+from promcompat.scraping.scrape_limits import (
+    BucketLimitError,
+    SampleLimitError,
+    ScrapeError,
+    check_labels,
+    check_legacy_names,
+)
 from promcompat.scraping.targets import LabelMerge, Target
 
 MAX_FUTURE_MS: Final = 600_000
@@ -21,23 +35,8 @@ MAX_FUTURE_MS: Final = 600_000
 _KEPT_SCRAPES: Final = 10
 """Metadata stays for so many scrapes after its metric has gone."""
 _SPARE_TEXTS: Final = 1_000
-_SHOWN: Final = 50
-_LEGACY_METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_LEGACY_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_ScrapedExemplar = tuple[Labels, float, int | None]
+ScrapedExemplar = tuple[dict[str, str], float, int | None]
 """Labels, value and, if the target says one, time."""
-
-
-class ScrapeError(Exception):
-    """The scrape fails; the text is the target's last error."""
-
-
-class SampleLimitError(ScrapeError):
-    """More samples than `sample_limit`."""
-
-
-class LabelLimitError(ScrapeError):
-    """Labels that exceed a limit."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +44,8 @@ class ScrapedSeries:
     """A series of a target. `key` are the wire bytes of its labels; empty: relabelling drops it.
 
     `seen_in` and `tracked_in` are numbers of scrapes: the last one that had it, and the last one
-    after which it gets a stale marker when it is gone.
+    after which it gets a stale marker when it is gone. The value of a native histogram is its
+    message.
     """
 
     key: bytes
@@ -53,8 +53,10 @@ class ScrapedSeries:
     seen_in: int = 0
     tracked_in: int = 0
     last_ms: int = ALL_TIME_MS[0]
-    last_value: float = 0.0
-    exemplar: _ScrapedExemplar | None = None
+    last_value: float | bytes = 0.0
+    exemplar: ScrapedExemplar | None = None
+    part: ClassicPart | None = None
+    """Of which classic histogram it is a part, if this is converted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +91,14 @@ class Rows:
     series: list[ScrapedSeries] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    histograms: Histograms | None = None
+    """What the values of native histograms refer to."""
 
     def add(self, series: ScrapedSeries, time_ms: int, value: float) -> None:
         """Add a sample."""
         self.series.append(series)
         self.times.append(time_ms)
         self.values.append(value)
-
-    def extend(self, rows: "Rows") -> None:
-        """Add the samples of another one."""
-        self.series += rows.series
-        self.times += rows.times
-        self.values += rows.values
 
 
 class TargetSeries:
@@ -207,7 +205,13 @@ class Scrape:
         self._latest_ms = latest_ms
         self._rows = Rows()
         self._tracked: list[ScrapedSeries] = []
-        self._exemplars: list[tuple[ScrapedSeries, _ScrapedExemplar, int]] = []
+        self._exemplars: list[tuple[ScrapedSeries, ScrapedExemplar, int]] = []
+        self._messages: dict[int, tuple[bytes, ScrapeCounts, int]] = {}
+        """Native histograms by the numbers of their rows, with what was there before them."""
+        self._histograms = known.job.histograms
+        self._native: set[bytes] = set()
+        """The keys of native histograms."""
+        self._classic = ClassicHistograms() if self._histograms.converts_classic else None
         self._limits = known.job.limits
         self._honors_times = known.job.honor_timestamps
         self._tracks_all = known.job.tracks_timestamps_staleness
@@ -215,6 +219,10 @@ class Scrape:
 
     def new_series(self, text: str, labels: dict[str, str]) -> ScrapedSeries:
         """See the port. Raises ScrapeError for labels that fail the scrape."""
+        part = None if self._classic is None else part_of(labels, self.metadata)
+        if part is not None and not self._histograms.keeps_classic:
+            found = self.by_text[text] = ScrapedSeries(b"", Labels(), part=part)
+            return found
         merged = self._known.merge.of_sample(labels)
         if merged is None or not merged.pairs:
             # The sample is counted as scraped, and nothing else happens to it.
@@ -222,36 +230,59 @@ class Scrape:
         else:
             self._check_labels(merged)
             found = self._known.series_of(merged)
+            found.part = part
         self.by_text[text] = found
         return found
 
     def add(self, series: ScrapedSeries, time_ms: int | None, value: float) -> None:
         """See the port."""
+        if series.part is not None and self._classic is not None:
+            self._classic.add(series.part, time_ms, value)
+            if not self._histograms.keeps_classic:
+                series.seen_in = self._number
+                return
+        at_ms = self._accept(series, time_ms, value)
+        if at_ms is not None:
+            self._rows.add(series, at_ms, value)
+
+    def add_histogram(self, series: ScrapedSeries, time_ms: int | None, message: bytes) -> None:
+        """Add a native histogram, as a message of remote write; times are as those of `add`."""
+        before = replace(self.counts, n_scraped=self.counts.n_scraped + 1), len(self._tracked)
+        at_ms = self._accept(series, time_ms, message)
+        self._native.add(series.key)
+        if at_ms is not None:
+            self._messages[len(self._rows.series)] = message, *before
+            self._rows.add(series, at_ms, 0.0)
+
+    def _accept(
+        self, series: ScrapedSeries, time_ms: int | None, value: float | bytes
+    ) -> int | None:
+        """Count a sample; the time at which it is to be stored, or None."""
         counts, number = self.counts, self._number
         counts.n_scraped += 1
         if not series.key:
             series.seen_in = number
-            return
+            return None
         counts.n_kept += 1
         is_again, is_new = series.seen_in == number, not series.seen_in
         series.seen_in = number
         has_time = time_ms is not None and self._honors_times
         if is_again and not has_time:
             counts.n_duplicates += 1
-            return
+            return None
         at_ms = time_ms if has_time and time_ms is not None else self._time_ms
         if not self._is_in_order(series, at_ms, value):
-            return
+            return None
         if self._limits.samples and len(self._rows.series) >= self._limits.samples:
             # The rest is still read, so that the numbers of samples are right.
             self._is_over_limit = True
-            return
+            return None
         series.last_ms, series.last_value = at_ms, value
-        self._rows.add(series, at_ms, value)
         counts.n_series_added += is_new
         if (not has_time or self._tracks_all) and series.tracked_in != number:
             series.tracked_in = number
             self._tracked.append(series)
+        return at_ms
 
     def _check_labels(self, labels: Labels) -> None:
         try:
@@ -263,7 +294,7 @@ class Scrape:
             self.counts.n_scraped += 1
             raise
 
-    def _is_in_order(self, series: ScrapedSeries, at_ms: int, value: float) -> bool:
+    def _is_in_order(self, series: ScrapedSeries, at_ms: int, value: float | bytes) -> bool:
         """Whether a sample may be stored by the rules of Prometheus; counts it if not."""
         if at_ms > self._latest_ms:
             self.counts.n_out_of_bounds += 1
@@ -279,56 +310,71 @@ class Scrape:
         self, series: ScrapedSeries, labels: dict[str, str], value: float, time_ms: int | None
     ) -> None:
         """See the port; one that was there before is the same one."""
-        found = (Labels.of(labels), value, time_ms)
+        found = (labels, value, time_ms)
+        if series.part is not None and self._classic is not None:
+            self._classic.add_exemplar(series.part, found)
         if series.key and series.exemplar != found:
             self._exemplars.append((series, found, self._time_ms if time_ms is None else time_ms))
 
+    def add_timed_exemplars(
+        self, series: ScrapedSeries, exemplars: Iterable[ScrapedExemplar]
+    ) -> None:
+        """Add those of a native histogram: what has no time, or was there before, is left out."""
+        last_ms = series.exemplar[2] if series.exemplar else None
+        timed = [(at, found) for found in exemplars if (at := found[2]) is not None]
+        for at_ms, found in sorted(timed, key=lambda item: item[0]):
+            if series.key and (last_ms is None or at_ms > last_ms):
+                self._exemplars.append((series, found, at_ms))
+
     def complete(self) -> tuple[Rows, list[ScrapedSeries], Sequence[SeriesExemplar]]:
-        """The samples, the series that have gone, and exemplars. Raises SampleLimitError."""
+        """The samples, the series that have gone, and exemplars.
+
+        Raises SampleLimitError, BucketLimitError, and ScrapeError for an invalid histogram.
+        """
+        if self._classic is not None:
+            self._convert(self._classic)
         if self._is_over_limit:
             raise SampleLimitError("sample limit exceeded")
+        if self._messages:
+            self._read_histograms()
         exemplars = []
         for series, found, at_ms in self._exemplars:
             series.exemplar = found
-            exemplars.append(SeriesExemplar(series.labels, Exemplar(found[0], found[1], at_ms)))
+            exemplar = Exemplar(Labels.of(found[0]), found[1], at_ms)
+            exemplars.append(SeriesExemplar(series.labels, exemplar))
         stale = self._known.end(self._tracked, is_complete=True)
         return self._rows, stale, exemplars
 
+    def _convert(self, classic: ClassicHistograms) -> None:
+        """Add classic histograms as native ones, unless there is a native one already."""
+        for found in classic.converted():
+            series = self.by_text.get(found.text)
+            if series is None:
+                series = self.new_series(found.text, dict(found.labels))
+            if not series.key or series.key not in self._native:
+                self.add_histogram(series, found.time_ms, found.message)
+                self.add_timed_exemplars(series, found.exemplars)
 
-def check_labels(labels: Labels, limits: ScrapeLimits) -> None:
-    """Raises ScrapeError for a missing name, and LabelLimitError, with the texts of Prometheus."""
-    metric = labels.get(METRIC_NAME)
-    if not metric:
-        raise ScrapeError("missing metric name (__name__ label)")
-    shown = metric[:_SHOWN]
-    if limits.labels and len(labels) > limits.labels:
-        raise LabelLimitError(
-            f"label_limit exceeded (metric: {shown}, number of labels: {len(labels)}, "
-            f"limit: {limits.labels})"
-        )
-    if not (limits.label_name_bytes or limits.label_value_bytes):
-        return
-    for name, value in labels:
-        n_name, n_value = len(name.encode()), len(value.encode())
-        if 0 < limits.label_name_bytes < n_name:
-            raise LabelLimitError(
-                f"label_name_length_limit exceeded (metric: {shown}, label name: {name[:_SHOWN]}, "
-                f"length: {n_name}, limit: {limits.label_name_bytes})"
+    def _read_histograms(self) -> None:
+        added = list(self._messages.values())
+        try:
+            found = read_histograms(
+                [message for message, _, _ in added], self._known.job.histograms
             )
-        if 0 < limits.label_value_bytes < n_value:
-            raise LabelLimitError(
-                f"label_value_length_limit exceeded (metric: {shown}, label name: {name[:_SHOWN]}, "
-                f"value: {quote(value[:_SHOWN])}, length: {n_value}, "
-                f"limit: {limits.label_value_bytes})"
-            )
+        except HistogramError as exc:
+            self._fail_at(*added[exc.number][1:])
+            kind = BucketLimitError if exc.is_too_large else ScrapeError
+            raise kind(str(exc)) from exc
+        self._rows.histograms = found.histograms
+        for row, cell in zip(self._messages, found.cells.tolist(), strict=True):
+            self._rows.values[row] = cell
 
-
-def check_legacy_names(labels: Labels) -> None:
-    """Raises ScrapeError, with Prometheus' text, for names that only UTF-8 allows."""
-    if not _LEGACY_METRIC.fullmatch(labels.get(METRIC_NAME)) or not all(
-        _LEGACY_LABEL.fullmatch(name) for name, _ in labels
-    ):
-        raise ScrapeError(f"invalid metric name or label names: {labels}")
+    def _fail_at(self, counts: ScrapeCounts, n_tracked: int) -> None:
+        """Forget what was read after a sample, as if the reading had ended there."""
+        self.counts = counts
+        for series in self._tracked[n_tracked:]:
+            series.tracked_in = 0
+            series.last_ms = min(series.last_ms, self._time_ms - 1)
 
 
 def batch_of(
@@ -342,9 +388,22 @@ def batch_of(
     n_rows, n_all = len(rows.series), len(rows.series) + len(markers)
     values = np.fromiter((*rows.values, *[0.0] * len(markers)), np.float64, n_all)
     bits = values.view(np.uint64)
-    bits[np.isnan(values)] = NORMAL_NAN_BITS
+    bits[np.isnan(values) & ~_is_kept_nan(values)] = NORMAL_NAN_BITS
     bits[n_rows:] = STALE_NAN_BITS
     times = np.fromiter((*rows.times, *(time_ms for _, time_ms in markers)), np.int64, n_all)
     keys = [series.key for series in (*rows.series, *(series for series, _ in markers))]
-    columns = ImportedColumns(keys, np.arange(n_all), times, values, Faults(), metadata=metadata)
+    columns = ImportedColumns(
+        keys,
+        np.arange(n_all),
+        times,
+        values,
+        Faults(),
+        metadata=metadata,
+        histograms=rows.histograms,
+    )
     return ScrapedBatch(columns, exemplars)
+
+
+def _is_kept_nan(values: FloatArray) -> BoolArray:
+    """Cells of native histograms, and their stale markers."""
+    return is_histogram(values) | is_stale(values)

@@ -5,12 +5,15 @@ import logging
 from typing import Final, Self
 
 import aiohttp
+import numpy as np
 import snappy
 
 from promcompat.core.errors import PromcompatError, StorageUnavailableError, WriteRejectedError
+from promcompat.core.histograms import histogram_numbers, is_histogram
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
+from promcompat.remote_read.histogram_chunks import TimedHistograms
 from promcompat.remote_write.remote_pb2 import (
     Exemplar,
     Label,
@@ -145,16 +148,28 @@ def encode_request(batch: ScrapedBatch, first: int, end: int) -> bytes:
 
     A key of a series is the beginning of its message.
     """
-    columns = batch.columns
-    bits, times = columns.values.view("u8")[first:end].tolist(), columns.timestamps[first:end]
+    samples = _samples(batch, first, end)
     series = [
-        key + TimeSeries(samples=[Sample(value=value, timestamp=time)]).SerializeToString()
-        for key, value, time in zip(columns.keys[first:end], bits, times.tolist(), strict=True)
+        key + sample.SerializeToString()
+        for key, sample in zip(batch.columns.keys[first:end], samples, strict=True)
     ]
     if first:
         return bytes(snappy.compress(WriteRequest(timeseries=series).SerializeToString()))
     request = WriteRequest(timeseries=[*series, *_exemplars(batch)], metadata=_metadata(batch))
     return bytes(snappy.compress(request.SerializeToString()))
+
+
+def _samples(batch: ScrapedBatch, first: int, end: int) -> list[TimeSeries]:
+    """The sample of each row, without labels."""
+    values, times = batch.columns.values[first:end], batch.columns.timestamps[first:end]
+    pairs = zip(values.view("u8").tolist(), times.tolist(), strict=True)
+    samples = [TimeSeries(samples=[Sample(value=bits, timestamp=time)]) for bits, time in pairs]
+    rows = np.flatnonzero(is_histogram(values))
+    if len(rows) and batch.columns.histograms is not None:
+        found = batch.columns.histograms.take(histogram_numbers(values[rows]))
+        for row, message in zip(rows, TimedHistograms(found, times[rows]).messages(), strict=True):
+            samples[row] = TimeSeries(histograms=[message])
+    return samples
 
 
 def _exemplars(batch: ScrapedBatch) -> list[bytes]:

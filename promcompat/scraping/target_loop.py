@@ -15,14 +15,18 @@ from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.configuration import JobConfig, ScrapeProtocol
 from promcompat.scraping.fetching import Answer, BodyTooLargeError, FetchError, HttpFetcher
-from promcompat.scraping.series_cache import (
+from promcompat.scraping.protobuf_exposition import read_protobuf
+from promcompat.scraping.scrape_limits import (
+    BucketLimitError,
     LabelLimitError,
-    Rows,
     SampleLimitError,
+    ScrapeError,
+)
+from promcompat.scraping.series_cache import (
+    Rows,
     Scrape,
     ScrapedBatch,
     ScrapedSeries,
-    ScrapeError,
     TargetSeries,
     batch_of,
 )
@@ -35,11 +39,16 @@ _THREAD_BYTES: Final = 1 << 15
 """Larger bodies are read in a thread, so that the service's other work does not wait."""
 _MEDIA_TYPE: Final = re.compile(r"[^\s/;,]+(/[^\s/;,]+)?")
 _FIRST_WEIGHT: Final = 6
+_OPEN_METRICS: Final = "application/openmetrics-text"
+_TEXT: Final = "text/plain"
+_PROTOBUF: Final = "application/vnd.google.protobuf"
 _MEDIA: Final = {
-    ScrapeProtocol.OPEN_METRICS_0: "application/openmetrics-text;version=0.0.1",
-    ScrapeProtocol.OPEN_METRICS_1: "application/openmetrics-text;version=1.0.0;escaping={}",
-    ScrapeProtocol.TEXT_0: "text/plain;version=0.0.4",
-    ScrapeProtocol.TEXT_1: "text/plain;version=1.0.0;escaping={}",
+    ScrapeProtocol.PROTOBUF: f"{_PROTOBUF};proto=io.prometheus.client.MetricFamily;"
+    "encoding=delimited",
+    ScrapeProtocol.OPEN_METRICS_0: f"{_OPEN_METRICS};version=0.0.1",
+    ScrapeProtocol.OPEN_METRICS_1: f"{_OPEN_METRICS};version=1.0.0;escaping={{}}",
+    ScrapeProtocol.TEXT_0: f"{_TEXT};version=0.0.4",
+    ScrapeProtocol.TEXT_1: f"{_TEXT};version=1.0.0;escaping={{}}",
 }
 
 
@@ -176,13 +185,20 @@ class TargetLoop:
         )
 
     def _read(self, answer: Answer, scrape: Scrape) -> None:
-        is_open = is_open_metrics(answer.content_type, self.target.job.fallback_protocol)
+        job = self.target.job
+        media = media_type_of(answer.content_type, job.fallback_protocol)
+        if media == _PROTOBUF:
+            kinds = job.histograms
+            read_protobuf(
+                answer.body, scrape, has_native=kinds.has_native, has_classic=kinds.keeps_classic
+            )
+            return
         try:
             body = answer.body.decode()
         except UnicodeDecodeError as exc:
             line = answer.body.count(b"\n", 0, exc.start) + 1
             raise ExpositionError(f"line {line}: invalid UTF-8") from exc
-        (read_open_metrics if is_open else read_text)(body, scrape)
+        (read_open_metrics if media == _OPEN_METRICS else read_text)(body, scrape)
 
     def _report(self, outcome: _Outcome, scrape: Scrape, time_ms: int, seconds: float) -> None:
         counts, job = scrape.counts, self.target.job
@@ -212,6 +228,8 @@ class TargetLoop:
         match error:
             case SampleLimitError():
                 metrics.count("over_sample_limit")
+            case BucketLimitError():
+                metrics.count("over_bucket_limit")
             case LabelLimitError():
                 metrics.count("over_label_limits")
             case BodyTooLargeError():
@@ -233,17 +251,15 @@ def request_headers(job: JobConfig, timeout_ms: int) -> dict[str, str]:
     }
 
 
-def is_open_metrics(content_type: str, fallback: ScrapeProtocol | None) -> bool:
-    """Whether a body is OpenMetrics, by its media type. Raises ScrapeError for other formats."""
+def media_type_of(content_type: str, fallback: ScrapeProtocol | None) -> str:
+    """The media type of a body that can be read. Raises ScrapeError for other formats."""
     media = content_type.partition(";")[0].strip().lower()
     if not _MEDIA_TYPE.fullmatch(media):
         media = ""
-    if media == "application/openmetrics-text":
-        return True
-    if media == "text/plain":
-        return False
-    if fallback is not None and fallback is not ScrapeProtocol.PROTOBUF:
-        return fallback.is_open_metrics
+    if media in (_OPEN_METRICS, _TEXT, _PROTOBUF):
+        return media
+    if fallback is not None:
+        return _MEDIA[fallback].partition(";")[0]
     without = "and no fallback_scrape_protocol specified for target"
     if not content_type:
         raise ScrapeError(f"non-compliant scrape target sending blank Content-Type {without}")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -19,13 +20,19 @@ from aiohttp import ClientSession
 
 from conformance.processes import find_free_port, running_program, running_prometheus
 from promcompat.composition.services import Backend, open_backend
+from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher, MatchOp
-from promcompat.core.model import Labels, SeriesSelection
+from promcompat.core.model import EvalRange, FloatArray, Labels, SeriesSelection, is_stale
 from promcompat.remote_read import remote_read_pb2 as wire
+from promcompat.remote_write import histogram_kernels as wire_fields
+from promcompat.remote_write.histograms import read_columns
 from promcompat.remote_write.remote_pb2 import SeriesKey, TimeSeries
 from promcompat.remote_write.series_key import decode_series_key
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
+from promql.query import Query
+from promql.values.matrix import Matrix
+from tests import scraped_histograms
 from tests.scripted_targets import ELSEWHERE, OPEN_METRICS, ScriptedTargets, Step, scripted_targets
 
 pytestmark = pytest.mark.e2e
@@ -100,6 +107,7 @@ JOBS: dict[str, tuple[dict[str, Any], Sequence[Step]]] = {
         {"metric_relabel_configs": [{"regex": "__name__", "action": "labeldrop"}]},
         [Step("a 1")],
     ),
+    **scraped_histograms.JOBS,
 }
 
 
@@ -141,12 +149,16 @@ Samples = dict[Labels, list[tuple[int, str]]]
 """Times and values; the value of a stale marker is `stale`."""
 
 
-def as_texts(bits: Sequence[int]) -> list[str]:
-    values = np.array(bits, np.uint64).view(np.float64).tolist()
-    stale = 0x7FF0000000000002
-    return [
-        "stale" if bit == stale else str(value) for bit, value in zip(bits, values, strict=True)
+def as_texts(values: FloatArray, histograms: Histograms | None) -> list[str]:
+    texts = [
+        "stale" if is_end else str(value)
+        for value, is_end in zip(values.tolist(), is_stale(values).tolist(), strict=True)
     ]
+    rows = np.flatnonzero(is_histogram(values))
+    for row, number in zip(rows, histogram_numbers(values[rows]), strict=True):
+        assert histograms is not None
+        texts[row] = scraped_histograms.as_text(histograms, number)
+    return texts
 
 
 async def samples_of_prometheus(url: str) -> Samples:
@@ -165,9 +177,19 @@ async def samples_of_prometheus(url: str) -> Samples:
         series = TimeSeries.FromString(encoded)
         key = SeriesKey.FromString(encoded)
         labels = decode_series_key(SeriesKey(labels=key.labels).SerializeToString())
-        values = as_texts([sample.value for sample in series.samples])
+        bits = np.array([sample.value for sample in series.samples], np.uint64)
         times = [sample.timestamp for sample in series.samples]
-        found[labels] = list(zip(times, values, strict=True))
+        pairs = list(zip(times, as_texts(bits.view(np.float64), None), strict=True))
+        if series.histograms:
+            ends = np.cumsum([len(message) for message in series.histograms])
+            native, fields = read_columns(b"".join(series.histograms), ends)
+            is_end = is_stale(native.sums).tolist()
+            texts = [
+                "stale" if is_end[row] else scraped_histograms.as_text(native, row)
+                for row in range(len(native))
+            ]
+            pairs += zip(fields[:, wire_fields.TIMESTAMP].tolist(), texts, strict=True)
+        found[labels] = sorted(pairs)
     return found
 
 
@@ -175,7 +197,7 @@ async def samples_of_ours(backend: Backend) -> Samples:
     matcher = LabelMatcher("job", MatchOp.NOT_EQUAL, "")
     selection = SeriesSelection(matchers=(matcher,), start_ms=0, end_ms=NOW_MS * 2)
     (block,) = await backend.storage.metrics.store.select("default", [selection])
-    values = as_texts(block.values.view(np.uint64).tolist())
+    values = as_texts(np.ascontiguousarray(block.values), block.histograms)
     pairs = list(zip(block.timestamps.tolist(), values, strict=True))
     ends = block.offsets.tolist()
     return {
@@ -241,7 +263,8 @@ async def test_scrapes_are_those_of_prometheus(
         async with scripted_targets(scripts) as targets:
             config = configuration(targets.address, f"127.0.0.1:{port}", tmp_path)
             # What a later Prometheus has in its configuration is a feature flag of this one.
-            ours = config.replace("global:", "global:\n  extra_scrape_metrics: true", 1)
+            flags = "extra_scrape_metrics: true\n  scrape_native_histograms: true"
+            ours = config.replace("global:", f"global:\n  {flags}", 1)
             (tmp_path / "prometheus.yml").write_text(ours)
             settings = Settings(
                 database_url=plain_database_url,
@@ -251,7 +274,10 @@ async def test_scrapes_are_those_of_prometheus(
             loop = asyncio.get_running_loop()
             external_url = f"http://{socket.gethostname()}:1"
             running = running_prometheus(
-                prometheus_binary, tmp_path / "p", config=config, features=["extra-scrape-metrics"]
+                prometheus_binary,
+                tmp_path / "p",
+                config=config,
+                features=["extra-scrape-metrics", "native-histograms"],
             )
             prometheus = await loop.run_in_executor(None, running.__enter__)
             try:
@@ -283,9 +309,22 @@ async def compare(
     # A Prometheus takes up to five seconds longer to learn of it.
     (ended,) = (pairs for labels, pairs in ours.items() if is_up_of(labels, "files"))
     assert [value for _, value in ended][-2:] == ["1.0", "stale"]
+    await compare_bounds(backend, prometheus_url)
     await compare_targets(backend, prometheus_url)
     for name in ("Accept", "Accept-Encoding", "X-Prometheus-Scrape-Timeout-Seconds"):
         assert targets.headers["promcompat"][name] == targets.headers["Prometheus"][name]
+
+
+async def compare_bounds(backend: Backend, prometheus_url: str) -> None:
+    """The bounds of custom buckets, by a question whose answer depends on them."""
+    expr = 'histogram_quantile(0.6, last_over_time(c{job="converted"}[10m]))'
+    question = Query("default", expr, EvalRange.instant(time.time_ns() // 1_000_000))
+    value = (await backend.services.queries.run(question)).value
+    assert isinstance(value, Matrix)
+    ours = dict(zip((labels.get("x") for labels in value.labels), value.values[:, 0], strict=True))
+    theirs = (await ask(prometheus_url, f"query?{urlencode({'query': expr})}"))["result"]
+    assert len(theirs) == 2
+    assert ours == {found["metric"]["x"]: float(found["value"][1]) for found in theirs}
 
 
 def is_up_of(labels: Labels, job: str) -> bool:

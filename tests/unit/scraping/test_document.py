@@ -8,7 +8,7 @@ import pytest
 from promcompat.__main__ import main
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
-from promcompat.scraping.configuration import ScrapeConfig, ScrapeProtocol
+from promcompat.scraping.configuration import DEFAULT_PROTOCOLS, ScrapeConfig, ScrapeProtocol
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.document import read_config_file
 from promcompat.scraping.scraper import Scraper, ScraperOptions
@@ -57,6 +57,22 @@ def read(folder: Path, text: str) -> ScrapeConfig:
     return read_config_file(path)
 
 
+def test_protobuf_is_asked_for_first_where_native_histograms_are_scraped(tmp_path: Path) -> None:
+    text = """
+global: {scrape_native_histograms: true}
+scrape_configs:
+  - {job_name: a, native_histogram_bucket_limit: 9, native_histogram_min_bucket_factor: 1.1}
+  - {job_name: b, scrape_native_histograms: false, always_scrape_classic_histograms: true}
+  - {job_name: c, scrape_protocols: [PrometheusText0.0.4]}
+"""
+    first, second, third = read(tmp_path, text).jobs
+    assert first.protocols == (ScrapeProtocol.PROTOBUF, *DEFAULT_PROTOCOLS)
+    assert (first.histograms.bucket_limit, first.histograms.min_bucket_factor) == (9, 1.1)
+    assert second.protocols == DEFAULT_PROTOCOLS
+    assert (second.histograms.has_native, second.histograms.keeps_classic) == (False, True)
+    assert third.protocols == (ScrapeProtocol.TEXT_0,)
+
+
 def test_every_part_is_read(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "a.yml").write_text("scrape_configs: [{job_name: third}]")
@@ -68,7 +84,7 @@ def test_every_part_is_read(tmp_path: Path) -> None:
     assert (app.scheme, app.params) == ("https", {"x": ("a", "b")})
     assert (app.honor_labels, app.honor_timestamps) == (True, False)
     assert (app.limits.samples, app.limits.body_bytes, app.limits.labels) == (0, 1 << 20, 3)
-    assert app.protocols == (ScrapeProtocol.TEXT_0,)
+    assert app.protocols == (ScrapeProtocol.PROTOBUF, ScrapeProtocol.TEXT_0)
     assert app.fallback_protocol is ScrapeProtocol.OPEN_METRICS_1
     assert app.http.password.file == tmp_path / "secret"
     assert app.http.tls.ca.file == Path("/ca")
@@ -104,7 +120,7 @@ def test_every_part_is_read(tmp_path: Path) -> None:
         ("http_sd_configs: [{url: ftp://h}]", "is not http://host"),
         ("basic_auth: {username: a, username_file: b}", "at most one of username and username"),
         ("authorization: {type: Basic}", "use basic_auth"),
-        ("scrape_native_histograms: true", "native histograms are not supported"),
+        ("native_histogram_min_bucket_factor: much", "'much' is not a number"),
         ("tls_config: {min_version: SSL3}", "'SSL3' is not one of"),
     ],
 )

@@ -13,10 +13,10 @@ from promcompat.core.relabel_document import parse_relabel_rules
 from promcompat.imports.strict_exposition import read_open_metrics, read_text
 from promcompat.remote_write.series_key import decode_series_key
 from promcompat.scraping.configuration import JobConfig, ScrapeLimits, TargetGroup
+from promcompat.scraping.scrape_limits import ScrapeError
 from promcompat.scraping.series_cache import (
     Rows,
     Scrape,
-    ScrapeError,
     TargetSeries,
     batch_of,
 )

@@ -1,0 +1,119 @@
+"""Scraped native histograms on their way to where they are stored."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import snappy
+
+from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.model import EMPTY_LABELS
+from promcompat.imports.strict_exposition import ExpositionError
+from promcompat.remote_write.histograms import decode_histograms
+from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
+from promcompat.scraping.configuration import HistogramOptions, JobConfig, TargetGroup
+from promcompat.scraping.delivery import merged
+from promcompat.scraping.native_histograms import finest_schema
+from promcompat.scraping.protobuf_exposition import read_protobuf
+from promcompat.scraping.series_cache import ScrapedBatch, TargetSeries, batch_of
+from promcompat.scraping.sinks import encode_request
+from promcompat.scraping.targets import targets_of
+from tests.scraped_histograms import (
+    GAUGE,
+    HISTOGRAM,
+    MetricFamily,
+    as_text,
+    body,
+    everything,
+    exemplar,
+    family,
+    labels,
+    native,
+)
+from tests.scraped_histograms import Metric as WireMetric
+from tests.scraped_histograms import Value as WireValue
+
+NOW = 1_700_000_000_000
+NATIVE = HistogramOptions(has_native=True)
+
+
+def known_series(histograms: HistogramOptions = NATIVE) -> TargetSeries:
+    job = replace(JobConfig(name="j"), histograms=histograms)
+    (target,) = targets_of(job, [TargetGroup([{"__address__": "h:1"}])]).active
+    return TargetSeries(target, EMPTY_LABELS)
+
+
+def scraped(known: TargetSeries, content: bytes, at_ms: int = NOW) -> ScrapedBatch:
+    scrape = known.begin(at_ms, at_ms)
+    read_protobuf(content, scrape, has_native=known.job.histograms.has_native, has_classic=False)
+    rows, stale, exemplars = scrape.complete()
+    return batch_of(rows, {at_ms: stale}, exemplars=exemplars)
+
+
+def texts_of(batch: ScrapedBatch) -> list[str]:
+    columns = batch.columns
+    assert columns.histograms is not None
+    cells = columns.values[is_histogram(columns.values)]
+    return [as_text(columns.histograms, number) for number in histogram_numbers(cells)]
+
+
+def test_histograms_of_several_scrapes_are_sent_by_remote_write() -> None:
+    known = known_series()
+    batches = [scraped(known, everything(n), NOW + n) for n in (1, 2)]
+    batch = merged(batches)
+    assert texts_of(batch) == [text for part in batches for text in texts_of(part)]
+    request = WriteRequest.FromString(snappy.decompress(encode_request(batch, 0, 1_000)))
+    sent = [TimeSeries.FromString(series).histograms for series in request.timeseries]
+    messages = [message for histograms in sent for message in histograms]
+    found = decode_histograms(messages)
+    assert not found.faults
+    assert [as_text(found.histograms, n) for n in range(len(messages))] == texts_of(batch)
+    assert found.timestamps.tolist() == [NOW + 1] * 4 + [NOW + 2] * 4
+
+
+def test_without_native_histograms_the_classic_buckets_are_stored() -> None:
+    batch = scraped(known_series(HistogramOptions()), everything(1))
+    assert not is_histogram(batch.columns.values).any()
+    assert np.isfinite(batch.columns.values).all()
+
+
+def test_exemplars_of_a_native_histogram_are_stored_once() -> None:
+    known = known_series()
+    exemplars = [exemplar(2, 1_700_000_002), exemplar(1, 1_700_000_001), exemplar(3)]
+
+    def content(*more: int) -> bytes:
+        own = native(exemplars=[*exemplars, *(exemplar(n, 1_700_000_000 + n) for n in more)])
+        return body(family("h", HISTOGRAM, WireMetric(histogram=own)))
+
+    first, again, later = (scraped(known, content(*more)) for more in ((), (), (5,)))
+    assert [found.exemplar.value for found in first.exemplars] == [1, 2]
+    assert not again.exemplars
+    assert [found.exemplar.value for found in later.exemplars] == [5]
+
+
+@pytest.mark.parametrize(
+    ("factor", "schema"), [(0, 8), (1, 8), (1.001, 8), (1.5, 0), (2, 0), (1.4, 1), (1e9, -4)]
+)
+def test_the_finest_schema_grows_by_the_factor(factor: float, schema: int) -> None:
+    assert finest_schema(factor) == schema
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (MetricFamily(metric=[WireMetric()]), "metric name"),
+        (family("a", 7, WireMetric()), 'unknown metric type for metric "a": 7'),
+        (family("a", GAUGE, WireMetric(gauge=WireValue(value=1)), unit="s"), 'unit "s" not a suff'),
+        (family("a", GAUGE, WireMetric(label=labels(x="1") * 2)), "is not unique"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_family(found: MetricFamily, reason: str) -> None:
+    good = family("ok", GAUGE, WireMetric(gauge=WireValue(value=1)))
+    with pytest.raises(ExpositionError, match=f"metric family 2: .*{reason}"):
+        scraped(known_series(), body(good, found))
+
+
+@pytest.mark.parametrize("n_bytes", [1, 3, 20])
+def test_a_body_that_is_cut_off_is_refused(n_bytes: int) -> None:
+    with pytest.raises(ExpositionError, match="metric family"):
+        scraped(known_series(), everything(1)[:-n_bytes])
