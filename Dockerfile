@@ -1,5 +1,10 @@
 # The service alone; its database is the TimescaleDB container of docker-compose.yml.
 # Untested: there is no container engine where this project is built and tested.
+FROM node:22-slim AS page
+WORKDIR /build/page
+COPY page ./
+RUN npm ci --ignore-scripts --no-audit --no-fund && npm run build
+
 FROM python:3.12-slim
 
 RUN useradd --system --create-home promcompat
@@ -9,6 +14,7 @@ COPY promcompat ./promcompat
 COPY native_api ./native_api
 COPY promql ./promql
 COPY sql ./sql
+COPY --from=page /build/promcompat/page ./promcompat/page
 RUN pip install --no-cache-dir .
 
 USER promcompat

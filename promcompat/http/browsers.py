@@ -127,7 +127,10 @@ BROWSER_RULES = web.AppKey("browser_rules", BrowserRules)
 async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
     """The headers of every answer, and those for pages of other origins."""
     rules = request.app[BROWSER_RULES]
+    varies_by = response.headers.getall(hdrs.VARY, [])
     response.headers.update(rules.headers)
+    for name in varies_by:
+        response.headers.add(hdrs.VARY, name)
     if origin := request.headers.get(hdrs.ORIGIN):
         rules.add_cors(origin, await _need_of_answer(request), response)
 
@@ -181,22 +184,32 @@ def _is_this_machine(host: str) -> bool:
 
 def page_response(page: str) -> web.Response:
     """An HTML page of ours: it runs no script, and no other page may frame it."""
-    return web.Response(text=page, content_type="text/html", headers=_page_headers(page))
-
-
-def _page_headers(page: str) -> dict[str, str]:
     styles = " ".join(_hash_of(style) for style in _STYLE.findall(page)) or "'none'"
+    return _html_response(page, f"style-src {styles}")
+
+
+def application_response(page: str, nonce: str) -> web.Response:
+    """The HTML page whose script is in files of ours; styles may be inline with the nonce."""
+    return _html_response(
+        page,
+        f"script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; "
+        "font-src 'self'; connect-src 'self'",
+    )
+
+
+def _html_response(page: str, sources: str) -> web.Response:
     policy = (
-        f"default-src 'none'; style-src {styles}; frame-ancestors 'none'; form-action 'none'; "
+        f"default-src 'none'; {sources}; frame-ancestors 'none'; form-action 'none'; "
         "base-uri 'none'"
     )
-    return {
+    headers = {
         "Content-Security-Policy": policy,
         "X-Frame-Options": "DENY",
         "Referrer-Policy": "no-referrer",
         "Cross-Origin-Opener-Policy": "same-origin",
         hdrs.CACHE_CONTROL: "no-store",
     }
+    return web.Response(text=page, content_type="text/html", headers=headers)
 
 
 def _hash_of(style: str) -> str:

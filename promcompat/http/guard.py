@@ -23,14 +23,13 @@ from promcompat.http.route_roles import Need, need_of
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _BEARER: Final = 'Bearer realm="promcompat"'
-_BASIC: Final = 'Basic realm="promcompat", charset="UTF-8"'
 
 
 def challenge_headers(error: AccessError) -> dict[str, str]:
     """What the answer to an error says about the credentials that would be accepted."""
     if not isinstance(error, UnauthenticatedError):
         return {}
-    return {hdrs.WWW_AUTHENTICATE: f"{_BASIC}, {_BEARER}" if error.offers_basic else _BEARER}
+    return {hdrs.WWW_AUTHENTICATE: _BEARER}
 
 
 def guarded(method: str, path: str, handler: Handler) -> Handler:
@@ -61,12 +60,8 @@ async def _admit(request: web.Request, need: Need) -> None:
     StorageUnavailableError and ServiceUnavailableError.
     """
     access = services_of(request).access
-    try:
-        credential = read_credential(request.headers)
-        principal = await access.authenticator.principal(credential)
-    except UnauthenticatedError as exc:
-        exc.offers_basic = need.is_page
-        raise
+    credential = read_credential(request.headers)
+    principal = await access.authenticator.principal(credential)
     request[PRINCIPAL] = principal
     request[BASIC_USER] = "" if credential is None else credential.user
     if need.role is not None and need.role not in principal.roles:

@@ -20,13 +20,11 @@ class Need:
     """What a principal must have.
 
     `role` is None for routes that anybody may use, without a credential. `is_service_wide`: the
-    answer is about all tenants, so that the principal must have access to each of them. `is_page`:
-    people open it with a browser, which asks for a name and a password when it gets a 401.
+    answer is about all tenants, so that the principal must have access to each of them.
     """
 
     role: Role | None
     is_service_wide: bool = False
-    is_page: bool = False
 
 
 def _each(methods: str, *paths: str) -> Iterator[str]:
@@ -41,7 +39,28 @@ def _ruler(methods: str, suffix: str) -> Iterator[str]:
     return _each(methods, *(root + suffix for root in roots))
 
 
+PAGE_PATHS: Final = (
+    "/",
+    "/alerts",
+    "/dashboards",
+    "/explore",
+    "/metrics-explorer",
+    "/repairs",
+    "/rules",
+    "/status",
+    # Where links of Prometheus 2 and 3, and of alerts, lead.
+    "/graph",
+    "/query",
+)
+"""The addresses of the page, which shows what its script finds in them: one file for all.
+
+They have one segment, so that its links, which are relative, lead to the same places from each.
+"""
+ASSET_PATH: Final = "/assets/{name}"
+
 _PUBLIC: Final = (
+    # The page is the same for everybody; what it asks for needs a role.
+    *_each("GET HEAD", *PAGE_PATHS, ASSET_PATH),
     *_each("GET HEAD", "/-/healthy", "/-/ready"),
     # Clients of InfluxDB look for the server before they send a credential.
     *_each("GET HEAD", "/ping", "/influx/ping"),
@@ -158,8 +177,6 @@ _READ_OF_SERVICE: Final = (
     *_each("GET", f"{_API}/status/config", f"{_API}/status/flags", f"{_API}/status/runtimeinfo"),
 )
 
-_PAGES: Final = tuple(_each("GET HEAD", "/"))
-
 _EDIT: Final = (
     *_ruler("POST DELETE", "/{namespace}"),
     *_ruler("DELETE", "/{namespace}/{group}"),
@@ -203,7 +220,6 @@ _GROUPS: Final = (
     (Need(Role.WRITE), _WRITE),
     (Need(Role.READ), _READ),
     (Need(Role.READ, is_service_wide=True), _READ_OF_SERVICE),
-    (Need(Role.READ, is_page=True), _PAGES),
     (Need(Role.EDIT), _EDIT),
     (Need(Role.OPERATE), _OPERATE),
     (Need(Role.ADMIN), _ADMIN),

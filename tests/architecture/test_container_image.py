@@ -9,7 +9,9 @@ ROOT = Path(__file__).parents[2]
 
 def _copied() -> set[str]:
     """What the build copies from the checkout."""
-    lines = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    lines = re.findall(
+        r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
     return {source for line in lines for source in line.split()}
 
 

@@ -4,12 +4,15 @@ import base64
 import hashlib
 import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, make_mocked_request
+from yarl import URL
 
 from native_api.routes import install_native_api
+from promcompat.api import page_handlers
 from promcompat.api.routes import build_application
 from promcompat.core.access import Role
 from promcompat.core.errors import ForbiddenError
@@ -151,7 +154,11 @@ def test_with_access_pages_read_by_a_list() -> None:
         assert of.may_read(origin, need) is is_allowed
 
 
-async def test_pages_run_no_script_and_are_not_framed() -> None:
+async def test_pages_without_script_run_none_and_are_not_framed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where nothing is built, there is a page without script.
+    monkeypatch.setattr(page_handlers, "PAGE_FOLDER", tmp_path)
     settings = GivenSettings()
     app = build_application(settings, ServiceState(), Telemetry())
     install_native_api(app)
@@ -172,3 +179,33 @@ async def test_pages_run_no_script_and_are_not_framed() -> None:
             assert response.headers["Referrer-Policy"] == "no-referrer"
         for path in ("/", "/-/healthy", "/nowhere", "/openapi.json"):
             assert (await client.get(path)).headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_the_page_runs_the_files_of_its_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "index-1.js").write_text("run()")
+    (tmp_path / "index.html").write_text(
+        '<html data-access="__ACCESS__" data-tenancy="__TENANCY__" data-root="__ROOT__">'
+        '<script src="./assets/index-1.js" nonce="__CSP_NONCE__"></script>'
+    )
+    monkeypatch.setattr(page_handlers, "PAGE_FOLDER", tmp_path)
+    app = build_application(GivenSettings(), ServiceState(), Telemetry())
+    nonces = set()
+    async with TestClient(ServiceServer(app)) as client:
+        for path, root in (("/", "."), ("/graph", "."), ("/prometheus/graph", "..")):
+            response = await client.get(path)
+            policy, page = response.headers["Content-Security-Policy"], await response.text()
+            (nonce,) = re.findall(r'nonce="([\w-]{20,})"', page)
+            nonces.add(nonce)
+            assert f"script-src 'self'; style-src 'self' 'nonce-{nonce}'" in policy
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert f'data-access="off" data-tenancy="single" data-root="{root}"' in page
+        assert len(nonces) == 3
+        asset = await client.get("/assets/index-1.js")
+        assert asset.status == 200
+        assert asset.content_type in ("text/javascript", "application/javascript")
+        for name in ("missing.js", "..%2Findex.html", ".hidden", "%2Fetc%2Fpasswd"):
+            assert (await client.get(URL(f"/assets/{name}", encoded=True))).status == 404

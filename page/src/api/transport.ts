@@ -1,0 +1,140 @@
+/** One request to the service: who asks, what an error says, and how a request is superseded. */
+import { hasTenants, logInReason, nativeRoot, sessionHeaders, usesTokens } from "../session";
+
+/** What the service answered instead of data; the message is its own text. */
+export class ApiError extends Error {
+  constructor(
+    message: string,
+    /** The HTTP status; 0 if the service could not be reached. */
+    readonly status: number,
+    /** Prometheus' `errorType`, or the title of a problem of the native API. */
+    readonly kind: string = "",
+    /** The places of a problem of the native API. */
+    readonly places: readonly ProblemPlace[] = [],
+  ) {
+    super(message);
+    this.name = "ApiError";
+  }
+}
+
+export interface ProblemPlace {
+  in: string;
+  field?: string;
+  reason: string;
+  expected?: string;
+}
+
+export type Parameters = Record<string, string | number | boolean | readonly string[] | undefined>;
+
+export interface Request {
+  method?: string;
+  parameters?: Parameters;
+  /** Sent as JSON. */
+  body?: unknown;
+  /** Of a form; for queries, whose text may be longer than a URL may be. */
+  form?: Parameters;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+/** Whether an error only says that nobody waits for the answer any more. */
+export function isAbort(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "AbortError";
+}
+
+function encode(parameters: Parameters): URLSearchParams {
+  const encoded = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value === undefined) continue;
+    for (const item of Array.isArray(value) ? value : [value]) encoded.append(name, String(item));
+  }
+  return encoded;
+}
+
+/**
+ * Send a request to a path relative to the page, and return the answer with its text.
+ *
+ * Throws ApiError for an answer that is no success and where the service cannot be reached, and
+ * the browser's AbortError after `signal`.
+ */
+export async function send(path: string, request: Request = {}): Promise<Response> {
+  const query = encode(request.parameters ?? {}).toString();
+  const isNative = /^api\/v1\/(metrics|usage)\b/.test(path);
+  const url = `${isNative ? nativeRoot : "."}/${path}${query ? `?${query}` : ""}`;
+  const hasForm = request.form !== undefined;
+  const init: RequestInit = {
+    method: request.method ?? (hasForm ? "POST" : "GET"),
+    headers: {
+      ...sessionHeaders(),
+      ...(request.body !== undefined && { "Content-Type": "application/json" }),
+      ...request.headers,
+    },
+    // The token is the only credential, and answers are not for the browser's cache.
+    credentials: "omit",
+    cache: "no-store",
+  };
+  if (request.signal) init.signal = request.signal;
+  if (hasForm) init.body = encode(request.form ?? {});
+  else if (request.body !== undefined) init.body = JSON.stringify(request.body);
+  let response: Response;
+  try {
+    response = await fetch(url, init);
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    throw new ApiError("The service cannot be reached.", 0, "network");
+  }
+  if (!response.ok) throw await errorOf(response);
+  return response;
+}
+
+/** The answer as JSON; undefined for one without a body. */
+export async function sendForJson<T>(path: string, request: Request = {}): Promise<T> {
+  const response = await send(path, request);
+  return (response.status === 204 ? undefined : await response.json()) as T;
+}
+
+async function errorOf(response: Response): Promise<ApiError> {
+  const text = await response.text();
+  const error = parseError(text, response.status);
+  if (response.status === 401 && (usesTokens || hasTenants)) logInReason.value = error.message;
+  return error;
+}
+
+interface ErrorBody {
+  error?: string;
+  errorType?: string;
+  title?: string;
+  detail?: string;
+  errors?: ProblemPlace[];
+}
+
+function parseError(text: string, status: number): ApiError {
+  try {
+    const body = JSON.parse(text) as ErrorBody;
+    if (body.error) return new ApiError(body.error, status, body.errorType);
+    if (body.title) {
+      const places = body.errors ?? [];
+      return new ApiError(body.detail ?? body.title, status, body.title, places);
+    }
+  } catch {
+    // Plain text, as the service answers outside its JSON APIs.
+  }
+  return new ApiError(text.trim() || `The service answered ${status}.`, status);
+}
+
+/** Of the requests that are started through it, only the newest one goes on. */
+export class Latest {
+  private controller: AbortController | null = null;
+
+  /** Start what takes a signal; what was started before is aborted. */
+  run<T>(start: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    this.abort();
+    this.controller = new AbortController();
+    return start(this.controller.signal);
+  }
+
+  abort(): void {
+    this.controller?.abort();
+    this.controller = null;
+  }
+}

@@ -1,0 +1,71 @@
+/** The names of a plot's lines, with numbers about each; a click shows one of them alone. */
+import { formatValue } from "../format/numbers";
+import { type Reducer, reduce } from "./data";
+import { seriesColour } from "./palette";
+import { type Line, Swatch } from "./plot";
+
+const MOST_ROWS = 300;
+
+export interface LegendProps {
+  lines: Line[];
+  unit?: string;
+  decimals?: number;
+  /** Columns beside the name. */
+  columns?: Reducer[];
+  /** Receives which lines are hidden now. */
+  onHide: (hidden: ReadonlySet<number>) => void;
+}
+
+export function Legend({ lines, unit, decimals, columns = ["last", "min", "max"], onHide }: LegendProps) {
+  const hidden = new Set(lines.flatMap((line, index) => (line.hidden ? [index] : [])));
+  const toggle = (index: number, onlyOne: boolean) => {
+    if (onlyOne) {
+      const next = new Set(hidden);
+      if (!next.delete(index)) next.add(index);
+      onHide(next);
+      return;
+    }
+    const isAlone = !hidden.has(index) && hidden.size === lines.length - 1;
+    onHide(new Set(isAlone ? [] : [...lines.keys()].filter((other) => other !== index)));
+  };
+  return (
+    <div class="legend" tabIndex={0} role="region" aria-label="Legend">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Series</th>
+            {columns.map((column) => (
+              <th scope="col" class="number" key={column}>
+                {column}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {lines.slice(0, MOST_ROWS).map((line, index) => (
+            <tr key={index} class={line.hidden ? "is-hidden" : ""}>
+              <td>
+                <button
+                  type="button"
+                  class="legend-name"
+                  aria-pressed={!line.hidden}
+                  title="Click: this one alone. Ctrl-click: hide or show it."
+                  onClick={(event) => toggle(index, event.ctrlKey || event.metaKey)}
+                >
+                  <Swatch colour={line.colour ?? seriesColour(index)} />
+                  {line.name}
+                </button>
+              </td>
+              {columns.map((column) => (
+                <td class="number" key={column}>
+                  {formatValue(reduce(line.values, column), unit, decimals)}
+                </td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {lines.length > MOST_ROWS && <p>and {lines.length - MOST_ROWS} more series</p>}
+    </div>
+  );
+}

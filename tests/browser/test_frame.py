@@ -1,0 +1,106 @@
+"""What every view has: the frame, the content policy, log-in, themes, narrow screens."""
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from conformance.processes import running_promcompat
+from page.set_up import BUILT, SOURCES
+from promcompat.http.route_roles import PAGE_PATHS
+from tests.browser.conftest import Machine
+from tests.components import require_component
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.e2e
+
+FIRST_LOAD_LIMIT_BYTES = 400_000
+
+
+def test_each_address_of_a_view_is_served() -> None:
+    text = (SOURCES / "src/views.ts").read_text()
+    paths = {
+        f"/{path}"
+        for listed in re.findall(r"paths: (\[.*?\])", text, re.DOTALL)
+        for path in json.loads(listed)
+    }
+    assert paths
+    assert paths <= set(PAGE_PATHS)
+
+
+def test_the_first_load_is_small() -> None:
+    """What the start page loads: its HTML, and what that and the first view import."""
+    require_component("the page")
+    assets = {path.name for path in (BUILT / "assets").glob("*.gz")}
+    first = {name for name in assets if re.match(r"(index|explore|icon)-", name)}
+    assert first
+    n_bytes = sum((BUILT / "assets" / name).stat().st_size for name in first)
+    n_bytes += len(gzip.compress((BUILT / "index.html").read_bytes()))
+    assert n_bytes <= FIRST_LOAD_LIMIT_BYTES
+
+
+def test_files_are_compressed_and_cached_by_their_names(machine: Machine) -> None:
+    with urlopen(f"{machine.url}/graph") as answer:
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert re.search(r"script-src 'self';", answer.headers["Content-Security-Policy"])
+        page = answer.read().decode()
+    (script,) = re.findall(r'src="\./(assets/[^"]+\.js)"', page)
+    request = Request(f"{machine.url}/{script}", headers={"Accept-Encoding": "gzip"})
+    with urlopen(request) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert "Accept-Encoding" in ", ".join(answer.headers.get_all("Vary"))
+        assert gzip.decompress(answer.read()) == (BUILT / script).read_bytes()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_frame_follows_wcag(
+    tab: Page, machine: Machine, theme: str, check_accessibility: Callable[[Page], None]
+) -> None:
+    tab.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+    tab.goto(machine.url)
+    expect(tab.get_by_role("link", name="Explore")).to_have_attribute("aria-current", "page")
+    assert tab.locator("html").get_attribute("data-theme") == theme
+    check_accessibility(tab)
+    tab.locator("summary", has_text="Last hour").click()
+    expect(tab.get_by_role("button", name="Last 6 hours")).to_be_visible()
+    check_accessibility(tab)
+
+
+def test_a_narrow_screen_needs_no_sideways_scrolling(tab: Page, machine: Machine) -> None:
+    tab.set_viewport_size({"width": 360, "height": 700})
+    tab.goto(machine.url)
+    expect(tab.get_by_role("heading", name="Explore")).to_be_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_with_access_on_the_page_asks_for_a_token(
+    tab: Page,
+    timescaledb_server: DatabaseServer,
+    tmp_path: Path,
+) -> None:
+    require_component("the page")
+    url = timescaledb_server.create_database()
+    settings = {"access": "tokens", "tenancy": "header"}
+    with running_promcompat(url, tmp_path / "log", **settings) as service:
+        command = [sys.executable, "-m", "promcompat", "token", "--database-url", url]
+        command += ["create", "ana", "--role", "read", "--tenant", "acme"]
+        token = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        tab.goto(f"{service.url}/graph?g0.expr=vector(1)&g0.tab=0")
+        log_in = tab.get_by_role("dialog", name="Log in")
+        log_in.get_by_label("Token", exact=True).fill("wrong")
+        log_in.get_by_role("button", name="Log in").click()
+        expect(log_in.get_by_role("alert")).to_contain_text("the credential is not valid")
+        log_in.get_by_label("Token", exact=True).fill(token)
+        log_in.get_by_role("button", name="Log in").click()
+        expect(tab.get_by_role("img", name="vector(1)")).to_be_visible()
+        assert tab.evaluate("Object.keys(localStorage)") == ["promcompat.theme"]
+        tab.get_by_role("button", name="Log out").click()
+        expect(log_in).to_be_visible()
