@@ -23,6 +23,8 @@ from promql.values.windows import InstantSamples, look_up
 
 TARGET_INFO = LabelMatcher(METRIC_NAME, MatchOp.EQUAL, "target_info")
 """The info metric that `info()` reads by default."""
+_ANY_INFO = LabelMatcher(METRIC_NAME, MatchOp.REGEX, ".+_info")
+"""The info metrics that it reads if its matchers only say which names are not wanted."""
 
 _IDENTIFYING_LABELS = ("instance", "job")
 
@@ -59,6 +61,19 @@ def info_window(base: Expr, grid: EvalRange, lookback_ms: int) -> InfoWindow:
     return InfoWindow(
         start_ms - (lookback_ms - 1) - modifiers.offset_ms, end_ms - modifiers.offset_ms
     )
+
+
+def info_name_matchers(matchers: Sequence[LabelMatcher]) -> tuple[LabelMatcher, ...]:
+    """The matchers of the name of info metrics, given those of the second argument of `info`."""
+    of_name = tuple(matcher for matcher in matchers if matcher.name == METRIC_NAME)
+    if any(matcher.op in (MatchOp.EQUAL, MatchOp.REGEX) for matcher in of_name):
+        return of_name
+    return (_ANY_INFO, *of_name) if of_name else (TARGET_INFO,)
+
+
+def info_data_matchers(matchers: Sequence[LabelMatcher]) -> tuple[LabelMatcher, ...]:
+    """Those of the data labels, which choose the labels to add, and the info series, too."""
+    return tuple(matcher for matcher in matchers if matcher.name != METRIC_NAME)
 
 
 def first_selector(expr: Expr) -> VectorSelector | None:
@@ -103,10 +118,11 @@ def look_up_info(
 ) -> InstantSamples:
     """The newest samples within the window of those info series that describe a base series.
 
-    Raises ExecutionError if one of them is a histogram.
+    A step without a base series has none. Raises ExecutionError if one of them is a histogram.
     """
     samples = look_up(block, np.minimum(times_ms, window.end_ms), lookback_ms)
     present = samples.present & _are_described(base, block.labels, matchers)[:, None]
+    present &= base.present.any(axis=0)
     present &= samples.timestamps > times_ms - lookback_ms
     present &= samples.timestamps >= window.start_ms
     if block.histograms is not None and (present & is_histogram(samples.values)).any():
@@ -132,16 +148,17 @@ def _identifying_values(
 ) -> Mapping[str, Container[str]]:
     """The values that each identifying label has in the base series to be enriched."""
     found: dict[str, set[str]] = {}
+    of_name = info_name_matchers(matchers)
     for labels in base.labels:
-        if not _is_info(labels, matchers):
+        if not _is_info(labels, of_name):
             for name in filter(labels.get, _IDENTIFYING_LABELS):
                 found.setdefault(name, set()).add(labels.get(name))
     return found
 
 
-def _is_info(labels: Labels, matchers: Sequence[LabelMatcher]) -> bool:
+def _is_info(labels: Labels, of_name: Sequence[LabelMatcher]) -> bool:
     name = labels.get(METRIC_NAME)
-    return any(m.name == METRIC_NAME and m.matches(name) for m in matchers)
+    return all(matcher.matches(name) for matcher in of_name)
 
 
 def add_info_labels(
@@ -153,18 +170,16 @@ def add_info_labels(
     """`info(base, {matchers})`: add the data labels of info series of the same instance and job.
 
     Of info series with the same metric name, instance and job, the one with the newest sample is
-    used, so the added labels may change from step to step. Raises ExecutionError if two of them
-    are equally new, or if two info metrics give a label different values.
+    used, so the added labels may change from step to step. Info series themselves stay as they are.
+    Raises ExecutionError if two of them are equally new, or if two info metrics give a label
+    different values.
     """
-    data = [m for m in matchers if m.name != METRIC_NAME]
-    if tuple(matchers) != (TARGET_INFO,) and not _identifying_values(base, matchers):
-        # At this point Prometheus does not separate matchers of the name from those of data labels.
-        data = list(matchers)
+    of_name, data = info_name_matchers(matchers), info_data_matchers(matchers)
     info = _newest_info(info_labels, samples)
     found: list[tuple[int, Labels, BoolArray]] = []
     for row, labels in enumerate(base.labels):
         present = base.present[row]
-        if _is_info(labels, matchers):
+        if _is_info(labels, of_name):
             found.append((row, labels, present))
         else:
             found += ((row, *part) for part in _enriched(labels, present, info, data))
@@ -181,7 +196,7 @@ def _newest_info(labels: Sequence[Labels], samples: InstantSamples) -> _InfoVect
     for key, rows in by_signature.items():
         by_identity.setdefault(key[1:], []).extend(rows)
         if len(rows) > 1:
-            _keep_newest(newest, samples.timestamps, rows, key[0])
+            _keep_newest(newest, samples.timestamps, rows, labels)
     return _InfoVector(labels, newest, by_identity)
 
 
@@ -189,12 +204,28 @@ def _identity(labels: Labels) -> _Signature:
     return tuple(map(labels.get, _IDENTIFYING_LABELS))
 
 
-def _keep_newest(newest: BoolArray, timestamps: IntArray, rows: list[int], name: str) -> None:
-    times = np.where(newest[rows], timestamps[rows], np.iinfo(np.int64).min)
-    latest = (times == times.max(axis=0)) & newest[rows]
-    if (latest.sum(axis=0) > 1).any():
-        raise ExecutionError(f"found duplicate series for info metric {name}")
-    newest[rows] = latest
+def _keep_newest(
+    newest: BoolArray, timestamps: IntArray, rows: list[int], labels: Sequence[Labels]
+) -> None:
+    """Prometheus compares each series with the newest one before it, step by step."""
+    n_steps = newest.shape[1]
+    best_ms, best_row = np.full(n_steps, np.iinfo(np.int64).min), np.full(n_steps, rows[0])
+    ambiguous: dict[int, str] = {}
+    for row in rows:
+        times, present = timestamps[row], newest[row]
+        for step in np.flatnonzero(present & (times == best_ms)).tolist():
+            at = f"@ {times[step]}"
+            ambiguous.setdefault(
+                step,
+                "found duplicate series for info metric: "
+                f"existing {labels[best_row[step]]} {at}, new {labels[row]} {at}",
+            )
+        is_newer = present & (times > best_ms)
+        best_ms[is_newer], best_row[is_newer] = times[is_newer], row
+    if ambiguous:
+        raise ExecutionError(ambiguous[min(ambiguous)])
+    for row in rows:
+        newest[row] &= best_row == row
 
 
 def _enriched(
@@ -209,11 +240,11 @@ def _enriched(
         return
     patterns, pattern_of = np.unique(info.newest[rows].T, axis=0, return_inverse=True)
     for index, pattern in enumerate(patterns):
-        sources = [info.labels[row] for row, used in zip(rows, pattern, strict=True) if used]
-        added = _data_labels(labels, sources, {m.name for m in data})
-        if added or optional:
-            merged = Labels.of({**labels.as_dict(), **added})
-            yield merged, present & (pattern_of.ravel() == index)
+        at_pattern = present & (pattern_of.ravel() == index)
+        if at_pattern.any() and (optional or pattern.any()):
+            sources = [info.labels[row] for row, used in zip(rows, pattern, strict=True) if used]
+            added = _data_labels(labels, sources, {m.name for m in data})
+            yield Labels.of({**labels.as_dict(), **added}), at_pattern
 
 
 def _data_labels(labels: Labels, sources: Sequence[Labels], wanted: set[str]) -> dict[str, str]:

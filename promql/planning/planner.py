@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import METRIC_NAME, EvalRange, SelectHints, SeriesSelection
+from promcompat.core.model import EvalRange, SelectHints, SeriesSelection
 from promql.ast import (
     AggregateExpr,
     BinaryExpr,
@@ -29,7 +29,12 @@ from promql.ast import (
     children,
     fold,
 )
-from promql.functions.info_function import TARGET_INFO, first_selectors
+from promql.functions.info_function import (
+    TARGET_INFO,
+    first_selectors,
+    info_data_matchers,
+    info_name_matchers,
+)
 from promql.functions.registry import FUNCTIONS
 from promql.planning.durations import duration_ms
 from promql.planning.plan import Plan
@@ -347,10 +352,11 @@ class _Leaves:
 
 
 def _matchers_of(selector: VectorSelector, context: _Context) -> tuple[LabelMatcher, ...]:
-    """The matchers of an instant selector; without a name, `info()` reads `target_info`."""
-    is_named = any(matcher.name == METRIC_NAME for matcher in selector.matchers)
-    adds_name = context.selects_info and not is_named
-    return (TARGET_INFO, *selector.matchers) if adds_name else selector.matchers
+    """The matchers of an instant selector; those of info metrics have the names that are read."""
+    given = selector.matchers
+    if not context.selects_info:
+        return given
+    return (*info_name_matchers(given), *info_data_matchers(given))
 
 
 def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool:
