@@ -111,7 +111,7 @@ class Evaluator:
         self._options = options
         self._budget = budget
         self._annotations = annotations
-        self._leaves = LeafSamples(plan, blocks, options.lookback_ms, budget)
+        self._leaves = LeafSamples(plan, blocks, options.lookback_ms, budget, annotations)
         self._subquery_samples = 0
 
     @property

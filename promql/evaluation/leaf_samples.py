@@ -12,11 +12,12 @@ from promcompat.core.model import (
 )
 from promql.ast import Call, MatrixSelector, TimeModifiers, VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
+from promql.functions.extended_histograms import SmoothedSelector
 from promql.functions.extended_ranges import smoothed_samples
 from promql.functions.info_function import add_info_labels, info_window, look_up_info
 from promql.planning.plan import Plan
 from promql.values.histogram_columns import HistogramColumns
-from promql.values.matrix import Matrix
+from promql.values.matrix import Annotations, Matrix
 from promql.values.matrix_histograms import histogram_weights, with_stored_histograms
 from promql.values.range_vectors import RangeVector
 from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take_series
@@ -46,12 +47,18 @@ class LeafSamples:
     """
 
     def __init__(
-        self, plan: Plan, blocks: Sequence[SampleBlock], lookback_ms: int, budget: QueryBudget
+        self,
+        plan: Plan,
+        blocks: Sequence[SampleBlock],
+        lookback_ms: int,
+        budget: QueryBudget,
+        annotations: Annotations,
     ) -> None:
         self._leaf_of = plan.leaf_of
         self._blocks = blocks
         self._lookback_ms = lookback_ms
         self._budget = budget
+        self._annotations = annotations
         self._kept_bytes = 0
         self._range_blocks: dict[int, SampleBlock] = {}
         self._histograms: dict[int, HistogramColumns] = {}
@@ -113,7 +120,10 @@ class LeafSamples:
         self._budget.check_size(len(block.labels) * grid.n_steps)
         self._budget.check_bytes(len(block.labels) * grid.n_steps * _BYTES_PER_SMOOTHED_CELL)
         times_ms = moved_times(grid, selector.modifiers)
-        return without_empty_rows(smoothed_samples(block, times_ms, self._lookback_ms))
+        smoothed = SmoothedSelector(
+            times_ms, self._lookback_ms, self._annotations, selector.pos, self._budget
+        )
+        return without_empty_rows(smoothed_samples(block, smoothed))
 
     def _block_of(self, selector: VectorSelector) -> SampleBlock:
         return self._blocks[self._leaf_of[selector]]

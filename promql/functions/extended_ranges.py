@@ -1,16 +1,26 @@
 """Selectors that look beyond their ends: `anchored` and `smoothed`."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
+from promcompat.core.histograms import is_histogram
 from promcompat.core.model import FloatArray, IntArray, SampleBlock
 from promql.ast import Expr, Extension, MatrixSelector, unwrap_parens
 from promql.budget import BYTES_PER_CELL
+from promql.functions.extended_histograms import (
+    SamplesAround,
+    SmoothedSelector,
+    extended_windows_of,
+    reduce_extended_piece,
+    with_smoothed_histograms,
+)
 from promql.functions.extended_range_kernels import reduce_extended
 from promql.functions.function_calls import RangeCall
+from promql.functions.histogram_windows import MixedReduction, reduce_mixed
 from promql.functions.window_kernels import CHANGES, DELTA, INCREASE, RATE, RESETS
 from promql.values.matrix import Matrix, Windows
 from promql.values.range_vectors import RangeVector
@@ -44,17 +54,27 @@ def check_extension(extension: Extension, function: str) -> None:
         )
 
 
-def _refuse_histograms(extension: Extension, histograms: object) -> None:
-    if histograms is not None:
-        raise ExecutionError(f"{extension} modifier is not supported with histograms")
-
-
 def extended_call(extension: Extension, function: str, call: RangeCall, lookback_ms: int) -> Matrix:
     """The value of a function of an `anchored` or `smoothed` range vector; see `check_extension`.
 
-    Raises ExecutionError if the result is too large, or a sample is a histogram.
+    Raises ExecutionError if the result is too large.
     """
-    _refuse_histograms(extension, call.vector.block.histograms)
+    operation, is_smoothed = _OPERATIONS[extension][function], extension == "smoothed"
+    columns = call.vector.histograms
+    if columns is None:
+        rows = _extended_floats(operation, is_smoothed, lookback_ms, call)
+        return rows.matrix(call.vector.block.labels, call.vector.drop_name)
+    reduction = MixedReduction(
+        partial(_extended_floats, operation, is_smoothed, lookback_ms),
+        partial(extended_windows_of, is_smoothed, lookback_ms),
+        partial(reduce_extended_piece, operation, is_smoothed),
+    )
+    return reduce_mixed(reduction, call, columns)
+
+
+def _extended_floats(
+    operation: int, is_smoothed: bool, lookback_ms: int, call: RangeCall
+) -> RowWriter:
     vector, n_steps = call.vector, call.vector.n_steps
     block = vector.block
     call.budget.check_bytes(len(block.labels) * n_steps * BYTES_PER_CELL)
@@ -63,8 +83,8 @@ def extended_call(extension: Extension, function: str, call: RangeCall, lookback
         call.budget.check_time()
         values, present = result.next_rows(series.stop - series.start)
         reduce_extended(
-            _OPERATIONS[extension][function],
-            extension == "smoothed",
+            operation,
+            is_smoothed,
             block.offsets[series.start : series.stop + 1],
             block.timestamps,
             block.values,
@@ -76,16 +96,16 @@ def extended_call(extension: Extension, function: str, call: RangeCall, lookback
             call.samples_per_step,
         )
         result.close_rows(series)
-    return result.matrix(block.labels, vector.drop_name)
+    return result
 
 
-def smoothed_samples(block: SampleBlock, times_ms: IntArray, lookback_ms: int) -> Matrix:
+def smoothed_samples(block: SampleBlock, selector: SmoothedSelector) -> Matrix:
     """The value of `x smoothed`: at each time that of a straight line between two samples.
 
-    Both are within the lookback delta; without a later one it is the earlier one. `block` has no
-    stale markers. Raises ExecutionError if a sample is a histogram.
+    Both are within the lookback delta; without a later one it is the earlier one. A time with
+    floats and histograms around it has none. `block` has no stale markers.
     """
-    _refuse_histograms("smoothed", block.histograms)
+    times_ms, lookback_ms = selector.times_ms, selector.lookback_ms
     behind = upper_bounds(block, times_ms)
     first, end = block.offsets[:-1, None], block.offsets[1:, None]
     padded_times = np.append(block.timestamps, 0)
@@ -99,19 +119,24 @@ def smoothed_samples(block: SampleBlock, times_ms: IntArray, lookback_ms: int) -
     span = np.where(lies_between, later_ms - earlier_ms, 1).astype(np.float64)
     with np.errstate(all="ignore"):
         line = values + (padded[behind] - values) * elapsed / span
-    return Matrix.of(block.labels, np.where(lies_between, line, values), present)
+    matrix = Matrix.of(block.labels, np.where(lies_between, line, values), present)
+    if block.histograms is None:
+        return matrix
+    around = SamplesAround(before, behind, lies_between, elapsed / span)
+    return with_smoothed_histograms(matrix, block, around, selector)
 
 
 def extended_windows(extension: Extension, vector: RangeVector, lookback_ms: int) -> Windows:
     """The only window of an extended range vector by itself, with a sample at each end of it.
 
-    Raises ExecutionError if a sample is a histogram.
+    Raises ExecutionError if a sample is a histogram, as Prometheus does.
     """
-    _refuse_histograms(extension, vector.block.histograms)
     block, end_ms = vector.block, int(vector.end_ms[0])
     start_ms, is_smoothed = end_ms - vector.range_ms, extension == "smoothed"
     until_ms = end_ms + lookback_ms * is_smoothed
     bounds = upper_bounds(block, np.array([start_ms - lookback_ms, until_ms]))
+    if any(is_histogram(block.values[slice(*ends)]).any() for ends in bounds.tolist()):
+        raise ExecutionError(f"{extension} modifier is not supported with histograms")
     series = [
         _extended_series(
             block.timestamps[first:end], block.values[first:end], start_ms, end_ms, is_smoothed

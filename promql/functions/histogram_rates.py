@@ -47,7 +47,7 @@ class WindowHistograms:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spans:
+class Spans:
     """Windows of two or more histograms: series, step, first and last sample of each."""
 
     windows: MixedWindows
@@ -59,7 +59,7 @@ class _Spans:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def where(self, chosen: BoolArray | slice) -> "_Spans":
+    def where(self, chosen: BoolArray | slice) -> "Spans":
         """Some of them."""
         return replace(
             self,
@@ -89,24 +89,24 @@ def extrapolated_change(operation: int, windows: MixedWindows) -> WindowHistogra
     """RATE, INCREASE and DELTA."""
     is_counter = operation != kernels.DELTA
     spans = _spans_of(windows, windows.n_histograms == windows.hi - windows.lo)
-    resets = _resets(windows) if is_counter else np.zeros(len(windows.numbers), bool)
+    resets = resets_of(windows) if is_counter else np.zeros(len(windows.numbers), bool)
     # What was before a reset between the first two samples does not matter.
     is_left_out = resets[spans.first + 1]
     lead = spans.first + is_left_out
-    is_mixed = _have_mixed_schemas(spans, lead, is_counter)
+    is_mixed = have_mixed_schemas(spans, lead, is_counter)
     spans.warn(is_mixed, mixed_schemas)
     spans, is_left_out, lead = spans.where(~is_mixed), is_left_out[~is_mixed], lead[~is_mixed]
-    _warn_of_kind(spans, is_counter, all_samples=is_counter)
+    warn_of_kind(spans, is_counter, all_samples=is_counter)
     is_new, place = _distinct(spans)
     changed = spans.where(is_new)
     limits = _least_schemas(changed, lead[is_new], is_counter)
     combined = _change(changed, is_left_out[is_new], np.flatnonzero(resets), limits)
-    _inform_of_bounds(windows, combined)
+    inform_of_bounds(windows, combined)
     changes = combined.histograms.take(place)
     factors = _factors(spans, windows, changes.counts, is_counter)
     if operation == kernels.RATE:
         factors = factors / (windows.call.vector.range_ms / 1000)
-    return WindowHistograms(spans.rows, spans.steps, _gauges(scale(changes, factors)))
+    return WindowHistograms(spans.rows, spans.steps, as_gauges(scale(changes, factors)))
 
 
 def latest_change(operation: int, windows: MixedWindows) -> WindowHistograms:
@@ -115,16 +115,16 @@ def latest_change(operation: int, windows: MixedWindows) -> WindowHistograms:
     last, before = np.maximum(windows.hi - 1, 0), np.maximum(windows.hi - 2, 0)
     spans = _spans_of(windows, windows.is_histogram[last] & windows.is_histogram[before])
     spans = replace(spans, first=spans.last - 1)
-    _warn_of_kind(spans, is_counter, all_samples=False)
+    warn_of_kind(spans, is_counter, all_samples=False)
     is_reset = np.zeros(len(spans), bool)
     if is_counter:
-        is_reset = _resets(windows)[spans.last]
-    is_mixed = ~is_reset & _have_mixed_schemas(spans, spans.first, False)
+        is_reset = resets_of(windows)[spans.last]
+    is_mixed = ~is_reset & have_mixed_schemas(spans, spans.first, False)
     spans.warn(is_mixed, mixed_schemas)
     spans, is_reset = spans.where(~is_mixed), is_reset[~is_mixed]
     combined = _change(spans, is_reset, np.empty(0, np.int64), None)
-    _inform_of_bounds(windows, combined)
-    columns = _gauges(combined.histograms)
+    inform_of_bounds(windows, combined)
+    columns = as_gauges(combined.histograms)
     if is_counter:
         times = windows.timestamps
         columns = divide(columns, (times[spans.last] - times[spans.first]) / 1000)
@@ -139,11 +139,11 @@ def statistic(operation: int, windows: MixedWindows) -> WindowHistograms:
     combine = total if operation == kernels.SUM else average
 
     def combine_cut(cut: slice) -> Combined:
-        offsets = _offsets(n_terms[cut])
-        terms = _ranges(first[cut], offsets)
+        offsets = offsets_of(n_terms[cut])
+        terms = ranges_of(first[cut], offsets)
         return combine(windows.columns, offsets, windows.numbers[terms])
 
-    combined = _in_cuts(windows, n_terms, combine_cut)
+    combined = in_cuts(windows, n_terms, combine_cut)
     annotations, position = windows.call.annotations, windows.call.arg_positions[0]
     for name in windows.names_of(rows[combined.is_mixed]):
         annotations.warn(mixed_schemas(name), position)
@@ -156,13 +156,13 @@ def statistic(operation: int, windows: MixedWindows) -> WindowHistograms:
     return WindowHistograms(rows[is_value], steps[is_value], columns)
 
 
-def _spans_of(windows: MixedWindows, chosen: BoolArray) -> _Spans:
+def _spans_of(windows: MixedWindows, chosen: BoolArray) -> Spans:
     rows, steps = np.nonzero(chosen & (windows.hi - windows.lo > 1))
     lo, hi = windows.lo[rows, steps], windows.hi[rows, steps]
-    return _Spans(windows, rows, steps, lo, hi - 1)
+    return Spans(windows, rows, steps, lo, hi - 1)
 
 
-def _resets(windows: MixedWindows) -> BoolArray:
+def resets_of(windows: MixedWindows) -> BoolArray:
     """Which samples are histograms of a counter that was reset since the one before, if any."""
     resets = np.zeros(len(windows.numbers) + 1, bool)
     pairs = np.flatnonzero(windows.is_histogram[1:] & windows.is_histogram[:-1]) + 1
@@ -170,7 +170,7 @@ def _resets(windows: MixedWindows) -> BoolArray:
     return resets[:-1]
 
 
-def _have_mixed_schemas(spans: _Spans, lead: IntArray, all_samples: bool) -> BoolArray:
+def have_mixed_schemas(spans: Spans, lead: IntArray, all_samples: bool) -> BoolArray:
     """Which windows have exponential and custom buckets: in any, or in the ends."""
     is_custom = spans.of_samples(spans.windows.columns.schemas) == CUSTOM_BUCKETS
     if not all_samples:
@@ -179,7 +179,7 @@ def _have_mixed_schemas(spans: _Spans, lead: IntArray, all_samples: bool) -> Boo
     return (n_custom > 0) & (n_custom < spans.last + 1 - lead)
 
 
-def _warn_of_kind(spans: _Spans, is_counter: bool, all_samples: bool) -> None:
+def warn_of_kind(spans: Spans, is_counter: bool, all_samples: bool) -> None:
     """Warn of gauges where counters belong, and the other way round."""
     is_gauge = spans.of_samples(spans.windows.columns.hints) == GAUGE
     if all_samples:
@@ -192,14 +192,14 @@ def _warn_of_kind(spans: _Spans, is_counter: bool, all_samples: bool) -> None:
         spans.warn(ends < len(("first", "last")), not_a_gauge)
 
 
-def _distinct(spans: _Spans) -> tuple[BoolArray, IntArray]:
+def _distinct(spans: Spans) -> tuple[BoolArray, IntArray]:
     """Which windows have other samples than the one before, and which of these each one equals."""
     is_new = np.ones(len(spans), bool)
     is_new[1:] = (np.diff(spans.first) != 0) | (np.diff(spans.last) != 0)
     return is_new, np.cumsum(is_new) - 1
 
 
-def _in_cuts(
+def in_cuts(
     windows: MixedWindows, n_terms: IntArray, combine: Callable[[slice], Combined]
 ) -> Combined:
     """What `combine` makes of windows that have so many terms, some of them at a time."""
@@ -216,7 +216,7 @@ def _in_cuts(
 
 
 def _change(
-    spans: _Spans, is_left_out: BoolArray, reset_samples: IntArray, limits: IntArray | None
+    spans: Spans, is_left_out: BoolArray, reset_samples: IntArray, limits: IntArray | None
 ) -> Combined:
     """The change in each window, with at most the resolution in `limits`."""
     windows = spans.windows
@@ -227,19 +227,20 @@ def _change(
         numbers, cut_limits = windows.numbers[terms], None if limits is None else limits[cut]
         return add_and_subtract(windows.columns, offsets, numbers, signs, cut_limits)
 
-    return _in_cuts(windows, 2 - is_left_out + n_resets, combine_cut)
+    return in_cuts(windows, 2 - is_left_out + n_resets, combine_cut)
 
 
-def _offsets(lengths: IntArray) -> IntArray:
+def offsets_of(lengths: IntArray) -> IntArray:
+    """Where each of the parts of these lengths begins, and where the last one ends."""
     return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
 
 
-def _ranges(starts: IntArray, offsets: IntArray) -> IntArray:
+def ranges_of(starts: IntArray, offsets: IntArray) -> IntArray:
     """The numbers from each start on, as many as the offsets have room for, in one array."""
     return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], np.diff(offsets))
 
 
-def _resets_in(spans: _Spans, reset_samples: IntArray) -> tuple[IntArray, IntArray]:
+def _resets_in(spans: Spans, reset_samples: IntArray) -> tuple[IntArray, IntArray]:
     """The first of the resets after the second sample of each window, and how many there are."""
     begins = np.searchsorted(reset_samples, spans.first + 2)
     ends = np.searchsorted(reset_samples, spans.last, "right")
@@ -247,7 +248,7 @@ def _resets_in(spans: _Spans, reset_samples: IntArray) -> tuple[IntArray, IntArr
 
 
 def _terms(
-    spans: _Spans, is_left_out: BoolArray, reset_samples: IntArray
+    spans: Spans, is_left_out: BoolArray, reset_samples: IntArray
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """The samples whose sum is the change in each window: offsets, samples and signs.
 
@@ -255,18 +256,18 @@ def _terms(
     """
     begins, n_resets = _resets_in(spans, reset_samples)
     n_ends = 2 - is_left_out
-    offsets = _offsets(n_ends + n_resets)
+    offsets = offsets_of(n_ends + n_resets)
     terms, signs = np.empty(offsets[-1], np.int64), np.ones(offsets[-1])
     terms[offsets[:-1]] = spans.last
     minus = offsets[:-1][~is_left_out] + 1
     terms[minus], signs[minus] = spans.first[~is_left_out], -1.0
-    of_resets = _offsets(n_resets)
-    places = _ranges(offsets[:-1] + n_ends, of_resets)
-    terms[places] = reset_samples[_ranges(begins, of_resets)] - 1
+    of_resets = offsets_of(n_resets)
+    places = ranges_of(offsets[:-1] + n_ends, of_resets)
+    terms[places] = reset_samples[ranges_of(begins, of_resets)] - 1
     return offsets, terms, signs
 
 
-def _least_schemas(spans: _Spans, lead: IntArray, all_samples: bool) -> IntArray:
+def _least_schemas(spans: Spans, lead: IntArray, all_samples: bool) -> IntArray:
     """The coarsest schema of each window: of all its samples, or of its ends."""
     schemas = spans.of_samples(spans.windows.columns.schemas)
     ends = np.minimum(schemas[lead], schemas[spans.last])
@@ -277,7 +278,7 @@ def _least_schemas(spans: _Spans, lead: IntArray, all_samples: bool) -> IntArray
 
 
 def _factors(
-    spans: _Spans, windows: MixedWindows, changed_counts: FloatArray, is_counter: bool
+    spans: Spans, windows: MixedWindows, changed_counts: FloatArray, is_counter: bool
 ) -> FloatArray:
     """What extrapolates each change to the ends of its window, as for floats."""
     times, end_ms = windows.timestamps, windows.call.vector.end_ms[spans.steps]
@@ -297,7 +298,8 @@ def _factors(
     return np.asarray((sampled + to_start + to_end) / sampled)
 
 
-def _inform_of_bounds(windows: MixedWindows, combined: Combined) -> None:
+def inform_of_bounds(windows: MixedWindows, combined: Combined) -> None:
+    """Infos where custom bounds were reduced to those that all histograms have."""
     call = windows.call
     if combined.reconciled_subtractions.any():
         call.annotations.info(reconciled_bounds("subtraction"), call.arg_positions[0])
@@ -305,5 +307,6 @@ def _inform_of_bounds(windows: MixedWindows, combined: Combined) -> None:
         call.annotations.info(reconciled_bounds("addition"), call.arg_positions[0])
 
 
-def _gauges(columns: HistogramColumns) -> HistogramColumns:
+def as_gauges(columns: HistogramColumns) -> HistogramColumns:
+    """The same histograms as gauges."""
     return replace(columns, hints=np.full(len(columns), GAUGE, np.int64))

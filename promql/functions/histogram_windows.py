@@ -5,7 +5,8 @@ both alike, some leave histograms out, and the others have no value for a mix.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from promql.values.annotation_texts import ignored_in_range, mixed_in_range
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix
 from promql.values.matrix_histograms import with_used_histograms
-from promql.values.row_pieces import series_pieces, take_series
+from promql.values.row_pieces import RowWriter, series_pieces, take_series
 from promql.values.shapes import without_empty_rows
 from promql.values.windows import make_windows
 
@@ -74,14 +75,31 @@ def reduce_samples(operation: int, call: RangeCall) -> Matrix:
         if operation not in _SAMPLES:
             return rows.matrix(labels, drop_name)
         return with_used_histograms(rows.matrix(labels, drop_name, vector.histograms))
-    return without_empty_rows(_reduce_mixed(operation, call, vector.histograms))
+    reduction = MixedReduction(
+        partial(reduce_floats, operation), _windows, partial(_reduce_piece, operation)
+    )
+    return reduce_mixed(reduction, call, vector.histograms)
 
 
-def _reduce_mixed(operation: int, call: RangeCall, columns: HistogramColumns) -> Matrix:
+@dataclass(frozen=True, slots=True)
+class MixedReduction:
+    """What is made of windows that may have histograms.
+
+    `floats` reduces a call whose samples are all floats. `windows` are those of some series.
+    `piece` corrects the values and presence [n_series, n_steps] of these, which are those of their
+    floats, where windows have histograms, and returns the values that are histograms.
+    """
+
+    floats: Callable[[RangeCall], RowWriter]
+    windows: Callable[[RangeCall, HistogramColumns, slice], MixedWindows]
+    piece: Callable[[MixedWindows, FloatArray, BoolArray], WindowHistograms | None]
+
+
+def reduce_mixed(reduction: MixedReduction, call: RangeCall, columns: HistogramColumns) -> Matrix:
     """The values of the windows of floats, and in their places what others have."""
     vector = call.vector
     floats = replace(vector, block=_without_histograms(vector.block), histograms=None)
-    rows = reduce_floats(operation, replace(call, vector=floats))
+    rows = reduction.floats(replace(call, vector=floats))
     shape = len(vector.block.labels), vector.n_steps
     call.budget.check_bytes(2 * shape[0] * shape[1] * BYTES_PER_CELL)
     values, present = np.zeros(shape), np.zeros(shape, bool)
@@ -93,13 +111,13 @@ def _reduce_mixed(operation: int, call: RangeCall, columns: HistogramColumns) ->
     for series in series_pieces(vector.block.offsets, vector.n_steps):
         call.budget.check_time()
         call.budget.check_bytes((series.stop - series.start) * shape[1] * _BYTES_PER_WINDOW)
-        windows = _windows(call, columns, series)
+        windows = reduction.windows(call, columns, series)
         if not windows.n_histograms.any():
             continue
         _count_window_weights(call, windows, weights)
         n_made = int((windows.n_histograms > 0).sum()) + n_pooled
         call.budget.check_bytes(int(n_made * bytes_each) * _COPIES)
-        made = _reduce_piece(operation, windows, values[series], present[series])
+        made = reduction.piece(windows, values[series], present[series])
         if made is not None:
             cells = histogram_cells(np.arange(n_pooled, n_pooled + len(made.rows)))
             values[series][made.rows, made.steps] = cells
@@ -107,7 +125,7 @@ def _reduce_mixed(operation: int, call: RangeCall, columns: HistogramColumns) ->
             pools.append(made.columns)
             n_pooled += len(made.rows)
     pool = HistogramColumns.joined(pools) if pools else None
-    return Matrix(vector.block.labels, values, present, vector.drop_name, pool)
+    return without_empty_rows(Matrix(vector.block.labels, values, present, vector.drop_name, pool))
 
 
 def _windows(call: RangeCall, columns: HistogramColumns, series: slice) -> MixedWindows:
@@ -125,7 +143,7 @@ def _reduce_piece(
     """
     has_histograms = windows.n_histograms > 0
     if operation in _PAIRS:
-        counts = _count_pairs(operation, windows)
+        counts = count_pairs(operation, windows)
         values[has_histograms] = counts[has_histograms]
         present[has_histograms] = True
         return None
@@ -140,8 +158,8 @@ def _reduce_piece(
     return None
 
 
-def _count_pairs(operation: int, windows: MixedWindows) -> IntArray:
-    """The number of changes or resets in each window; one of kinds counts as one."""
+def count_pairs(operation: int, windows: MixedWindows) -> IntArray:
+    """CHANGES or RESETS in each window; one of kinds counts as one."""
     numbers = windows.numbers
     pairs = np.flatnonzero(windows.is_histogram[1:] & windows.is_histogram[:-1]) + 1
     differs = np.zeros(len(numbers), bool)

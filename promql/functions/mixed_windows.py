@@ -11,7 +11,6 @@ from promcompat.core.model import (
     BoolArray,
     FloatArray,
     IntArray,
-    Labels,
     SampleBlock,
 )
 from promql.functions.function_calls import RangeCall
@@ -25,14 +24,12 @@ from promql.values.matrix import Windows
 class MixedWindows:
     """The windows of some series of a call.
 
-    The window of series i at step j has the samples `[lo[i, j], hi[i, j])` of `timestamps`,
-    `values`, `is_histogram` and `numbers`, which are the places of histograms in `columns`, and 0
-    for floats. `n_histograms` int64 [n_series, n_steps] counts those of each window.
+    The window of series i at step j has the samples `[lo[i, j], hi[i, j])` of `block`,
+    `is_histogram` and `numbers`, which are the places of histograms in `columns`, and 0 for floats.
+    `n_histograms` int64 [n_series, n_steps] counts those of each window.
     """
 
-    labels: tuple[Labels, ...]
-    timestamps: IntArray
-    values: FloatArray
+    block: SampleBlock
     is_histogram: BoolArray
     numbers: IntArray
     columns: HistogramColumns
@@ -51,9 +48,7 @@ class MixedWindows:
         until = np.concatenate(([0], np.cumsum(chosen)))
         lo, hi = windows.lo, windows.hi
         return cls(
-            block.labels,
-            block.timestamps,
-            block.values,
+            block,
             chosen,
             numbers,
             columns,
@@ -62,6 +57,16 @@ class MixedWindows:
             until[hi] - until[lo],
             call,
         )
+
+    @property
+    def timestamps(self) -> IntArray:
+        """The times of all samples."""
+        return self.block.timestamps
+
+    @property
+    def values(self) -> FloatArray:
+        """The cells of all samples."""
+        return self.block.values
 
     def have_histograms(self, only_last: bool) -> BoolArray:
         """Which windows have histograms, or with `only_last` one among their last two samples."""
@@ -102,6 +107,6 @@ class MixedWindows:
 
     def names_of(self, rows: IntArray) -> list[str]:
         """The metric names of these series, each once; empty for none."""
-        chosen = [self.labels[row] for row in np.unique(rows).tolist()]
+        chosen = [self.block.labels[row] for row in np.unique(rows).tolist()]
         pairs = label_pairs(chosen, METRIC_NAME)
         return list(dict.fromkeys("" if pair is None else pair[1] for pair in pairs))

@@ -3,7 +3,7 @@
 Results have no empty buckets. Their order of additions is that of Prometheus, to the last bit.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,6 +61,44 @@ def total(columns: HistogramColumns, offsets: IntArray, rows: IntArray) -> Combi
 def average(columns: HistogramColumns, offsets: IntArray, rows: IntArray) -> Combined:
     """The average of rows, which are given as for `total`."""
     return combined(AVERAGE, columns, offsets, rows, np.ones(len(rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class Interpolated:
+    """Histograms between two others, and the operations that made them, for their annotations."""
+
+    histograms: HistogramColumns
+    difference: Combined
+    result: Combined
+
+
+def interpolate(
+    columns: HistogramColumns,
+    before: IntArray,
+    after: IntArray,
+    fractions: FloatArray,
+    was_reset: BoolArray,
+) -> Interpolated:
+    """`before + (after - before) * fraction`, row by row; after a reset, `before` is empty.
+
+    Rows that have exponential and custom buckets have no meaningful result, see `Combined`.
+    """
+    n = len(before)
+    offsets = np.concatenate(([0], np.cumsum(2 - was_reset))).astype(np.int64)
+    is_second = np.ones(offsets[-1], bool)
+    is_second[offsets[:-1]] = False
+
+    def terms(first: IntArray, second: IntArray) -> IntArray:
+        rows = np.empty(offsets[-1], np.int64)
+        rows[~is_second], rows[is_second] = first, second[~was_reset]
+        return rows
+
+    signs = np.where(is_second, -1.0, 1.0)
+    difference = add_and_subtract(columns, offsets, terms(after, before), signs)
+    parts = HistogramColumns.joined([scale(difference.histograms, fractions), columns])
+    rows = terms(np.arange(n), before + n)
+    result = add_and_subtract(parts, offsets, rows, np.ones(len(rows)))
+    return Interpolated(result.histograms, difference, result)
 
 
 def scale(columns: HistogramColumns, factors: FloatArray) -> HistogramColumns:
