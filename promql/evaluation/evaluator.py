@@ -48,7 +48,6 @@ from promql.functions.registry import (
     InstantFunction,
     RangeFunction,
 )
-from promql.histograms.arithmetic import without_reset_hints
 from promql.operators.negation import negated
 from promql.operators.set_operators import Union, apply_set_operator, united_operands
 from promql.operators.vector_matching import (
@@ -232,7 +231,9 @@ class Evaluator:
             sample_count(matrix) * BYTES_PER_SAMPLE + inner.n_steps * BYTES_PER_STEP
         )
         block = matrix_to_block(matrix, inner.timestamps())
-        histograms = None if matrix.histograms is None else without_reset_hints(matrix.histograms)
+        # What a hint says of the sample before is not true of the values of a subquery.
+        pool = matrix.histograms
+        histograms = None if pool is None else pool.without_reset_hints()
         return RangeVector(block, end_ms, subquery.range_ms, matrix.drop_name, histograms)
 
     def _eval_call(self, call: Call, grid: EvalRange) -> Evaluating[Value]:

@@ -15,10 +15,16 @@ from promql.budget import BYTES_PER_SAMPLE, QueryBudget
 from promql.functions.extended_histograms import SmoothedSelector
 from promql.functions.extended_ranges import smoothed_samples
 from promql.functions.info_function import add_info_labels, info_window, look_up_info
+from promql.histograms.found_resets import found_reset_hints
 from promql.planning.plan import Plan
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Annotations, Matrix
-from promql.values.matrix_histograms import histogram_weights, with_stored_histograms
+from promql.values.matrix_histograms import (
+    histogram_weights,
+    stored_columns,
+    with_stored_histograms,
+    with_used_histograms,
+)
 from promql.values.range_vectors import RangeVector
 from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take_series
 from promql.values.shapes import without_empty_rows
@@ -55,6 +61,7 @@ class LeafSamples:
         annotations: Annotations,
     ) -> None:
         self._leaf_of = plan.leaf_of
+        self._find_resets = plan.find_resets
         self._blocks = blocks
         self._lookback_ms = lookback_ms
         self._budget = budget
@@ -111,7 +118,11 @@ class LeafSamples:
         matrix = result.matrix(block.labels, np.zeros(n_series, bool))
         if block.histograms is None or wants_times:
             return matrix
-        matrix = with_stored_histograms(matrix, block.histograms)
+        if selector in self._find_resets:
+            columns = self._with_found_resets(block, times_ms, self._lookback_ms)
+            matrix = with_used_histograms(replace(matrix, histograms=columns))
+        else:
+            matrix = with_stored_histograms(matrix, block.histograms)
         self.per_step += histogram_weights(matrix)
         return matrix
 
@@ -135,8 +146,20 @@ class LeafSamples:
         block = self._without_stale(leaf)
         if block.histograms is not None and leaf not in self._histograms:
             self._keep(block.histograms.n_bytes)
-            self._histograms[leaf] = HistogramColumns.of(block.histograms)
+            if selector.vector_selector in self._find_resets:
+                columns = self._with_found_resets(block, end_ms, selector.range_ms)
+            else:
+                columns = stored_columns(block.histograms)
+            self._histograms[leaf] = columns
         return RangeVector.of(block, end_ms, selector.range_ms, self._histograms.get(leaf))
+
+    def _with_found_resets(
+        self, block: SampleBlock, end_ms: IntArray, reach_ms: int
+    ) -> HistogramColumns:
+        assert block.histograms is not None
+        self._budget.check_time()
+        columns = stored_columns(block.histograms)
+        return replace(columns, hints=found_reset_hints(block, columns, end_ms, reach_ms))
 
     def _without_stale(self, leaf: int) -> SampleBlock:
         if leaf not in self._range_blocks:

@@ -23,7 +23,6 @@ from promql.functions.function_calls import RangeCall
 from promql.functions.histogram_rates import (
     Spans,
     WindowHistograms,
-    as_gauges,
     have_mixed_schemas,
     in_cuts,
     inform_of_bounds,
@@ -35,8 +34,6 @@ from promql.functions.histogram_rates import (
 from promql.functions.histogram_windows import count_pairs
 from promql.functions.mixed_windows import MixedWindows
 from promql.histograms.arithmetic import (
-    GAUGE,
-    UNKNOWN,
     Interpolated,
     add_and_subtract,
     divide,
@@ -50,10 +47,10 @@ from promql.values.annotation_texts import (
     not_a_gauge,
     reconciled_bounds,
 )
-from promql.values.histogram_columns import HistogramColumns
+from promql.values.histogram_columns import GAUGE, UNKNOWN, HistogramColumns
 from promql.values.label_columns import label_pairs
 from promql.values.matrix import Annotations, Matrix, Windows
-from promql.values.matrix_histograms import with_used_histograms
+from promql.values.matrix_histograms import stored_columns, with_used_histograms
 from promql.values.row_pieces import take_series
 from promql.values.windows import upper_bounds
 
@@ -153,7 +150,7 @@ def _change(operation: int, is_smoothed: bool, windows: MixedWindows) -> WindowH
         spans.warn(~are_gauges, not_a_gauge)
     combined = _change_between(spans, ends, resets, is_counter)
     inform_of_bounds(windows, combined)
-    columns = as_gauges(combined.histograms)
+    columns = combined.histograms.with_hint(GAUGE)
     if operation == kernels.RATE:
         seconds = np.full(len(columns), windows.call.vector.range_ms / 1000)
         columns = divide(columns, seconds)
@@ -296,7 +293,7 @@ def with_smoothed_histograms(
     it, or between exponential and custom buckets, has no value. The arrays of the matrix change.
     """
     assert block.histograms is not None
-    columns = HistogramColumns.of(block.histograms)
+    columns = stored_columns(block.histograms)
     has_histograms, is_mixed = _kinds_around(block, selector)
     _warn(matrix, is_mixed, mixed_in_range, selector)
     np.logical_and(matrix.present, ~is_mixed, out=matrix.present)
@@ -316,7 +313,7 @@ def with_smoothed_histograms(
     fractions = around.fractions[rows, steps]
     between = _between(columns, first, second, fractions, interpolates, selector)
     # What a hint says of the sample before is not true of a sample that stands for a later time.
-    carried = replace(columns, hints=np.full(len(columns), UNKNOWN, np.int64))
+    carried = columns.with_hint(UNKNOWN)
     is_carried = ~lies_between & (fractions > 0)
     places = first + np.where(is_carried, len(columns), 0)
     places[interpolates] = 2 * len(columns) + np.arange(int(interpolates.sum()))

@@ -12,7 +12,6 @@ from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.functions import window_kernels as kernels
 from promql.functions.mixed_windows import MixedWindows
 from promql.histograms.arithmetic import (
-    GAUGE,
     add_and_subtract,
     average,
     divide,
@@ -27,7 +26,7 @@ from promql.values.annotation_texts import (
     reconciled_bounds,
     reset_collision,
 )
-from promql.values.histogram_columns import HistogramColumns
+from promql.values.histogram_columns import GAUGE, HistogramColumns
 
 TERMS_PER_CUT: Final = 1 << 20
 """Windows are summed some at a time, with about so many samples, then a query may be stopped."""
@@ -106,7 +105,7 @@ def extrapolated_change(operation: int, windows: MixedWindows) -> WindowHistogra
     factors = _factors(spans, windows, changes.counts, is_counter)
     if operation == kernels.RATE:
         factors = factors / (windows.call.vector.range_ms / 1000)
-    return WindowHistograms(spans.rows, spans.steps, as_gauges(scale(changes, factors)))
+    return WindowHistograms(spans.rows, spans.steps, scale(changes, factors).with_hint(GAUGE))
 
 
 def latest_change(operation: int, windows: MixedWindows) -> WindowHistograms:
@@ -124,7 +123,7 @@ def latest_change(operation: int, windows: MixedWindows) -> WindowHistograms:
     spans, is_reset = spans.where(~is_mixed), is_reset[~is_mixed]
     combined = _change(spans, is_reset, np.empty(0, np.int64), None)
     inform_of_bounds(windows, combined)
-    columns = as_gauges(combined.histograms)
+    columns = combined.histograms.with_hint(GAUGE)
     if is_counter:
         times = windows.timestamps
         columns = divide(columns, (times[spans.last] - times[spans.first]) / 1000)
@@ -305,8 +304,3 @@ def inform_of_bounds(windows: MixedWindows, combined: Combined) -> None:
         call.annotations.info(reconciled_bounds("subtraction"), call.arg_positions[0])
     if combined.reconciled_additions.any():
         call.annotations.info(reconciled_bounds("addition"), call.arg_positions[0])
-
-
-def as_gauges(columns: HistogramColumns) -> HistogramColumns:
-    """The same histograms as gauges."""
-    return replace(columns, hints=np.full(len(columns), GAUGE, np.int64))

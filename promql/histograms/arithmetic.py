@@ -12,10 +12,7 @@ from promql.histograms.combination import Combined, combined, longest_side
 from promql.histograms.combination_kernels import AVERAGE, PLAIN, SUM
 from promql.histograms.comparison_kernels import find_resets
 from promql.histograms.kernel_columns import source_of, work_lists
-from promql.values.histogram_columns import Buckets, HistogramColumns
-
-UNKNOWN, RESET, NO_RESET, GAUGE = 0, 1, 2, 3
-"""Counter reset hints."""
+from promql.values.histogram_columns import GAUGE, Buckets, HistogramColumns
 
 
 def add(left: HistogramColumns, right: HistogramColumns) -> Combined:
@@ -26,8 +23,7 @@ def add(left: HistogramColumns, right: HistogramColumns) -> Combined:
 def subtract(left: HistogramColumns, right: HistogramColumns) -> Combined:
     """`left - right`, row by row; the results are gauges."""
     result = _pairs(left, right, -1.0)
-    gauges = np.full(len(left), GAUGE, np.int64)
-    return replace(result, histograms=replace(result.histograms, hints=gauges))
+    return replace(result, histograms=result.histograms.with_hint(GAUGE))
 
 
 def _pairs(left: HistogramColumns, right: HistogramColumns, sign: float) -> Combined:
@@ -132,14 +128,6 @@ def divide(columns: HistogramColumns, divisors: FloatArray) -> HistogramColumns:
                 negative=_over(_without(columns.negative, is_zero), divisors),
             )
         )
-
-
-def without_reset_hints(columns: HistogramColumns) -> HistogramColumns:
-    """The same histograms, of which only gauges keep their hint.
-
-    What a hint says of the sample before is not true of the values of a subquery.
-    """
-    return replace(columns, hints=np.where(columns.hints == GAUGE, GAUGE, UNKNOWN))
 
 
 def compact(columns: HistogramColumns) -> HistogramColumns:

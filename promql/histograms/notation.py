@@ -15,8 +15,15 @@ import numpy as np
 from promcompat.core.errors import BadDataError
 from promcompat.core.histograms import CUSTOM_BUCKETS
 from promcompat.core.strconv import format_g, quote
-from promql.histograms.arithmetic import GAUGE, NO_RESET, RESET, UNKNOWN, add, compact, subtract
-from promql.values.histogram_columns import Buckets, HistogramColumns
+from promql.histograms.arithmetic import add, compact, subtract
+from promql.values.histogram_columns import (
+    GAUGE,
+    NO_RESET,
+    RESET,
+    UNKNOWN,
+    Buckets,
+    HistogramColumns,
+)
 
 HISTOGRAM_PATTERN: Final = (
     r"\{\{(?P<histogram>.*?)\}\}(?:(?P<sign>[-+])\{\{(?P<more>.*?)\}\})?(?:x(?P<repeats>\d{1,9}))?"

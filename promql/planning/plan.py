@@ -18,6 +18,8 @@ class Plan:
     `step_invariant` are the largest parts of `expr` that read samples and have the same value at
     every step; they are evaluated for one step. `shown_parens` are the step-invariant parts that
     are in parentheses: annotations show their position with the parentheses, as in Prometheus.
+    `find_resets` are the selectors whose histograms are compared with those before them, see
+    `promql.histograms.found_resets`.
     """
 
     parsed: Expr
@@ -28,3 +30,4 @@ class Plan:
     leaf_of: Mapping[VectorSelector, int]
     step_invariant: frozenset[Expr] = frozenset()
     shown_parens: frozenset[Expr] = frozenset()
+    find_resets: frozenset[VectorSelector] = frozenset()

@@ -7,11 +7,13 @@ After: `@` is a fixed time, and there are two selections, `foo` in `(55m, 60m]` 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import NamedTuple
 
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange, SelectHints, SeriesSelection
 from promql.ast import (
+    TRIM_OPERATORS,
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -66,6 +68,7 @@ def make_plan(
         leaf_of=leaves.leaf_of,
         step_invariant=frozenset(part.expr for part in invariant if part.has_selector),
         shown_parens=frozenset(part.expr for part in invariant if isinstance(part.expr, ParenExpr)),
+        find_resets=frozenset(leaves.find_resets),
     )
 
 
@@ -222,6 +225,41 @@ _FARTHEST_MS = 1 << 62
 """Bound of `@`: there are no samples beyond, and times around it still fit an int64."""
 
 
+class _HintUse(Enum):
+    """How far the nodes around a node decide whether reset hints of histograms matter.
+
+    They do where histograms are added (ADDED) of which only counts and sums are wanted (COUNTED).
+    Whatever needs buckets, or makes gauges, ends that (NONE).
+    """
+
+    NONE = 0
+    COUNTED = 1
+    ADDED = 2
+
+
+_COUNTING = frozenset(("histogram_avg", "histogram_count", "histogram_sum"))
+_NEEDS_BUCKETS = frozenset(("histogram_fraction", "histogram_quantile", "histogram_quantiles"))
+_MAKES_GAUGES = frozenset(("delta", "idelta", "increase", "irate", "rate"))
+_ADDS = frozenset(("+", "-", "avg", "avg_over_time", "sum", "sum_over_time"))
+
+
+def _hint_use(expr: Expr, around: _HintUse | None) -> _HintUse | None:
+    """The use of hints below a node, given that above it."""
+    match expr:
+        case Call():
+            name = expr.func
+        case AggregateExpr() | BinaryExpr():
+            name = expr.op
+        case _:
+            name = ""
+    ends = isinstance(expr, SubqueryExpr) or name in _NEEDS_BUCKETS or name in TRIM_OPERATORS
+    if around is _HintUse.NONE or ends or (around and name in _MAKES_GAUGES):
+        return _HintUse.NONE
+    if name in _COUNTING:
+        return around or _HintUse.COUNTED
+    return _HintUse.ADDED if around and name in _ADDS else around
+
+
 @dataclass(frozen=True, slots=True)
 class _Context:
     """The context of a node: its possible eval times, and the nodes around it."""
@@ -234,6 +272,7 @@ class _Context:
     by: bool = False
     selects_info: bool = False
     moves_info: bool = False
+    hint_use: "_HintUse | None" = None
 
     def moved(self, modifiers: TimeModifiers, range_ms: int, step_ms: int) -> "_Context":
         """The times that a selector or subquery with these modifiers covers (left-open)."""
@@ -261,6 +300,7 @@ class _Leaves:
         self._lookback_ms = lookback_ms
         self.selections: list[SeriesSelection] = []
         self.leaf_of: dict[VectorSelector, int] = {}
+        self.find_resets: set[VectorSelector] = set()
         self._index: dict[tuple[object, ...], int] = {}
 
     def visit(self, expr: Expr, context: _Context) -> None:
@@ -298,6 +338,12 @@ class _Leaves:
         seen = context.moved(selector.modifiers, reach_ms, context.step_ms)
         if selector.extension:
             self._add_extended(selector, matchers, seen, range_ms)
+            return
+        if context.hint_use is _HintUse.ADDED:
+            # Each histogram is compared with the one before it, so none may be missing.
+            self.find_resets.add(selector)
+            seen = replace(seen, start_ms=seen.start_ms - self._lookback_ms)
+            self._add_selection(selector, matchers, seen, SelectHints(step_ms=seen.step_ms))
             return
         hints = SelectHints(
             step_ms=context.step_ms,
@@ -372,6 +418,7 @@ def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool
 
 def _context_within(expr: Expr, context: _Context) -> _Context:
     """The context of the children of a node."""
+    context = replace(context, hint_use=_hint_use(expr, context.hint_use))
     match expr:
         case SubqueryExpr():
             return context.moved(expr.modifiers, expr.range_ms, expr.step_ms).aligned()

@@ -1,12 +1,15 @@
 """Native histograms as PromQL computes with them: floats, and an index for each bucket."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from promcompat.core.histograms import CUSTOM_BUCKETS, Histograms, Index, Ragged
 from promcompat.core.model import BoolArray, FloatArray, IntArray
+
+UNKNOWN, RESET, NO_RESET, GAUGE = 0, 1, 2, 3
+"""Counter reset hints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,14 @@ class HistogramColumns:
             self.bounds[index],
             self.bound_sets,
         )
+
+    def with_hint(self, hint: int) -> "HistogramColumns":
+        """The same histograms, all with one hint."""
+        return replace(self, hints=np.full(len(self), hint, np.int64))
+
+    def without_reset_hints(self) -> "HistogramColumns":
+        """The same histograms, of which only gauges keep their hint."""
+        return replace(self, hints=np.where(self.hints == GAUGE, GAUGE, UNKNOWN))
 
     @staticmethod
     def joined(parts: "Sequence[HistogramColumns]") -> "HistogramColumns":

@@ -8,10 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promql.histograms.arithmetic import (
-    GAUGE,
-    NO_RESET,
-    RESET,
-    UNKNOWN,
     add,
     are_equal,
     average,
@@ -22,7 +18,14 @@ from promql.histograms.arithmetic import (
     total,
     were_reset,
 )
-from promql.values.histogram_columns import Buckets, HistogramColumns
+from promql.values.histogram_columns import (
+    GAUGE,
+    NO_RESET,
+    RESET,
+    UNKNOWN,
+    Buckets,
+    HistogramColumns,
+)
 from tests.histogram_factories import histogram
 
 Fields = dict[str, object]
