@@ -42,6 +42,7 @@ from promql.evaluation.chunks import Evaluation, evaluate_plan
 from promql.evaluation.evaluator import EvaluationOptions
 from promql.features import DEFAULT_FEATURES, Feature, Features
 from promql.functions.registry import FUNCTIONS
+from promql.histograms.found_resets import without_said_resets
 from promql.parsing.lalr_parser import ParseCheck
 from promql.parsing.parser import BYTES_PER_TOKEN, parse_expr
 from promql.parsing.type_checker import value_type
@@ -84,7 +85,10 @@ handing it to a thread and waiting there for the interpreter."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """Limits and defaults of all queries of an engine."""
+    """Limits and defaults of all queries of an engine.
+
+    `trusts_reset_hints`: the store says of histograms what Prometheus' storage would say.
+    """
 
     lookback_delta_ms: int = 300_000
     max_samples: int = 50_000_000
@@ -94,6 +98,7 @@ class EngineOptions:
     features: Features = DEFAULT_FEATURES
     default_subquery_step_ms: int = 60_000
     max_concurrency: int = 20
+    trusts_reset_hints: bool = False
 
     def tenant_limits(self) -> TenantLimits:
         """The limits of every tenant, where nobody gives others."""
@@ -336,6 +341,8 @@ class Engine:
             lookback_ms=run.lookback_ms,
             delayed_name_removal=Feature.DELAYED_NAME_REMOVAL in self._options.features,
         )
+        if not self._options.trusts_reset_hints:
+            blocks = [without_said_resets(block) for block in blocks]
         evaluate = partial(_evaluate_now, plan, blocks, options, run.budget)
         if len(run.query.text) <= _LONG_TEXT and not _is_long(plan, blocks):
             return evaluate()

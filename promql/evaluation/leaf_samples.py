@@ -21,7 +21,6 @@ from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Annotations, Matrix
 from promql.values.matrix_histograms import (
     histogram_weights,
-    stored_columns,
     with_stored_histograms,
     with_used_histograms,
 )
@@ -149,7 +148,7 @@ class LeafSamples:
             if selector.vector_selector in self._find_resets:
                 columns = self._with_found_resets(block, end_ms, selector.range_ms)
             else:
-                columns = stored_columns(block.histograms)
+                columns = HistogramColumns.of(block.histograms)
             self._histograms[leaf] = columns
         return RangeVector.of(block, end_ms, selector.range_ms, self._histograms.get(leaf))
 
@@ -158,7 +157,7 @@ class LeafSamples:
     ) -> HistogramColumns:
         assert block.histograms is not None
         self._budget.check_time()
-        columns = stored_columns(block.histograms)
+        columns = HistogramColumns.of(block.histograms)
         return replace(columns, hints=found_reset_hints(block, columns, end_ms, reach_ms))
 
     def _without_stale(self, leaf: int) -> SampleBlock:

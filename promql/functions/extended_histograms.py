@@ -50,7 +50,7 @@ from promql.values.annotation_texts import (
 from promql.values.histogram_columns import GAUGE, UNKNOWN, HistogramColumns
 from promql.values.label_columns import label_pairs
 from promql.values.matrix import Annotations, Matrix, Windows
-from promql.values.matrix_histograms import stored_columns, with_used_histograms
+from promql.values.matrix_histograms import with_used_histograms
 from promql.values.row_pieces import take_series
 from promql.values.windows import upper_bounds
 
@@ -293,7 +293,7 @@ def with_smoothed_histograms(
     it, or between exponential and custom buckets, has no value. The arrays of the matrix change.
     """
     assert block.histograms is not None
-    columns = stored_columns(block.histograms)
+    columns = HistogramColumns.of(block.histograms)
     has_histograms, is_mixed = _kinds_around(block, selector)
     _warn(matrix, is_mixed, mixed_in_range, selector)
     np.logical_and(matrix.present, ~is_mixed, out=matrix.present)

@@ -7,12 +7,23 @@ compares each histogram with the one before, and says what it found: so only the
 an aggregation conflict.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from promcompat.core.histograms import histogram_numbers, is_histogram
 from promcompat.core.model import BoolArray, IntArray, SampleBlock
 from promql.histograms.arithmetic import were_reset
 from promql.values.histogram_columns import GAUGE, NO_RESET, RESET, UNKNOWN, HistogramColumns
+
+
+def without_said_resets(block: SampleBlock) -> SampleBlock:
+    """The samples as Prometheus' storage returns them: of hints, only those of gauges are left."""
+    histograms = block.histograms
+    if histograms is None:
+        return block
+    hints = np.where(histograms.hints == GAUGE, GAUGE, UNKNOWN).astype(histograms.hints.dtype)
+    return replace(block, histograms=replace(histograms, hints=hints))
 
 
 def found_reset_hints(
@@ -24,7 +35,7 @@ def found_reset_hints(
     before each of `end_ms`, int64 [n_steps], which do not fall: a histogram that it sees first has
     only the hint of the storage.
     """
-    hints = columns.without_reset_hints().hints
+    hints = columns.hints.copy()
     places = np.flatnonzero(is_histogram(block.values))
     series = np.searchsorted(block.offsets, places, "right")
     has_before = np.zeros(len(places), bool)
@@ -38,7 +49,7 @@ def found_reset_hints(
     continues = ~is_reset & (place == place_before + 1) & _have_one_layout(columns, number, before)
     found = np.where(was_seen, np.where(is_reset, RESET, NO_RESET), UNKNOWN)
     found[continues] = NO_RESET
-    hints[number] = np.where(columns.hints[number] == GAUGE, GAUGE, found)
+    hints[number] = np.where(columns.hints[number] == UNKNOWN, found, columns.hints[number])
     return hints
 
 

@@ -120,15 +120,7 @@ def with_stored_histograms(matrix: Matrix, stored: Histograms) -> Matrix:
     is_used = np.zeros(len(stored), bool)
     is_used[numbers] = True
     matrix.values[found] = histogram_cells((np.cumsum(is_used) - 1)[numbers])
-    return replace(matrix, histograms=stored_columns(stored.take(is_used)))
-
-
-def stored_columns(stored: Histograms) -> HistogramColumns:
-    """Stored histograms as a query reads them, of which only gauges keep their hint.
-
-    What a sender says of resets is found out by comparing values, as in Prometheus.
-    """
-    return HistogramColumns.of(stored).without_reset_hints()
+    return replace(matrix, histograms=HistogramColumns.of(stored.take(is_used)))
 
 
 def with_used_histograms(matrix: Matrix) -> Matrix:

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,16 +20,8 @@ from promcompat.core.histograms import (
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, Labels, SampleBlock, SeriesSelection, WriteBatch
 from promcompat.core.ports import CheckBytes, any_bytes
-from promql.histograms.arithmetic import (
-    GAUGE,
-    NO_RESET,
-    RESET,
-    UNKNOWN,
-    are_equal,
-    were_reset,
-    without_reset_hints,
-)
-from promql.values.histogram_columns import HistogramColumns
+from promql.histograms.arithmetic import are_equal, were_reset
+from promql.values.histogram_columns import GAUGE, NO_RESET, RESET, UNKNOWN, HistogramColumns
 
 
 @dataclass(slots=True)
@@ -138,12 +130,12 @@ def _with_hint(value: HistogramColumns, before: Value | None) -> HistogramColumn
         and before.hints[0] != GAUGE
         and value.hints[0] != RESET
     ):
-        both = without_reset_hints(HistogramColumns.joined([before, value]))
+        both = HistogramColumns.joined([before, value]).without_reset_hints()
         shapes = both.schemas, both.zero_thresholds, both.bounds
         if all(shape[0] == shape[1] for shape in shapes):
             was_reset = were_reset(both, np.array([1]), np.array([0]))[0]
             hint = UNKNOWN if was_reset else NO_RESET
-    return replace(value, hints=np.array([hint], np.int64))
+    return value.with_hint(hint)
 
 
 def _are_equal(left: Value, right: Value) -> bool:

@@ -131,7 +131,7 @@ class _Run:
             own = replace(group, interval_ms=group.interval_ms or test.interval_ms)
             rules = [replace(rule, id=next(ids)) for rule in rules_of(name, own)]
             sessions.append(MemorySession(rules))
-        options = EngineOptions(default_subquery_step_ms=file.interval_ms)
+        options = EngineOptions(default_subquery_step_ms=file.interval_ms, trusts_reset_hints=True)
         return cls(file, test, sessions, samples, _input(test), Engine(samples, options))
 
     async def failures(self) -> list[str]:
