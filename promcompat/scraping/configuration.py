@@ -60,6 +60,19 @@ class TlsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OAuth2Config:
+    """How tokens are fetched by the client credentials of OAuth 2.0 (RFC 6749, section 4.4)."""
+
+    client_id: str
+    client_secret: Secret
+    token_url: str
+    scopes: Sequence[str] = ()
+    endpoint_params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: TlsConfig = TlsConfig()
+    proxy_url: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig:
     """How targets, or a service discovery, are asked."""
 
@@ -71,6 +84,7 @@ class HttpConfig:
     follow_redirects: bool = True
     proxy_url: str = field(default="", repr=False)
     headers: Mapping[str, Sequence[Secret]] = field(default_factory=dict)
+    oauth2: OAuth2Config | None = None
 
 
 @dataclass(frozen=True, slots=True)

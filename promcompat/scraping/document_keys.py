@@ -56,6 +56,7 @@ HTTP: Final = frozenset(
         "authorization",
         "bearer_token",
         "bearer_token_file",
+        "oauth2",
         "tls_config",
         "follow_redirects",
         "enable_http2",
@@ -90,6 +91,18 @@ JOB: Final = (
 )
 BASIC_AUTH: Final = frozenset(["username", "username_file", "password", "password_file"])
 AUTHORIZATION: Final = frozenset(["type", "credentials", "credentials_file"])
+OAUTH2: Final = frozenset(
+    [
+        "client_id",
+        "client_secret",
+        "client_secret_file",
+        "scopes",
+        "token_url",
+        "endpoint_params",
+        "tls_config",
+        "proxy_url",
+    ]
+)
 TLS: Final = frozenset(
     [
         "ca",
@@ -110,12 +123,15 @@ FILE_DISCOVERY: Final = frozenset(["files", "refresh_interval"])
 HTTP_DISCOVERY: Final = HTTP | frozenset(["url", "refresh_interval"])
 
 _UNSUPPORTED: Final[Mapping[str, str]] = {
-    "oauth2": "use authorization with credentials_file, and a program that renews the token",
     "no_proxy": "set proxy_url only in the jobs that need the proxy",
     "proxy_from_environment": "set proxy_url",
     "proxy_connect_header": "put the user and password of the proxy into proxy_url",
     "username_ref": "use username or username_file",
     "password_ref": "use password or password_file",
+    "client_secret_ref": "use client_secret or client_secret_file",
+    "client_certificate_key": "only grant_type client_credentials is",
+    "client_certificate_key_file": "only grant_type client_credentials is",
+    "grant_type": "leave it out: it is client_credentials",
     "credentials_ref": "use credentials or credentials_file",
     "ca_ref": "use ca or ca_file",
     "cert_ref": "use cert or cert_file",

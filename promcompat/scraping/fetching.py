@@ -1,15 +1,19 @@
 """Asks targets and service discoveries over HTTP."""
 
 import asyncio
+import base64
+import json
+import math
 import os
 import socket
 import ssl
 import tempfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import quote_plus, urlencode
 
 import aiohttp
 from multidict import CIMultiDict
@@ -18,7 +22,7 @@ from yarl import URL
 from promcompat.core.errors import BadDataError
 from promcompat.outgoing.client import calling, guarded_connector
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy, host_of
-from promcompat.scraping.configuration import HttpConfig, Secret, TlsConfig
+from promcompat.scraping.configuration import HttpConfig, OAuth2Config, Secret, TlsConfig
 
 _VERSIONS: Final = {
     "TLS10": ssl.TLSVersion.TLSv1,
@@ -30,6 +34,8 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _PIECE_BYTES: Final = 1 << 16
 _MAX_BODY_BYTES: Final = 256 << 20
 """Of a body whose size is not limited otherwise: a small answer may unpack to any size."""
+_MAX_TOKEN_BYTES: Final = 1 << 20
+_EARLY_SECONDS: Final = 10.0
 _MAX_REDIRECTS: Final = 10
 """As Go's client."""
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
@@ -39,6 +45,10 @@ _FileState = tuple[int, int]
 
 class FetchError(Exception):
     """There was no answer that can be used; the text says why."""
+
+
+class StatusError(FetchError):
+    """The status of an answer was not 200."""
 
 
 class BodyTooLargeError(FetchError):
@@ -51,6 +61,18 @@ class Answer:
 
     body: bytes
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    url: str
+    headers: dict[str, str]
+    max_bytes: int
+    body: bytes | None = None
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.body is None else "POST"
 
 
 class HttpFetcher:
@@ -67,6 +89,11 @@ class HttpFetcher:
         self._context: ssl.SSLContext | bool = True
         self._certificates: tuple[_FileState, ...] | None = None
         self._renewing = asyncio.Lock()
+        self._tokens: TokenSource | None = None
+        if config.oauth2 is not None:
+            asking = HttpConfig(tls=config.oauth2.tls, proxy_url=config.oauth2.proxy_url)
+            fetcher = HttpFetcher(asking, timeout_seconds, policy)
+            self._tokens = TokenSource(config.oauth2, fetcher)
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,6 +103,8 @@ class HttpFetcher:
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._tokens is not None:
+            await self._tokens.close()
         if self._session is not None:
             await self._session.close()
 
@@ -84,37 +113,53 @@ class HttpFetcher:
     ) -> Answer:
         """The body of an answer with status 200. Raises FetchError; 0 bytes stand for 256 MiB."""
         seconds = timeout_seconds or self._timeout_seconds
+        return await self._fetch(_Request(url, headers, max_bytes), seconds)
+
+    async def post_form(self, url: str, form: Mapping[str, str], headers: dict[str, str]) -> Answer:
+        """As `get`, of the answer to a form."""
+        body = urlencode(form).encode()
+        headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+        request = _Request(url, headers, _MAX_TOKEN_BYTES, body)
+        return await self._fetch(request, self._timeout_seconds)
+
+    async def _fetch(self, request: "_Request", seconds: float) -> Answer:
+        asked = f'{request.method.capitalize()} "{request.url}"'
         try:
             async with asyncio.timeout(seconds):
-                return await self._get(url, headers, max_bytes)
+                return await self._get(request)
         except TimeoutError:
-            raise FetchError(f'Get "{url}": context deadline exceeded') from None
+            raise FetchError(f"{asked}: context deadline exceeded") from None
         except aiohttp.ClientConnectorError as exc:
             reason = _reason_of(exc.os_error)
-            raise FetchError(f'Get "{url}": dial tcp {exc.host}:{exc.port}: {reason}') from exc
+            raise FetchError(f"{asked}: dial tcp {exc.host}:{exc.port}: {reason}") from exc
         except (aiohttp.ClientError, OSError, ValueError, BadDataError, zlib.error) as exc:
-            raise FetchError(f'Get "{url}": {exc or type(exc).__name__}') from exc
+            raise FetchError(f"{asked}: {exc or type(exc).__name__}") from exc
 
-    async def _get(self, url: str, headers: dict[str, str], max_bytes: int) -> Answer:
+    async def _get(self, request: "_Request") -> Answer:
         given = (
-            await asyncio.to_thread(self._headers, headers)
+            await asyncio.to_thread(self._headers, request.headers)
             if self._has_files
-            else self._headers(headers)
+            else self._headers(request.headers)
         )
+        if self._tokens is not None:
+            given["Authorization"] = await self._tokens.authorization()
+        url = request.url
         for _ in range(_MAX_REDIRECTS):
-            found = await self._ask(url, given, max_bytes)
+            found = await self._ask(replace(request, url=url), given)
             if isinstance(found, Answer):
                 return found
             url = _redirected(url, found)
         raise FetchError(f"stopped after {_MAX_REDIRECTS} redirects")
 
-    async def _ask(self, url: str, headers: CIMultiDict[str], max_bytes: int) -> Answer | str:
+    async def _ask(self, request: "_Request", headers: CIMultiDict[str]) -> Answer | str:
         """The answer, or where it redirects to."""
-        context = await self._tls()
+        context, url = await self._tls(), request.url
         # Through a proxy, the connection that is made is one to the proxy, which the file names.
         with calling(host_of(self._config.proxy_url or url)):
-            async with self._open().get(
+            async with self._open().request(
+                request.method,
                 URL(url, encoded=True),
+                data=request.body,
                 headers=headers,
                 allow_redirects=False,
                 proxy=self._config.proxy_url or None,
@@ -126,8 +171,8 @@ class HttpFetcher:
                     return location
                 if response.status != 200:
                     reason = f"{response.status} {response.reason or ''}".strip()
-                    raise FetchError(f"server returned HTTP status {reason}")
-                body = await _read(response, max_bytes)
+                    raise StatusError(f"server returned HTTP status {reason}")
+                body = await _read(response, request.max_bytes)
                 return Answer(body, response.headers.get("Content-Type", ""))
 
     async def _tls(self) -> ssl.SSLContext | bool:
@@ -168,11 +213,85 @@ class HttpFetcher:
             headers["Authorization"] = f"{config.authorization_type} {config.credentials.read()}"
         elif config.username or config.password:
             user, password = config.username.read(), config.password.read()
-            headers["Authorization"] = aiohttp.BasicAuth(user, password, "utf-8").encode()
+            headers["Authorization"] = _basic(user, password)
         for name, values in config.headers.items():
             for secret in values:
                 headers.add(name, secret.read())
         return headers
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """The value of a header, and until when it counts, by the clock of the event loop."""
+
+    authorization: str
+    expires_at: float
+    client_secret: str
+
+
+class TokenSource:
+    """Fetches tokens by client credentials; one is used until ten seconds before its end."""
+
+    def __init__(self, config: OAuth2Config, fetcher: HttpFetcher) -> None:
+        self._config = config
+        self._fetcher = fetcher
+        self._token: _Token | None = None
+        self._fetching = asyncio.Lock()
+        self._is_in_header = True
+        """How the client tells who it is: servers differ, so that the other way is tried, too."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._fetcher.close()
+
+    async def authorization(self) -> str:
+        """The value of the header `Authorization`. Raises FetchError."""
+        async with self._fetching:
+            secret = await asyncio.to_thread(self._config.client_secret.read)
+            token, now = self._token, asyncio.get_running_loop().time()
+            if token is None or token.expires_at < now or token.client_secret != secret:
+                token = self._token = await self._fetch(secret, now)
+            return token.authorization
+
+    async def _fetch(self, secret: str, now: float) -> _Token:
+        try:
+            answer = await self._ask_in_both_ways(secret)
+        except FetchError as exc:
+            raise FetchError(f"oauth2: cannot fetch token: {exc}") from exc
+        try:
+            found = json.loads(answer.body)
+            kind = str(found.get("token_type") or "Bearer")
+            seconds = float(found.get("expires_in") or math.inf)
+            value = found["access_token"]
+        except (ValueError, TypeError, AttributeError, KeyError) as exc:
+            reason = "the answer of the server has no access_token"
+            raise FetchError(f"oauth2: cannot fetch token: {reason}") from exc
+        # Go writes `bearer` as servers expect it.
+        kind = "Bearer" if kind.lower() == "bearer" else kind
+        return _Token(f"{kind} {value}", now + seconds - _EARLY_SECONDS, secret)
+
+    async def _ask_in_both_ways(self, secret: str) -> Answer:
+        try:
+            return await self._ask(secret)
+        except StatusError:
+            self._is_in_header = not self._is_in_header
+            return await self._ask(secret)
+
+    async def _ask(self, secret: str) -> Answer:
+        config, headers = self._config, {}
+        form = {"grant_type": "client_credentials", **config.endpoint_params}
+        if config.scopes:
+            form["scope"] = " ".join(config.scopes)
+        if self._is_in_header:
+            user, password = quote_plus(config.client_id), quote_plus(secret)
+            headers["Authorization"] = _basic(user, password)
+        else:
+            form |= {"client_id": config.client_id, "client_secret": secret}
+        return await self._fetcher.post_form(config.token_url, form, headers)
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _redirected(url: str, location: str) -> str:

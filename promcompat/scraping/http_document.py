@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
 from promcompat.core.yaml_nodes import StrictReader
-from promcompat.scraping.configuration import HttpConfig, Secret, TlsConfig
-from promcompat.scraping.document_keys import AUTHORIZATION, BASIC_AUTH, HEADER, TLS, explaining
+from promcompat.scraping.configuration import HttpConfig, OAuth2Config, Secret, TlsConfig
+from promcompat.scraping.document_keys import (
+    AUTHORIZATION,
+    BASIC_AUTH,
+    HEADER,
+    OAUTH2,
+    TLS,
+    explaining,
+)
 
 _Fields = Mapping[str, yaml.Node]
 
@@ -42,6 +50,27 @@ class _HttpReader:
             follow_redirects=redirects is None or self._reader.boolean(redirects),
             proxy_url=self._reader.text(fields.get("proxy_url")),
             headers=self._headers(fields.get("http_headers")),
+            oauth2=self._oauth2(fields["oauth2"]) if "oauth2" in fields else None,
+        )
+
+    def _oauth2(self, node: yaml.Node) -> OAuth2Config:
+        fields, reader = self._fields(node, OAUTH2, "oauth2"), self._reader
+        token_url = reader.text(fields.get("token_url"))
+        for name, wanted in (("client_id", "the id of a client"), ("token_url", "a URL")):
+            if not reader.text(fields.get(name)):
+                reader.refuse(node, f"oauth2 needs {wanted} as {name}")
+        if token_url and urlsplit(token_url).scheme not in ("http", "https"):
+            reader.refuse(
+                fields["token_url"], "the token_url is not http://host/… or https://host/…"
+            )
+        return OAuth2Config(
+            client_id=reader.text(fields.get("client_id")),
+            client_secret=self._secret(fields, "client_secret"),
+            token_url=token_url,
+            scopes=self._texts(fields, "scopes"),
+            endpoint_params=reader.texts(fields.get("endpoint_params")),
+            tls=self._tls(fields.get("tls_config")),
+            proxy_url=reader.text(fields.get("proxy_url")),
         )
 
     def _fields(self, node: yaml.Node | None, names: frozenset[str], place: str) -> _Fields:
@@ -50,7 +79,13 @@ class _HttpReader:
     def _check_one_way(self, fields: _Fields) -> None:
         ways = [
             name
-            for name in ("basic_auth", "authorization", "bearer_token", "bearer_token_file")
+            for name in (
+                "basic_auth",
+                "authorization",
+                "bearer_token",
+                "bearer_token_file",
+                "oauth2",
+            )
             if name in fields
         ]
         if len(ways) > 1:

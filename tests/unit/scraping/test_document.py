@@ -8,7 +8,14 @@ import pytest
 from promcompat.__main__ import main
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
-from promcompat.scraping.configuration import DEFAULT_PROTOCOLS, ScrapeConfig, ScrapeProtocol
+from promcompat.scraping.configuration import (
+    DEFAULT_PROTOCOLS,
+    OAuth2Config,
+    ScrapeConfig,
+    ScrapeProtocol,
+    Secret,
+    TlsConfig,
+)
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.document import read_config_file
 from promcompat.scraping.scraper import Scraper, ScraperOptions
@@ -46,7 +53,10 @@ scrape_configs:
     file_sd_configs:
       - {files: ["t/*.json"], refresh_interval: 1m}
     http_sd_configs:
-      - {url: "http://sd/", authorization: {credentials: c}}
+      - url: "http://sd/"
+        oauth2:
+          {client_id: a, client_secret: b, token_url: "http://t/", scopes: [x, y],
+           endpoint_params: {audience: z}, tls_config: {server_name: n}}
   - job_name: plain
 """
 
@@ -92,7 +102,14 @@ def test_every_part_is_read(tmp_path: Path) -> None:
     assert [len(group.targets) for group in app.static] == [2]
     assert app.files[0].patterns == (str(tmp_path / "t/*.json"),)
     assert app.files[0].refresh_ms == 60_000
-    assert app.urls[0].http.credentials.text == "c"
+    assert app.urls[0].http.oauth2 == OAuth2Config(
+        client_id="a",
+        client_secret=Secret(text="b"),
+        token_url="http://t/",
+        scopes=["x", "y"],
+        endpoint_params={"audience": "z"},
+        tls=TlsConfig(server_name="n"),
+    )
     assert (plain.interval_ms, plain.timeout_ms, plain.limits.samples) == (30_000, 10_000, 9)
     assert third.name == "third"
 
@@ -102,7 +119,10 @@ def test_every_part_is_read(tmp_path: Path) -> None:
     [
         ("scrape_intervall: 5s", "unknown key scrape_intervall in a scrape config; did you mean"),
         ("kubernetes_sd_configs: []", "is not supported; use static_configs, file_sd_configs"),
-        ("oauth2: {}", "oauth2 is not supported; use authorization"),
+        ("oauth2: {client_id: a}", "oauth2 needs a URL as token_url"),
+        ("oauth2: {token_url: 'http://t/'}", "oauth2 needs the id of a client as client_id"),
+        ("oauth2: {client_id: a, token_url: ftp://t}", "the token_url is not http://host/"),
+        ("oauth2: {grant_type: x}", "grant_type is not supported; leave it out"),
         ("scrape_interval: 5", "not a valid duration string"),
         ("scrape_timeout: 2m", "scrape timeout greater than scrape interval"),
         ("sample_limit: many", "cannot unmarshal !!str `many` into int"),

@@ -1,6 +1,7 @@
 """Answers are unpacked within bounds, and certificates are those that the files have now."""
 
 import asyncio
+import base64
 import gzip
 import shutil
 import socket
@@ -14,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
 from promcompat.scraping import fetching
-from promcompat.scraping.configuration import HttpConfig, Secret, TlsConfig
+from promcompat.scraping.configuration import HttpConfig, OAuth2Config, Secret, TlsConfig
 from promcompat.scraping.fetching import BodyTooLargeError, FetchError, HttpFetcher
 
 ZEROS = gzip.compress(bytes(16 << 20))
@@ -116,6 +117,80 @@ async def test_an_empty_list_of_authorities_does_not_stand_for_those_of_the_syst
     async with HttpFetcher(with_ca(tmp_path / "ca.pem"), 30) as fetcher:
         with pytest.raises(FetchError, match="unable to use specified CA cert"):
             await fetcher.get("https://127.0.0.1:1/", {}, 0)
+
+
+class TokenServer:
+    """Gives tokens for a client that tells who it is in the way that is wanted, and takes them."""
+
+    def __init__(self, *, in_header: bool, seconds: float) -> None:
+        self.in_header, self.seconds = in_header, seconds
+        self.forms: list[dict[str, str]] = []
+        self.used: list[str] = []
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        authorization = request.headers.get("Authorization", "")
+        if request.path == "/metrics":
+            self.used.append(authorization)
+            return web.Response(text="a 1")
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self.forms.append(form)
+        basic = "Basic " + base64.b64encode(b"client%2F1:s+%C3%B6").decode()
+        told = authorization == basic if self.in_header else "client_secret" in form
+        if not told:
+            return web.Response(status=401)
+        found = {"access_token": f"t{len(self.forms)}", "token_type": "bearer"}
+        return web.json_response(found | {"expires_in": self.seconds})
+
+
+@pytest.mark.parametrize("in_header", [True, False])
+async def test_a_token_of_oauth2_is_used_until_it_ends(in_header: bool) -> None:
+    for seconds, n_fetched in ((3600, 1), (5, 3)):
+        tokens = TokenServer(in_header=in_header, seconds=seconds)
+        async with RawTestServer(tokens.answer, host="127.0.0.1") as server:
+            config = OAuth2Config(
+                client_id="client/1",
+                client_secret=Secret(text="s ö"),
+                token_url=str(server.make_url("/token")),
+                scopes=("a", "b"),
+                endpoint_params={"audience": "x"},
+            )
+            async with HttpFetcher(HttpConfig(oauth2=config), 30) as fetcher:
+                for _ in range(3):
+                    await fetcher.get(str(server.make_url("/metrics")), {}, 0)
+        n_refused = 0 if in_header else 1
+        assert len(tokens.forms) == n_fetched + n_refused
+        numbers = [1 + n_refused + (n if n_fetched > 1 else 0) for n in range(3)]
+        assert tokens.used == [f"Bearer t{number}" for number in numbers]
+        form = {"grant_type": "client_credentials", "scope": "a b", "audience": "x"}
+        given = {} if in_header else {"client_id": "client/1", "client_secret": "s ö"}
+        assert tokens.forms[-1] == form | given
+
+
+async def test_a_password_is_sent_as_utf_8() -> None:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response(text=request.headers["Authorization"])
+
+    config = HttpConfig(username=Secret(text="u"), password=Secret(text="p:ö"))
+    async with (
+        RawTestServer(answer, host="127.0.0.1") as server,
+        HttpFetcher(config, 30) as fetcher,
+    ):
+        found = (await fetcher.get(str(server.make_url("/")), {}, 0)).body.decode()
+    assert base64.b64decode(found.removeprefix("Basic ")).decode() == "u:p:ö"
+
+
+async def test_without_a_token_nothing_is_asked() -> None:
+    async def refuse(request: web.BaseRequest) -> web.Response:
+        assert request.path == "/token"
+        return web.json_response({"error": "invalid_client"}, status=400)
+
+    async with RawTestServer(refuse, host="127.0.0.1") as server:
+        config = OAuth2Config(
+            client_id="a", client_secret=Secret(), token_url=str(server.make_url("/token"))
+        )
+        async with HttpFetcher(HttpConfig(oauth2=config), 30) as fetcher:
+            with pytest.raises(FetchError, match=r"oauth2: cannot fetch token: .* 400 Bad Request"):
+                await fetcher.get(str(server.make_url("/metrics")), {}, 0)
 
 
 def test_the_system_s_own_errors_are_named_and_no_others() -> None:
