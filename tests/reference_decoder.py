@@ -6,16 +6,19 @@ What a histogram says is read as the decoder reads it: `test_histograms` is abou
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.histograms import HISTOGRAM_BITS
-from promcompat.core.model import STALE_NAN_BITS, Labels
+from promcompat.core.histograms import HISTOGRAM_BITS, Histograms
+from promcompat.core.model import Labels
 from promcompat.remote_write.histograms import decode_histograms
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
+from tests.interned_histograms import columns_bytes
 
-Row = tuple[Labels, int, int]
+Row = tuple[Labels, int, int | bytes]
+"""Labels, Unix ms, and the bits of a float or all of a histogram."""
 
 
 @dataclass(slots=True)
@@ -58,7 +61,6 @@ def decode_reference(message: bytes) -> Reference:
 
 
 def _add_rows(found: Reference, parsed: list[tuple[TimeSeries, Labels | None]]) -> None:
-    n_valid = 0
     for series, labels in parsed:
         read = decode_histograms(series.histograms) if series.histograms else None
         if labels is None:
@@ -67,10 +69,15 @@ def _add_rows(found: Reference, parsed: list[tuple[TimeSeries, Labels | None]]) 
         if read is None:
             continue
         for row in sorted({*range(len(read.bits))} - {*read.faults}):
-            bits = int(read.bits[row])
-            if bits != STALE_NAN_BITS:
-                bits, n_valid = HISTOGRAM_BITS | n_valid, n_valid + 1
-            found.rows.append((labels, int(read.timestamps[row]), bits))
+            value = shown_value(int(read.bits[row]), read.histograms)
+            found.rows.append((labels, int(read.timestamps[row]), value))
+
+
+def shown_value(bits: int, histograms: Histograms | None) -> int | bytes:
+    """What the bits of a cell mean."""
+    if histograms is None or bits >> 40 != HISTOGRAM_BITS >> 40:
+        return bits
+    return columns_bytes(histograms.take(np.array([bits ^ HISTOGRAM_BITS])))
 
 
 def _labels_of(series: TimeSeries) -> Labels | None:

@@ -20,11 +20,15 @@ UNUSUAL = -1
 _SERIES = 0x0A
 _LABEL = 0x0A
 _SAMPLE = 0x12
+_HISTOGRAM = 0x22
 _VALUE = 0x09
 _TIMESTAMP = 0x10
 _MAX_USUAL_BYTES = 1 << 16
 """The fields of larger series are counted first, which the decoder does."""
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+HISTOGRAM_FIRST, HISTOGRAM_END, HISTOGRAM_ROW, KEY_FIRST, KEY_END = range(5)
+"""The columns of the argument `histograms`."""
+N_HISTOGRAM_COLUMNS = 5
 
 
 @kernel(allocates=False)
@@ -76,40 +80,44 @@ def field_end(message: Bytes, position: int, end: int) -> int:
 
 
 @kernel(allocates=False)
-def _count_samples(message: Bytes, position: int, end: int) -> int:
-    """The sample fields of a series up to the first unusual field."""
-    n_samples = 0
+def _count_samples(message: Bytes, position: int, end: int) -> tuple[int, int]:
+    """The samples of a series up to the first unusual field, and how many are histograms."""
+    n_samples = n_histograms = 0
     while position < end:
         tag = message[position]
-        if tag != _LABEL and tag != _SAMPLE:
-            return n_samples
+        if tag != _LABEL and tag != _SAMPLE and tag != _HISTOGRAM:
+            break
         position = content_bounds(message, position + 1, end)[1]
         if position < 0:
-            return n_samples
-        n_samples += tag == _SAMPLE
-    return n_samples
+            break
+        n_samples += tag != _LABEL
+        n_histograms += tag == _HISTOGRAM
+    return n_samples, n_histograms
 
 
-@kernel("UniTuple(i8, 3)(Array(u1, 1, 'C', readonly=True))", allocates=False)
-def count_fields(message: Bytes) -> tuple[int, int, int]:
-    """How many series, other fields and samples a WriteRequest has; UNUSUAL for the first.
+@kernel("UniTuple(i8, 4)(Array(u1, 1, 'C', readonly=True))", allocates=False)
+def count_fields(message: Bytes) -> tuple[int, int, int, int]:
+    """How many series, other fields, samples and histograms among them a WriteRequest has.
 
-    The samples are at least as many as `decode_samples` finds.
+    The first number is UNUSUAL if a field is. The samples and histograms are at least as many as
+    `decode_samples` finds.
     """
     position, end = 0, len(message)
-    n_series = n_others = n_samples = 0
+    n_series = n_others = n_samples = n_histograms = 0
     while position < end:
         after = field_end(message, position, end)
         if after < 0:
-            return UNUSUAL, 0, 0
+            return UNUSUAL, 0, 0, 0
         if message[position] == _SERIES:
             n_series += 1
             first, _ = content_bounds(message, position + 1, end)
-            n_samples += _count_samples(message, first, after)
+            found, found_histograms = _count_samples(message, first, after)
+            n_samples += found
+            n_histograms += found_histograms
         else:
             n_others += 1
         position = after
-    return n_series, n_others, n_samples
+    return n_series, n_others, n_samples, n_histograms
 
 
 @kernel("UniTuple(i8, 2)(Array(u1, 1, 'C', readonly=True), i8, i8[::1])", allocates=False)
@@ -137,8 +145,8 @@ def split_points(message: Bytes, piece_bytes: int, ends: Ints) -> tuple[int, int
 def _read_samples(
     message: Bytes, position: int, end: int, timestamps: Ints, bits: Words, n_rows: int
 ) -> int:
-    """Append the samples of a series; the new number of rows, or UNUSUAL."""
-    while position < end:
+    """Append the samples of a series up to its histograms; the new number of rows, or UNUSUAL."""
+    while position < end and message[position] != _HISTOGRAM:
         if message[position] != _SAMPLE or n_rows >= len(timestamps):
             return UNUSUAL
         inner, position = content_bounds(message, position + 1, end)
@@ -162,6 +170,42 @@ def _read_samples(
         bits[n_rows] = value
         n_rows += 1
     return n_rows
+
+
+@kernel(allocates=False)
+def _note_histograms(
+    message: Bytes,
+    position: int,
+    end: int,
+    key_first: int,
+    timestamps: Ints,
+    bits: Words,
+    n_rows: int,
+    histograms: Ints,
+    n_histograms: int,
+) -> tuple[int, int]:
+    """Rows for the histograms that a series has behind its samples, and lines of `histograms`.
+
+    The new number of each; UNUSUAL if another field is among them.
+    """
+    key_end = position
+    while position < end and message[position] == _SAMPLE:
+        _, position = content_bounds(message, position + 1, end)
+    while position < end:
+        if message[position] != _HISTOGRAM or n_rows >= len(timestamps):
+            return UNUSUAL, UNUSUAL
+        first, position = content_bounds(message, position + 1, end)
+        if position < 0 or n_histograms >= len(histograms):
+            return UNUSUAL, UNUSUAL
+        histograms[n_histograms, HISTOGRAM_FIRST] = first
+        histograms[n_histograms, HISTOGRAM_END] = position
+        histograms[n_histograms, HISTOGRAM_ROW] = n_rows
+        histograms[n_histograms, KEY_FIRST] = key_first
+        histograms[n_histograms, KEY_END] = key_end
+        timestamps[n_rows], bits[n_rows] = 0, np.uint64(0)
+        n_histograms += 1
+        n_rows += 1
+    return n_rows, n_histograms
 
 
 @kernel(allocates=False)
@@ -233,8 +277,9 @@ def _locate(
 
 
 @kernel(
-    "UniTuple(i8, 3)(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
-    " Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], u8[::1], i8[:, ::1], i8[:, ::1])",
+    "UniTuple(i8, 4)(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
+    " Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], u8[::1], i8[:, ::1], i8[:, ::1],"
+    " i8[:, ::1])",
     allocates=False,
 )
 def decode_samples(
@@ -253,17 +298,20 @@ def decode_samples(
     bits: Words,
     left: Ints,
     others: Ints,
-) -> tuple[int, int, int]:
-    """Decode the samples of a WriteRequest; the numbers of rows, of left series and of `others`.
+    histograms: Ints,
+) -> tuple[int, int, int, int]:
+    """Decode the samples of a WriteRequest; the numbers of rows and of lines of each output.
 
     `count_fields` gives the sizes of the outputs. Rows of a series that is not in the table have
     the id NOT_FOUND, and the series is in `left`: start and end of its key in the message, first
-    and end of its rows. A series whose fields are not labels and then samples has no rows; it is
-    in `left` with start and end of its message, its place among the rows, and UNUSUAL. `others`
-    has start and end of all other fields, and zeros.
+    and end of its rows. A series whose fields are not labels, then samples and then histograms has
+    no rows; it is in `left` with start and end of its message, its place among the rows, and
+    UNUSUAL. `others` has start and end of all other fields, and zeros. `histograms` has first and
+    end of each histogram, its row, which is still to be filled in, and first and end of the key of
+    its series.
     """
     position, end = 0, len(message)
-    n_rows = n_left = n_others = 0
+    n_rows = n_left = n_others = n_histograms = 0
     last_entry = NOT_FOUND
     while position < end:
         start = position
@@ -292,6 +340,19 @@ def decode_samples(
         rows_end = UNUSUAL
         if labels_end >= 0 and position - first <= _MAX_USUAL_BYTES:
             rows_end = _read_samples(message, labels_end, position, timestamps, bits, n_rows)
+            if rows_end >= 0 and len(histograms):
+                rows_end, histograms_end = _note_histograms(
+                    message,
+                    labels_end,
+                    position,
+                    first,
+                    timestamps,
+                    bits,
+                    rows_end,
+                    histograms,
+                    n_histograms,
+                )
+                n_histograms = max(n_histograms, histograms_end)
         if rows_end < 0:
             n_left = _note(left, n_left, first, position, n_rows, UNUSUAL)
             continue
@@ -303,4 +364,4 @@ def decode_samples(
         for row in range(n_rows, rows_end):
             ids[row] = table_ids[entry] if entry >= 0 else NOT_FOUND
         n_rows = rows_end
-    return n_rows, n_left, n_others
+    return n_rows, n_left, n_others, n_histograms

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import Exemplar, SeriesExemplar
 from promcompat.core.model import Labels
-from promcompat.remote_write.decoder import WireExemplar
+from promcompat.remote_write.left_series import WireExemplar
 from promcompat.remote_write.remote_pb2 import Exemplar as WireMessage
 from promcompat.remote_write.series_key import decode_series_key
 

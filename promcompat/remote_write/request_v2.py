@@ -21,10 +21,10 @@ from promcompat.remote_write.decoder import (
     PIECE_BYTES,
     DecodedRows,
     DecodedWrite,
-    SampleRows,
     decode_write_request,
 )
 from promcompat.remote_write.known_symbol_kernels import decode_known
+from promcompat.remote_write.left_series import SampleRows
 from promcompat.remote_write.metadata import decode_metadata
 from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
 from promcompat.remote_write.remote_v2_pb2 import Request, TimeSeries

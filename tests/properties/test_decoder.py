@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
-from promcompat.core.model import UNKNOWN_SERIES, Labels
+from promcompat.core.model import STALE_NAN_BITS, UNKNOWN_SERIES, Labels
 from promcompat.core.series_identity import identity_of
 from promcompat.remote_write.decode_kernels import split_points
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
@@ -21,8 +21,9 @@ from promcompat.remote_write.snappy_block import unpack
 from promcompat.remote_write.wire_fields import split_fields
 from tests.factories import encode_field, encode_labels, encode_varint
 from tests.known_series import NOTHING_KNOWN, known_series
-from tests.reference_decoder import Row, decode_reference
+from tests.reference_decoder import Row, decode_reference, shown_value
 from tests.wire import encode_metadata, encode_request, encode_sample, encode_series
+from tests.wire_histograms import WireHistogram
 
 LIMIT = 1 << 20
 NOW = 1_700_000_000_000
@@ -49,15 +50,37 @@ unusual_fields = st.one_of(
     odd_varints.map(lambda number: encode_field(2, b"\x10" + number)),
     st.builds(lambda content: encode_field(2, content), st.binary(max_size=12)),
 )
+histograms = st.builds(
+    lambda histogram, time_ms, total: encode_field(
+        4, histogram.but(timestamp_ms=time_ms, sum=total).encode()
+    ),
+    st.sampled_from(
+        [
+            WireHistogram(),
+            WireHistogram(count=3, zero_count=1, positive_spans=[(1, 2)], positive=[0, 2]),
+            WireHistogram(count=3, zero_count=1),
+            WireHistogram(
+                is_float=True, schema=-53, count=1.5, custom_values=[1.0],
+                positive_spans=[(0, 2)], positive=[0.5, 1.0], hint=3,
+            ),
+        ]
+    ),
+    timestamps,
+    st.one_of(st.sampled_from([0, STALE_NAN_BITS]), bits),
+)  # fmt: skip
 usual_series = st.builds(
     lambda name, others, points: name + b"".join(others) + b"".join(points),
     named,
     st.lists(labels, max_size=2),
-    st.lists(samples, max_size=3),
+    st.one_of(
+        st.lists(samples, max_size=3),
+        st.lists(histograms, max_size=3),
+        st.tuples(samples, histograms),
+    ),
 )
-odd_series = st.lists(st.one_of(named, labels, samples, samples, unusual_fields), max_size=6).map(
-    b"".join
-)
+odd_series = st.lists(
+    st.one_of(named, labels, samples, samples, histograms, unusual_fields), max_size=6
+).map(b"".join)
 messages = st.lists(
     st.one_of(
         st.builds(encode_field, st.just(1), st.one_of(usual_series, usual_series, odd_series)),
@@ -123,7 +146,8 @@ def _rows(decoded: DecodedWrite, labels_of_id: dict[int, Labels]) -> list[Row]:
         for series_id in batch.series_ids.tolist()
     ]
     assert next(unknown, None) is None
-    return list(zip(labels_of_rows, batch.timestamps.tolist(), value_bits, strict=True))
+    shown = [shown_value(bits, batch.histograms) for bits in value_bits]
+    return list(zip(labels_of_rows, batch.timestamps.tolist(), shown, strict=True))
 
 
 @settings(max_examples=600)
