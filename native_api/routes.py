@@ -14,6 +14,7 @@ from native_api.contract.openapi import build_openapi
 from native_api.contract.responses import json_response
 from native_api.contract.route import BASE, Route
 from native_api.corrections.handlers import ROUTES as CORRECTION_ROUTES
+from native_api.dashboards.handlers import ROUTES as DASHBOARD_ROUTES
 from native_api.definitions.handlers import ROUTES as DEFINITION_ROUTES
 from native_api.definitions.retention import RETENTION_ROUTES
 from native_api.ingest.handlers import ROUTES as INGEST_ROUTES
@@ -34,6 +35,7 @@ ROUTES: tuple[Route, ...] = (
     *ALERT_ROUTES,
     *REMEDIATION_ROUTES,
     *QUERY_ROUTES,
+    *DASHBOARD_ROUTES,
     *CORRECTION_ROUTES,
     *USAGE_ROUTES,
     *ACCESS_ROUTES,

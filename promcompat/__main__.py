@@ -1,6 +1,6 @@
 """The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
 `set-aside`, `tenant`, `token`, `limits`, `explain`, `sql`, `backup`, `restore`, `export`,
-`import`, `import-parquet`, `rules`, `scrape`, `compile-kernels`."""
+`import`, `import-parquet`, `rules`, `dashboards`, `scrape`, `compile-kernels`."""
 
 import argparse
 import logging
@@ -20,6 +20,7 @@ from promcompat.processes.backup import (
     add_parquet_parsers,
     run_backup_command,
 )
+from promcompat.processes.dashboard_parser import add_dashboards_parser
 from promcompat.processes.explain import add_explain_parser, run_explain
 from promcompat.processes.history_parser import add_import_parser
 from promcompat.processes.kernel_compilation import compile_at_start, run_compile_kernels
@@ -72,6 +73,8 @@ examples:
       Copy the history of a Prometheus (or victoriametrics) into a running service.
   promcompat rules load rules/*.yml
       Store the rules of Prometheus' rule files; promcompat rules check only checks them.
+  promcompat dashboards import node-exporter-full.json
+      Store a dashboard of Grafana; promcompat dashboards check says what of it is not supported.
   promcompat scrape prometheus.yml
       Scrape the targets of a Prometheus configuration for a running service, without a Prometheus.
   promcompat token create prometheus-1 --role write
@@ -109,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_compile_kernels()
         case "rules" if options.rules_command in ("check", "test"):
             return _check_rules(options)
+        case "dashboards" if options.dashboards_command == "check":
+            return _check_dashboards(options)
         case "import":
             return _import_history(options)
         case "scrape":
@@ -148,6 +153,8 @@ def _run(
             return _work(settings)
         case "sql":
             return run_psql(settings, others)
+        case "dashboards":
+            return _run_dashboards(options, settings)
         case _:
             return _run_once(options, settings)
 
@@ -269,6 +276,24 @@ def _run_rules(options: Namespace, settings: Settings) -> int:
     return run_rules_command(options, settings)
 
 
+def _check_dashboards(options: Namespace) -> int:
+    compile_at_start()
+    from promcompat.processes.dashboards import run_check
+
+    try:
+        return run_check(options)
+    except PromcompatError as exc:
+        sys.stderr.write(f"promcompat: {exc}\n")
+        return 1
+
+
+def _run_dashboards(options: Namespace, settings: Settings) -> int:
+    compile_at_start()
+    from promcompat.processes.dashboards import run_dashboards_command
+
+    return run_dashboards_command(options, settings)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line; its flags are the fields of Settings."""
     parser = argparse.ArgumentParser(
@@ -313,6 +338,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_parquet_parsers(commands)
     add_import_parser(commands)
     add_rules_parser(commands)
+    add_dashboards_parser(commands)
     add_scrape_parser(commands)
     compile_text = "compile what services run as machine code; without it, they do so at start"
     commands.add_parser("compile-kernels", help=compile_text, description=compile_text)

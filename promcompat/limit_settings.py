@@ -81,6 +81,9 @@ class LimitSettings(BaseSettings):
     max_definitions: PositiveInt = Field(
         10_000, description="Most metric definitions of a tenant; another one is refused with 409."
     )
+    max_dashboards: PositiveInt = Field(
+        1_000, description="Most dashboards of a tenant; another one is refused with 409."
+    )
     max_label_names_per_series: Annotated[int, Field(ge=1, le=1000)] = Field(
         30,
         description="Most labels of a series, including its name. This limit and the next four "

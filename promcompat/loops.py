@@ -86,6 +86,8 @@ def every_loop(
     ]
     if drains.compactor is not None:
         loops.append(PeriodicLoop("compaction", 5.0, drains.compact, _HOUR_SECONDS))
+    if services.dashboard_folder.is_wanted:
+        loops.append(PeriodicLoop("dashboard files", 5.0, services.dashboard_folder.refresh))
     if services.scraping.is_wanted:
         loops.append(PeriodicLoop("scraping", 1.0, services.scraping.run_once))
     if check_own_database is not None:

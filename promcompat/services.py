@@ -15,6 +15,8 @@ from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alerts import REMEDIATION_RECEIVER
 from promcompat.core.retention import TenantRetentions
 from promcompat.core.usage import TenantUsages
+from promcompat.dashboards.dashboard_service import DashboardService
+from promcompat.dashboards.files import DashboardFolder
 from promcompat.limits.limit_service import LimitService
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
@@ -74,6 +76,8 @@ class Services:
     rules: RuleService
     rule_groups: RuleGroups
     rule_files: RuleFileWatch
+    dashboards: DashboardService
+    dashboard_folder: DashboardFolder
     alerts: AlertService
     remediations: RemediationService
 

@@ -228,6 +228,12 @@ class Settings(
         description="After a longer outage, `for` of pending alerts begins anew "
         "(Prometheus: --rules.alert.for-outage-tolerance).",
     )
+    dashboard_folder: Path | None = Field(
+        None,
+        description="Folder with dashboards as JSON files, of promcompat or of Grafana, also in "
+        "folders below it. They are loaded at start and whenever they change; they belong to the "
+        "tenant `default`, and are not changed by the API.",
+    )
     webhook_urls: SecretStr | None = Field(
         None, description="Addresses of the webhooks that alerts are sent to, comma-separated."
     )

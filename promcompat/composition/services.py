@@ -33,6 +33,8 @@ from promcompat.composition.scraping import build_scraping
 from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
 from promcompat.core.remediation import RemediationCheck
 from promcompat.core.tenant_limits import Limits
+from promcompat.dashboards.dashboard_service import DashboardService
+from promcompat.dashboards.files import DashboardFolder
 from promcompat.database import (
     ENDLESS,
     Patience,
@@ -188,6 +190,7 @@ class _ServiceBuilder:
         """Every service."""
         storage, metrics = self.storage, self.metrics
         groups = RuleGroups(storage.rules, self.limits)
+        dashboards = DashboardService(storage.dashboards, self.limits)
         exemplars = self._exemplars()
         return Services(
             database=storage.database.capabilities.describe(),
@@ -215,6 +218,10 @@ class _ServiceBuilder:
             ),
             rules=self._rules(),
             rule_groups=groups,
+            dashboards=dashboards,
+            dashboard_folder=DashboardFolder(
+                dashboards, DEFAULT_TENANT, self.settings.dashboard_folder
+            ),
             rule_files=RuleFileWatch(groups, DEFAULT_TENANT, self.settings.rule_files, self.stats),
             alerts=AlertService(
                 storage.alerts,
@@ -257,6 +264,7 @@ class _ServiceBuilder:
             "max_global_series_per_user": storage.limit_overrides.count_series,
             "max_rules": count_rules,
             "max_definitions": storage.definitions.count,
+            "max_dashboards": storage.dashboards.count,
             "alertmanager_max_silences_count": lambda tenant: storage.alerts.count_silences(
                 tenant, self.metrics.now_ms()
             ),

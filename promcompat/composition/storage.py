@@ -19,6 +19,7 @@ from promcompat.settings import Settings
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.alerting.delivery_repository import PostgresLabelSetStates, PostgresStepDeliveries
 from sql.alerting.rule_repository import PostgresRuleRepository
+from sql.dashboards.dashboard_repository import PostgresDashboardRepository
 from sql.database.connection_pool import Pool, PoolOptions, open_pool
 from sql.database.database import Database
 from sql.database.database_check import check_database
@@ -47,6 +48,7 @@ class Storage:
     limit_overrides: PostgresLimitOverrides
     definitions: PostgresDefinitionRepository
     rules: PostgresRuleRepository
+    dashboards: PostgresDashboardRepository
     alerts: PostgresAlertRepository
     states: PostgresLabelSetStates
     steps: PostgresStepDeliveries
@@ -113,6 +115,7 @@ def build_storage(
         limit_overrides=PostgresLimitOverrides(database),
         definitions=PostgresDefinitionRepository(database),
         rules=PostgresRuleRepository(database),
+        dashboards=PostgresDashboardRepository(database),
         alerts=PostgresAlertRepository(
             database, alert_pool, metrics.sample_lookup, step_receivers, now_ms
         ),

@@ -304,6 +304,14 @@ LIMITS: Final[Sequence[LimitDefinition]] = (
         status=409,
     ),
     _definition(
+        "max_dashboards",
+        unit="dashboards",
+        bounds="Dashboards.",
+        text="the tenant already has {limit} dashboards",
+        reason="max_dashboards",
+        status=409,
+    ),
+    _definition(
         "alertmanager_max_silences_count",
         "max_silences",
         unit="silences",

@@ -37,6 +37,7 @@ class TenantLimits:
     ruler_max_rule_groups_per_tenant: int = 0
     max_rules: int = 0
     max_definitions: int = 0
+    max_dashboards: int = 0
     alertmanager_max_silences_count: int = 0
     max_alerts_per_rule: int = 0
     max_tokens: int = 0

@@ -169,6 +169,11 @@ _READ: Final = (
         f"{_NATIVE}/remediations/{{id}}",
         f"{_NATIVE}/corrections",
         f"{_NATIVE}/corrections/{{id}}",
+        f"{_NATIVE}/dashboards",
+        f"{_NATIVE}/dashboards/{{uid}}",
+        f"{_NATIVE}/dashboards/{{uid}}/export",
+        f"{_NATIVE}/dashboards/{{uid}}/versions",
+        f"{_NATIVE}/dashboards/{{uid}}/versions/{{version}}",
     ),
 )
 
@@ -185,6 +190,13 @@ _EDIT: Final = (
     *_each("POST", f"{_NATIVE}/rules/{{id}}/enable", f"{_NATIVE}/rules/{{id}}/disable"),
     *_each("POST", f"{_NATIVE}/alerts/{{id}}/acknowledge", f"{_NATIVE}/alerts/{{id}}/resolve"),
     *_each("DELETE", f"{_NATIVE}/silences/{{id}}"),
+    *_each(
+        "POST",
+        f"{_NATIVE}/dashboards",
+        f"{_NATIVE}/dashboards/import",
+        f"{_NATIVE}/dashboards/{{uid}}/versions/{{version}}/restore",
+    ),
+    *_each("PUT DELETE", f"{_NATIVE}/dashboards/{{uid}}"),
 )
 
 _OPERATE: Final = (

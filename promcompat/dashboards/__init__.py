@@ -1,0 +1,1 @@
+"""Dashboards: their document, storage, provisioning, and the import of those of Grafana."""

@@ -1,0 +1,116 @@
+"""Files of dashboards: of promcompat or of Grafana, read alone or as a folder that is watched."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import orjson
+from pydantic import ValidationError
+
+from promcompat.core.errors import BadDataError, PromcompatError, StorageUnavailableError
+from promcompat.dashboards.dashboard_service import DashboardService
+from promcompat.dashboards.grafana.importer import Imported, describe, import_grafana
+from promcompat.dashboards.model import Dashboard
+
+_LOGGER = logging.getLogger(__name__)
+
+_Signature = tuple[tuple[str, int, int], ...]
+"""Name, time of the last change in nanoseconds and size of each file."""
+
+
+def read_document(document: object, inputs: Mapping[str, str] | None = None) -> Imported:
+    """A dashboard of promcompat, as it is exported, or of Grafana. Raises BadDataError."""
+    if not isinstance(document, dict) or "schema_version" not in document:
+        return import_grafana(document, inputs)
+    own = {key: value for key, value in document.items() if key != "uid"}
+    try:
+        dashboard = Dashboard.model_validate(own)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the dashboard"
+        raise BadDataError(f"{place}: {first['msg']}") from exc
+    return Imported(dashboard=dashboard, uid=str(document.get("uid") or ""), findings=())
+
+
+def read_file(path: Path, inputs: Mapping[str, str] | None = None) -> Imported:
+    """The dashboard of a file. Raises BadDataError with the name of the file."""
+    try:
+        return read_document(orjson.loads(path.read_bytes()), inputs)
+    except (OSError, orjson.JSONDecodeError) as exc:
+        raise BadDataError(f"{path}: {exc}") from exc
+    except BadDataError as exc:
+        raise BadDataError(f"{path}: {exc}") from exc
+
+
+def uid_of(imported: Imported, path: Path) -> str:
+    """The uid in the file, else its name without the ending, as far as uids may have it."""
+    return _uid(imported.uid or path.stem)
+
+
+def _uid(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:40].strip("-") or "dashboard"
+
+
+class DashboardFolder:
+    """Keeps dashboards as the files of a folder are, whenever one of them changes.
+
+    Those of files that are gone are deleted. A file that cannot be read leaves its dashboard as it
+    was; `faults` says why.
+    """
+
+    def __init__(self, dashboards: DashboardService, tenant: str, folder: Path | None) -> None:
+        self._dashboards = dashboards
+        self._tenant = tenant
+        self._folder = folder
+        self._loaded: _Signature | None = None
+        self.faults: tuple[str, ...] = ()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is a folder."""
+        return self._folder is not None
+
+    async def refresh(self) -> None:
+        """Load the folder if anything in it has changed. Raises StorageUnavailableError."""
+        if self._folder is None:
+            return
+        found = await asyncio.to_thread(_signature, self._folder)
+        if found == self._loaded:
+            return
+        faults: list[str] = []
+        uids: dict[str, str | None] = {}
+        for name, _, _ in found:
+            try:
+                uids[name] = await self._load(Path(name))
+            except StorageUnavailableError:
+                raise
+            except PromcompatError as exc:
+                uids[name] = None
+                faults.append(str(exc))
+                _LOGGER.error("dashboard file not loaded", extra={"reason": str(exc)})
+        await self._dashboards.forget_files(self._tenant, uids)
+        self.faults, self._loaded = tuple(faults), found
+        _LOGGER.info("dashboards loaded", extra={"files": len(found), "faults": len(faults)})
+
+    async def _load(self, path: Path) -> str:
+        imported = await asyncio.to_thread(read_file, path)
+        uid = uid_of(imported, path)
+        if await self._dashboards.keep_as_file(self._tenant, uid, imported.dashboard, str(path)):
+            for finding in imported.lost:
+                fields = {"file": str(path), "what": describe(finding)}
+                _LOGGER.warning("part of a dashboard is not supported", extra=fields)
+        return uid
+
+
+def _signature(folder: Path) -> _Signature:
+    found: Sequence[Path] = sorted(folder.absolute().rglob("*.json"))
+    states = []
+    for path in found:
+        try:
+            state = path.stat()
+        except OSError:
+            continue
+        states.append((str(path), state.st_mtime_ns, state.st_size))
+    return tuple(states)

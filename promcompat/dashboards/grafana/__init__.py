@@ -1,0 +1,1 @@
+"""Dashboards of Grafana become dashboards of promcompat; what does not is listed."""

@@ -1,0 +1,214 @@
+"""Dashboards over HTTP, from files and by the command line."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promcompat.__main__ import main
+from promcompat.core.errors import ConflictError
+from promcompat.core.preconditions import Precondition
+from promcompat.core.tenant_limits import NO_LIMITS
+from promcompat.dashboards.dashboard_service import DashboardService
+from promcompat.dashboards.files import DashboardFolder
+from promcompat.dashboards.model import Dashboard
+from sql.dashboards.dashboard_repository import PostgresDashboardRepository
+from tests.native_service import NativeClient, running_native_service
+from tests.repositories import opened_storage
+
+pytestmark = pytest.mark.integration
+
+PANEL: dict[str, Any] = {
+    "id": 1,
+    "type": "timeseries",
+    "title": "ünïcode $job",
+    "grid": {"x": 0, "y": 0, "width": 12, "height": 8},
+    "queries": [{"ref": "A", "expr": 'up{job=~"$job"}'}],
+}
+DASHBOARD: dict[str, Any] = {"title": "Up", "tags": ["a", "b"], "rows": [{"panels": [PANEL]}]}
+GRAFANA = {"title": "Old", "uid": "old", "schemaVersion": 16, "panels": [
+    {"id": 1, "type": "graph", "title": "G", "targets": [{"expr": "up"}], "unheard": 1}
+]}  # fmt: skip
+
+
+@pytest.fixture
+async def native(plain_database_url: str) -> AsyncIterator[NativeClient]:
+    async with running_native_service(plain_database_url, max_dashboards=3) as client:
+        yield client
+
+
+async def test_a_dashboard_goes_through_every_method_unchanged(native: NativeClient) -> None:
+    body = {"uid": "up", "dashboard": DASHBOARD, "actor": "ann"}
+    made = await native.send("POST", "/dashboards", status=201, body=body)
+    assert made["dashboard"] == {"schema_version": 1, **DASHBOARD}
+    assert (made["uid"], made["saved_by"]) == ("up", "ann")
+    read = await native.get("/dashboards/up")
+    assert read == made
+    same = await native.send("PUT", "/dashboards/up", status=200, body=read)
+    assert same["version"] == made["version"]
+    changed = {"dashboard": {**DASHBOARD, "title": "Down"}, "reason": "why"}
+    newer = await native.send("PUT", "/dashboards/up", status=200, body=changed)
+    assert newer["version"] > made["version"]
+    stale = {"If-Match": f'"{made["version"]}"'}
+    await native.send("PUT", "/dashboards/up", status=412, body=read, headers=stale)
+    await native.send("DELETE", "/dashboards/up", status=412, headers=stale)
+    versions = (await native.get("/dashboards/up/versions"))["versions"]
+    assert [(one["version"], one["reason"]) for one in versions] == [
+        (newer["version"], "why"),
+        (made["version"], ""),
+    ]
+    old = await native.get(f"/dashboards/up/versions/{made['version']}")
+    assert (old["dashboard"], old["newest_version"]) == (made["dashboard"], newer["version"])
+    path = f"/dashboards/up/versions/{made['version']}/restore"
+    restored = await native.send("POST", path, status=200)
+    assert (restored["dashboard"], restored["version"] > newer["version"]) == (
+        made["dashboard"],
+        True,
+    )
+    exported = await native.get("/dashboards/up/export")
+    imported = await native.send(
+        "POST", "/dashboards/import", status=200, body={"document": exported}
+    )
+    assert (imported["dashboard"], imported["uid"]) == (made["dashboard"], "up")
+    await native.send("DELETE", "/dashboards/up", status=200)
+    await native.send("GET", "/dashboards/up", status=404)
+    again = await native.send("POST", "/dashboards", status=201, body=body)
+    assert again["version"] > restored["version"]
+
+
+async def test_the_list_is_by_title_tag_and_text(native: NativeClient) -> None:
+    for title, tags in (("beta", ["x"]), ("Alpha", ["x", "y"])):
+        body = {"dashboard": {"title": title, "tags": tags}}
+        await native.send("POST", "/dashboards", status=201, body=body)
+
+    async def titles(query: str) -> list[str]:
+        found = await native.get(f"/dashboards{query}")
+        return [one["title"] for one in found["dashboards"]]
+
+    assert await titles("") == ["Alpha", "beta"]
+    assert await titles("?tag=x&tag=y") == ["Alpha"]
+    assert await titles("?search=BET") == ["beta"]
+
+
+async def test_faults_are_told_with_their_place(native: NativeClient) -> None:
+    for change, field in (
+        ({"rows": [{"panels": [{**PANEL, "grid": {**PANEL["grid"], "x": 24}}]}]}, "grid.x"),
+        ({"rows": [{"panels": [PANEL, PANEL]}]}, "dashboard"),
+        ({"title": "a\x00b"}, "title"),
+        ({"colour": "red"}, "colour"),
+    ):
+        body = {"dashboard": {**DASHBOARD, **change}}
+        found = await native.send("POST", "/dashboards", status=400, body=body)
+        assert found["errors"][0]["field"].endswith(field), found
+    bad_uid = {"uid": "a b", "dashboard": DASHBOARD}
+    await native.send("POST", "/dashboards", status=400, body=bad_uid)
+    await native.send("PUT", "/dashboards/a%20b", status=400, body={"dashboard": DASHBOARD})
+
+
+async def test_a_tenant_has_so_many_dashboards(native: NativeClient) -> None:
+    for _ in range(3):
+        await native.send("POST", "/dashboards", status=201, body={"dashboard": DASHBOARD})
+    refused = await native.send("POST", "/dashboards", status=409, body={"dashboard": DASHBOARD})
+    assert "limit max_dashboards" in refused["detail"]
+
+
+async def test_an_import_says_what_it_lacks_and_stores_when_asked(native: NativeClient) -> None:
+    body = {"document": GRAFANA}
+    looked = await native.send("POST", "/dashboards/import", status=200, body=body)
+    assert looked["unsupported"] == [
+        {"path": "panels[0].unheard", "panel": "G", "what": "unheard is 1",
+         "reason": "is not supported"}
+    ]  # fmt: skip
+    await native.send("GET", "/dashboards/old", status=404)
+    saved = await native.send("POST", "/dashboards/import?save=true", status=200, body=body)
+    assert (saved["saved"], saved["uid"]) == (True, "old")
+    assert (await native.get("/dashboards/old"))["dashboard"] == looked["dashboard"]
+    refused = {"document": {"groups": []}}
+    found = await native.send("POST", "/dashboards/import", status=400, body=refused)
+    assert found["errors"][0]["field"] == "document"
+
+
+async def test_twenty_versions_are_kept(plain_database_url: str) -> None:
+    async with opened_storage(plain_database_url) as storage:
+        service = DashboardService(PostgresDashboardRepository(storage.database), NO_LIMITS)
+        for number in range(23):
+            dashboard = Dashboard.model_validate({"title": f"T{number}"})
+            await service.save("t", "u", dashboard, Precondition(), actor="a")
+        versions = [one.version for one in await service.versions("t", "u")]
+        assert len(versions) == 20
+        oldest = await service.get("t", "u", versions[-1])
+        assert oldest.document["title"] == "T3"
+
+
+async def test_a_folder_is_what_its_dashboards_are(plain_database_url: str, tmp_path: Path) -> None:
+    async with opened_storage(plain_database_url) as storage:
+        service = DashboardService(PostgresDashboardRepository(storage.database), NO_LIMITS)
+        folder = DashboardFolder(service, "t", tmp_path)
+        moments = iter(range(1, 100))
+
+        def write(name: str, document: object) -> Path:
+            file = tmp_path / name
+            file.parent.mkdir(exist_ok=True)
+            text = document if isinstance(document, str) else json.dumps(document)
+            file.write_text(text, encoding="utf-8")
+            moment = next(moments)
+            os.utime(file, ns=(moment, moment))
+            return file
+
+        async def titles() -> dict[str, str]:
+            return {one.uid: one.title for one in await service.list_dashboards("t")}
+
+        own = await service.create("t", Dashboard.model_validate({"title": "Own"}), uid="own")
+        write("sub/a b.json", {"title": "A", "panels": []})
+        file = write("old.json", GRAFANA)
+        await folder.refresh()
+        assert await titles() == {"own": "Own", "a-b": "A", "old": "Old"}
+        stored = await service.get("t", "old")
+        with pytest.raises(ConflictError, match="is provisioned from the file"):
+            await service.delete("t", "old", Precondition())
+        await folder.refresh()
+        assert (await service.get("t", "old")).version == stored.version
+        # Another process, which has not read the file before it was broken.
+        write("old.json", "{")
+        other = DashboardFolder(service, "t", tmp_path)
+        await other.refresh()
+        assert [fault.startswith(str(file)) for fault in other.faults] == [True]
+        assert (await titles())["old"] == "Old"
+        write("old.json", {**GRAFANA, "title": "New"})
+        write("clash.json", {"title": "C", "uid": "own", "panels": []})
+        await other.refresh()
+        assert await titles() == {"own": "Own", "a-b": "A", "old": "New"}
+        assert "is not from a file" in other.faults[0]
+        (tmp_path / "clash.json").unlink()
+        file.unlink()
+        await other.refresh()
+        assert await titles() == {"own": "Own", "a-b": "A"}
+        assert (await service.get("t", "own")).version == own.version
+
+
+def test_dashboards_are_checked_imported_listed_and_exported(
+    plain_database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "old.json"
+    file.write_text(json.dumps(GRAFANA))
+
+    def run(*arguments: str) -> str:
+        assert main(["dashboards", *arguments]) == 0
+        return capsys.readouterr()[0]
+
+    line = "  panels[0].unheard in panel 'G': unheard is 1: is not supported\n"
+    assert run("check", str(file)) == f"{file}: 1 panels, 1 things are not supported\n{line}"
+    database = ["--database-url", plain_database_url]
+    stored = run("import", str(file), *database)
+    assert stored.endswith(line)
+    assert run("list", *database) == "old: Old\n"
+    document = json.loads(run("export", "old", *database))
+    assert (document["uid"], document["title"]) == ("old", "Old")
+    folder = tmp_path / "all"
+    assert run("export", "--folder", str(folder), *database) == f"{folder / 'old.json'}\n"
+    assert json.loads((folder / "old.json").read_text()) == document
+    file.write_text("[]")
+    assert main(["dashboards", "check", str(file)]) == 1
