@@ -1,8 +1,9 @@
-"""Datadog's intake: series of version 1 and 2, and what its agent asks besides.
+"""Datadog's intake: series of version 1 and 2, distributions, and what its agent asks besides.
 
 Its agent retries 404 and 429, and drops a payload on 400, 403 and 413 only.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -15,7 +16,12 @@ from promcompat.http.bodies import BODIES, media_type
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.http.line_bodies import whole_body
 from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
-from promcompat.imports.datadog_series import read_series_json, read_series_protobuf
+from promcompat.imports.datadog_series import (
+    read_distributions_json,
+    read_series_json,
+    read_series_protobuf,
+    read_sketches,
+)
 from promcompat.imports.storing import Outcome
 
 _JSON: Final = "application/json"
@@ -24,20 +30,43 @@ _OK: Final = b'{"status":"ok"}'
 _NO_ERRORS: Final = b'{"errors":[]}'
 
 
+_Read = Callable[[bytes, ColumnsBuilder, int], None]
+"""Adds the samples of a body to a builder, at a time in Unix ms where they have none."""
+
+
 async def handle_series_v1(request: web.Request) -> web.Response:
     """`/api/v1/series` as JSON."""
-    return await _series(request, 1, _OK)
+    return await _stored(request, _read_v1, _OK)
 
 
 async def handle_series_v2(request: web.Request) -> web.Response:
     """`/api/v2/series` as JSON or protobuf."""
-    return await _series(request, 2, _NO_ERRORS)
+    is_protobuf = media_type(request) == _PROTOBUF
+    return await _stored(request, read_series_protobuf if is_protobuf else _read_v2, _NO_ERRORS)
 
 
-async def _series(request: web.Request, version: int, accepted: bytes) -> web.Response:
+async def handle_distributions(request: web.Request) -> web.Response:
+    """`/api/v1/distribution_points`: the values of distributions."""
+    return await _stored(request, read_distributions_json, _OK)
+
+
+async def handle_sketches(request: web.Request) -> web.Response:
+    """`/api/beta/sketches`: the distributions of an agent."""
+    return await _stored(request, read_sketches, b"")
+
+
+def _read_v1(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
+    read_series_json(body, 1, builder, now_ms)
+
+
+def _read_v2(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
+    read_series_json(body, 2, builder, now_ms)
+
+
+async def _stored(request: web.Request, read: _Read, accepted: bytes) -> web.Response:
     outcome = Outcome()
     try:
-        await _store(request, version, outcome)
+        await _store(request, read, outcome)
     except PromcompatError as exc:
         return _refusal(error_status(exc), [str(exc)], outcome, error_headers(exc))
     if outcome.faults.number:
@@ -45,18 +74,14 @@ async def _series(request: web.Request, version: int, accepted: bytes) -> web.Re
     return web.Response(status=202, body=accepted, content_type=_JSON, headers=outcome.headers())
 
 
-async def _store(request: web.Request, version: int, outcome: Outcome) -> None:
+async def _store(request: web.Request, read: _Read, outcome: Outcome) -> None:
     tenant, extra_labels = tenant_of(request), extra_labels_of(url_form(request))
     body = await whole_body(request, request.app[SETTINGS].write_max_decoded_bytes)
     now_ms = services_of(request).metrics.now_ms()
-    is_protobuf = version == 2 and media_type(request) == _PROTOBUF
 
     def parse() -> ImportedColumns:
         builder = ColumnsBuilder(extra_labels)
-        if is_protobuf:
-            read_series_protobuf(body, builder, now_ms)
-        else:
-            read_series_json(body, version, builder, now_ms)
+        read(body, builder, now_ms)
         return builder.finish()
 
     columns = await request.app[BODIES].work(len(body), parse)
@@ -77,13 +102,6 @@ def _refusal(
 async def handle_validate(request: web.Request) -> web.Response:
     """`/api/v1/validate`: every key is valid, because whoever guards us checks them."""
     return web.Response(body=b'{"valid":true}', content_type=_JSON)
-
-
-async def handle_distributions(request: web.Request) -> web.Response:
-    """Distributions have no form as samples yet: 400, so that nobody believes they are stored."""
-    request.app[TELEMETRY].imports.refused.labels("datadog").inc()
-    text = "distributions are not supported; send counts, rates and gauges to the series endpoints"
-    return _refusal(400, [text], Outcome(), {})
 
 
 async def handle_ignored(request: web.Request) -> web.Response:

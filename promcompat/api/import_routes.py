@@ -45,10 +45,17 @@ _DATADOG: tuple[Route, ...] = (
     ("/datadog/api/v1/validate", _GET, datadog_handlers.handle_validate),
     ("/api/v1/validate", _GET, datadog_handlers.handle_validate),
     ("/datadog/api/v1/distribution_points", _POST, datadog_handlers.handle_distributions),
-    ("/datadog/api/beta/sketches", _POST, datadog_handlers.handle_distributions),
+    ("/datadog/api/beta/sketches", _POST, datadog_handlers.handle_sketches),
     *(
         (f"/datadog{path}", _POST, datadog_handlers.handle_ignored)
-        for path in ("/api/v1/check_run", "/api/v1/metadata", "/api/v1/events", "/intake")
+        # The agent repeats what is answered 404 for ever, so that every path is taken.
+        for path in (
+            "/api/v1/check_run",
+            "/api/v1/metadata",
+            "/api/v1/events",
+            "/intake",
+            "/{other:.+}",
+        )
     ),
 )
 

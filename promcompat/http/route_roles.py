@@ -97,6 +97,7 @@ _WRITE: Final = (
         "/datadog/api/v1/metadata",
         "/datadog/api/v1/events",
         "/datadog/intake",
+        "/datadog/{other:.+}",
     ),
     *_each("GET", "/datadog/api/v1/validate", f"{_API}/validate"),
     *_each("POST", f"{_NATIVE}/ingest", f"{_NATIVE}/ingest/batch"),

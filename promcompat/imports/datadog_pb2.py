@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n promcompat/imports/datadog.proto\x12\x12promcompat.imports\"A\n\rMetricPayload\x12\x30\n\x06series\x18\x01 \x03(\x0b\x32 .promcompat.imports.MetricSeries\"\x8e\x01\n\x0cMetricSeries\x12/\n\tresources\x18\x01 \x03(\x0b\x32\x1c.promcompat.imports.Resource\x12\x0e\n\x06metric\x18\x02 \x01(\x0c\x12\x0c\n\x04tags\x18\x03 \x03(\x0c\x12/\n\x06points\x18\x04 \x03(\x0b\x32\x1f.promcompat.imports.MetricPoint\"&\n\x08Resource\x12\x0c\n\x04type\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\x0c\"/\n\x0bMetricPoint\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n promcompat/imports/datadog.proto\x12\x12promcompat.imports\"A\n\rMetricPayload\x12\x30\n\x06series\x18\x01 \x03(\x0b\x32 .promcompat.imports.MetricSeries\"\x8e\x01\n\x0cMetricSeries\x12/\n\tresources\x18\x01 \x03(\x0b\x32\x1c.promcompat.imports.Resource\x12\x0e\n\x06metric\x18\x02 \x01(\x0c\x12\x0c\n\x04tags\x18\x03 \x03(\x0c\x12/\n\x06points\x18\x04 \x03(\x0b\x32\x1f.promcompat.imports.MetricPoint\"&\n\x08Resource\x12\x0c\n\x04type\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\x0c\"/\n\x0bMetricPoint\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\"=\n\rSketchPayload\x12,\n\x08sketches\x18\x01 \x03(\x0b\x32\x1a.promcompat.imports.Sketch\"h\n\x06Sketch\x12\x0e\n\x06metric\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\x0c\x12\x0c\n\x04tags\x18\x04 \x03(\x0c\x12\x32\n\x0b\x64ogsketches\x18\x07 \x03(\x0b\x32\x1d.promcompat.imports.Dogsketch\":\n\tDogsketch\x12\n\n\x02ts\x18\x01 \x01(\x03\x12\x0b\n\x03sum\x18\x06 \x01(\x01\x12\t\n\x01k\x18\x07 \x03(\x11\x12\t\n\x01n\x18\x08 \x03(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,4 +39,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOURCE']._serialized_end=306
   _globals['_METRICPOINT']._serialized_start=308
   _globals['_METRICPOINT']._serialized_end=355
+  _globals['_SKETCHPAYLOAD']._serialized_start=357
+  _globals['_SKETCHPAYLOAD']._serialized_end=418
+  _globals['_SKETCH']._serialized_start=420
+  _globals['_SKETCH']._serialized_end=524
+  _globals['_DOGSKETCH']._serialized_start=526
+  _globals['_DOGSKETCH']._serialized_end=584
 # @@protoc_insertion_point(module_scope)

@@ -39,3 +39,33 @@ class MetricPoint(_message.Message):
     value: float
     timestamp: int
     def __init__(self, value: _Optional[float] = ..., timestamp: _Optional[int] = ...) -> None: ...
+
+class SketchPayload(_message.Message):
+    __slots__ = ("sketches",)
+    SKETCHES_FIELD_NUMBER: _ClassVar[int]
+    sketches: _containers.RepeatedCompositeFieldContainer[Sketch]
+    def __init__(self, sketches: _Optional[_Iterable[_Union[Sketch, _Mapping]]] = ...) -> None: ...
+
+class Sketch(_message.Message):
+    __slots__ = ("metric", "host", "tags", "dogsketches")
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    DOGSKETCHES_FIELD_NUMBER: _ClassVar[int]
+    metric: bytes
+    host: bytes
+    tags: _containers.RepeatedScalarFieldContainer[bytes]
+    dogsketches: _containers.RepeatedCompositeFieldContainer[Dogsketch]
+    def __init__(self, metric: _Optional[bytes] = ..., host: _Optional[bytes] = ..., tags: _Optional[_Iterable[bytes]] = ..., dogsketches: _Optional[_Iterable[_Union[Dogsketch, _Mapping]]] = ...) -> None: ...
+
+class Dogsketch(_message.Message):
+    __slots__ = ("ts", "sum", "k", "n")
+    TS_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    ts: int
+    sum: float
+    k: _containers.RepeatedScalarFieldContainer[int]
+    n: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ts: _Optional[int] = ..., sum: _Optional[float] = ..., k: _Optional[_Iterable[int]] = ..., n: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -5,8 +5,9 @@ Counts and rates come per interval and are stored as they are. A tag without a v
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any, Final
 
 import orjson
@@ -15,7 +16,8 @@ from google.protobuf.message import DecodeError
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME
 from promcompat.imports.columns import ColumnsBuilder
-from promcompat.imports.datadog_pb2 import MetricPayload
+from promcompat.imports.datadog_distributions import histogram_of_sketch, histogram_of_values
+from promcompat.imports.datadog_pb2 import MetricPayload, SketchPayload
 
 _UNUSUAL: Final = re.compile(r"[^0-9A-Za-z_.]+")
 _UNDERSCORES: Final = re.compile(r"_+")
@@ -25,12 +27,23 @@ _NO_VALUE: Final = "no_label_value"
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """`points` are pairs of Unix seconds and a value, unchecked."""
+    """`points` are pairs of Unix seconds and a value, unchecked.
+
+    The value of a distribution is a list of numbers, or a sketch.
+    """
 
     metric: Any
     labels: dict[str, Any]
     tags: Any
     points: Any
+    is_distribution: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Sketch:
+    """The value of a point whose values nobody sent."""
+
+    histogram: Mapping[str, Any]
 
 
 def read_series_json(body: bytes, version: int, builder: ColumnsBuilder, now_ms: int) -> None:
@@ -38,13 +51,23 @@ def read_series_json(body: bytes, version: int, builder: ColumnsBuilder, now_ms:
 
     Raises BadDataError when there is no list of series.
     """
+    _read_json(body, _series_v1 if version == 1 else _series_v2, builder, now_ms)
+
+
+def read_distributions_json(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
+    """As `read_series_json`, of the values of distributions."""
+    _read_json(body, _distribution_v1, builder, now_ms)
+
+
+def _read_json(
+    body: bytes, read: Callable[[Any], _Series], builder: ColumnsBuilder, now_ms: int
+) -> None:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         raise BadDataError(f"the body is not valid JSON: {exc}") from exc
     match document:
         case {"series": list(items)}:
-            read = _series_v1 if version == 1 else _series_v2
             _add_all(len(items), lambda index: read(items[index]), builder, now_ms)
         case _:
             raise BadDataError('expected an object with a list "series"')
@@ -67,6 +90,30 @@ def read_series_protobuf(body: bytes, builder: ColumnsBuilder, now_ms: int) -> N
         )
 
     _add_all(len(payload.series), read, builder, now_ms)
+
+
+def read_sketches(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
+    """Add the histograms of an agent's sketches. Raises BadDataError if these are malformed."""
+    try:
+        payload = SketchPayload.FromString(body)
+    except DecodeError as exc:
+        raise BadDataError("the body is not a SketchPayload in protobuf") from exc
+
+    def read(index: int) -> _Series:
+        sketch = payload.sketches[index]
+        points = [
+            (found.ts, _Sketch(histogram_of_sketch(found.k, found.n, found.sum)))
+            for found in sketch.dogsketches
+        ]
+        labels = {"host": sketch.host.decode()} if sketch.host else {}
+        tags = [tag.decode() for tag in sketch.tags]
+        return _Series(sketch.metric.decode(), labels, tags, points, is_distribution=True)
+
+    _add_all(len(payload.sketches), read, builder, now_ms)
+
+
+def _distribution_v1(item: Any) -> _Series:
+    return replace(_series_v1(item), is_distribution=True)
 
 
 def _series_v1(item: Any) -> _Series:
@@ -116,9 +163,11 @@ def _add(series: _Series, builder: ColumnsBuilder, now_ms: int) -> None:
             raise ValueError(f"a host, device or resource of {series.metric!r} is not a text")
         labels[name] = value
     labels |= dict(_tags(series.tags or [], series.metric))
-    samples = [_sample(point, series.metric, now_ms) for point in series.points]
+    read = _distribution if series.is_distribution else _sample
+    samples = [read(point, series.metric, now_ms) for point in series.points]
     number = builder.number_of(labels)
-    for time_ms, value in samples:
+    values = builder.with_histograms([value for _, value in samples])
+    for (time_ms, _), value in zip(samples, values, strict=True):
         builder.add(number, time_ms, value)
 
 
@@ -141,8 +190,25 @@ def _tags(tags: Any, metric: str) -> Iterator[tuple[str, str]]:
 def _sample(point: Any, metric: str, now_ms: int) -> tuple[int, float]:
     time, value = point
     if _is_number(time) and _is_number(value):
-        return round(time * 1000) if time > 0 else now_ms, float(value)
+        return _time_ms(time, now_ms), float(value)
     raise ValueError(f"a point of {metric!r} is not a time in seconds and a number")
+
+
+def _distribution(point: Any, metric: str, now_ms: int) -> tuple[int, Mapping[str, Any]]:
+    time, values = point
+    if _is_number(time) and isinstance(values, list) and all(map(_is_finite, values)):
+        return _time_ms(time, now_ms), histogram_of_values(map(float, values))
+    if isinstance(values, _Sketch):
+        return _time_ms(time, now_ms), values.histogram
+    raise ValueError(f"a point of {metric!r} is not a time in seconds and a list of numbers")
+
+
+def _time_ms(seconds: float, now_ms: int) -> int:
+    return round(seconds * 1000) if seconds > 0 else now_ms
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and isfinite(value)
 
 
 def _is_number(value: Any) -> bool:

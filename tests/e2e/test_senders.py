@@ -93,9 +93,11 @@ async def test_datadog_writes(service: RunningProgram) -> None:
                 compress_payload=compresses,
             )
             for compresses in (False, True)
-        ]
+        ] + [datadog_api.Distribution.send(metric="app.took", points=[(now, [1.0, 2.0, 2.0])])]
 
-    assert await asyncio.to_thread(write) == [{"status": "ok"}] * 2
+    assert await asyncio.to_thread(write) == [{"status": "ok"}] * 3
+    middle = 'histogram_quantile(0.5, {"app.took"}) > 1.9 < 2.1'
+    assert await value_of(service.url, middle, now * 1000) is not None
     for number in (0, 1):
         expr = f'{{"app.requests{number}",env="x",host="h"}}'
         assert await value_of(service.url, expr, now * 1000) == "7"

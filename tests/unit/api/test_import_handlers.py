@@ -11,12 +11,22 @@ import zstandard
 from aiohttp import ClientResponse
 
 from promcompat.http import line_bodies
-from promcompat.imports.datadog_pb2 import MetricPayload, MetricPoint, MetricSeries, Resource
+from promcompat.imports.datadog_pb2 import (
+    Dogsketch,
+    MetricPayload,
+    MetricPoint,
+    MetricSeries,
+    Resource,
+    Sketch,
+    SketchPayload,
+)
 from tests.factories import STALE_NAN, make_batch, make_labels
 from tests.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 
 LINE = b'{"metric":{"__name__":"up","job":"a"},"values":[1,2],"timestamps":[1000,2000]}\n'
+KEY_OF_ONE = 1338
+"""The bucket of a sketch that has the value 1."""
 STORED = "X-Promcompat-Samples-Stored"
 
 
@@ -312,15 +322,68 @@ async def test_bad_datadog_series_are_named(service: Service, series: Any, text:
     assert text in errors[1]
 
 
+async def test_datadog_distributions_become_histograms(service: Service) -> None:
+    values = [0.0, 1.0, 1.0, 2.0, -4.0, 1e-12]
+    series = {"metric": "took", "points": [[5, values]], "host": "h", "tags": ["env:x"]}
+    body = {"series": [series]}
+    first = await service.post("/datadog/api/v1/distribution_points", json=body)
+    assert (first.status, await first.json()) == (202, {"status": "ok"})
+    keys = {0: 2, KEY_OF_ONE: 2, KEY_OF_ONE + 44: 1, -KEY_OF_ONE - 89: 1}
+    sketch = Sketch(
+        metric=b"took",
+        host=b"agent",
+        tags=[b"env:x"],
+        dogsketches=[Dogsketch(ts=5, sum=0.5, k=keys.keys(), n=keys.values())],
+    )
+    payload = SketchPayload(sketches=[sketch]).SerializeToString()
+    second = await service.post(
+        "/datadog/api/beta/sketches",
+        data=zlib.compress(payload),
+        headers={"Content-Encoding": "deflate", "Content-Type": "application/x-protobuf"},
+    )
+    assert (second.status, await second.read()) == (202, b"")
+    sketched, sent = await exported(service, "took")
+    assert sent[0] == {"__name__": "took", "host": "h", "env": "x"}
+    assert sketched[0] == {"__name__": "took", "host": "agent", "env": "x"}
+    assert sent[1] == [
+        {
+            "schema": 5,
+            "count": 6,
+            "sum": sum(values),
+            "zero_threshold": 1e-9,
+            "zero_count": 2,
+            "positive_spans": [[0, 1], [31, 1]],
+            "positive_counts": [2, 1],
+            "negative_spans": [[64, 1]],
+            "negative_counts": [1],
+            "counter_reset_hint": "gauge",
+        }
+    ]
+    # The sketch says a little less than 2 and more than -4, which are in the same buckets.
+    assert sketched[1] == [{**sent[1][0], "sum": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("points", "text"),
+    [([[5, 1]], "a list of numbers"), ([[5, ["x"]]], "a list of numbers"), (None, "no list `poi")],
+)
+async def test_bad_datadog_distributions_are_named(
+    service: Service, points: Any, text: str
+) -> None:
+    body = {"series": [{"metric": "a", "points": points}, {"metric": "b", "points": [[5, [1]]]}]}
+    answer = await service.post("/datadog/api/v1/distribution_points", json=body)
+    assert (answer.status, answer.headers[STORED]) == (400, "1")
+    assert text in (await answer.json())["errors"][1]
+
+
 async def test_what_the_datadog_agent_sends_besides_is_accepted(service: Service) -> None:
     valid = await service.get("/datadog/api/v1/validate?api_key=x")
     assert (valid.status, await valid.json()) == (200, {"valid": True})
     for path in ("/api/v1/check_run", "/api/v1/metadata", "/api/v1/events", "/intake"):
         answer = await service.post(f"/datadog{path}", json={})
         assert (answer.status, await answer.json()) == (202, {"status": "ok"})
-    refused = await service.post("/datadog/api/v1/distribution_points", json={})
-    assert refused.status == 400
-    assert "distributions are not supported" in (await refused.json())["errors"][0]
+    unknown = await service.post("/datadog/api/v9/new", data=b"any")
+    assert unknown.status == 202
     for body in (b"junk", b"{}"):
         answer = await service.post("/datadog/api/v1/series", data=body)
         assert answer.status == 400
