@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
@@ -104,15 +105,48 @@ def test_the_key_changes_with_what_compiles(
     assert compiled_kernels._cache_key() != before
 
 
-def test_kernels_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = choose_folder(tmp_path, "key")
-    monkeypatch.setattr(compiled_kernels, "KERNEL_FOLDER", folder)
-    monkeypatch.setattr(compiled_kernels, "kernel_modules", lambda: ["json", "math"])
+@pytest.fixture
+def modules_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes these modules, by name and source, the only ones with kernels."""
+
+    def make(**sources: str) -> Path:
+        for name, source in sources.items():
+            (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+        monkeypatch.setattr(compiled_kernels, "KERNEL_FOLDER", choose_folder(tmp_path, "key"))
+        monkeypatch.setattr(compiled_kernels, "kernel_modules", lambda: sorted(sources))
+        return tmp_path
+
+    return make
+
+
+def test_kernels_are_compiled_once_and_after_those_they_call(
+    modules_in: Callable[..., Path],
+) -> None:
+    write_name = "open(__file__ + '.log', 'a').write('imported ')\n"
+    folder = modules_in(
+        a_caller="from c_called import name\n" + write_name,
+        b_other=write_name,
+        c_called="name = 1\n" + write_name,
+    )
     lines: list[str] = []
     assert compile_kernels(lines.append)
-    assert lines == ["compiling kernels 1/2: json", "compiling kernels 2/2: math"]
+    assert [line.rpartition(":")[0] for line in lines] == [
+        f"compiling kernels {number}/3" for number in (1, 2, 3)
+    ]
+    started = [line.rpartition(" ")[2] for line in lines]
+    assert started.index("c_called") < started.index("a_caller")
     assert not compile_kernels(lines.append)
-    assert len(lines) == 2
+    assert len(lines) == 3
+    assert (folder / "b_other.py.log").read_text() == "imported "
+
+
+def test_a_module_that_cannot_be_compiled_is_named(modules_in: Callable[..., Path]) -> None:
+    modules_in(good="", bad="raise ValueError('no kernel')\n")
+    for _ in range(2):  # It is tried again: nothing says that all are compiled.
+        with pytest.raises(RuntimeError, match="the kernels of bad cannot be compiled"):
+            compile_kernels(lambda _: None)
 
 
 def test_kernels_of_old_versions_are_removed(
