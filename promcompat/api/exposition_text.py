@@ -1,4 +1,4 @@
-"""The text exposition format: which form of names a scraper accepts, and the lines of samples.
+"""The text exposition format: what a scraper accepts, and the lines of samples.
 
 Names that are not `[a-zA-Z_:][a-zA-Z0-9_:]*` are escaped as the scraper asks for, or quoted.
 """
@@ -15,6 +15,14 @@ from promcompat.core.strconv import format_g, to_unicode
 
 _PLAIN_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _PLAIN_RUNE: Final = re.compile(r"[a-zA-Z0-9:]", re.ASCII)
+_PROTOBUF_MEDIA: Final = "application/vnd.google.protobuf"
+_PROTOBUF_PARAMETERS: Final = {
+    "proto": "io.prometheus.client.MetricFamily",
+    "encoding": "delimited",
+}
+_PROTOBUF: Final = "; ".join(
+    (_PROTOBUF_MEDIA, *(f"{name}={value}" for name, value in _PROTOBUF_PARAMETERS.items()))
+)
 _MAX_ACCEPTED: Final = 100
 """Ranges of an Accept header that are looked at."""
 
@@ -26,6 +34,7 @@ class ClassicHistogram(NamedTuple):
     bucket_counts: Sequence[float]
     total: float
     n_observations: float
+    is_gauge: bool = False
 
 
 Sample = tuple[Labels, int, float | ClassicHistogram]
@@ -41,15 +50,23 @@ class Escaping(StrEnum):
     VALUES = "values"
 
 
-def content_type(escaping: Escaping) -> str:
-    """The Content-Type of text with these names."""
-    return f"text/plain; version=0.0.4; charset=utf-8; escaping={escaping}"
+class ExpositionFormat(NamedTuple):
+    """Protobuf or text, and the form of names in it."""
+
+    is_protobuf: bool
+    escaping: Escaping
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type of an answer."""
+        media = _PROTOBUF if self.is_protobuf else "text/plain; version=0.0.4; charset=utf-8"
+        return f"{media}; escaping={self.escaping}"
 
 
-def accepted_escaping(header: str) -> Escaping:
-    """The form of names for an Accept header, as Prometheus chooses it.
+def accepted_format(header: str) -> ExpositionFormat:
+    """The format for an Accept header, as Prometheus chooses it.
 
-    Ranges are looked at by descending quality, up to one that is answered with text; the last known
+    Ranges are looked at by descending quality, up to one that can be answered; the last known
     `escaping` until then counts, whatever format it belongs to.
     """
     ranges = [_parse_range(text) for text in header.split(",")[:_MAX_ACCEPTED]]
@@ -57,9 +74,11 @@ def accepted_escaping(header: str) -> Escaping:
     for media, parameters, _ in sorted(ranges, key=lambda found: -found[2]):
         if parameters.get("escaping") in list(Escaping):
             escaping = Escaping(parameters["escaping"])
+        if media == _PROTOBUF_MEDIA and _PROTOBUF_PARAMETERS.items() <= parameters.items():
+            return ExpositionFormat(True, escaping)
         if media == "text/plain" and parameters.get("version", "") in ("", "0.0.4"):
             break
-    return escaping
+    return ExpositionFormat(False, escaping)
 
 
 def _parse_range(text: str) -> tuple[str, dict[str, str], float]:

@@ -9,12 +9,11 @@ from aiohttp import hdrs, web
 from isal import igzip
 
 from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, text_error
+from promcompat.api.exposition_protobuf import Sample, encode_families
 from promcompat.api.exposition_text import (
     ClassicHistogram,
-    Escaping,
-    Sample,
-    accepted_escaping,
-    content_type,
+    ExpositionFormat,
+    accepted_format,
     families,
 )
 from promcompat.api.forms import read_form
@@ -31,7 +30,7 @@ from promcompat.core.model import (
 )
 from promcompat.core.ports import MatcherSets
 from promcompat.http.context import SETTINGS, services_of, tenant_of
-from promql.values.histogram_columns import HistogramColumns
+from promql.values.histogram_columns import GAUGE, HistogramColumns
 
 _GZIP_FROM_BYTES: Final = 512
 
@@ -39,24 +38,24 @@ _GZIP_FROM_BYTES: Final = 512
 async def handle_federate(request: web.Request) -> web.Response:
     """The newest sample of each series that a `match[]` selects, unless it is a stale marker."""
     tenant = tenant_of(request)
-    escaping = accepted_escaping(request.headers.get(hdrs.ACCEPT, ""))
+    chosen = accepted_format(request.headers.get(hdrs.ACCEPT, ""))
     try:
         form = await read_form(request)
         matcher_sets = await parse_any_selectors(request, form.all("match[]"))
-        text = await _text_of(request, tenant, matcher_sets, escaping)
+        body = await _body_of(request, tenant, matcher_sets, chosen)
     except PromcompatError as exc:
         return text_error(exc)
-    headers = {hdrs.CONTENT_TYPE: content_type(escaping)}
-    if len(text) >= _GZIP_FROM_BYTES and accepts_gzip(
+    headers = {hdrs.CONTENT_TYPE: chosen.content_type}
+    if len(body) >= _GZIP_FROM_BYTES and accepts_gzip(
         request.headers.get(hdrs.ACCEPT_ENCODING, "")
     ):
-        text = await asyncio.to_thread(igzip.compress, text, GZIP_LEVEL, mtime=0)
+        body = await asyncio.to_thread(igzip.compress, body, GZIP_LEVEL, mtime=0)
         headers[hdrs.CONTENT_ENCODING] = "gzip"
-    return web.Response(body=text, headers=headers)
+    return web.Response(body=body, headers=headers)
 
 
-async def _text_of(
-    request: web.Request, tenant: str, matcher_sets: MatcherSets, escaping: Escaping
+async def _body_of(
+    request: web.Request, tenant: str, matcher_sets: MatcherSets, chosen: ExpositionFormat
 ) -> bytes:
     if not matcher_sets:
         return b""
@@ -74,47 +73,53 @@ async def _text_of(
         for matchers in matcher_sets
     ]
     async with queries.reading(tenant, selections) as blocks:
-        return await asyncio.to_thread(_render, blocks, escaping)
+        return await asyncio.to_thread(_render, blocks, chosen)
 
 
-def _render(blocks: Sequence[SampleBlock], escaping: Escaping) -> bytes:
+def _render(blocks: Sequence[SampleBlock], chosen: ExpositionFormat) -> bytes:
     found: dict[Labels, Sample] = {}
     for block in blocks:
         found |= {sample[0]: sample for sample in _newest(block)}
     samples = sorted(found.values(), key=lambda sample: (sample[0].get(METRIC_NAME), sample[0]))
-    return "".join(families(samples, escaping)).encode()
+    if chosen.is_protobuf:
+        return encode_families(samples, chosen.escaping)
+    # Histograms with exponential buckets have no form in text, and are left out as in Prometheus.
+    shown = (
+        (labels, time_ms, value)
+        for labels, time_ms, value in samples
+        if not isinstance(value, Histograms)
+    )
+    return "".join(families(shown, chosen.escaping)).encode()
 
 
 def _newest(block: SampleBlock) -> Iterator[Sample]:
-    """The last sample of each series with a name.
-
-    Histograms with exponential buckets have no form in text, and are left out as in Prometheus.
-    """
+    """The last sample of each series with a name."""
     has_samples = np.diff(block.offsets) > 0
     series = np.flatnonzero(has_samples)
     last = block.offsets[1:][series] - 1
     cells = np.ascontiguousarray(block.values[last])
     fresh = ~is_stale(cells)
     times = block.timestamps[last].tolist()
-    values: list[float | ClassicHistogram | None] = [*cells.tolist()]
+    values: list[float | ClassicHistogram | Histograms] = [*cells.tolist()]
     if block.histograms is not None:
         places = np.flatnonzero(is_histogram(cells))
         found = block.histograms.take(histogram_numbers(cells[places]))
-        for place, histogram in zip(places.tolist(), _classic(found), strict=True):
+        for place, histogram in zip(places.tolist(), _shown(found), strict=True):
             values[place] = histogram
     rows = zip(series.tolist(), times, values, fresh.tolist(), strict=True)
     for index, time_ms, value, is_fresh in rows:
         labels = block.labels[index]
-        if value is not None and is_fresh and labels.get(METRIC_NAME):
+        if is_fresh and labels.get(METRIC_NAME):
             yield labels, time_ms, value
 
 
-def _classic(stored: Histograms) -> Iterator[ClassicHistogram | None]:
-    """Histograms with custom buckets as classic ones; None for the others."""
+def _shown(stored: Histograms) -> Iterator[ClassicHistogram | Histograms]:
+    """Histograms with custom buckets as classic ones, each of the others as floats."""
     columns = HistogramColumns.of(stored)
+    as_floats = columns.stored()
     for row, place in enumerate(columns.bounds.tolist()):
         if place < 0:
-            yield None
+            yield as_floats.take(slice(row, row + 1))
             continue
         bounds = columns.bound_sets[place]
         first, end = columns.positive.offsets[row : row + 2].tolist()
@@ -122,4 +127,5 @@ def _classic(stored: Histograms) -> Iterator[ClassicHistogram | None]:
         np.add.at(counts, columns.positive.indices[first:end], columns.positive.counts[first:end])
         cumulative = np.cumsum(counts)[:-1].tolist()
         count, total = float(columns.counts[row]), float(columns.sums[row])
-        yield ClassicHistogram(bounds, cumulative, total, count)
+        is_gauge = bool(columns.hints[row] == GAUGE)
+        yield ClassicHistogram(bounds, cumulative, total, count, is_gauge)

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import orjson
 import pytest
 from aiohttp import ClientSession
+from google.protobuf.proto import parse_length_prefixed
 
 from conformance.comparison import Question, compare_servers
 from conformance.processes import (
@@ -22,8 +24,11 @@ from conformance.prometheus_api import PrometheusApi, format_seconds, open_sessi
 from conformance.queries import expressions
 from conformance.synthetic import END_MS, all_series
 from promcompat.core.model import EvalRange
+from promcompat.scraping.metric_family_pb2 import MetricFamily
 from tests.factories import STALE_NAN, make_labels
 from tests.servers import DatabaseServer
+from tests.wire_histograms import WireHistogram
+from tests.wire_v2 import V2_HEADERS, RequestV2
 
 pytestmark = pytest.mark.e2e
 
@@ -100,6 +105,7 @@ ACCEPTED = (
     "text/plain;escaping=values;q=0.5,text/plain;version=1.0.0;escaping=dots",
     "text/plain;escaping=unknown",
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3",
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=other",
 )
 
 
@@ -199,3 +205,67 @@ async def wait_for_series(session: ClientSession, url: str, mode: str, expected:
             break
         await asyncio.sleep(0.1)
     return found
+
+
+PROTOBUF = (
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+)
+HISTOGRAM = WireHistogram(
+    count=7, sum=-2.5, schema=1, zero_threshold=0.25, zero_count=1,
+    positive_spans=[(-1, 2), (3, 1)], positive=[1, 2, 1], negative_spans=[(4, 1)], negative=[2],
+)  # fmt: skip
+FLOATS = HISTOGRAM.but(is_float=True, count=7.5, zero_count=1.5, hint=3)
+
+
+async def test_federation_by_protobuf_has_native_histograms(
+    service: RunningProgram, prometheus_binary: Path, tmp_path: Path
+) -> None:
+    """The families are those of Prometheus, and a Prometheus that scrapes them has the samples."""
+    now = time.time_ns() // 1_000_000
+    histograms = {
+        "fed_native": [HISTOGRAM.but(timestamp_ms=now - 3_000), FLOATS.but(timestamp_ms=now)],
+        "fed_native_int": [HISTOGRAM.but(timestamp_ms=now - 2_000)],
+        "fed_native_mixed": [HISTOGRAM.but(timestamp_ms=now - 2_000)],
+    }
+    request = RequestV2()
+    for name, sent in histograms.items():
+        for histogram in sent:
+            request.add([("__name__", name), ("a", "b\n")], histograms=[histogram])
+    request.add([("__name__", "fed_native_mixed"), ("b", "")], (now - 1_000, 0.0))
+    request.add([("__name__", "fed_native_stale")], (now - 1_000, STALE_NAN))
+    config = SCRAPES_US.format(address=service.url.removeprefix("http://"))
+    config = config.replace("honor_labels", "scrape_protocols: [PrometheusProto]\n    honor_labels")
+    native = {"features": ("native-histograms",)}
+    selected = '?match[]={__name__=~"fed_native.*"}'
+    with running_prometheus(prometheus_binary, tmp_path / "full", **native) as full:
+        async with open_session() as session:
+
+            async def families(program: RunningProgram) -> tuple[str, list[MetricFamily]]:
+                headers = {"Accept": PROTOBUF}
+                async with session.get(
+                    f"{program.url}/federate{selected}", headers=headers
+                ) as answer:
+                    stream = BytesIO(await answer.read())
+                    kind = answer.headers["Content-Type"]
+                found = iter(lambda: parse_length_prefixed(MetricFamily, stream), None)
+                return kind, list(found)
+
+            for program in (service, full):
+                url = f"{program.url}/api/v1/write"
+                async with session.post(url, data=request.body(), headers=V2_HEADERS) as answer:
+                    assert answer.status == 204, await answer.text()
+            mine, theirs = await families(service), await families(full)
+            assert mine == theirs
+            assert [family.type for family in theirs[1]] == [5, 4, 3, 4]
+            with running_prometheus(
+                prometheus_binary, tmp_path / "scraper", config=config, **native
+            ) as scraper:
+                api = PrometheusApi(session, scraper.url)
+                question = 'sort_desc(histogram_count({__name__=~"fed_native.*"}))'
+                for _ in range(300):
+                    answer = await api.query(question, format_seconds(now + 1_000))
+                    if answer.is_success and answer.data["result"]:
+                        break
+                    await asyncio.sleep(0.1)
+                values = [row["value"][1] for row in answer.data["result"]]
+                assert values == ["7.5", "7", "7"]

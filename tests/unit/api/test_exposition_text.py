@@ -5,8 +5,7 @@ import pytest
 from promcompat.api.exposition_text import (
     ClassicHistogram,
     Escaping,
-    accepted_escaping,
-    content_type,
+    accepted_format,
     escape_name,
     families,
 )
@@ -32,8 +31,9 @@ FROM_SCRAPERS = (
     ],
 )
 def test_the_form_of_names_follows_the_accept_header(accept: str, escaping: str) -> None:
-    assert accepted_escaping(accept) == escaping
-    assert content_type(accepted_escaping(accept)).endswith(f"; escaping={escaping}")
+    chosen = accepted_format(accept)
+    assert chosen == (False, escaping)
+    assert chosen.content_type.endswith(f"; escaping={escaping}")
 
 
 @pytest.mark.parametrize(
