@@ -110,6 +110,8 @@ def services_over(
         receivers=SimpleNamespace(alertmanagers=()),
         remediation_starts=unused,
         maintenance=unused,
+        dashboards=unused,
+        dashboard_folder=unused,
         scraping=NoScraping() if scraping is None else scraping,
         retention=unused,
         limits=LimitService(CurrentLimits(DEFAULT_TENANT_LIMITS), unused, limits),
