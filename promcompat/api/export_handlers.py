@@ -5,7 +5,7 @@ Portions of time are read, rendered and sent one after another, so that any amou
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from itertools import compress
 from typing import Final
@@ -27,16 +27,18 @@ from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.model import SampleBlock
 from promcompat.core.ports import MatcherSets
 from promcompat.http.context import services_of, tenant_of
+from promcompat.imports.parquet_file import ParquetStream
 
 _LOGGER = logging.getLogger(__name__)
 _JSON: Final = "application/stream+json; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 _MILLISECONDS_FROM: Final = 100_000_000_000
+_PARQUET: Final = "application/vnd.apache.parquet"
 _CSV: Final = "text/csv; charset=utf-8"
 
 
 async def handle_export(request: web.Request) -> web.StreamResponse:
-    """JSON lines, or exposition text with `format=prometheus`."""
+    """JSON lines, exposition text with `format=prometheus`, or a Parquet file."""
     try:
         form = await read_form(request)
         match form.get("format"):
@@ -47,12 +49,10 @@ async def handle_export(request: web.Request) -> web.StreamResponse:
                 write = partial(json_lines, max_rows=max(parse_go_int(rows), 0) if rows else 0)
                 return await _export(request, form, _JSON, b"", write)
             case "parquet":
-                raise BadDataError(
-                    "Parquet is not available over HTTP; `promcompat export` writes it, with "
-                    "pip install 'promcompat[parquet]'"
-                )
+                stream = ParquetStream()
+                return await _export(request, form, _PARQUET, b"", stream.rows, stream.end)
             case other:
-                raise BadDataError(f"unknown format {other!r}; use prometheus or none")
+                raise BadDataError(f"unknown format {other!r}; use prometheus, parquet or none")
     except PromcompatError as exc:
         return text_error(exc)
 
@@ -78,7 +78,12 @@ async def handle_native(request: web.Request) -> web.Response:
 
 
 async def _export(
-    request: web.Request, form: Form, content_type: str, header: bytes, write: FormatBlock
+    request: web.Request,
+    form: Form,
+    content_type: str,
+    header: bytes,
+    write: FormatBlock,
+    end: Callable[[], bytes] = bytes,
 ) -> web.StreamResponse:
     tenant = tenant_of(request)
     selectors = form.all("match[]") + form.all("match")
@@ -96,6 +101,7 @@ async def _export(
         await response.write(header + first)
         async for piece in pieces:
             await response.write(piece)
+        await response.write(await asyncio.to_thread(end))
     except PromcompatError as exc:
         if not response.prepared:
             raise
@@ -119,7 +125,10 @@ def _response(request: web.Request, content_type: str) -> web.StreamResponse:
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type})
     if request.version < HttpVersion11:
         response.force_close()
-    if accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+    if content_type == _PARQUET:
+        # It is compressed itself.
+        response.headers[hdrs.CONTENT_DISPOSITION] = 'attachment; filename="export.parquet"'
+    elif accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
         response.enable_compression(web.ContentCoding.gzip)
     return response
 

@@ -18,8 +18,8 @@ from promcompat.core.errors import OverloadedError, StaleKnowledgeError, WriteRe
 from promcompat.core.model import WriteBatch
 from promcompat.database import SHORT, migrate_when_answering, own_database
 from promcompat.http.context import DEFAULT_TENANT
+from promcompat.imports.parquet_file import ParquetReader, ParquetWriter
 from promcompat.metrics.sample_stream import sample_portions
-from promcompat.processes.parquet_file import ParquetReader, ParquetWriter
 from promcompat.settings import Settings
 from promql.parsing.parser import parse_metric_selector
 from sql.embedded.errors import DataFolderInUseError

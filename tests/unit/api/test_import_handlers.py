@@ -2,14 +2,18 @@
 
 import gzip
 import zlib
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import snappy
 import zstandard
 from aiohttp import ClientResponse
 
+from promcompat.core.histograms import is_histogram
+from promcompat.core.model import is_stale
 from promcompat.http import line_bodies
 from promcompat.imports.datadog_pb2 import (
     Dogsketch,
@@ -20,6 +24,7 @@ from promcompat.imports.datadog_pb2 import (
     Sketch,
     SketchPayload,
 )
+from promcompat.imports.parquet_file import ParquetReader
 from tests.factories import STALE_NAN, make_batch, make_labels
 from tests.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
@@ -156,7 +161,6 @@ async def test_exposition_text_is_stored_with_the_labels_of_the_path(service: Se
         ("/api/v1/import/native", "native format is not supported"),
         ("/api/v1/export", "missing `match[]` arg"),
         ("/api/v1/export?match[]=a&format=xml", "unknown format 'xml'"),
-        ("/api/v1/export?match[]=a&format=parquet", "`promcompat export` writes it"),
         ("/api/v1/export?match[]={", "parse error"),
         ("/api/v1/export/csv?match[]=a", "expected format="),
         ("/api/v1/export/native?match[]=a", "native format is not supported"),
@@ -166,6 +170,33 @@ async def test_bad_parameters_are_400(service: Service, path: str, text: str) ->
     answer = await service.post(path, data=b"")
     assert answer.status == 400
     assert text in await answer.text()
+
+
+async def test_parquet_is_exported(service: Service, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    histogram = b'{"schema":0,"count":3,"sum":1.5,"positive_spans":[[0,1]],"positive_counts":[3]}'
+    odd = b'{"metric":{"__name__":"odd"},"values":[null,"NaN",%s],"timestamps":[1,2,3]}' % histogram
+    stored = await service.post("/api/v1/import", data=LINE + odd)
+    assert stored.status == 204
+    chosen = {"match[]": ["up", '{__name__=~"odd|up"}'], "format": "parquet"}
+    answer = await service.get("/api/v1/export", params=chosen)
+    assert (answer.status, answer.content_type) == (200, "application/vnd.apache.parquet")
+    assert "Content-Encoding" not in answer.headers
+    (tmp_path / "a.parquet").write_bytes(await answer.read())
+    found = {}
+    for batch in ParquetReader(tmp_path / "a.parquet").batches():
+        cells = zip(batch.timestamps.tolist(), batch.values.tolist(), strict=True)
+        for key, (time_ms, value) in zip(batch.unknown_keys, cells, strict=True):
+            found[batch.labels[key], time_ms] = value
+    up, odd_labels = make_labels("up", job="a"), make_labels("odd")
+    assert [found.pop((up, time_ms)) for time_ms in (1000, 2000)] == [1, 2]
+    cells = np.array([found.pop((odd_labels, time_ms)) for time_ms in (1, 2, 3)])
+    assert not found
+    assert is_stale(cells).tolist() == [True, False, False]
+    assert is_histogram(cells).tolist() == [False, False, True]
+    empty = await service.get("/api/v1/export", params={**chosen, "match[]": "none"})
+    (tmp_path / "b.parquet").write_bytes(await empty.read())
+    assert ParquetReader(tmp_path / "b.parquet").n_rows == 0
 
 
 async def test_csv_is_imported_and_exported(service: Service) -> None:

@@ -20,7 +20,7 @@ from promcompat.core.model import SampleBlock
 from promcompat.imports.columns import NORMAL_NAN_BITS, ColumnsBuilder, ImportedColumns
 from promcompat.imports.histogram_objects import checked_object, histogram_objects, histograms_of
 from promcompat.imports.json_lines import read_json_lines
-from promcompat.processes.parquet_file import ParquetReader, ParquetWriter
+from promcompat.imports.parquet_file import ParquetReader, ParquetWriter
 from tests.factories import STALE_NAN, make_labels
 from tests.histogram_samples import columns_of, histogram_columns, histogram_of
 
