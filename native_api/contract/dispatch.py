@@ -14,6 +14,7 @@ from native_api.contract.request_body import check_media_type, read_body
 from native_api.contract.route import BASES, Call, QueryModel, Route
 from native_api.contract.validation import Expectations, faults_of
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.http.bodies import BODIES
 from promcompat.http.context import SETTINGS, ServiceUnavailableError, tenant_of
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -73,7 +74,8 @@ async def _parse_body(
     limit = min(request.app[SETTINGS].write_max_decoded_bytes, _MAX_DOCUMENT_BYTES)
     body = await read_body(request, limit, limit)
     # In a thread: expressions and templates are parsed too, which may take long for a short body.
-    return await asyncio.to_thread(_validated, route, adapter, body)
+    threads = request.app[BODIES].of(tenant_of(request))
+    return await threads.in_thread(_validated, route, adapter, body)
 
 
 def _validated(route: Route, adapter: TypeAdapter[Any], body: bytes) -> object:

@@ -84,7 +84,7 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
     body = await read_body(
         call.request, settings.write_max_body_bytes, settings.write_max_decoded_bytes
     )
-    bodies = call.request.app[BODIES]
+    bodies = call.request.app[BODIES].of(call.tenant)
 
     async def read() -> Read:
         return await bodies.work(len(body), _read, body, is_batch, service, call.tenant)
@@ -279,7 +279,7 @@ async def _partly_stored(
     if call.query.partial or accepted:
         status = 200 if call.query.partial else 207
         return await _reply(call.request, accepted, [*faults, *refused], is_batch, status)
-    work = call.request.app[BODIES].work
+    work = call.request.app[BODIES].of(call.tenant).work
     listed = await work(
         _BYTES_PER_FAULT * len(refused), lambda: [_fault_of(found, is_batch) for found in refused]
     )

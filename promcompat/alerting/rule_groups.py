@@ -67,10 +67,11 @@ class RuleGroups:
         groups: Sequence[GroupDocument],
         known: Sequence[Rule],
     ) -> bool:
+        # First, as it costs less than parsing: who is at the limit must not cost others much.
+        await self._require_room(tenant, namespace, groups, known)
         # In a thread, as the parsers may take long.
         if faults := await asyncio.to_thread(group_faults, groups):
             raise RuleFileError(faults)
-        await self._require_room(tenant, namespace, groups, known)
         wanted = [rule for group in groups for rule in rules_of(namespace, group)]
         change = changes_between(known, wanted)
         if change:

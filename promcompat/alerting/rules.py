@@ -110,8 +110,9 @@ class RuleService:
         Raises InvalidFieldsError for an invalid rule, and ConflictError when its group has the same
         rule already or when the tenant or the group has as many rules as allowed.
         """
-        await self._check(rule, None)
+        # First, as it costs less than parsing: who is at the limit must not cost others much.
         await self._require_room(tenant, rule)
+        await self._check(rule, None)
         saved = await self._rules.save_rule(tenant, replace(rule, id=0))
         if saved is None:
             raise ConflictError(

@@ -59,7 +59,7 @@ async def import_lines(
         read(piece, builder)
         return builder.finish()
 
-    bodies = request.app[BODIES]
+    bodies = request.app[BODIES].of(tenant)
     async for piece in line_pieces(request, request.app[SETTINGS].write_max_decoded_bytes):
         columns = await bodies.work(len(piece.content), parse, piece)
         await store_columns(request, tenant, format_name, columns, outcome)
@@ -76,6 +76,6 @@ async def store_columns(
     app = request.app
     services = services_of(request)
     store = ImportStore(
-        services.metrics, app[TELEMETRY].imports, app[BODIES].work, services.limits.rates
+        services.metrics, app[TELEMETRY].imports, app[BODIES].of(tenant).work, services.limits.rates
     )
     await store.add(tenant, format_name, columns, outcome)

@@ -79,7 +79,7 @@ async def _export(request: web.Request, tenant: str, *, is_json: bool) -> Counte
     pieces = iter((body,)) if is_json else split_request(body)
     rejected: Counter[str] = Counter()
     n_bytes = len(body)
-    while (piece := await request.app[BODIES].work(n_bytes, _next, pieces)) is not None:
+    while (piece := await request.app[BODIES].of(tenant).work(n_bytes, _next, pieces)) is not None:
         rejected += await _store(request, tenant, piece, allowance, is_json=is_json)
     return rejected
 
@@ -119,7 +119,7 @@ async def _store(
     is_json: bool,
 ) -> Counter[str]:
     """Store a piece; how many of its data points are rejected, by reason."""
-    services, bodies = services_of(request), request.app[BODIES]
+    services, bodies = services_of(request), request.app[BODIES].of(tenant)
     held_by(request).take(len(message))
     samples = await bodies.work(len(message), services.otlp.read, message, tenant, is_json=is_json)
     with allowance.admitted(len(samples.values)):
@@ -139,7 +139,7 @@ async def _write(request: web.Request, tenant: str, samples: Samples, n_bytes: i
 
     Returns how many data points are rejected, by reason.
     """
-    service, bodies = services_of(request).metrics, request.app[BODIES]
+    service, bodies = services_of(request).metrics, request.app[BODIES].of(tenant)
     for attempt in range(1, _ATTEMPTS + 1):
         known = service.known_series(tenant)
         made = await bodies.work(n_bytes, make_batch, samples, known, service.label_limits(tenant))

@@ -4,7 +4,6 @@ A response takes three times the memory of its matrix, and as much again for eac
 envelope and gzip. Sent in pieces it takes a few megabytes, and its first bytes arrive sooner.
 """
 
-import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -12,6 +11,8 @@ from isal import isal_zlib
 
 from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, escape_html
 from promcompat.api.json_text import dump_json
+from promcompat.http.bodies import BODIES
+from promcompat.http.context import tenant_of
 
 _PIECE_BYTES = 1 << 18
 _GZIP_WINDOW_BITS = 31
@@ -37,12 +38,13 @@ async def stream_success(
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     pieces = _pieces(_enveloped(data, warnings, infos))
     chunks = _packed(pieces) if packs else pieces
+    threads = request.app[BODIES].of(tenant_of(request))
     # Rendered before the status is sent, so that an error in the first piece gets its status.
-    chunk = await asyncio.to_thread(next, chunks, b"")
+    chunk = await threads.in_thread(next, chunks, b"")
     await response.prepare(request)
     while chunk:
         await response.write(chunk)
-        chunk = await asyncio.to_thread(next, chunks, b"")
+        chunk = await threads.in_thread(next, chunks, b"")
     await response.write_eof()
     return response
 

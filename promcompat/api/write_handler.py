@@ -6,7 +6,8 @@ a request with 4xx has that could be stored is stored, and headers count it.
 """
 
 import logging
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from aiohttp import hdrs, web
@@ -24,10 +25,11 @@ from promcompat.core.series_table import KnownSeries
 from promcompat.http.bodies import BODIES, held_by
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.ingest_telemetry import RemoteWriteMetrics
-from promcompat.limits.ingest_rates import RequestAllowance
+from promcompat.limits.ingest_rates import IngestRates, RequestAllowance
 from promcompat.remote_write.decoder import (
     PIECE_BYTES,
     DecodedWrite,
+    count_samples,
     decode_write_request,
     split_write_request,
 )
@@ -79,7 +81,7 @@ async def _write(request: web.Request, tenant: str, outcome: WriteOutcome) -> No
         while pieces.advance():
             await _store(request, tenant, pieces, outcome, allowance)
     else:
-        for piece in await _read_pieces(request, tenant):
+        for piece in await _read_pieces(request, tenant, rates):
             await _store(request, tenant, piece, outcome, allowance)
     outcome.report()
 
@@ -92,7 +94,12 @@ async def _store(
     allowance: RequestAllowance,
 ) -> None:
     """Decode a piece, and store it if the tenant may write so much."""
-    decoded = await _decode(request, tenant, piece)
+    try:
+        decoded = await _decode(request, tenant, piece)
+    except NoRoomError as exc:
+        services_of(request).limits.rates.check(tenant, exc.n_samples)
+        # There is room by now.
+        decoded = await _decode(request, tenant, exc.piece)
     with allowance.admitted(len(decoded.batch)):
         await _store_decoded(request, tenant, piece, decoded, outcome)
 
@@ -140,7 +147,7 @@ async def _write_exemplars(
     n_stored = 0
     if decoded.exemplars:
         n_bytes = sum(len(exemplar.message) for exemplar in decoded.exemplars)
-        bodies, service = request.app[BODIES], services_of(request).exemplars
+        bodies, service = request.app[BODIES].of(tenant), services_of(request).exemplars
         exemplars = await bodies.work(n_bytes, decode_exemplars, decoded.exemplars)
         appended = await service.write(tenant, exemplars)
         outcome.add_exemplars(appended)
@@ -160,27 +167,48 @@ class _Decodable(Protocol):
         """The same batch at every call."""
 
 
+class NoRoomError(Exception):
+    """A piece has more samples than its tenant may write now; `piece` is the same without limit."""
+
+    def __init__(self, n_samples: int, piece: "_Piece") -> None:
+        super().__init__(n_samples, piece)
+        self.n_samples = n_samples
+        self.piece = piece
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A message of `n_bytes`, as it was sent or decompressed."""
+    """A message of `n_bytes`, as it was sent or decompressed.
+
+    `room` is how many samples the tenant may write now. Counting more of them takes a hundredth of
+    the time that decoding takes, and senders that are too fast are many.
+    """
 
     content: bytes
     n_bytes: int
     is_packed: bool
+    room: int = sys.maxsize
 
     def decode(self, known: KnownSeries, limits: LabelLimits, max_series: int) -> DecodedWrite:
+        """See the protocol. Raises NoRoomError."""
         message = unpack(self.content) if self.is_packed else self.content
+        if self.room < sys.maxsize and (n_samples := count_samples(message)) > self.room:
+            raise NoRoomError(n_samples, replace(self, room=sys.maxsize))
         return decode_write_request(message, known, limits, max_series)
 
 
 async def _decode(request: web.Request, tenant: str, piece: _Decodable) -> DecodedWrite:
     service = services_of(request).metrics
-    return await request.app[BODIES].work(
-        piece.n_bytes,
-        piece.decode,
-        service.known_series(tenant),
-        service.label_limits(tenant),
-        request.app[SETTINGS].write_max_series,
+    return (
+        await request.app[BODIES]
+        .of(tenant)
+        .work(
+            piece.n_bytes,
+            piece.decode,
+            service.known_series(tenant),
+            service.label_limits(tenant),
+            request.app[SETTINGS].write_max_series,
+        )
     )
 
 
@@ -193,18 +221,19 @@ async def _read_block(request: web.Request) -> tuple[bytes, int]:
     return body, n_bytes
 
 
-async def _read_pieces(request: web.Request, tenant: str) -> list[_Piece]:
+async def _read_pieces(request: web.Request, tenant: str, rates: IngestRates) -> list[_Piece]:
     """The request in pieces that are decoded and stored one after another.
 
     A small one is decompressed and decoded by one call in a thread.
     """
-    bodies = request.app[BODIES]
+    bodies = request.app[BODIES].of(tenant)
     body, n_bytes = await _read_block(request)
-    services_of(request).limits.rates.check(tenant)
+    rates.check(tenant)
     if n_bytes <= PIECE_BYTES:
-        return [_Piece(body, n_bytes, is_packed=True)]
+        return [_Piece(body, n_bytes, is_packed=True, room=rates.room(tenant))]
     max_series = request.app[SETTINGS].write_max_series
     message = await bodies.work(n_bytes, unpack, body)
+    rates.check(tenant, await bodies.work(n_bytes, count_samples, message))
     pieces = await bodies.work(n_bytes, split_write_request, message, max_series)
     return [_Piece(piece, len(piece), is_packed=False) for piece in pieces]
 

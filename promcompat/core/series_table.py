@@ -6,7 +6,7 @@ own.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -119,13 +119,15 @@ class PendingKeys:
 class KnownSeries:
     """The series of one tenant that are known at one moment, for decoders in any thread.
 
-    `version` says until when the ids may be used; see `WriteBatch.known_version`.
+    `version` says until when the ids may be used; see `WriteBatch.known_version`. `refused` has the
+    hashes of the keys that a limit refused lately, after their labels had been checked.
     """
 
     table: SeriesTable
     tenant: int
     pending: PendingKeys
     version: int
+    refused: Container[int] = frozenset()
 
     def find(self, keys: Sequence[bytes]) -> IntArray:
         """The id of each key, UNKNOWN_SERIES where there is none."""

@@ -120,7 +120,8 @@ class Turns:
     def _is_free(self, claim: Claim, queue: _Queue) -> bool:
         if claim.max_running and queue.n_running >= claim.max_running:
             return False
-        if not queue.n_running and self._n_running < self._n_slots + self._n_extra:
+        is_first = not self._running_of[claim.tenant]
+        if is_first and self._n_running < self._n_slots + self._n_extra:
             return True
         most = max(1, self._n_slots // 2) if self._has_others(claim.tenant) else self._n_slots
         return (

@@ -19,6 +19,7 @@ from promcompat.core.errors import (
     PayloadTooLargeError,
     RequestTimeoutError,
 )
+from promcompat.core.turns import Claim, Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,13 +72,18 @@ class HeldBytes:
 
 @dataclass(slots=True)
 class RequestBodies:
-    """The bodies of all requests of a process."""
+    """The bodies of all requests of a process.
+
+    Tenants take turns for the threads: while others have requests, the threads of one tenant
+    compete with the event loop for a core as one.
+    """
 
     limits: BodyLimits
     n_held: int = 0
     _threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(_THREADS, "request-body")
+        default_factory=lambda: ThreadPoolExecutor(2 * _THREADS, "request-body")
     )
+    _turns: Turns = field(default_factory=lambda: Turns(_THREADS, _THREADS))
 
     async def read(self, request: web.Request, max_bytes: int) -> bytes:
         """The whole body as it was sent; it counts as held until the request ends.
@@ -114,7 +120,7 @@ class RequestBodies:
     ) -> bytes:
         """The content of a gzip body. Raises like `read`, and BadDataError if it is not gzip."""
         body = await self.read(request, max_bytes)
-        unpacked = await self._in_thread(unpack_gzip, body, max_unpacked_bytes)
+        unpacked = await self.of("").in_thread(unpack_gzip, body, max_unpacked_bytes)
         held_by(request).take(len(unpacked))
         return unpacked
 
@@ -122,13 +128,36 @@ class RequestBodies:
         self, n_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Call a function that processes `n_bytes`; in a thread if that may take long."""
+        return await self.of("").work(n_bytes, function, *args, **kwargs)
+
+    def of(self, tenant: str) -> "TenantWork":
+        """The same for one tenant, which waits for its turn; "": before the tenant is known."""
+        return TenantWork(self, tenant)
+
+    async def in_thread(self, tenant: str, work: Callable[[], T]) -> T:
+        """Call a function in a thread, once it is the tenant's turn."""
+        async with self._turns.turn(Claim(tenant=tenant)):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantWork:
+    """The work of one tenant."""
+
+    bodies: RequestBodies
+    tenant: str
+
+    async def work(
+        self, n_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call a function that processes `n_bytes`; in a thread if that may take long."""
         if n_bytes < _IN_THREAD_FROM_BYTES:
             return function(*args, **kwargs)
-        return await self._in_thread(function, *args, **kwargs)
+        return await self.in_thread(function, *args, **kwargs)
 
-    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in a thread."""
+        return await self.bodies.in_thread(self.tenant, lambda: function(*args, **kwargs))
 
 
 BODIES = web.AppKey("request_bodies", RequestBodies)

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,11 +60,25 @@ class IngestRates:
         """What one request may take, piece by piece."""
         return RequestAllowance(self, tenant)
 
-    def check(self, tenant: str) -> None:
-        """Raises RateLimitedError while the tenant owes samples: before a body is decoded."""
-        rate = self._limits.of(tenant).ingestion_rate
-        if rate and (bucket := self._filled(tenant, rate)).tokens < 1:
-            raise self._too_fast(tenant, 1, (1 - bucket.tokens) / rate)
+    def check(self, tenant: str, n_items: int = 1) -> None:
+        """Raises RateLimitedError while the tenant may not write so many: before they are decoded.
+
+        More than a burst may have is left to `take`, as some may turn out not to be valid.
+        """
+        limits = self._limits.of(tenant)
+        rate, n_needed = limits.ingestion_rate, n_items
+        if n_items > limits.ingestion_burst_size:
+            n_needed = 1
+        if rate and (bucket := self._filled(tenant, rate)).tokens < n_needed:
+            raise self._too_fast(tenant, n_items, (n_needed - bucket.tokens) / rate)
+
+    def room(self, tenant: str) -> int:
+        """How many items `check` accepts now."""
+        limits = self._limits.of(tenant)
+        rate, burst = limits.ingestion_rate, limits.ingestion_burst_size
+        if not rate or (tokens := self._filled(tenant, rate).tokens) >= burst:
+            return sys.maxsize
+        return math.floor(tokens)
 
     def take(self, tenant: str, n_items: int, n_before: int = 0) -> None:
         """Take so many items of a request, of which `n_before` have been admitted before.

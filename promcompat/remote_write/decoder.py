@@ -98,6 +98,14 @@ def split_write_request(message: bytes, max_series: int) -> list[bytes]:
     return [message[start:end] for start, end in pairwise(bounds) if start < end]
 
 
+def count_samples(message: bytes) -> int:
+    """The samples of a `prometheus.WriteRequest`; 0 if it is written in an unusual way."""
+    if not message:
+        return 0
+    n_series, _, n_floats, n_histograms = count_fields(np.frombuffer(message, np.uint8))
+    return 0 if n_series == UNUSUAL else int(n_floats + n_histograms)
+
+
 def decode_write_request(
     message: bytes,
     known: KnownSeries,
@@ -114,7 +122,7 @@ def decode_write_request(
     wire = _read_wire(message, known, max_series)
     metadata, refusals = decode_metadata(wire.rest.metadata, limits.max_metadata_bytes)
     left = LeftSeries.of(wire.left, wire.histograms)
-    new = NewSeries(limits)
+    new = NewSeries(limits, known.refused)
     ids = left.resolve(known, new)
     rows = _join(wire.rows, left, ids)
     if decoded is not None:

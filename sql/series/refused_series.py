@@ -5,7 +5,7 @@ minute: it may have been made by another process, or there may be room again.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ from promcompat.core.tenant_limits import TenantLimits
 _KEPT_SECONDS: Final = 30.0
 _MAX_KEYS: Final = 500_000
 """Of a process, by their hashes; 100 bytes each."""
+_NONE: Final[Container[int]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -23,6 +24,20 @@ class _OfTenant:
     limits: TenantLimits
     now: dict[int, str] = field(default_factory=dict)
     before: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedHashes:
+    """The hashes of the keys of a tenant that were refused lately, for any thread."""
+
+    now: Mapping[int, str]
+    before: Mapping[int, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.now or self.before)
+
+    def __contains__(self, key_hash: object) -> bool:
+        return key_hash in self.now or key_hash in self.before
 
 
 class RefusedSeries:
@@ -51,6 +66,14 @@ class RefusedSeries:
         known = self._of(tenant, limits)
         found = ((key, known.now.get(h := hash(key)) or known.before.get(h)) for key in keys)
         return {key: name for key, name in found if name is not None}
+
+    def hashes(self, tenant: str, limits: TenantLimits) -> Container[int]:
+        """See `KnownSeries.refused`."""
+        if tenant not in self._tenants:
+            return _NONE
+        self._turn()
+        known = self._of(tenant, limits)
+        return RefusedHashes(known.now, known.before)
 
     def forget(self) -> None:
         """Forget everything."""

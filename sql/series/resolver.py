@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import compress
@@ -96,6 +96,10 @@ class SeriesResolver:
         self._guard = guard
         self._series_cache = series_cache
         self._stats = stats
+
+    def refused_lately(self, tenant: str) -> Container[int]:
+        """See `KnownSeries.refused`."""
+        return self._refused.hashes(tenant, self._limits.of(tenant))
 
     async def resolve(
         self,

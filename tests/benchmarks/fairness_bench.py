@@ -1,8 +1,8 @@
 """`make bench-fairness`: what a tenant at five times its limits costs another one.
 
-One service, two tenants. The quiet one writes, queries and has rules, first alone and then beside
-the noisy one, which asks for five times its limits of series, samples, queries and rules. Nothing
-is asserted: figures of a shared machine are for people to judge, as the ratio of one run.
+One service, two tenants. The quiet one writes, queries and has rules, in turn alone and beside the
+noisy one, which asks for five times its limits of series, samples, queries and rules. Nothing is
+asserted: figures of a shared machine are for people to judge, as the ratio of one run.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main() -> int:
         prog="python -m tests.benchmarks.fairness_bench", description=__doc__
     )
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=2, help="measurements beside the noisy one")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of either kind")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name:
         folder = Path(name)
@@ -36,13 +36,14 @@ def main() -> int:
 
 
 def _print(found: Comparison) -> None:
-    alone, beside = found.alone.p99(), found.beside.p99()
-    for what, quiet_ms in alone.items():
-        busy_ms = beside.get(what, float("nan"))
-        sys.stdout.write(
-            f"{what}: p99 alone {quiet_ms:.0f} ms, beside a noisy tenant {busy_ms:.0f} ms, "
-            f"ratio {busy_ms / quiet_ms:.2f}\n"
-        )
+    for of in (50, 99):
+        alone, beside = found.alone.percentiles(of), found.beside.percentiles(of)
+        for what, quiet_ms in alone.items():
+            busy_ms = beside.get(what, float("nan"))
+            sys.stdout.write(
+                f"{what}: p{of} alone {quiet_ms:.1f} ms, beside a noisy tenant {busy_ms:.1f} ms, "
+                f"ratio {busy_ms / quiet_ms:.2f}\n"
+            )
     for (what, status), number in sorted(found.noisy_statuses.items()):
         sys.stdout.write(f"noisy tenant, {what}: {number} answers {status}\n")
 

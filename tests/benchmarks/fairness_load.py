@@ -1,11 +1,19 @@
-"""Two tenants of one service: one measures how long it waits, the other goes too far."""
+"""Two tenants of one service: one measures how long it waits, the other goes too far.
+
+The noisy one is a process of its own: what it does with its own time is not measured.
+"""
 
 import asyncio
 import itertools
+import json
+import multiprocessing
+import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import aiohttp
@@ -25,6 +33,9 @@ _HOSTILE: Final = (
     "max_over_time((sum by (i) (rate({__name__=~'load.*'}[5m])))[1h:10s])",
 )
 _RULE_SECONDS: Final = 1
+_NICENESS: Final = 10
+"""Of the noisy client, which stands for other machines: it must not take the service's cores."""
+_NOISE_BEGINS_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +49,7 @@ class Load:
     rule_terms: int = 2_000
     samples_per_write: int = 1_000
     quiet_series: int = 200
+    noise: frozenset[str] = frozenset(("write", "query", "rule"))
 
     def limits(self) -> dict[str, object]:
         """The overrides of the noisy tenant."""
@@ -59,10 +71,10 @@ class Delays:
     query: list[float] = field(default_factory=list)
     rule: list[float] = field(default_factory=list)
 
-    def p99(self) -> dict[str, float]:
-        """The 99th percentile of each."""
+    def percentiles(self, of: int) -> dict[str, float]:
+        """A percentile of each."""
         found = {"write": self.write, "query": self.query, "rule": self.rule}
-        return {name: float(np.percentile(times, 99)) for name, times in found.items() if times}
+        return {name: float(np.percentile(times, of)) for name, times in found.items() if times}
 
 
 class Tenant:
@@ -107,8 +119,8 @@ class Tenant:
         }
         return (await self.send("POST", "/api/v1/query_range", "query", data=form))[1]
 
-    async def make_rule(self, name: str, expr: str) -> int:
-        """Make a recording rule that is evaluated each second; the status."""
+    async def make_rule(self, name: str, expr: str) -> str:
+        """Make a recording rule that is evaluated each second; its id, empty if it is refused."""
         rule = {
             "group": f"group {name}",
             "name": f"recorded:{name}",
@@ -116,7 +128,8 @@ class Tenant:
             "expr": expr,
             "interval": f"{_RULE_SECONDS}s",
         }
-        return (await self.send("POST", "/api/v1/metrics/rules", "rule", json=rule))[0]
+        _, content = await self.send("POST", "/api/v1/metrics/rules", "rule", json=rule)
+        return str(json.loads(content).get("id", ""))
 
 
 def body_of(name: str, first: int, count: int, at_ms: int) -> bytes:
@@ -194,7 +207,7 @@ class NoisyTenant:
         self._bodies: Sequence[bytes] = ()
 
     async def prepare(self) -> None:
-        """Fill its series, and make its rules: five times as many as it may have."""
+        """Fill its series."""
         load = self._load
         now_ms, size = time.time_ns() // 1_000_000, load.samples_per_write
         self._bodies = [
@@ -204,24 +217,39 @@ class NoisyTenant:
         for first in range(0, load.series, size):
             await self.tenant.write(body_of("load", first, size, now_ms))
             await asyncio.sleep(size / load.rate)
-        terms = " + ".join(["sum(load)"] * load.rule_terms)
-        for number in range(EXCESS * load.rules):
-            await self.tenant.make_rule(f"noisy{number}", f"{terms} + {number}")
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled, which removes its rules."""
         pause = self._load.samples_per_write / (EXCESS * self._load.rate)
-        tasks = [asyncio.create_task(self._write(4 * pause)) for _ in range(4)]
-        tasks += [
-            asyncio.create_task(self._ask(_HOSTILE[number % len(_HOSTILE)]))
-            for number in range(EXCESS * self._load.queries)
-        ]
+        noise, tasks = self._load.noise, list[asyncio.Task[None]]()
+        if "write" in noise:
+            tasks += [asyncio.create_task(self._write(4 * pause)) for _ in range(4)]
+        if "query" in noise:
+            tasks += [
+                asyncio.create_task(self._ask(_HOSTILE[number % len(_HOSTILE)]))
+                for number in range(EXCESS * self._load.queries)
+            ]
         try:
-            await asyncio.gather(*tasks)
+            async with self._rules():
+                await asyncio.gather(*tasks, asyncio.Event().wait())
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _rules(self) -> AsyncIterator[None]:
+        """Five times as many rules as it may have."""
+        terms = " + ".join(["sum(load)"] * self._load.rule_terms)
+        made = [
+            await self.tenant.make_rule(f"noisy{number}", f"{terms} + {number}")
+            for number in range(EXCESS * self._load.rules if "rule" in self._load.noise else 0)
+        ]
+        try:
+            yield
+        finally:
+            for rule_id in filter(None, made):
+                await self.tenant.send("DELETE", f"/api/v1/metrics/rules/{rule_id}", "rule")
 
     async def _write(self, pause: float) -> None:
         while True:
@@ -233,6 +261,62 @@ class NoisyTenant:
             await self.tenant.query(text, 3600)
             # A client that is refused at once would only measure itself.
             await asyncio.sleep(0.05)
+
+
+class NoisyProcess:
+    """The noisy tenant in another process."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    async def answered(self) -> Counter[tuple[str, int]]:
+        """The answers so far, once what it was told last is done."""
+        found: Counter[tuple[str, int]] = await asyncio.to_thread(self._pipe.recv)
+        return found
+
+    @asynccontextmanager
+    async def noise(self) -> AsyncIterator[None]:
+        """It is noisy for the time of a block."""
+        self._pipe.send("begin")
+        await asyncio.sleep(_NOISE_BEGINS_SECONDS)
+        try:
+            yield
+        finally:
+            self._pipe.send("end")
+
+
+@contextmanager
+def noisy_process(url: str, load: Load) -> Iterator[NoisyProcess]:
+    """Start the process, and end it."""
+    context = multiprocessing.get_context("spawn")
+    ours, its = context.Pipe()
+    process = context.Process(target=_be_noisy, args=(url, load, its), daemon=True)
+    process.start()
+    its.close()
+    try:
+        yield NoisyProcess(ours)
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _be_noisy(url: str, load: Load, pipe: Connection) -> None:
+    os.nice(_NICENESS)
+    asyncio.run(_obey(url, load, pipe))
+
+
+async def _obey(url: str, load: Load, pipe: Connection) -> None:
+    """Prepare, then be noisy as often as told; the answers are sent after each."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64)) as session:
+        noisy = NoisyTenant(Tenant(session, url, NOISY), load)
+        await noisy.prepare()
+        while True:
+            pipe.send(noisy.tenant.statuses)
+            await asyncio.to_thread(pipe.recv)
+            task = asyncio.create_task(noisy.run())
+            await asyncio.to_thread(pipe.recv)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,25 +331,24 @@ class Comparison:
 async def compare(url: str, load: Load, seconds: float, rounds: int) -> Comparison:
     """Measure the quiet tenant in turn alone and beside the noisy one, each time so long."""
     alone, beside = Delays(), Delays()
-    connector = aiohttp.TCPConnector(limit=64)
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with aiohttp.ClientSession() as session:
         quiet = QuietTenant(Tenant(session, url, QUIET), load)
-        noisy = NoisyTenant(Tenant(session, url, NOISY), load)
         overrides = {"overrides": load.limits()}
-        status, content = await noisy.tenant.send("PUT", "/api/v1/limits", "limits", json=overrides)
+        status, content = await Tenant(session, url, NOISY).send(
+            "PUT", "/api/v1/limits", "limits", json=overrides
+        )
         assert status == 200, content
         await quiet.prepare()
-        await quiet.run(seconds / 2)
-        first = await quiet.run(seconds)
-        await noisy.prepare()
-        for _ in range(rounds):
-            task = asyncio.create_task(noisy.run())
-            await asyncio.sleep(min(2.0, seconds / 2))
-            _add(beside, await quiet.run(seconds))
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        _add(alone, first)
-    return Comparison(alone, beside, noisy.tenant.statuses)
+        with noisy_process(url, load) as noisy:
+            statuses = await noisy.answered()
+            await quiet.run(seconds / 2)
+            for _ in range(rounds):
+                _add(alone, await quiet.run(seconds))
+                async with noisy.noise():
+                    _add(beside, await quiet.run(seconds))
+                statuses = await noisy.answered()
+                await asyncio.sleep(_NOISE_BEGINS_SECONDS)
+    return Comparison(alone, beside, statuses)
 
 
 def _add(total: Delays, more: Delays) -> None:

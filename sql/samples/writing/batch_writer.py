@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -62,7 +63,9 @@ class BatchWriter:
 
     def known_series(self, tenant: str) -> KnownSeries:
         """The series in the cache; see `Store.known_series`."""
-        return self._series.known_keys.known(tenant, self._database.guard.version)
+        known = self._series.known_keys.known(tenant, self._database.guard.version)
+        refused = self._series.resolver.refused_lately(tenant)
+        return replace(known, refused=refused) if refused else known
 
     async def close(self) -> None:
         """Answer all waiting writes and refuse further ones."""

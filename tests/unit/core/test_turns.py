@@ -97,6 +97,16 @@ async def test_a_tenant_without_a_slot_gets_an_extra_one_at_once() -> None:
     await worker.close()
 
 
+async def test_a_tenant_gets_one_extra_slot_whatever_kinds_of_work_it_has() -> None:
+    worker = Worker(Turns(2, 2))
+    worker.ask(Claim(tenant="b"), 1)
+    worker.ask(Claim(tenant="a", kind="query"), 2)
+    worker.ask(Claim(tenant="a", kind="rules"), 2)
+    await settle()
+    assert worker.order == ["b", "a"]
+    await worker.close()
+
+
 async def test_a_tenant_and_a_kind_hold_no_more_than_their_parts() -> None:
     worker = Worker(Turns(8))
     worker.ask(Claim(tenant="a", max_running=2), 3)

@@ -90,6 +90,25 @@ def test_the_rest_of_a_request_is_owed() -> None:
     limited.check("another")
 
 
+@given(burst=st.integers(1, 500), used=st.integers(0, 500), n_items=st.integers(1, 600))
+def test_what_is_refused_before_it_is_decoded_could_not_be_taken(
+    burst: int, used: int, n_items: int
+) -> None:
+    limited = rates(10, burst, Clock())
+    limited.take("t", min(used, burst))
+    n_before = limited.room("t")
+    is_refused = False
+    try:
+        limited.check("t", n_items)
+    except RateLimitedError:
+        is_refused = True
+    if n_items <= burst:
+        assert is_refused == (n_items > n_before)
+    if is_refused:
+        with pytest.raises((RateLimitedError, BadDataError)):
+            limited.take("t", n_items)
+
+
 def test_waits_that_are_cut_still_differ() -> None:
     limits = Limits(SameLimits(TenantLimits(ingestion_rate=1, ingestion_burst_size=1000)))
     waits = []

@@ -12,6 +12,8 @@ def test_a_refusal_is_remembered_until_the_limits_change_or_a_minute_has_passed(
     refused.add("a", LIMITS, {b"1": "x", b"2": "y"})
     assert refused.find("a", LIMITS, [b"1", b"2", b"3"]) == {b"1": "x", b"2": "y"}
     assert refused.find("b", LIMITS, [b"1"]) == {}
+    assert [hash(key) in refused.hashes("a", LIMITS) for key in (b"1", b"3")] == [True, False]
+    assert not refused.hashes("b", LIMITS)
     now += 31
     refused.add("a", LIMITS, {b"3": "x"})
     assert refused.find("a", LIMITS, [b"1", b"3"]) == {b"1": "x", b"3": "x"}
