@@ -26,8 +26,8 @@ class QuerySettings(BaseSettings):
         DEFAULT_FEATURES,
         description="Parts of PromQL that Prometheus has behind a flag, by the names of its "
         "--enable-feature: promql-experimental-functions, promql-binop-fill-modifiers, "
-        "promql-extended-range-selectors, promql-delayed-name-removal. Prometheus enables none by "
-        "default.",
+        "promql-extended-range-selectors, promql-delayed-name-removal, use-start-timestamps. "
+        "Prometheus enables none by default.",
     )
     delayed_name_removal: bool = Field(
         False,

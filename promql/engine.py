@@ -340,6 +340,7 @@ class Engine:
         options = EvaluationOptions(
             lookback_ms=run.lookback_ms,
             delayed_name_removal=Feature.DELAYED_NAME_REMOVAL in self._options.features,
+            uses_start_timestamps=Feature.USE_START_TIMESTAMPS in self._options.features,
         )
         if not self._options.trusts_reset_hints:
             blocks = [without_said_resets(block) for block in blocks]

@@ -12,6 +12,7 @@ class Feature(StrEnum):
     DELAYED_NAME_REMOVAL = "promql-delayed-name-removal"
     EXPERIMENTAL_FUNCTIONS = "promql-experimental-functions"
     EXTENDED_RANGE_SELECTORS = "promql-extended-range-selectors"
+    USE_START_TIMESTAMPS = "use-start-timestamps"
 
 
 Features = Set[Feature]

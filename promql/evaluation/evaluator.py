@@ -1,7 +1,7 @@
 """Evaluates a plan: one value per node for all steps of the grid. Pure, without I/O."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -83,6 +83,7 @@ class EvaluationOptions:
 
     lookback_ms: int
     delayed_name_removal: bool = False
+    uses_start_timestamps: bool = False
 
 
 ResultT = TypeVar("ResultT")
@@ -250,6 +251,8 @@ class Evaluator:
             return without_empty_rows(
                 absence(np.logical_or.reduce(found.present, axis=0), call.args[0])
             )
+        if call.func == "start_timestamp":
+            return (yield from self._eval_start_timestamp(call, grid))
         base = yield call.args[0], grid
         assert call.func == "info"
         assert isinstance(base, Matrix)
@@ -309,6 +312,19 @@ class Evaluator:
             args.append(arg_value)
         value = function.value_of(self._instant_call(call, args, grid))
         return without_empty_rows(value) if isinstance(value, Matrix) else value
+
+    def _eval_start_timestamp(self, call: Call, grid: EvalRange) -> Evaluating[Matrix]:
+        """0, as none is known, for each sample of a selector if the feature is enabled.
+
+        This is what Prometheus answers that does not store start timestamps.
+        """
+        value = yield call.args[0], grid
+        assert isinstance(value, Matrix)
+        is_selector = isinstance(unwrap_parens(call.args[0]), VectorSelector)
+        if not (is_selector and self._options.uses_start_timestamps):
+            return Matrix.empty(grid.n_steps)
+        unknown = replace(value, values=np.zeros_like(value.values), histograms=None)
+        return drop_names(unknown, self._options.delayed_name_removal)
 
     def _instant_call(self, call: Call, args: Sequence[Value], grid: EvalRange) -> InstantCall:
         return InstantCall(

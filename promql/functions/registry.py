@@ -197,6 +197,8 @@ _ALL: tuple[Function, ...] = (
     InstantFunction("minute", _VECTOR, minute, variadic=1, uses_eval_time=True),
     InstantFunction("month", _VECTOR, month, variadic=1, uses_eval_time=True),
     InstantFunction("time", _NONE, time, return_type=ValueType.SCALAR, uses_eval_time=True),
+    # The evaluator computes it from a selector; of other expressions it has no result.
+    Function("start_timestamp", _VECTOR, is_experimental=True),
     InstantFunction("timestamp", _VECTOR, timestamp, uses_eval_time=True, takes_histograms=True),
     InstantFunction("year", _VECTOR, year, variadic=1, uses_eval_time=True),
     # The planner replaces these by numbers.

@@ -3,8 +3,14 @@
 import pytest
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.model import EvalRange
+from promql.engine import Engine, EngineOptions
 from promql.features import ALL_FEATURES, DEFAULT_FEATURES, Feature
 from promql.parsing.parser import parse_expr
+from promql.query import Query
+from promql.values.matrix import Matrix
+from tests.factories import make_labels
+from tests.unit.promql.queries import SeriesReader
 
 NEEDS = [
     (
@@ -39,6 +45,14 @@ def test_a_query_is_refused_without_the_feature_it_needs(
     with pytest.raises(BadDataError) as refused:
         parse_expr(query, features=ALL_FEATURES - {feature})
     assert str(refused.value) == error
+
+
+async def test_start_timestamps_have_no_result_without_their_feature() -> None:
+    engine = Engine(SeriesReader({make_labels("begun"): [(0, 1.0)]}), EngineOptions())
+    for text, n_series in (("begun", 1), ("start_timestamp(begun)", 0)):
+        value = (await engine.run(Query("default", text, EvalRange.instant(0)))).value
+        assert isinstance(value, Matrix)
+        assert len(value.labels) == n_series
 
 
 def test_durations_of_the_query_need_no_feature() -> None:

@@ -24,7 +24,8 @@ def test_a_function_of_windows_takes_one_range_vector() -> None:
 def test_the_planner_or_the_evaluator_computes_some_functions_itself() -> None:
     with_body = (InstantFunction, RangeFunction)
     plain = {name for name, function in FUNCTIONS.items() if not isinstance(function, with_body)}
-    assert plain == {"info", "absent_over_time", "start", "end", "range", "step"}
+    query_times = {"start", "end", "range", "step"}
+    assert plain == {"info", "absent_over_time", "start_timestamp", *query_times}
 
 
 async def test_a_record_is_all_that_a_new_function_needs(monkeypatch: pytest.MonkeyPatch) -> None:
