@@ -70,7 +70,7 @@ examples:
   promcompat export up.parquet --match up --start 2026-11-01T00:00:00Z
       Write samples into a Parquet file; promcompat import-parquet reads it.
   promcompat import prometheus http://prometheus:9090 --start 2026-10-01T00:00:00Z
-      Copy the history of a Prometheus (or victoriametrics) into a running service.
+      Copy the history of a Prometheus (or victoriametrics, promscale, tsdb) into a running service.
   promcompat rules load rules/*.yml
       Store the rules of Prometheus' rule files; promcompat rules check only checks them.
   promcompat dashboards import node-exporter-full.json

@@ -17,7 +17,6 @@ from promcompat.imports.prometheus_blocks import Block, BlockTimes, SeriesRows, 
 from promcompat.processes.history_sources import (
     HistoryImportError,
     Server,
-    Tally,
     Window,
     send_write_requests,
     tally_of_values,
@@ -68,8 +67,7 @@ class BlocksSource:
             if times.start_ms <= end_ms and times.end_ms > start_ms:
                 block, is_chosen = self._opened(times)
                 parts.append(block.read(start_ms, end_ms, is_chosen))
-        rows = join(parts)
-        return Window(write_request_of(rows), _tally(rows))
+        return window_of(join(parts))
 
     def _opened(self, times: BlockTimes) -> tuple[Block, np.ndarray]:
         if times.folder not in self._open:
@@ -96,6 +94,11 @@ def opened_blocks(folder: Path, matchers: tuple[LabelMatcher, ...]) -> Iterator[
         yield source
     finally:
         source.close()
+
+
+def window_of(rows: SeriesRows) -> Window:
+    """A window that is sent by remote write."""
+    return Window(write_request_of(rows), tally_of_values(rows.bits.view(np.float64)))
 
 
 def write_request_of(rows: SeriesRows) -> bytes:
@@ -132,7 +135,3 @@ def _histogram_messages(rows: SeriesRows, refers: np.ndarray) -> dict[int, bytes
         of_series = TimeSeries(histograms=[message for _, message in group])
         joined[number] = of_series.SerializeToString()
     return joined
-
-
-def _tally(rows: SeriesRows) -> Tally:
-    return tally_of_values(rows.bits.view(np.float64))

@@ -19,7 +19,9 @@ import orjson
 import uvloop
 
 from promcompat.api.params import parse_time_ms
+from promcompat.core.secrets import public_url
 from promcompat.processes.history_blocks import opened_blocks, times_of_blocks
+from promcompat.processes.history_promscale import promscale_source
 from promcompat.processes.history_sources import (
     ExportSource,
     HistoryImportError,
@@ -106,6 +108,9 @@ async def _servers(options: argparse.Namespace) -> AsyncIterator[tuple[Source, S
         if options.kind == "tsdb":
             with opened_blocks(Path(options.source), matchers) as blocks:
                 yield blocks, service
+        elif options.kind == "promscale":
+            async with promscale_source(options.source, matchers) as promscale:
+                yield promscale, service
         elif options.kind == "prometheus":
             yield RemoteReadSource(server, matchers), service
         else:
@@ -115,13 +120,15 @@ async def _servers(options: argparse.Namespace) -> AsyncIterator[tuple[Source, S
 def load_checkpoint(options: argparse.Namespace, file: Path | None) -> Checkpoint:
     """The checkpoint of the file if there is one, which must be of the same work."""
     start_ms, end_ms = _times(options)
+    # A file that stays must not tell a password.
+    source = options.source if options.kind == "tsdb" else public_url(options.source)
     if file is None or not file.exists():
-        return Checkpoint(options.source, options.match, start_ms, end_ms, start_ms)
+        return Checkpoint(source, options.match, start_ms, end_ms, start_ms)
     try:
         found = Checkpoint(**orjson.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError) as exc:
         raise HistoryImportError(f"the checkpoint {file} cannot be read: {exc}") from exc
-    if (found.source, found.match, found.start_ms) != (options.source, options.match, start_ms):
+    if (found.source, found.match, found.start_ms) != (source, options.match, start_ms):
         raise HistoryImportError(
             f"the checkpoint {file} is of another import ({found.source}, {found.match}); name "
             "another file, or remove it"

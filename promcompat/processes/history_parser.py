@@ -8,13 +8,14 @@ from promcompat.settings import TENANT_HEADER
 def add_import_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The parser of the command."""
     parser = commands.add_parser(
-        "import", help="copy the history of a Prometheus or VictoriaMetrics into a running service"
+        "import", help="copy the history of another system into a running service"
     )
-    parser.add_argument("kind", choices=("prometheus", "victoriametrics", "tsdb"))
+    parser.add_argument("kind", choices=("prometheus", "victoriametrics", "promscale", "tsdb"))
     parser.add_argument(
         "source",
         metavar="URL|FOLDER",
-        help="where its HTTP API is; of tsdb: a snapshot or the data folder of a Prometheus",
+        help="where its HTTP API is; of promscale: its database, postgresql://…; of tsdb: a "
+        "snapshot or the data folder of a Prometheus",
     )
     parser.add_argument("--to", default="http://127.0.0.1:9201", help="the service")
     parser.add_argument("--match", default='{__name__!=""}', help="the series, as a selector")

@@ -30,6 +30,7 @@ from conformance.prometheus_api import PrometheusApi, format_seconds, open_sessi
 from promcompat.imports.prometheus_blocks import Block, find_blocks
 from promcompat.imports.prometheus_index import DamagedBlockError
 from tests.factories import STALE_NAN, make_labels
+from tests.promscale import fill_promscale
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
@@ -275,6 +276,36 @@ async def test_import_copies_a_prometheus_and_goes_on_at_its_checkpoint(
     assert await value_of(service.url, "stale", now) is None
     counted = "sum(count_over_time(history[25h]))"
     assert await value_of(service.url, counted, now) == "3000"
+
+
+async def test_import_copies_a_promscale(
+    service: RunningProgram, timescaledb_server: DatabaseServer, tmp_path: Path
+) -> None:
+    now = time.time_ns() // 1_000_000
+    odd, gone = make_labels('ps"odd', x="é"), make_labels("ps_history", x="gone")
+    points = [(now - 86_400_000 + step * 240_001, step * 0.5) for step in range(300)]
+    series = {make_labels("ps_history", x=str(number)): points for number in range(5)}
+    series |= {odd: [(now - 2_000, 1.0), (now - 1_000, STALE_NAN)], gone: points}
+    url = timescaledb_server.create_database()
+    await fill_promscale(url, series, frozenset([gone]))
+    checkpoint = tmp_path / "checkpoint.json"
+    command = [
+        sys.executable, "-m", "promcompat", "import", "promscale", url, "--to", service.url,
+        "--match", '{__name__=~"ps.*"}', "--start", f"{now / 1000 - 86_500:.3f}",
+        "--checkpoint", str(checkpoint),
+    ]  # fmt: skip
+    code, _, errors = await run_command(command)
+    assert code == 0, errors
+    assert "1,502 samples with sum" in errors
+    assert "the service has 1,502" in errors
+    assert b"promcompat:test@" not in checkpoint.read_bytes()
+    assert await value_of(service.url, "sum(count_over_time(ps_history[25h]))", now) == "1500"
+    assert await value_of(service.url, '{"ps\\"odd"}', now) is None
+    assert await value_of(service.url, '{"ps\\"odd"} offset 1500ms', now) == "1"
+    command[5] = timescaledb_server.create_database()
+    code, _, errors = await run_command(command[:-2])
+    assert code == 1
+    assert "has no table _prom_catalog.metric of a Promscale" in errors
 
 
 async def test_import_copies_blocks_that_promtool_wrote(

@@ -30,6 +30,7 @@ PAGES_WITH_REQUESTS = {
     "docs/from/graphite.md",
     "docs/from/influxdb.md",
     "docs/from/prometheus.md",
+    "docs/from/promscale.md",
     "docs/from/victoriametrics.md",
     "docs/http-api.md",
     "docs/native-api.md",
