@@ -6,6 +6,7 @@ The settings have the defaults. A file, and after it the database, may override 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
+from uuid import UUID
 
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.limit_definitions import LIMIT_OF, LIMITS, LimitValues
@@ -126,6 +127,11 @@ class LimitOverrideRepository(Protocol):
         self, tenant: str, values: LimitValues, expected_version: int
     ) -> StoredOverrides | None:
         """Replace the overrides of this version; None when the stored ones have another version."""
+
+    async def exchange_rates(
+        self, process: UUID, admitted: Mapping[str, int]
+    ) -> Mapping[UUID, Mapping[str, int]]:
+        """Report what this process has admitted of tenants, and read what the others report."""
 
 
 @dataclass(frozen=True, slots=True)

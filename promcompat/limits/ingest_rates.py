@@ -5,10 +5,11 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from promcompat.core.errors import (
     BadDataError,
@@ -28,10 +29,11 @@ NOT_STORED: Final = (StorageUnavailableError, QueryTimeoutError, asyncio.Cancell
 
 @dataclass(slots=True)
 class _Bucket:
-    """Tokens that were left at a time; below 0 they are owed."""
+    """Tokens that were left at a time; below 0 they are owed. `n_admitted` only grows."""
 
     tokens: float
     at_seconds: float
+    n_admitted: int = 0
 
     def fill(self, rate: float, burst: int, now_seconds: float) -> None:
         grown = self.tokens + (now_seconds - self.at_seconds) * rate
@@ -42,7 +44,9 @@ class IngestRates:
     """Admits the samples of requests, at the rate that their tenant may write.
 
     A tenant writes `ingestion_rate` samples a second on average, and `ingestion_burst_size` at
-    once. A process counts what it gets itself.
+    once. Every process has the whole rate, so that a sender with one connection gets it, and takes
+    off what the others report: all of them together admit the rate, and for a second as many bursts
+    as there are processes.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class IngestRates:
         self._now_seconds = now_seconds
         self._jitter = jitter
         self._buckets: dict[str, _Bucket] = {}
+        self._reported: Mapping[UUID, Mapping[str, int]] = {}
 
     def request(self, tenant: str) -> "RequestAllowance":
         """What one request may take, piece by piece."""
@@ -98,6 +103,28 @@ class IngestRates:
         if not n_before and bucket.tokens < n_items:
             raise self._too_fast(tenant, n_items, (n_items - bucket.tokens) / rate)
         bucket.tokens -= n_items
+        bucket.n_admitted += n_items
+
+    def report(self) -> dict[str, int]:
+        """What this process has admitted, of each tenant that has a rate and wrote something."""
+        return {name: one.n_admitted for name, one in self._buckets.items() if one.n_admitted}
+
+    def learn(self, reports: Mapping[UUID, Mapping[str, int]]) -> None:
+        """Take off what other processes have admitted since they reported the last time.
+
+        The first report of a process says nothing about when that was. No tenant owes more than it
+        may write in `_LONGEST_SECONDS`.
+        """
+        known = self._reported
+        for process, admitted in reports.items():
+            for tenant, number in admitted.items():
+                before = known.get(process, {}).get(tenant, number if process not in known else 0)
+                rate = self._limits.of(tenant).ingestion_rate
+                if number > before and rate:
+                    bucket = self._filled(tenant, rate)
+                    left = bucket.tokens - (number - before)
+                    bucket.tokens = max(left, -float(rate * _LONGEST_SECONDS))
+        self._reported = reports
 
     @contextmanager
     def admitted(self, tenant: str, n_items: int, n_before: int = 0) -> Iterator[None]:
@@ -117,6 +144,7 @@ class IngestRates:
         """Items that were taken have not been stored."""
         limits, bucket = self._limits.of(tenant), self._buckets.get(tenant)
         if bucket is not None:
+            bucket.n_admitted = max(0, bucket.n_admitted - n_items)
             bucket.tokens = min(bucket.tokens + n_items, float(limits.ingestion_burst_size))
 
     def portion(self, tenant: str, n_items: int) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+from uuid import uuid4
 
 from promcompat.core.errors import ConflictError
 from promcompat.core.limit_definitions import LimitValues
@@ -52,10 +53,16 @@ class LimitService:
         self._repository = repository
         self.limits = limits
         self.rates = IngestRates(limits)
+        self._process = uuid4()
 
     async def refresh(self) -> None:
-        """Read changes of other processes and of the file. Raises StorageUnavailableError."""
+        """Read changes of other processes and of the file, and what those admit of the rates.
+
+        Raises StorageUnavailableError.
+        """
         await self._current.refresh(self._repository)
+        if admitted := self.rates.report():
+            self.rates.learn(await self._repository.exchange_rates(self._process, admitted))
 
     @property
     def file_fault(self) -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -47,6 +48,15 @@ class PostgresLimitOverrides:
         """How many series a tenant has, those without recent samples included."""
         row = await self._database.row_of(tenant, _QUERIES["count_series"])
         return 0 if row is None else row[0]
+
+    async def exchange_rates(
+        self, process: UUID, admitted: Mapping[str, int]
+    ) -> Mapping[UUID, Mapping[str, int]]:
+        """See the port."""
+        document = orjson.dumps(dict(admitted)).decode()
+        async with acquired(self._database.write_pool) as connection:
+            rows = await connection.fetch(_QUERIES["exchange_rates"], process, document)
+        return {row["process"]: orjson.loads(row["admitted"]) for row in rows}
 
     async def save(
         self, tenant: str, values: LimitValues, expected_version: int

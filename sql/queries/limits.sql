@@ -28,3 +28,20 @@ RETURNING version
 -- count_series --
 -- How many series tenant $1 has.
 SELECT coalesce(sum(g.n_series), 0)::bigint FROM series_generation AS g WHERE g.tenant_id = $1
+
+-- exchange_rates --
+-- Reports as process $1 what it has admitted ($2), and returns what the other processes that live report.
+WITH gone AS (
+    DELETE FROM ingest_report
+    WHERE process IN (
+        SELECT r.process FROM ingest_report AS r
+        WHERE r.reported_at < now() - interval '1 minute'
+        FOR UPDATE SKIP LOCKED
+    )
+), own AS (
+    INSERT INTO ingest_report (process, admitted) VALUES ($1, $2::jsonb)
+    ON CONFLICT (process) DO UPDATE SET reported_at = now(), admitted = excluded.admitted
+)
+SELECT r.process, r.admitted::text AS admitted
+FROM ingest_report AS r
+WHERE r.process <> $1 AND r.reported_at > now() - interval '10 seconds'

@@ -168,6 +168,27 @@ async def test_a_tenant_writes_no_faster_than_its_rate(database_url: str) -> Non
         assert (await write(service, *series("up", 100), tenant="b")).status == 204
 
 
+async def test_replicas_admit_the_rate_together(database_url: str) -> None:
+    async with AsyncExitStack() as opened:
+        services = [
+            await opened.enter_async_context(running_native_service(database_url, tenancy="header"))
+            for _ in range(2)
+        ]
+        await set_limits(services[0], ingestion_rate=1, ingestion_burst_size=1000)
+
+        async def exchange() -> None:
+            for service in (*services, *services):
+                await service.services.limits.refresh()
+
+        await exchange()
+        for service in services:
+            assert (await write(service, *series("up", 1))).status == 204
+        await exchange()
+        assert (await write(services[0], *series("up", 900))).status == 204
+        await exchange()
+        assert (await write(services[1], *series("up", 900))).status == 429
+
+
 async def test_another_replica_follows_an_override_within_seconds(
     database_url: str, tmp_path: Path
 ) -> None:

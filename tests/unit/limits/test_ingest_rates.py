@@ -1,6 +1,8 @@
 """The token buckets of tenants."""
 
 import asyncio
+from contextlib import suppress
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -88,6 +90,31 @@ def test_the_rest_of_a_request_is_owed() -> None:
     clock.seconds += 6
     limited.check("t")
     limited.check("another")
+
+
+@given(
+    rate=st.integers(1, 100),
+    burst=st.integers(1, 500),
+    asks=st.lists(st.lists(st.integers(1, 300), min_size=3, max_size=3), max_size=40),
+)
+def test_processes_together_admit_the_rate(rate: int, burst: int, asks: list[list[int]]) -> None:
+    clock, n_admitted = Clock(), 0
+    processes = {uuid4(): rates(rate, burst, clock) for _ in range(3)}
+
+    def exchange() -> None:
+        for own, limited in processes.items():
+            reports = {key: other.report() for key, other in processes.items() if key != own}
+            limited.learn(reports)
+
+    exchange()
+    for asked in asks:
+        for limited, n_items in zip(processes.values(), asked, strict=True):
+            with suppress(RateLimitedError, BadDataError):
+                limited.take("t", n_items)
+                n_admitted += n_items
+        exchange()
+        assert n_admitted <= 3 * burst + rate * (clock.seconds - 100.0) + 1e-6
+        clock.seconds += 1.0
 
 
 @given(burst=st.integers(1, 500), used=st.integers(0, 500), n_items=st.integers(1, 600))
