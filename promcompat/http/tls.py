@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from promcompat.core.errors import PromcompatError
 from promcompat.tls_telemetry import TlsMetrics
@@ -60,6 +60,7 @@ class TlsFiles:
         context.verify_mode = _VERIFICATION[self.client_auth]
         if self.client_authorities is not None:
             # A resumed session is not verified again, even if its authority is no longer trusted.
+            # The sessions that TLS 1.2 knows by an id, without a ticket, end with this context.
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
         return context
@@ -75,13 +76,23 @@ def _refuse_encrypted_key() -> str:
     raise ValueError("the key is encrypted; write it without a password")
 
 
-class ServerTls:
-    """What a listening socket needs to speak TLS with the certificates of files.
+class _LatestContext(ssl.SSLContext):
+    """Makes each connection with the context that was loaded last.
 
-    Connections are made with `context`. It hands each handshake over to the context that was loaded
-    last, so that a context in use is never changed: loading a pair that does not match into it
-    would leave it without any.
+    A context in use is never changed: loading a pair that does not match into it would leave it
+    without any. Nor is a handshake handed over to another context once it has begun: it would
+    resume sessions of the first one, which were verified by the authorities of then.
     """
+
+    latest: ssl.SSLContext
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """The TLS of a new connection, as event loops ask for it."""
+        return self.latest.wrap_bio(*args, **kwargs)
+
+
+class ServerTls:
+    """What a listening socket needs to speak TLS with the certificates of files: its `context`."""
 
     def __init__(
         self, files: TlsFiles, metrics: TlsMetrics, now: Callable[[], float] = time.time
@@ -91,9 +102,8 @@ class ServerTls:
         self._metrics = metrics
         self._now = now
         self._states: tuple[_FileState, ...] = ()
-        self.context = files.load()
-        self._current = self.context
-        self.context.sni_callback = self._hand_over
+        self.context = _LatestContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.latest = files.load()
         self.refresh()
 
     def refresh(self) -> bool:
@@ -106,7 +116,7 @@ class ServerTls:
             found = self._files.states()
             if found == self._states:
                 return False
-            self._current = self._files.load()
+            self.context.latest = self._files.load()
         except (OSError, CertificateError) as exc:
             self._metrics.failed()
             if isinstance(exc, CertificateError):
@@ -118,9 +128,3 @@ class ServerTls:
         if not is_first:
             _LOGGER.info("TLS certificate loaded", extra={"file": str(self._files.certificate)})
         return True
-
-    def _hand_over(
-        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
-    ) -> None:
-        """Called in each handshake, with or without a server name, before a certificate is sent."""
-        connection.context = self._current

@@ -1,6 +1,7 @@
 """The HTTP server over TLS: certificates that change, client certificates, and bad handshakes."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -141,9 +142,36 @@ async def test_clients_show_a_certificate_of_an_authority_that_may_change(
         assert not await is_answered(url, made.first.trusting())
         authorities.write_bytes(made.second.file.read_bytes() + b"\n")
         assert tls.refresh()
-        # Not even by a session that is resumed: the context is the same one.
         assert not await is_answered(url, known)
         assert await is_answered(url, unknown)
+
+
+async def test_a_session_ends_with_the_authority_that_it_was_verified_by(
+    made: Certificates, files: TlsFiles, tmp_path: Path
+) -> None:
+    authorities = tmp_path / "clients.pem"
+    authorities.write_bytes(made.first.file.read_bytes())
+    files = replace(files, client_authorities=authorities, client_auth="RequireAndVerifyClientCert")
+    tls = ServerTls(files, Telemetry().tls)
+    client = made.first.trusting(made.of_first)
+    # The newest version in which a server knows sessions by an id, without tickets.
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def connect(port: int, session: ssl.SSLSession | None) -> ssl.SSLSession | None:
+        with (
+            socket.create_connection(("127.0.0.1", port)) as raw,
+            client.wrap_socket(raw, server_hostname="localhost", session=session) as connection,
+        ):
+            return connection.session
+
+    async with serving(tls) as url:
+        port = int(url.rpartition(":")[2])
+        session = await asyncio.to_thread(connect, port, None)
+        assert session is not None
+        authorities.write_bytes(made.second.file.read_bytes() + b"\n")
+        assert tls.refresh()
+        with pytest.raises(ssl.SSLError):
+            await asyncio.to_thread(connect, port, session)
 
 
 async def test_a_certificate_may_be_optional(made: Certificates, files: TlsFiles) -> None:
