@@ -14,7 +14,7 @@ from promql.ast import Call, MatrixSelector, TimeModifiers, VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
 from promql.functions.extended_histograms import SmoothedSelector
 from promql.functions.extended_ranges import smoothed_samples
-from promql.functions.info_function import add_info_labels, info_window, look_up_info
+from promql.functions.info_function import add_info_labels, look_up_info
 from promql.histograms.found_resets import found_reset_hints
 from promql.planning.plan import Plan
 from promql.values.histogram_columns import HistogramColumns
@@ -187,10 +187,8 @@ class LeafSamples:
         assert isinstance(selector, VectorSelector)
         block = self._block_of(selector)
         self._budget.check_size(len(block.labels) * grid.n_steps, _BYTES_LOOKED_UP)
-        window = info_window(call.args[0], grid, self._lookback_ms)
-        samples = look_up_info(
-            base, block, selector.matchers, grid.timestamps(), window, self._lookback_ms
-        )
+        times_ms = moved_times(grid, selector.modifiers)
+        samples = look_up_info(base, block, selector.matchers, times_ms, self._lookback_ms)
         self.per_step += samples.present.sum(axis=0)
         return add_info_labels(base, block.labels, samples, selector.matchers)
 

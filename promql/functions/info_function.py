@@ -1,7 +1,7 @@
 """The function `info`: adds labels of info metrics to the series they describe."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,12 +11,11 @@ from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import (
     METRIC_NAME,
     BoolArray,
-    EvalRange,
     IntArray,
     Labels,
     SampleBlock,
 )
-from promql.ast import AggregateExpr, Call, Expr, TimeModifiers, VectorSelector, children, fold
+from promql.ast import AggregateExpr, Expr, SubqueryExpr, TimeModifiers, VectorSelector
 from promql.values.matrix import Matrix
 from promql.values.name_removal import merge_rows
 from promql.values.windows import InstantSamples, look_up
@@ -40,29 +39,6 @@ class _InfoVector:
     rows_of: dict[_Signature, list[int]]
 
 
-@dataclass(frozen=True, slots=True)
-class InfoWindow:
-    """The times of the info samples a call can see, both ends included."""
-
-    start_ms: int
-    end_ms: int
-
-
-def info_window(base: Expr, grid: EvalRange, lookback_ms: int) -> InfoWindow:
-    """The window of `info(base)`: Prometheus 3.5 moves it like the first selector of `base`.
-
-    It still looks for info samples at the steps themselves, so with an offset longer than the
-    lookback delta it finds no labels.
-    """
-    selector = first_selector(base)
-    modifiers = TimeModifiers() if selector is None else selector.modifiers
-    at_ms = modifiers.timestamp_ms
-    start_ms, end_ms = (grid.start_ms, grid.end_ms) if at_ms is None else (at_ms, at_ms)
-    return InfoWindow(
-        start_ms - (lookback_ms - 1) - modifiers.offset_ms, end_ms - modifiers.offset_ms
-    )
-
-
 def info_name_matchers(matchers: Sequence[LabelMatcher]) -> tuple[LabelMatcher, ...]:
     """The matchers of the name of info metrics, given those of the second argument of `info`."""
     of_name = tuple(matcher for matcher in matchers if matcher.name == METRIC_NAME)
@@ -76,36 +52,20 @@ def info_data_matchers(matchers: Sequence[LabelMatcher]) -> tuple[LabelMatcher, 
     return tuple(matcher for matcher in matchers if matcher.name != METRIC_NAME)
 
 
-def first_selector(expr: Expr) -> VectorSelector | None:
-    """The selector from which Prometheus takes the window of `info(expr)`."""
-    waiting = [expr]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, VectorSelector):
-            return node
-        parts = children(node)
-        # Prometheus visits the parameter of an aggregation after its operand.
-        waiting.extend(parts if isinstance(node, AggregateExpr) else reversed(parts))
-    return None
+def reference_time(expr: Expr, of_parts: Sequence[TimeModifiers | None]) -> TimeModifiers | None:
+    """When `info(expr)` looks for info samples, given that of the parts of `expr`.
 
-
-def first_selectors(expr: Expr) -> dict[int, VectorSelector | None]:
-    """The first selector in the vector of each `info` call in `expr`, by the `id` of the call.
-
-    One walk finds them all; separate walks would visit nested calls again and again.
+    That is when the first selector in `expr` looks for its samples: its offset and those of
+    subqueries around it add up, until an `@` fixes the time. None: there is no selector.
     """
-    found: dict[int, VectorSelector | None] = {}
-
-    def first(node: Expr, parts: list[VectorSelector | None]) -> VectorSelector | None:
-        if isinstance(node, VectorSelector):
-            return node
-        if isinstance(node, Call) and node.func == "info":
-            found[id(node)] = parts[0]
-        in_order = reversed(parts) if isinstance(node, AggregateExpr) else parts
-        return next((part for part in in_order if part is not None), None)
-
-    fold(expr, first)
-    return found
+    if isinstance(expr, VectorSelector):
+        return expr.modifiers
+    # Prometheus visits the parameter of an aggregation after its operand.
+    in_order = reversed(of_parts) if isinstance(expr, AggregateExpr) else of_parts
+    first = next((part for part in in_order if part is not None), None)
+    if not isinstance(expr, SubqueryExpr) or first is None or first.timestamp_ms is not None:
+        return first
+    return replace(expr.modifiers, offset_ms=expr.modifiers.offset_ms + first.offset_ms)
 
 
 def look_up_info(
@@ -113,18 +73,15 @@ def look_up_info(
     block: SampleBlock,
     matchers: Sequence[LabelMatcher],
     times_ms: IntArray,
-    window: InfoWindow,
     lookback_ms: int,
 ) -> InstantSamples:
-    """The newest samples within the window of those info series that describe a base series.
+    """The newest samples at these times of those info series that describe a base series.
 
     A step without a base series has none. Raises ExecutionError if one of them is a histogram.
     """
-    samples = look_up(block, np.minimum(times_ms, window.end_ms), lookback_ms)
+    samples = look_up(block, times_ms, lookback_ms)
     present = samples.present & _are_described(base, block.labels, matchers)[:, None]
     present &= base.present.any(axis=0)
-    present &= samples.timestamps > times_ms - lookback_ms
-    present &= samples.timestamps >= window.start_ms
     if block.histograms is not None and (present & is_histogram(samples.values)).any():
         raise ExecutionError("info sample should be float")
     return InstantSamples(samples.values, samples.timestamps, present)
@@ -269,6 +226,6 @@ def _assemble(base: Matrix, parts: Sequence[tuple[int, Labels, BoolArray]]) -> M
         [labels for _, labels, _ in parts],
         base.values[rows],
         np.array([present for _, _, present in parts]),
-        np.zeros(len(rows), bool),
+        base.drop_name[rows],
         base.histograms,
     )

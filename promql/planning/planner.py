@@ -22,7 +22,6 @@ from promql.ast import (
     MatrixSelector,
     NumberLiteral,
     ParenExpr,
-    StringLiteral,
     SubqueryExpr,
     TimeModifiers,
     UnaryExpr,
@@ -33,9 +32,9 @@ from promql.ast import (
 )
 from promql.functions.info_function import (
     TARGET_INFO,
-    first_selectors,
     info_data_matchers,
     info_name_matchers,
+    reference_time,
 )
 from promql.functions.registry import FUNCTIONS
 from promql.planning.durations import duration_ms
@@ -75,32 +74,53 @@ def make_plan(
 def _resolve(
     expr: Expr, eval_range: EvalRange, default_step_ms: int, *, is_param: bool = False
 ) -> Expr:
+    references: dict[int, TimeModifiers | None] = {}
+    """When `info` of each resolved part looks for info samples, by the part's id."""
+
     def resolve_node(node: Expr, parts: list[Expr]) -> Expr:
-        match node:
-            case VectorSelector():
-                modifiers = _resolve_modifiers(node.modifiers, eval_range, is_param)
-                return replace(node, modifiers=modifiers)
-            case MatrixSelector():
-                (selector,) = parts
-                assert isinstance(selector, VectorSelector)
-                return _resolve_matrix_selector(node, selector, eval_range)
-            case SubqueryExpr():
-                modifiers = _resolve_modifiers(node.modifiers, eval_range, is_param)
-                resolved = _resolve_subquery(node, parts[0], eval_range, default_step_ms)
-                return replace(resolved, modifiers=modifiers)
-            case Call():
-                return _resolve_call(node, parts, eval_range)
-            case AggregateExpr():
-                param = _resolve_param(node.param, eval_range, default_step_ms)
-                return replace(node, expr=parts[-1], param=param)
-            case BinaryExpr():
-                return replace(node, lhs=parts[0], rhs=parts[1])
-            case UnaryExpr() | ParenExpr():
-                return replace(node, expr=parts[0])
-            case NumberLiteral() | StringLiteral():
-                return node
+        of_parts = [references[id(part)] for part in parts]
+        if isinstance(node, Call):
+            resolved: Expr = _resolve_call(node, parts, eval_range, of_parts)
+        else:
+            resolved = _resolve_node(node, parts, eval_range, default_step_ms, is_param)
+        references[id(resolved)] = reference_time(resolved, of_parts)
+        return resolved
 
     return fold(expr, resolve_node)
+
+
+def _resolve_node(
+    node: Expr, parts: list[Expr], eval_range: EvalRange, default_step_ms: int, is_param: bool
+) -> Expr:
+    """A node that is no call, with its resolved parts."""
+    match node:
+        case VectorSelector():
+            modifiers = _resolve_modifiers(node.modifiers, eval_range, is_param)
+            return replace(node, modifiers=modifiers)
+        case MatrixSelector():
+            (selector,) = parts
+            assert isinstance(selector, VectorSelector)
+            return _resolve_matrix_selector(node, selector, eval_range)
+        case SubqueryExpr():
+            modifiers = _resolve_modifiers(node.modifiers, eval_range, is_param)
+            resolved = _resolve_subquery(node, parts[0], eval_range, default_step_ms)
+            return replace(resolved, modifiers=modifiers)
+        case AggregateExpr():
+            param = _resolve_param(node.param, eval_range, default_step_ms)
+            return replace(node, expr=parts[-1], param=param)
+        case BinaryExpr():
+            return replace(node, lhs=parts[0], rhs=parts[1])
+        case UnaryExpr() | ParenExpr():
+            return replace(node, expr=parts[0])
+        case _:
+            return node
+
+
+def _resolve_param(param: Expr | None, eval_range: EvalRange, default_step_ms: int) -> Expr | None:
+    """The resolved parameter of an aggregation, where Prometheus 3.5 ignores `@ start()`."""
+    if param is None:
+        return None
+    return _resolve(param, eval_range, default_step_ms, is_param=True)
 
 
 _QUERY_TIMES: Mapping[str, Callable[[EvalRange], float]] = {
@@ -110,13 +130,6 @@ _QUERY_TIMES: Mapping[str, Callable[[EvalRange], float]] = {
     "step": lambda query: query.step_ms / 1000,
 }
 """The values of functions that are those of the whole query everywhere, in seconds."""
-
-
-def _resolve_param(param: Expr | None, eval_range: EvalRange, default_step_ms: int) -> Expr | None:
-    """The resolved parameter of an aggregation, where Prometheus 3.5 ignores `@ start()`."""
-    if param is None:
-        return None
-    return _resolve(param, eval_range, default_step_ms, is_param=True)
 
 
 def _resolve_matrix_selector(
@@ -140,22 +153,30 @@ def _resolve_subquery(
     )
 
 
-def _resolve_call(call: Call, args: list[Expr], eval_range: EvalRange) -> Call | NumberLiteral:
+def _resolve_call(
+    call: Call,
+    args: list[Expr],
+    eval_range: EvalRange,
+    references: list[TimeModifiers | None],
+) -> Call | NumberLiteral:
     if call.func in _QUERY_TIMES:
         return NumberLiteral(_QUERY_TIMES[call.func](eval_range), False, call.pos)
-    return replace(call, args=_call_args(call, args))
-
-
-def _call_args(call: Call, args: list[Expr]) -> tuple[Expr, ...]:
-    """The arguments; `info(v)` gets the selector of `target_info` as its second one."""
     if call.func != "info":
-        return tuple(args)
+        return replace(call, args=tuple(args))
+    return replace(call, args=(args[0], _info_selector(call, args, references[0])))
+
+
+def _info_selector(call: Call, args: list[Expr], reference: TimeModifiers | None) -> VectorSelector:
+    """The selector of info series: `target_info` unless there is one, of whose only matchers count.
+
+    It looks for samples at the time of reference of the first argument.
+    """
+    modifiers = reference or TimeModifiers()
     if len(args) == 1:
-        return (*args, VectorSelector("", (TARGET_INFO,), TimeModifiers(), call.pos))
-    base, selector = args
+        return VectorSelector("", (TARGET_INFO,), modifiers, call.pos)
+    selector = args[1]
     assert isinstance(selector, VectorSelector)
-    # Prometheus uses only the matchers of this selector.
-    return (base, replace(selector, modifiers=TimeModifiers()))
+    return replace(selector, modifiers=modifiers)
 
 
 def _resolve_duration(expr: DurationExpr | None, given_ms: int, eval_range: EvalRange) -> int:
@@ -271,7 +292,6 @@ class _Context:
     grouping: tuple[str, ...] = ()
     by: bool = False
     selects_info: bool = False
-    moves_info: bool = False
     hint_use: "_HintUse | None" = None
 
     def moved(self, modifiers: TimeModifiers, range_ms: int, step_ms: int) -> "_Context":
@@ -306,7 +326,6 @@ class _Leaves:
     def visit(self, expr: Expr, context: _Context) -> None:
         """Add the selections of every selector in `expr`, in the order of the text."""
         waiting = [(expr, context)]
-        firsts: dict[int, VectorSelector | None] = {}
         while waiting:
             node, around = waiting.pop()
             match node:
@@ -317,11 +336,7 @@ class _Leaves:
                     self._add(selector, selector.matchers, around, node.range_ms)
                 case Call(func="info"):
                     inner = _context_within(node, around)
-                    firsts = firsts or first_selectors(expr)
-                    first = firsts[id(node)]
-                    is_moved = first is not None and first.modifiers != TimeModifiers()
-                    of_info = replace(inner, selects_info=True, moves_info=is_moved)
-                    waiting.append((node.args[1], of_info))
+                    waiting.append((node.args[1], replace(inner, selects_info=True)))
                     waiting.append((node.args[0], inner))
                 case _:
                     inner = _context_within(node, around)
@@ -408,12 +423,11 @@ def _matchers_of(selector: VectorSelector, context: _Context) -> tuple[LabelMatc
 def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool:
     """Whether samples are looked up at other times than they are selected for.
 
-    `timestamp(x @ t offset d)` looks them up at t, see `LeafSamples.times`; for `info(x offset d)`
-    see `info_window`.
+    `timestamp(x @ t offset d)` looks them up at t, see `LeafSamples.times`.
     """
     modifiers = selector.modifiers
     is_moved = modifiers.timestamp_ms is not None and modifiers.offset_ms != 0
-    return context.moves_info or (is_moved and context.function == "timestamp")
+    return is_moved and context.function == "timestamp"
 
 
 def _context_within(expr: Expr, context: _Context) -> _Context:

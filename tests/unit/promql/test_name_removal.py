@@ -3,7 +3,11 @@
 import pytest
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import Labels
+from promcompat.core.model import EvalRange, Labels
+from promql.engine import Engine, EngineOptions
+from promql.features import ALL_FEATURES
+from promql.query import Query
+from promql.values.matrix import Matrix
 from promql.values.name_removal import (
     apply_delayed_names,
     drop_names,
@@ -12,6 +16,7 @@ from promql.values.name_removal import (
 )
 from tests.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of
+from tests.unit.promql.queries import SeriesReader
 
 A, B = make_labels("a", job="x"), make_labels("b", job="x")
 JOB = make_labels(job="x")
@@ -79,3 +84,13 @@ def test_at_the_end_equal_rows_are_merged_unless_they_meet():
     with pytest.raises(ExecutionError) as error:
         apply_delayed_names(rows)
     assert str(error.value) == SAME_LABELSET
+
+
+async def test_info_brings_back_no_name_that_goes_at_the_end():
+    base = make_labels("m", instance="1", job="a")
+    info = make_labels("target_info", instance="1", job="a", version="x")
+    reader = SeriesReader({base: [(0, 1.5)], info: [(0, 1.0)]})
+    engine = Engine(reader, EngineOptions(features=ALL_FEATURES))
+    found = (await engine.run(Query("t", "info(floor(m))", EvalRange.instant(0)))).value
+    assert isinstance(found, Matrix)
+    assert rows_of(found) == {make_labels(instance="1", job="a", version="x"): [1.0]}
