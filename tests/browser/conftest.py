@@ -37,7 +37,7 @@ scrape_configs:
 """
 _STEP_SECONDS = 15
 _HISTORY_SECONDS = 3600
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 30.0
 _OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync")
 
 

@@ -27,7 +27,8 @@ export interface MatrixSeries {
 export type QueryData =
   | { resultType: "vector"; result: VectorSeries[]; stats?: QueryStats }
   | { resultType: "matrix"; result: MatrixSeries[]; stats?: QueryStats }
-  | { resultType: "scalar" | "string"; result: Sample; stats?: QueryStats };
+  | { resultType: "scalar"; result: Sample; stats?: QueryStats }
+  | { resultType: "string"; result: Sample; stats?: QueryStats };
 
 export interface QueryStats {
   timings: Record<string, number>;
@@ -67,21 +68,25 @@ export interface Range {
   step: number;
 }
 
+/** `limit`: how many series the answer has at most; a warning says if there are more. */
 export function queryRange(
   query: string,
-  range: Range,
+  { start, end, step }: Range,
   signal?: AbortSignal,
+  limit?: number,
 ): Promise<Answer<Extract<QueryData, { resultType: "matrix" }>>> {
-  return call("query_range", { form: { query, ...range }, ...(signal && { signal }) });
+  const form = { query, start, end, step, limit };
+  return call("query_range", { form, ...(signal && { signal }) });
 }
 
-/** `time`: Unix seconds. */
+/** `time`: Unix seconds; `limit` as for a range. */
 export function query(
   text: string,
   time: number,
   signal?: AbortSignal,
+  limit?: number,
 ): Promise<Answer<QueryData>> {
-  return call("query", { form: { query: text, time }, ...(signal && { signal }) });
+  return call("query", { form: { query: text, time, limit }, ...(signal && { signal }) });
 }
 
 export async function formatQuery(text: string): Promise<string> {
@@ -120,24 +125,25 @@ export async function metadata(): Promise<Record<string, Metadata[]>> {
 export interface ExplainNode {
   type: string;
   text: string;
-  children?: ExplainNode[];
+  children: ExplainNode[];
   leaf?: number;
   step_invariant?: boolean;
   omitted?: number;
 }
 
 export interface ExplainLeaf {
-  matchers: string;
+  matchers: { name: string; type: "=" | "!=" | "=~" | "!~"; value: string }[];
+  /** The samples after `start` up to `end`, in Unix seconds. */
   start: number;
   end: number;
   series: number;
   rules: { rule: string; applies: boolean; reason: string }[];
   sql: string;
   parameters: unknown[];
-  estimated_rows?: number;
-  actual_rows?: number;
-  seconds?: number;
-  database_plan?: string[] | string;
+  estimated_rows: number | null;
+  actual_rows: number | null;
+  seconds: number | null;
+  database_plan: string | null;
 }
 
 export interface Explanation {
@@ -147,7 +153,7 @@ export interface Explanation {
   result_type: string;
   steps: number;
   leaves: ExplainLeaf[];
-  stages?: Record<string, number>;
+  stages: Record<string, number> | null;
 }
 
 export async function explain(form: Parameters, signal?: AbortSignal): Promise<Explanation> {

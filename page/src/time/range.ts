@@ -1,7 +1,7 @@
 /** The time range of the page: kept in the address as `from`, `to` and `refresh`. */
 import { computed, effect, signal } from "@preact/signals";
 import { place, setQuery } from "../router";
-import { parseDurationMs } from "../format/durations";
+import { formatDurationMs, parseDurationMs } from "../format/durations";
 
 /** An end of a range: `now`, `now-1h`, or Unix milliseconds as text. */
 export type TimeText = string;
@@ -128,7 +128,7 @@ export function zoomTo(start: number, end: number): void {
 export function zoomOut(): void {
   const { start, end } = range.peek();
   const length = end - start;
-  if (to.peek() === "now") setRange(`now-${Math.round(2 * length)}s`, "now");
+  if (to.peek() === "now") setRange(`now-${formatDurationMs(Math.round(2 * length) * 1000)}`, "now");
   else zoomTo(start - length / 2, end + length / 2);
 }
 

@@ -1,0 +1,212 @@
+/** An expression over the range: lines, stacked areas, or a heatmap of histograms. */
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { type MatrixSeries, queryRange } from "../../api/prometheus";
+import { formatDurationMs } from "../../format/durations";
+import { formatCount, unitOfName } from "../../format/numbers";
+import { formatLegend, formatSeries } from "../../format/series";
+import { heatmapOf } from "../../plot/buckets";
+import { plotData } from "../../plot/data";
+import { HeatmapPlot } from "../../plot/heatmap";
+import { Legend } from "../../plot/legend";
+import { Plot } from "../../plot/plot";
+import { autoStep, onGrid, zoomTo } from "../../time/range";
+import { Empty, ErrorBox, Loading, Notices } from "../../ui/states";
+import { useRequest } from "../../use_request";
+import { findingOfError, findingsOfNotices } from "./findings";
+import type { TabProps } from "./panel";
+import { MODES, fixedStep } from "./state";
+
+/** More lines than anybody tells apart; whoever wants them all may ask for them. */
+const USUAL_SERIES = 1000;
+const MOST_SERIES = 10_000;
+const TRUNCATED = /results truncated due to limit/;
+
+export function GraphTab({ panel, range, isNarrow, onChange, onFindings }: TabProps) {
+  const width = window.innerWidth / (isNarrow && window.innerWidth >= 1400 ? 2 : 1);
+  const step = fixedStep(panel) ?? autoStep(range, width);
+  const grid = onGrid(range, step);
+  const limit = panel.limit || USUAL_SERIES;
+  const { data, error, isLoading } = useRequest(
+    async (signal) => {
+      const answer = await queryRange(panel.expression, grid, signal, limit);
+      return { ...answer, grid, expression: panel.expression };
+    },
+    [panel.expression, grid.start, grid.end, grid.step, limit],
+  );
+  useEffect(
+    () => onFindings(error ? findingOfError(error) : data ? findingsOfNotices(data.warnings, data.infos) : []),
+    [data, error],
+  );
+  const isTruncated = data?.warnings.some((text) => TRUNCATED.test(text)) ?? false;
+  const unit = panel.unit || guessUnit(panel.expression);
+  return (
+    <div aria-busy={isLoading}>
+      <Options panel={panel} step={step} guessed={unit} onChange={onChange} />
+      {error && <ErrorBox error={error} />}
+      {data && <Notices warnings={data.warnings.filter((text) => !TRUNCATED.test(text))} infos={data.infos} />}
+      {isTruncated && (
+        <p class="hint row">
+          These are the first {formatCount(limit)} series; there are more.
+          {limit < MOST_SERIES && (
+            <button type="button" onClick={() => onChange({ limit: MOST_SERIES })}>
+              Show up to {formatCount(MOST_SERIES)}
+            </button>
+          )}
+        </p>
+      )}
+      {data && <Drawing key={data.expression} panel={panel} unit={unit} matrix={data.data.result} grid={data.grid} />}
+      {!data && isLoading && <Loading what="Asking" />}
+    </div>
+  );
+}
+
+type Grid = TabProps["range"] & { step: number };
+
+function Drawing({
+  panel,
+  unit,
+  matrix,
+  grid,
+}: {
+  panel: TabProps["panel"];
+  unit: string;
+  matrix: MatrixSeries[];
+  grid: Grid;
+}) {
+  const hasHistograms = matrix.some(({ histograms }) => histograms?.length);
+  if (!matrix.length) return <Empty title="No series has a value in this time range." />;
+  if (panel.mode === "heatmap") return <HeatmapDrawing {...{ panel, unit, matrix, grid }} />;
+  if (hasHistograms && matrix.every(({ values }) => !values?.length)) {
+    return (
+      <Empty title="These are native histograms.">
+        <p>
+          The heatmap shows them; <code>histogram_quantile()</code>, <code>histogram_avg()</code> and their
+          like make lines of them.
+        </p>
+      </Empty>
+    );
+  }
+  return <LinesDrawing {...{ panel, unit, matrix, grid }} />;
+}
+
+function HeatmapDrawing({ panel, unit, matrix, grid }: Parameters<typeof Drawing>[0]) {
+  const data = useMemo(() => heatmapOf(matrix, grid), [matrix, grid]);
+  if (!data) {
+    return (
+      <Empty title="There are no histograms here.">
+        <p>
+          A heatmap needs native histograms, or buckets with the label <code>le</code>, such as{" "}
+          <code>sum by (le) (rate(name_bucket[5m]))</code>.
+        </p>
+      </Empty>
+    );
+  }
+  return <HeatmapPlot label={panel.expression} data={data} range={grid} unit={unit} onZoom={zoomTo} />;
+}
+
+function LinesDrawing({ panel, unit, matrix, grid }: Parameters<typeof Drawing>[0]) {
+  const [hidden, setHidden] = useState<ReadonlySet<number>>(new Set());
+  const plot = useMemo(() => plotData(matrix, grid), [matrix, grid]);
+  const lines = useMemo(
+    () =>
+      plot.series.map(({ labels, values }, index) => ({
+        name: panel.legend ? formatLegend(panel.legend, labels) : formatSeries(labels),
+        values,
+        hidden: hidden.has(index),
+      })),
+    [plot, panel.legend, hidden],
+  );
+  return (
+    <>
+      <Plot
+        label={panel.expression}
+        times={plot.times}
+        lines={lines}
+        range={grid}
+        unit={unit}
+        stacked={panel.mode === "stacked"}
+        logarithmic={panel.logarithmic}
+        cursorKey="explore"
+        onZoom={zoomTo}
+      />
+      <Legend lines={lines} unit={unit} onHide={setHidden} />
+    </>
+  );
+}
+
+function Options({
+  panel,
+  step,
+  guessed,
+  onChange,
+}: {
+  panel: TabProps["panel"];
+  step: number;
+  guessed: string;
+  onChange: TabProps["onChange"];
+}) {
+  return (
+    <div class="panel-options">
+      <div class="toggle" role="group" aria-label="Drawn as">
+        {MODES.map((mode) => (
+          <button type="button" key={mode} aria-pressed={panel.mode === mode} onClick={() => onChange({ mode })}>
+            {mode}
+          </button>
+        ))}
+      </div>
+      <label>
+        Step
+        <input
+          value={panel.step}
+          placeholder={`auto: ${formatDurationMs(step * 1000)}`}
+          onChange={(event) => onChange({ step: event.currentTarget.value.trim() })}
+        />
+      </label>
+      <label>
+        Unit
+        <input
+          value={panel.unit}
+          placeholder={guessed || "none"}
+          list="units"
+          onChange={(event) => onChange({ unit: event.currentTarget.value.trim() })}
+        />
+      </label>
+      <label>
+        Legend
+        <input
+          class="legend-format"
+          value={panel.legend}
+          placeholder="{{instance}}"
+          onChange={(event) => onChange({ legend: event.currentTarget.value })}
+        />
+      </label>
+      <label class="inline">
+        <input
+          type="checkbox"
+          checked={panel.logarithmic}
+          onChange={(event) => onChange({ logarithmic: event.currentTarget.checked })}
+        />
+        logarithmic
+      </label>
+      <datalist id="units">
+        {["short", "percentunit", "percent", "bytes", "decbytes", "Bps", "bps", "s", "ms", "reqps", "ops"].map(
+          (unit) => (
+            <option key={unit} value={unit} />
+          ),
+        )}
+      </datalist>
+    </div>
+  );
+}
+
+/** The unit of an expression with a single metric whose name tells one, if nothing changes it. */
+function guessUnit(expression: string): string {
+  const names = [...new Set(expression.match(/[a-zA-Z_:][\w:]*_(?:bytes|seconds|ratio|celsius)\w*/g) ?? [])];
+  const [name] = names;
+  if (names.length !== 1 || !name || /[*/]|\b(count|rank|stddev|group)\b/.test(expression)) return "";
+  const unit = unitOfName(name);
+  if (/\b(rate|irate|deriv)\s*\(/.test(expression)) {
+    return /_bucket\b/.test(name) ? (/\ble\b/.test(expression) ? unit : "") : unit === "bytes" ? "binBps" : "";
+  }
+  return unit;
+}

@@ -1,0 +1,114 @@
+"""Explore: expressions of a real service as plots, tables, samples and explanations."""
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Machine
+
+pytestmark = pytest.mark.e2e
+
+RATE = "sum by (shop) (rate(orders_total[5m]))"
+BUCKETS = "sum by (le) (rate(order_seconds_bucket[5m]))"
+
+
+def address(machine: Machine, path: str = "explore", **parameters: str) -> str:
+    """The address of Explore; `g0_expr` is the parameter `g0.expr`."""
+    query = urlencode({name.replace("_", ".", 1): value for name, value in parameters.items()})
+    return f"{machine.url}/{path}?{query}"
+
+
+def test_an_expression_is_written_with_completion_and_drawn(
+    tab: Page, machine: Machine, check_accessibility: Callable[[Page], None]
+) -> None:
+    tab.goto(machine.url)
+    editor = tab.get_by_role("textbox", name="Expression 1")
+    editor.click()
+    editor.press_sequentially("queue_le")
+    expect(tab.get_by_role("option", name="queue_length", exact=True)).to_be_visible()
+    editor.press_sequentially("ngth")
+    tab.get_by_role("button", name="Run").click()
+    expect(tab.get_by_role("img", name="queue_length")).to_be_visible()
+    expect(tab.get_by_role("region", name="Legend")).to_contain_text('shop="oslo"')
+    assert "g0.expr=queue_length" in tab.url
+    check_accessibility(tab)
+
+
+def test_a_fault_is_shown_at_its_place(tab: Page, machine: Machine) -> None:
+    tab.goto(address(machine, g0_expr="up + foo(", g0_tab="1"))
+    expect(tab.get_by_role("alert")).to_contain_text("unclosed left parenthesis")
+    expect(tab.locator(".cm-lintRange-error")).to_have_count(1)
+
+
+def test_links_of_prometheus_show_what_they_mean(tab: Page, machine: Machine) -> None:
+    end = {"g0_end_input": "2026-01-02 03:04:05", "g0_range_input": "2h"}
+    tab.goto(address(machine, "graph", g0_expr="vector(7)", g0_tab="0", **end))
+    expect(tab).to_have_url(re.compile(r"from=1767315845000&to=1767323045000"))
+    expect(tab.get_by_role("img", name="vector(7)")).to_be_visible()
+    tab.goto(address(machine, "graph", g0_expr="orders_total > 1", g0_tab="1"))
+    table = tab.get_by_role("region", name="orders_total > 1")
+    expect(table.locator("tbody tr")).to_have_count(3)
+    expect(table.get_by_role("columnheader")).to_have_text(["name", "job", "shop", "Value"])
+    table.get_by_role("button", name="Value").click()
+    table.get_by_role("button", name="Value").click()
+    expect(table.locator("tbody tr").first).to_contain_text("rome")
+
+
+def test_a_drag_zooms_every_plot_and_the_address_keeps_it(tab: Page, machine: Machine) -> None:
+    tab.goto(address(machine, g0_expr="queue_length", g1_expr=RATE, g1_display_mode="stacked"))
+    plots = tab.get_by_role("img")
+    expect(plots).to_have_count(2)
+    canvas = plots.first.locator(".u-over")
+    box = canvas.bounding_box()
+    assert box is not None
+    tab.mouse.move(box["x"] + 200, box["y"] + 50)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 400, box["y"] + 60, steps=4)
+    tab.mouse.up()
+    expect(tab).to_have_url(re.compile(r"from=\d+&to=\d+"))
+    zoomed = tab.url
+    tab.go_back()
+    expect(tab).not_to_have_url(re.compile("from="))
+    tab.goto(zoomed)
+    expect(plots).to_have_count(2)
+    expect(tab.get_by_role("button", name="stacked").nth(1)).to_have_attribute(
+        "aria-pressed", "true"
+    )
+
+
+def test_buckets_are_a_heatmap(
+    tab: Page, machine: Machine, check_accessibility: Callable[[Page], None]
+) -> None:
+    tab.goto(address(machine, g0_expr=BUCKETS))
+    tab.get_by_role("button", name="heatmap").click()
+    canvas = tab.get_by_role("img", name=BUCKETS).locator("canvas")
+    expect(canvas).to_be_visible()
+    canvas.hover(position={"x": 400, "y": 200})
+    expect(tab.locator(".plot-tooltip")).to_contain_text("–")
+    check_accessibility(tab)
+    tab.goto(address(machine, g0_expr="queue_length", g0_display_mode="heatmap"))
+    expect(tab.get_by_text("There are no histograms here.")).to_be_visible()
+
+
+def test_samples_are_those_that_were_sent(tab: Page, machine: Machine) -> None:
+    tab.goto(address(machine, g0_expr=RATE, g0_tab="samples", **{"from": "now-10m", "to": "now"}))
+    expect(tab.get_by_text(re.compile(r"1\d\d samples of orders_total in 10m"))).to_be_visible()
+
+
+def test_explain_says_what_is_read_and_how_long_it_takes(
+    tab: Page, machine: Machine, check_accessibility: Callable[[Page], None]
+) -> None:
+    tab.goto(address(machine, g0_expr=f'{RATE} / 2 + count(up{{job!="x"}})', g0_tab="explain"))
+    tree = tab.get_by_role("list", name="Tree of the query")
+    expect(tree).to_contain_text("leaf 0: 3 series")
+    tab.get_by_label("run the query and measure it").check()
+    expect(tree).to_contain_text(re.compile(r"samples, [\d.]+ (m|µ)?s, head"))
+    expect(tab.get_by_role("region", name="Time of each stage")).to_contain_text("execTotalTime")
+    leaf = tab.get_by_role("region", name="Leaf 1", exact=True)
+    leaf.get_by_text("SQL for the same samples").click()
+    expect(leaf).to_contain_text("FROM samples('up'")
+    expect(leaf).to_contain_text("coalesce(labels ->> 'job', '') <> 'x'")
+    check_accessibility(tab)
