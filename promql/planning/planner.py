@@ -432,7 +432,9 @@ def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool
 
 def _context_within(expr: Expr, context: _Context) -> _Context:
     """The context of the children of a node."""
-    context = replace(context, hint_use=_hint_use(expr, context.hint_use))
+    hint_use = _hint_use(expr, context.hint_use)
+    if hint_use is not context.hint_use:
+        context = replace(context, hint_use=hint_use)
     match expr:
         case SubqueryExpr():
             return context.moved(expr.modifiers, expr.range_ms, expr.step_ms).aligned()
