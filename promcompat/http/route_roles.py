@@ -138,6 +138,7 @@ _READ: Final = (
         f"{_API}/alertmanagers",
         f"{_API}/notifications",
         f"{_API}/notifications/live",
+        f"{_API}/features",
         f"{_API}/status/buildinfo",
         f"{_API}/status/tsdb",
         f"{_API}/status/walreplay",

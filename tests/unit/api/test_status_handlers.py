@@ -85,6 +85,20 @@ async def test_build_information_is_all_strings(service: Service) -> None:
     assert answer["data"]["version"] == "3.14.0"
 
 
+async def test_features_say_what_the_language_has(start_service: StartService) -> None:
+    service = await start_service(promql_features=("promql-binop-fill-modifiers",))
+    _, answer = await service.ask("features")
+    language, functions = answer["data"]["promql"], answer["data"]["promql_functions"]
+    assert (language["fill_left"], language["smoothed"], language["duration_expr"]) == (
+        True,
+        False,
+        True,
+    )
+    assert (functions["rate"], functions["info"]) == (True, False)
+    assert answer["data"]["promql_operators"]["limitk"] is False
+    assert answer["data"]["promql_operators"]["</"] is True
+
+
 async def test_flags_and_config_hide_the_password(start_service: StartService) -> None:
     service = await start_service(database_url="postgresql://me:pa55word@h/db")
     _, flags = await service.ask("status/flags")
