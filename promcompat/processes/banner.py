@@ -54,6 +54,7 @@ promcompat {promcompat_version()} is ready, compatible with Prometheus {PROMETHE
   access      {_ACCESS[settings.access]}
   workers     {settings.workers}
 
+Page, for a browser       {base_url}
 Prometheus or vmagent     remote_write:
                             - url: {base_url}/api/v1/write
 Grafana                   data source of type Prometheus, URL {base_url}

@@ -81,9 +81,25 @@ def generated_lines(end: float) -> Iterator[str]:
                 yield f'order_seconds_bucket{{{labels},le="{bound}"}} {count} {ms}'
 
 
-def write_lines(url: str, lines: Iterator[str]) -> None:
-    body = "\n".join(lines).encode()
-    with urlopen(Request(f"{url}/api/v1/import/prometheus", body), timeout=60) as answer:
+def native_histogram_line(end: float) -> str:
+    """An hour of a native histogram, as a JSON line of imports."""
+    times = [int((end - _HISTORY_SECONDS + n * 60) * 1000) for n in range(_HISTORY_SECONDS // 60)]
+    histograms = [
+        {
+            "schema": 0,
+            "count": 10 * n,
+            "sum": 25.0 * n,
+            "positive_spans": [[0, 3]],
+            "positive_counts": [2 * n, 5 * n, 3 * n],
+        }
+        for n in range(len(times))
+    ]
+    labels = {"__name__": "order_size", "job": "shop"}
+    return json.dumps({"metric": labels, "timestamps": times, "values": histograms})
+
+
+def import_samples(url: str, path: str, body: str) -> None:
+    with urlopen(Request(f"{url}/api/v1/{path}", body.encode()), timeout=60) as answer:
         assert answer.status == 204
 
 
@@ -108,7 +124,9 @@ def machine(
         service = stack.enter_context(
             running_promcompat(url, folder / "log", scrape_config=str(config))
         )
-        write_lines(service.url, generated_lines(time.time() // 15 * 15))
+        end = time.time() // _STEP_SECONDS * _STEP_SECONDS
+        import_samples(service.url, "import/prometheus", "\n".join(generated_lines(end)))
+        import_samples(service.url, "import", native_histogram_line(end))
         found = Machine(service)
         deadline = time.monotonic() + _WAIT_SECONDS
         while not found.ask("query", query="node_load1")["result"]:

@@ -79,7 +79,7 @@ def test_a_drag_zooms_every_plot_and_the_address_keeps_it(tab: Page, machine: Ma
     )
 
 
-def test_buckets_are_a_heatmap(
+def test_histograms_are_a_heatmap(
     tab: Page, machine: Machine, check_accessibility: Callable[[Page], None]
 ) -> None:
     tab.goto(address(machine, g0_expr=BUCKETS))
@@ -89,6 +89,13 @@ def test_buckets_are_a_heatmap(
     canvas.hover(position={"x": 400, "y": 200})
     expect(tab.locator(".plot-tooltip")).to_contain_text(re.compile(r"\d m?s"))
     check_accessibility(tab)
+    native = "rate(order_size[5m])"
+    tab.goto(address(machine, g0_expr=native, g0_display_mode="heatmap"))
+    tab.get_by_role("img", name=native).locator("canvas").hover(position={"x": 600, "y": 150})
+    # The middle one of the three buckets has half of the ten observations a minute.
+    expect(tab.locator(".plot-tooltip")).to_contain_text(re.compile(r"1 . 2.*0\.083"))
+    tab.goto(address(machine, g0_expr="order_size", g0_tab="table"))
+    expect(tab.get_by_role("region", name="order_size")).to_contain_text("mean 2.5")
     tab.goto(address(machine, g0_expr="queue_length", g0_display_mode="heatmap"))
     expect(tab.get_by_text("There are no histograms here.")).to_be_visible()
 

@@ -1,5 +1,6 @@
 /** Histograms over time as the cells of a heatmap. */
-import type { MatrixSeries, Range } from "../api/prometheus";
+import type { Range } from "../api/prometheus";
+import type { PlotData } from "./data";
 
 export interface Cell {
   /** The number of the step. */
@@ -27,13 +28,13 @@ interface Bucket {
 }
 
 /**
- * The cells of the native histograms of a matrix, or of classic buckets: series with the label `le`,
+ * The cells of the native histograms of an answer, or of classic buckets: series with the label `le`,
  * each of which counts those below it too. Series that differ in other labels are added up.
  *
- * Null if the matrix has neither.
+ * Null if the answer has neither.
  */
-export function heatmapOf(matrix: readonly MatrixSeries[], range: Range): Heatmap | null {
-  const buckets = [...nativeBuckets(matrix, range), ...classicBuckets(matrix, range)];
+export function heatmapOf(data: PlotData, range: Range): Heatmap | null {
+  const buckets = [...nativeBuckets(data, range), ...classicBuckets(data)];
   if (!buckets.length) return null;
   const bounds = [...new Set(buckets.flatMap(({ low, high }) => [low, high]))].toSorted((a, b) => a - b);
   const indexes = new Map(bounds.map((bound, index) => [bound, index]));
@@ -45,14 +46,12 @@ export function heatmapOf(matrix: readonly MatrixSeries[], range: Range): Heatma
     else sums.set(key, { column, low: indexes.get(low) ?? 0, high: indexes.get(high) ?? 0, count });
   }
   const cells = [...sums.values()].filter(({ count }) => count > 0);
-  const length = Math.floor((range.end - range.start) / range.step + 1e-6) + 1;
-  const times = Array.from({ length }, (_, index) => range.start + index * range.step);
   const most = cells.reduce((largest, { count }) => Math.max(largest, count), 0);
-  return { times, bounds, cells, most };
+  return { times: data.times, bounds, cells, most };
 }
 
-function nativeBuckets(matrix: readonly MatrixSeries[], { start, step }: Range): Bucket[] {
-  return matrix.flatMap(({ histograms = [] }) =>
+function nativeBuckets({ histograms: series }: PlotData, { start, step }: Range): Bucket[] {
+  return series.flatMap(({ histograms }) =>
     histograms.flatMap(([time, { buckets = [] }]) =>
       buckets.map(([, low, high, count]) => ({
         column: Math.round((time - start) / step),
@@ -64,28 +63,25 @@ function nativeBuckets(matrix: readonly MatrixSeries[], { start, step }: Range):
   );
 }
 
-function classicBuckets(matrix: readonly MatrixSeries[], { start, step }: Range): Bucket[] {
-  const groups = new Map<string, { high: number; counts: Map<number, number> }[]>();
-  for (const { metric, values = [] } of matrix) {
-    const { le, ...rest } = metric;
+function classicBuckets({ series }: PlotData): Bucket[] {
+  const groups = new Map<string, { high: number; values: (number | null)[] }[]>();
+  for (const { labels, values } of series) {
+    const { le, ...rest } = labels;
     if (le === undefined || Number.isNaN(bound(le))) continue;
-    const counts = new Map(
-      values.map(([time, text]) => [Math.round((time - start) / step), Number(text)]),
-    );
     const key = JSON.stringify(rest);
-    groups.set(key, [...(groups.get(key) ?? []), { high: bound(le), counts }]);
+    groups.set(key, [...(groups.get(key) ?? []), { high: bound(le), values }]);
   }
   const found: Bucket[] = [];
   for (const group of groups.values()) {
     const sorted = group.toSorted((a, b) => a.high - b.high);
-    sorted.forEach(({ high, counts }, index) => {
+    sorted.forEach(({ high, values }, index) => {
       const below = sorted[index - 1];
       const low = below?.high ?? (high > 0 ? 0 : -Infinity);
-      for (const [column, count] of counts) {
+      values.forEach((count, column) => {
+        if (count === null) return;
         // Rates of buckets that were scraped at different moments may be a little smaller.
-        const own = Math.max(count - (below?.counts.get(column) ?? 0), 0);
-        if (!Number.isNaN(own)) found.push({ column, low, high, count: own });
-      }
+        found.push({ column, low, high, count: Math.max(count - (below?.values[column] ?? 0), 0) });
+      });
     });
   }
   return found;

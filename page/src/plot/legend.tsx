@@ -1,6 +1,7 @@
 /** The names of a plot's lines, with numbers about each; a click shows one of them alone. */
+import { useMemo } from "preact/hooks";
 import { formatValue } from "../format/numbers";
-import { type Reducer, reduce } from "./data";
+import { type Reducer, summarize } from "./data";
 import { seriesColour } from "./palette";
 import { type Line, Swatch } from "./plot";
 
@@ -17,6 +18,10 @@ export interface LegendProps {
 }
 
 export function Legend({ lines, unit, decimals, columns = ["last", "min", "max"], onHide }: LegendProps) {
+  const shown = lines.slice(0, MOST_ROWS);
+  const values = shown.map((line) => line.values);
+  // Whether a line is hidden does not change its numbers.
+  const numbers = useMemo(() => values.map(summarize), values);
   const hidden = new Set(lines.flatMap((line, index) => (line.hidden ? [index] : [])));
   const toggle = (index: number, onlyOne: boolean) => {
     if (onlyOne) {
@@ -42,7 +47,7 @@ export function Legend({ lines, unit, decimals, columns = ["last", "min", "max"]
           </tr>
         </thead>
         <tbody>
-          {lines.slice(0, MOST_ROWS).map((line, index) => (
+          {shown.map((line, index) => (
             <tr key={index} class={line.hidden ? "is-hidden" : ""}>
               <td>
                 <button
@@ -58,7 +63,7 @@ export function Legend({ lines, unit, decimals, columns = ["last", "min", "max"]
               </td>
               {columns.map((column) => (
                 <td class="number" key={column}>
-                  {formatValue(reduce(line.values, column), unit, decimals)}
+                  {formatValue(numbers[index]?.[column], unit, decimals)}
                 </td>
               ))}
             </tr>
