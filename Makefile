@@ -65,9 +65,9 @@ bench-fairness: $(DEVELOPMENT_READY) components kernels ## Measure what a tenant
 chaos: $(DEVELOPMENT_READY) components kernels ## Kill services and databases at random while senders write
 	@exec $(VENV)/bin/python -m tests.chaos $(ARGS)
 
-fuzz: $(DEVELOPMENT_READY) components kernels ## Fuzz kernels with bounds checks, then a service for five minutes
+fuzz: $(DEVELOPMENT_READY) components kernels ## Fuzz kernels with bounds checks, then services without and with tokens for five minutes
 	@NUMBA_BOUNDSCHECK=1 $(VENV)/bin/pytest -q $(KERNEL_PROPERTIES)
-	@exec $(VENV)/bin/python -m tests.hostile
+	@exec $(VENV)/bin/python -m tests.hostile $(ARGS)
 
 clean: ## Remove what set-up and the tools made here; data and downloads stay
 	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

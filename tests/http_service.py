@@ -31,6 +31,7 @@ from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine
 from tests.in_memory_exemplars import InMemoryExemplars
+from tests.in_memory_tokens import InMemoryAudit
 
 NOW_MS = 1_700_000_000_000
 
@@ -85,7 +86,7 @@ def services_over(
     unused: Any = None
     return Services(
         database="a database of a test",
-        access=unused,
+        access=SimpleNamespace(audit=InMemoryAudit()),
         metrics=metrics,
         queries=queries,
         native_queries=unused,

@@ -1,8 +1,10 @@
 """Tokens in memory, as the repository in PostgreSQL keeps them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 from promcompat.core.access import NewToken, Token
+from promcompat.core.audit import AuditEntry, AuditFilter, AuditRecord
 from promcompat.core.errors import ConflictError, StorageUnavailableError
 
 
@@ -50,3 +52,24 @@ class InMemoryTokens:
 
     async def note_uses(self, used_at_ms: Mapping[int, int]) -> None:
         await self.version()
+
+
+class InMemoryAudit:
+    """An audit trail without times."""
+
+    def __init__(self) -> None:
+        self.records: list[AuditRecord] = []
+
+    async def begin(self, entry: AuditEntry) -> int:
+        record_id = len(self.records) + 1
+        record = AuditRecord(**asdict(entry), id=record_id, at_ms=0, status=None, request="")
+        self.records.append(record)
+        return record_id
+
+    async def end(self, record_id: int, status: int, request: str) -> None:
+        record = self.records[record_id - 1]
+        self.records[record_id - 1] = replace(record, status=status, request=request)
+
+    async def list(self, wanted: AuditFilter, before_id: int, limit: int) -> Sequence[AuditRecord]:
+        of_tenant = (one for one in self.records if wanted.tenant in (None, one.tenant))
+        return [one for one in reversed(list(of_tenant)) if one.id < before_id][:limit]

@@ -1,16 +1,25 @@
-"""`/tokens`: who may use the service."""
+"""`/tokens` and `/audit`: who may use the service, and who changed what."""
 
 from typing import Any
 
 from aiohttp import web
 
-from native_api.access.payloads import NewTokenReply, TokenListReply, TokenPayload, TokenReply
-from native_api.contract.parameters import ID_PART, id_of
+from native_api.access.payloads import (
+    AuditListReply,
+    AuditQuery,
+    AuditReply,
+    NewTokenReply,
+    TokenListReply,
+    TokenPayload,
+    TokenReply,
+)
+from native_api.contract.pages import page_of, page_start
+from native_api.contract.parameters import ID_PART, MAX_ID, id_of
 from native_api.contract.responses import json_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
 from promcompat.access.token_service import TokenService
 from promcompat.core.access import Principal
-from promcompat.core.errors import ConflictError
+from promcompat.core.errors import ConflictError, ForbiddenError
 from promcompat.http.context import SETTINGS, principal_of
 
 
@@ -35,6 +44,19 @@ async def handle_revoke_token(call: Call[NoQuery, None]) -> web.Response:
     tokens, principal = _tokens_of(call)
     revoked = await tokens.revoke(id_of(call), principal)
     return json_response(call.request, TokenReply.of_token(revoked))
+
+
+async def handle_list_audit(call: Call[AuditQuery, None]) -> web.Response:
+    """A page of the audit trail."""
+    query = call.query
+    if query.all_tenants and principal_of(call.request).tenants is not None:
+        raise ForbiddenError("this is about all tenants, and the token has only some")
+    found = await call.services.access.audit.list(
+        query.to_filter(call.tenant), page_start(query, MAX_ID), query.limit + 1
+    )
+    page, next_cursor = page_of(query, found, lambda record: record.id)
+    records = [AuditReply.of_record(record) for record in page]
+    return json_response(call.request, AuditListReply(records=records, next_cursor=next_cursor))
 
 
 def _tokens_of(call: Call[Any, Any]) -> tuple[TokenService, Principal]:
@@ -91,5 +113,23 @@ ROUTES = (
         replies={200: Reply("The revoked token.", TokenReply)},
         problems=(404, 409),
         examples=(Example(name="While access is not restricted", status=409, path={"id": "1"}),),
+    ),
+    Route(
+        method="GET",
+        path="/audit",
+        handler=handle_list_audit,
+        tag="Tokens",
+        summary="Read the audit trail",
+        description="Who changed what, newest first: every request that needs the role `edit`, "
+        "`operate` or `admin` and is no `GET`, by this API or that of Prometheus, and the commands "
+        "`promcompat token` and `promcompat limits`. It was recorded before it was carried out. A "
+        "year is kept.",
+        query=AuditQuery,
+        replies={200: Reply("A page of records.", AuditListReply)},
+        problems=(403,),
+        examples=(
+            Example(name="The last change", status=200, query={"limit": "1"}),
+            Example(name="A cursor of another list", status=400, query={"cursor": "x"}),
+        ),
     ),
 )

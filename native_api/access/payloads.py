@@ -1,14 +1,16 @@
-"""JSON of tokens."""
+"""JSON of tokens and of the audit trail."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from native_api.contract.parameters import StoredText, TimeField
+from native_api.contract.pages import PageQuery
+from native_api.contract.parameters import StoredText, TimeField, TimeParameter
 from native_api.contract.route import BodyModel, ReplyModel
 from native_api.contract.times import format_optional_time_ms, format_time_ms
 from promcompat.access.token_service import TokenRequest
 from promcompat.core.access import Role, Token
+from promcompat.core.audit import AuditFilter, AuditRecord
 
 _TenantName = Annotated[StoredText, Field(min_length=1, max_length=150)]
 
@@ -82,3 +84,68 @@ class TokenListReply(ReplyModel):
     """Tokens."""
 
     tokens: list[TokenReply]
+
+
+class AuditQuery(PageQuery):
+    """Parameters of the audit trail."""
+
+    actor: StoredText | None = Field(None, description="Only what this token or person did.")
+    action: StoredText | None = Field(
+        None, description="Only this action, such as `PUT /api/v1/limits`."
+    )
+    start: TimeParameter | None = Field(None, description="Only from this time on.")
+    end: TimeParameter | None = Field(None, description="Only before this time.")
+    all_tenants: bool = Field(
+        False,
+        description="Of every tenant, and what is about the whole service; for who has access to "
+        "all tenants.",
+    )
+
+    def to_filter(self, tenant: str) -> AuditFilter:
+        """What is asked of the trail."""
+        return AuditFilter(
+            tenant=None if self.all_tenants else tenant,
+            actor=self.actor,
+            action=self.action,
+            start_ms=self.start,
+            end_ms=self.end,
+        )
+
+
+class AuditReply(ReplyModel):
+    """A change that somebody asked for."""
+
+    id: int
+    at: str
+    actor: str = Field(
+        description="The name of the token, or of the subject of the issuer; the address of the "
+        "client while access is not restricted, or `command:` and the account of the machine."
+    )
+    tenant: str = Field(description="Empty for what is about the whole service.")
+    action: str = Field(description="The method and the path of the route, or the command.")
+    target: str = Field(description="The path and its parameters.")
+    status: int | None = Field(description="Of the answer; null while the outcome is unknown.")
+    request: str = Field(description="The beginning of the body, at most 4,096 bytes of it.")
+
+    @classmethod
+    def of_record(cls, record: AuditRecord) -> "AuditReply":
+        """The reply about a record."""
+        return cls(
+            id=record.id,
+            at=format_time_ms(record.at_ms),
+            actor=record.actor,
+            tenant=record.tenant,
+            action=record.action,
+            target=record.target,
+            status=record.status,
+            request=record.request,
+        )
+
+
+class AuditListReply(ReplyModel):
+    """A page of the audit trail, newest first."""
+
+    records: list[AuditReply]
+    next_cursor: str | None = Field(
+        description="The cursor of the next page; null on the last page."
+    )

@@ -7,17 +7,19 @@ from promcompat.access.authenticator import Authenticator
 from promcompat.access.token_service import TokenService
 from promcompat.access.token_table import TokenTable
 from promcompat.access.token_uses import TokenUses
+from promcompat.core.audit import AuditRepository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What checks credentials, what makes tokens, and what loops keep fresh.
+    """What checks credentials, what makes tokens, the audit trail, and what loops keep fresh.
 
     `refresh_issuer` is None without an OIDC issuer.
     """
 
     authenticator: Authenticator
     tokens: TokenService
+    audit: AuditRepository
     table: TokenTable
     uses: TokenUses
     refresh_issuer: Callable[[], Awaitable[None]] | None

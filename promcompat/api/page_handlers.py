@@ -18,7 +18,7 @@ _NONCE: Final = "__CSP_NONCE__"
 _ACCESS: Final = "__ACCESS__"
 _TENANCY: Final = "__TENANCY__"
 _ROOT: Final = "__ROOT__"
-_ASSET_NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
+_ASSET_NAME: Final = re.compile(r"\w[\w.-]{0,200}", re.ASCII)
 _FOREVER: Final = "public, max-age=31536000, immutable"
 """The name of an asset has a hash of its content."""
 

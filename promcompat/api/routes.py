@@ -26,6 +26,7 @@ from promcompat.api.middleware import answer_errors, observe
 from promcompat.api.otlp_handler import handle_export
 from promcompat.api.read_handler import handle_read
 from promcompat.api.write_handler import handle_write
+from promcompat.http.audit import end_record
 from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
 from promcompat.http.browsers import BROWSER_RULES, BrowserRules, add_common_headers
 from promcompat.http.context import SETTINGS, STATE, TELEMETRY, ServiceState
@@ -128,7 +129,7 @@ def build_application(
     settings: Settings, state: ServiceState, telemetry: Telemetry
 ) -> web.Application:
     """The HTTP application; it serves as soon as `state` has services."""
-    app = web.Application(middlewares=[observe, answer_errors, hold_bodies])
+    app = web.Application(middlewares=[observe, end_record, answer_errors, hold_bodies])
     app[SETTINGS] = settings
     app[STATE] = state
     app[TELEMETRY] = telemetry

@@ -11,6 +11,7 @@ from promcompat.access_telemetry import AccessMetrics
 from promcompat.core.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.settings import Settings
+from sql.access.audit_repository import PostgresAudit
 from sql.access.token_repository import PostgresTokenRepository
 from sql.database.database import Database
 
@@ -36,6 +37,7 @@ def build_access(
     return Access(
         authenticator=authenticator,
         tokens=TokenService(repository, table, settings.max_tokens, limits),
+        audit=PostgresAudit(database),
         table=table,
         uses=uses,
         refresh_issuer=None if issuer is None else issuer.refresh_if_due,

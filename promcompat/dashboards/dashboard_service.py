@@ -48,7 +48,7 @@ class DashboardService:
 
     async def get(self, tenant: str, uid: str, version: int | None = None) -> StoredDashboard:
         """One dashboard, in its newest or another version. Raises NotFoundError."""
-        found = await self._dashboards.find(tenant, uid, version)
+        found = await self._find(tenant, uid, version)
         if found is None:
             of_version = "" if version is None else f" with a version {version}"
             raise NotFoundError(f"there is no dashboard {uid!r}{of_version}")
@@ -56,7 +56,7 @@ class DashboardService:
 
     async def versions(self, tenant: str, uid: str) -> Sequence[DashboardVersion]:
         """The versions that are kept, the newest first. Raises NotFoundError."""
-        found = await self._dashboards.versions(tenant, uid)
+        found = await self._dashboards.versions(tenant, uid) if _UID.fullmatch(uid) else ()
         if not found:
             raise NotFoundError(f"there is no dashboard {uid!r}")
         return found
@@ -100,7 +100,7 @@ class DashboardService:
         A document that does not change makes no version. Raises as `create`,
         PreconditionFailedError, and ConflictError for one that comes from a file.
         """
-        known = await self._dashboards.find(tenant, uid)
+        known = await self._find(tenant, uid)
         precondition.check("the dashboard", None if known is None else known.version)
         if known is None:
             return await self.create(tenant, dashboard, uid=uid, actor=actor, reason=reason), True
@@ -152,6 +152,14 @@ class DashboardService:
         for one in await self._dashboards.list_dashboards(tenant):
             if one.source and uids.get(one.source, "") not in (one.uid, None):
                 await self._dashboards.delete(tenant, one.uid, one.version)
+
+    async def _find(
+        self, tenant: str, uid: str, version: int | None = None
+    ) -> StoredDashboard | None:
+        """A dashboard; the database is not asked for uids that none can have, nor may hold them."""
+        if not _UID.fullmatch(uid):
+            return None
+        return await self._dashboards.find(tenant, uid, version)
 
     async def _replaced(
         self, tenant: str, known: StoredDashboard, change: DashboardChange

@@ -20,6 +20,7 @@ from promcompat.core.errors import (
     RequestTimeoutError,
 )
 from promcompat.core.turns import Claim, Turns
+from promcompat.http.audit import keep_body
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,6 +101,7 @@ class RequestBodies:
             if len(body) > max_bytes:
                 raise too_large
             held_by(request).take(len(body))
+            keep_body(request, body)
             return body
         chunks: list[bytes] = []
         size = 0
@@ -113,7 +115,9 @@ class RequestBodies:
                     chunks.append(chunk)
         except TimeoutError as exc:
             raise RequestTimeoutError("the request body did not arrive in time") from exc
-        return b"".join(chunks)
+        body = b"".join(chunks)
+        keep_body(request, body)
+        return body
 
     async def read_unpacked(
         self, request: web.Request, max_bytes: int, max_unpacked_bytes: int
@@ -122,6 +126,7 @@ class RequestBodies:
         body = await self.read(request, max_bytes)
         unpacked = await self.of("").in_thread(unpack_gzip, body, max_unpacked_bytes)
         held_by(request).take(len(unpacked))
+        keep_body(request, unpacked)
         return unpacked
 
     async def work(

@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 from promcompat.access.credentials import read_credential
 from promcompat.core.access import ANYBODY, Principal
 from promcompat.core.errors import AccessError, ForbiddenError, UnauthenticatedError
+from promcompat.http.audit import begin_record
 from promcompat.http.browsers import BROWSER_RULES
 from promcompat.http.context import (
     BASIC_USER,
@@ -48,6 +49,8 @@ def guarded(method: str, path: str, handler: Handler) -> Handler:
             await _admit(request, need)
         else:
             request[PRINCIPAL] = ANYBODY
+        if need.is_change(request.method):
+            await begin_record(request, path)
         return await handler(request)
 
     return handle

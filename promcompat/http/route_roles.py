@@ -13,6 +13,8 @@ from promcompat.core.access import Role
 
 _API: Final = "/api/v1"
 _NATIVE: Final = "/api/v1/metrics"
+_CHANGING: Final = frozenset((Role.EDIT, Role.OPERATE, Role.ADMIN))
+_READING_METHODS: Final = frozenset(("GET", "HEAD"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,10 @@ class Need:
 
     role: Role | None
     is_service_wide: bool = False
+
+    def is_change(self, method: str) -> bool:
+        """Whether the request changes what the audit trail is about: anything but samples."""
+        return self.role in _CHANGING and method not in _READING_METHODS
 
 
 def _each(methods: str, *paths: str) -> Iterator[str]:
@@ -220,6 +226,7 @@ _ADMIN: Final = (
     *_each("PUT", f"{_NATIVE}/retention"),
     *_each("GET POST", f"{_NATIVE}/tokens"),
     *_each("DELETE", f"{_NATIVE}/tokens/{{id}}"),
+    *_each("GET", f"{_NATIVE}/audit"),
 )
 
 _ADMIN_OF_SERVICE: Final = (

@@ -7,6 +7,7 @@ from typing import Final
 
 import uvloop
 
+from promcompat.access.command_audit import recorded
 from promcompat.composition.limits import stored_limits
 from promcompat.core.errors import BadDataError
 from promcompat.core.limit_definitions import LIMIT_OF, LIMITS, LimitValues, parse_overrides
@@ -15,6 +16,7 @@ from promcompat.core.tenant_limits import Limits
 from promcompat.database import SHORT, database_url, try_until_answered
 from promcompat.limits.limit_service import LimitService
 from promcompat.settings import Settings
+from sql.access.audit_repository import PostgresAudit
 from sql.database.database import Database
 from sql.limits.override_repository import PostgresLimitOverrides
 
@@ -54,14 +56,24 @@ async def _run(options: Namespace, settings: Settings) -> None:
     try:
         current = await stored_limits(settings, database)
         service = LimitService(current, PostgresLimitOverrides(database), Limits(current))
-        match options.action:
-            case "set":
-                await _set(service, options.tenant, options.values)
-            case "unset":
-                await _unset(service, options.tenant, options.names)
+        if options.action != "list":
+            given = options.values if options.action == "set" else options.names
+            change = " ".join((options.action, *given))
+            async with recorded(
+                PostgresAudit(database), "promcompat limits", change, options.tenant
+            ):
+                await _change(service, options)
         _print(service, options.tenant)
     finally:
         await database.close()
+
+
+async def _change(service: LimitService, options: Namespace) -> None:
+    match options.action:
+        case "set":
+            await _set(service, options.tenant, options.values)
+        case "unset":
+            await _unset(service, options.tenant, options.names)
 
 
 async def _set(service: LimitService, tenant: str, pairs: Sequence[str]) -> None:

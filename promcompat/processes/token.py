@@ -9,12 +9,14 @@ from typing import Final, TypeVar
 
 import uvloop
 
+from promcompat.access.command_audit import recorded
 from promcompat.access.token_service import TokenRequest, TokenService
 from promcompat.core.access import ALL_ROLES, Principal, Role, Token
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.database import SHORT, database_url, try_until_answered
 from promcompat.settings import Settings
+from sql.access.audit_repository import PostgresAudit
 from sql.access.token_repository import PostgresTokenRepository
 from sql.database.database import Database
 
@@ -86,7 +88,9 @@ def _expiry(text: str | None, now_ms: int) -> int | None:
 
 def _create(options: Namespace, settings: Settings) -> int:
     request = request_of(options, time.time_ns() // 1_000_000)
-    _, text = _with_tokens(settings, lambda tokens: tokens.create(request, _OPERATOR))
+    _, text = _with_tokens(
+        settings, lambda tokens: tokens.create(request, _OPERATOR), f"create {request.name}"
+    )
     sys.stderr.write(f"the token {request.name}; it is not shown again:\n")
     sys.stderr.flush()
     sys.stdout.write(f"{text}\n")
@@ -114,12 +118,15 @@ def _date(unix_ms: int) -> str:
 
 
 def _revoke(name: str, settings: Settings) -> int:
-    _with_tokens(settings, lambda tokens: tokens.revoke_named(name, _OPERATOR))
+    _with_tokens(settings, lambda tokens: tokens.revoke_named(name, _OPERATOR), f"revoke {name}")
     sys.stdout.write(f"{name} is revoked; services refuse it within seconds\n")
     return 0
 
 
-def _with_tokens(settings: Settings, act: Callable[[TokenService], Awaitable[ResultT]]) -> ResultT:
+def _with_tokens(
+    settings: Settings, act: Callable[[TokenService], Awaitable[ResultT]], change: str = ""
+) -> ResultT:
+    """`change` is what the audit trail says of a command that changes something."""
     # Late, because the kernels are among what it imports.
     from promcompat.composition.options import database_options
 
@@ -130,7 +137,11 @@ def _with_tokens(settings: Settings, act: Callable[[TokenService], Awaitable[Res
         database = await try_until_answered(attempt, SHORT)
         try:
             repository = PostgresTokenRepository(database)
-            return await act(TokenService(repository, None, settings.max_tokens))
+            tokens = TokenService(repository, None, settings.max_tokens)
+            if not change:
+                return await act(tokens)
+            async with recorded(PostgresAudit(database), "promcompat token", change):
+                return await act(tokens)
         finally:
             await database.close()
 

@@ -45,3 +45,35 @@ WITH due AS (
     FOR UPDATE OF t SKIP LOCKED
 )
 UPDATE access_token AS t SET last_used_at = due.used_at FROM due WHERE t.id = due.id
+
+-- begin_audit --
+-- Records that $1 is about to do $3 to $4 in tenant $2. What is older than $5 days goes, a few records at
+-- a time.
+WITH removed AS (
+    DELETE FROM audit WHERE id IN (
+        SELECT a.id FROM audit AS a
+        WHERE a.at < now() - make_interval(days => $5)
+        ORDER BY a.at
+        LIMIT 100
+        FOR UPDATE SKIP LOCKED
+    )
+)
+INSERT INTO audit (actor, tenant, action, target) VALUES ($1, $2, $3, $4) RETURNING id
+
+-- end_audit --
+-- Records that what record $1 is about ended with status $2, and the beginning of its body, $3.
+UPDATE audit SET status = $2, request = $3 WHERE id = $1
+
+-- list_audit --
+-- Up to $7 records before id $6, newest first: of tenant $1, actor $2, action $3, from $4 to $5 (Unix ms),
+-- where these are not NULL.
+SELECT a.id, a.at, a.actor, a.tenant, a.action, a.target, a.status, a.request
+FROM audit AS a
+WHERE a.id < $6
+    AND ($1::text IS NULL OR a.tenant = $1)
+    AND ($2::text IS NULL OR a.actor = $2)
+    AND ($3::text IS NULL OR a.action = $3)
+    AND ($4::bigint IS NULL OR a.at >= from_unix_ms($4))
+    AND ($5::bigint IS NULL OR a.at < from_unix_ms($5))
+ORDER BY a.id DESC
+LIMIT $7

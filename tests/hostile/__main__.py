@@ -1,7 +1,9 @@
-"""`make fuzz`: attacks a service with all known attacks, then with random requests for a while.
+"""`make fuzz`: attacks services with all known attacks, then with random requests for a while.
 
-`python -m tests.hostile [--seconds N] [--seed S] [--only TEXT]`. Prints the seed of each round: the
-same seed makes the same requests. Ends with 1 when something went wrong, after its time is over.
+`python -m tests.hostile [--seconds N] [--requests N] [--seed S] [--only TEXT] [--access MODE]`. One
+service is for everybody, the other for who has a token: requests then have tokens of each role, of
+another tenant, wrong ones or none. Prints the seed of each round: the same seed makes the same
+requests. Ends with 1 when something went wrong, after its time is over.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from promcompat.core.cache_folder import default_cache_folder
@@ -28,6 +31,10 @@ from tests.hostile.service import (
 from tests.servers import run_server
 
 _N_EACH = 20
+_MODES = ("off", "tokens")
+_SETTLED_REQUESTS = 20_000
+"""After so many, caches are full and the allocator has what it needs."""
+_MAX_GROWTH_BYTES = 150 * MEBIBYTE
 
 
 async def attack(service: AttackedService, only: str) -> int:
@@ -48,18 +55,41 @@ async def attack(service: AttackedService, only: str) -> int:
     return n_faults
 
 
-async def fuzz(service: AttackedService, seed: int, seconds: float) -> int:
-    """Random requests until the time is over; how many faults there were."""
-    n_faults = 0
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+@dataclass(slots=True)
+class Memory:
+    """Watches that memory does not grow with the number of requests."""
+
+    first_bytes: int = 0
+
+    def fault(self, service: AttackedService) -> str:
+        """What is wrong after a round; the first rounds fill caches."""
+        now_bytes = service.resident_bytes
+        if service.n_answers >= _SETTLED_REQUESTS and not self.first_bytes:
+            self.first_bytes = now_bytes
+        if self.first_bytes and now_bytes > self.first_bytes + _MAX_GROWTH_BYTES:
+            grown = (now_bytes - self.first_bytes) // MEBIBYTE
+            return f"memory has grown by {grown} MiB since {_SETTLED_REQUESTS} requests"
+        return ""
+
+
+async def fuzz(service: AttackedService, seed: int, seconds: float, n_requests: int) -> int:
+    """Random requests until the time is over, or there were so many; how many faults there were."""
+    n_faults, memory = 0, Memory()
+    begun = time.monotonic()
+    while time.monotonic() < begun + seconds and service.n_answers < n_requests:
         started = time.monotonic()
         say(f"seed {seed}")
-        n_faults += tell(await send_all(service, RequestMaker(seed).requests(_N_EACH)))
+        maker = RequestMaker(seed, service.credentials)
+        n_faults += tell(await send_all(service, maker.requests(_N_EACH)))
         worst = service.worst_health_seconds(started)
         peak = service.peak_resident_bytes
-        say(f"worst health {worst:.3f} s, peak {peak // MEBIBYTE} MiB, answers {service.answers}")
+        say(
+            f"worst health {worst:.3f} s, resident {service.resident_bytes // MEBIBYTE} MiB, "
+            f"peak {peak // MEBIBYTE} MiB, {service.n_answers} requests, "
+            f"{service.n_answers / (time.monotonic() - begun):.0f}/s, answers {service.answers}"
+        )
         n_faults += (worst > 5 * max_health_seconds()) + (peak > MAX_RESIDENT_BYTES)
+        n_faults += tell([fault] if (fault := memory.fault(service)) else [])
         seed += 1
     return n_faults
 
@@ -79,14 +109,19 @@ def say(text: str) -> None:
 
 async def campaign(service: AttackedService, options: argparse.Namespace) -> int:
     """Everything; how many faults there were."""
-    n_faults = await attack(service, options.only)
-    return n_faults + await fuzz(service, options.seed, options.seconds)
+    # The known attacks have no token.
+    n_faults = await attack(service, options.only) if service.credentials == ("",) else 0
+    n_modes = len(options.access)
+    seconds, n_requests = options.seconds / n_modes, options.requests // n_modes
+    return n_faults + await fuzz(service, options.seed, seconds, n_requests)
 
 
 def main() -> int:
     """Attack; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.hostile")
-    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--seconds", type=float, default=300, help="for both modes together")
+    parser.add_argument("--requests", type=int, default=sys.maxsize, help="at most about so many")
+    parser.add_argument("--access", choices=_MODES, nargs="+", default=_MODES)
     parser.add_argument("--seed", type=int, default=random.randrange(10**9))
     parser.add_argument("--only", default="")
     options = parser.parse_args()
@@ -96,11 +131,15 @@ def main() -> int:
         # The database runs as an ordinary user, who must get there.
         folder.chmod(0o755)
         (folder / "database").mkdir()
-        with (
-            run_server("timescaledb", distribution, folder / "database", say) as server,
-            attacked_service(server.create_database(), folder) as service,
-        ):
-            return int(asyncio.run(campaign(service, options)) > 0)
+        n_faults = 0
+        with run_server("timescaledb", distribution, folder / "database", say) as server:
+            for mode in options.access:
+                say(f"PROMCOMPAT_ACCESS={mode}")
+                (folder / mode).mkdir()
+                url, has_access = server.create_database(), mode == "tokens"
+                with attacked_service(url, folder / mode, has_access=has_access) as service:
+                    n_faults += asyncio.run(campaign(service, options))
+        return int(n_faults > 0)
 
 
 if __name__ == "__main__":

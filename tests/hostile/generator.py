@@ -10,7 +10,7 @@ import gzip
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -227,10 +227,11 @@ def targets() -> tuple[Target, ...]:
 
 
 class RequestMaker:
-    """Makes requests from a seed."""
+    """Makes requests from a seed, each with one of the credentials; an empty one is none."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, credentials: Sequence[str] = ("",)) -> None:
         self._random = random.Random(seed)
+        self._credentials = credentials
 
     def requests(self, n_each: int) -> Iterator[Request]:
         """So many requests for each route, in random order."""
@@ -245,6 +246,8 @@ class RequestMaker:
         headers, body = self._body(target)
         if self._random.random() < 0.3:
             headers = (*headers, (self._random.choice(_HEADERS), self._header_value()))
+        if credential := self._random.choice(self._credentials):
+            headers = (*headers, ("Authorization", credential))
         question = f"?{parameters}" if parameters else ""
         return Request.of(target.method, path + question, body, headers)
 

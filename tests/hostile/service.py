@@ -1,17 +1,19 @@
 """A service that is attacked: sends raw requests, watches its health and its memory."""
 
 import asyncio
+import base64
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from conformance.processes import RunningProgram, running_promcompat
+from promcompat.core.access import Role
 
 MEBIBYTE = 1 << 20
 SETTINGS = {
@@ -94,6 +96,8 @@ class AttackedService:
 
     program: RunningProgram
     watch_log: Path
+    credentials: Sequence[str] = ("",)
+    """What clients may send as `Authorization`; an empty one is none."""
     answers: dict[int, int] = field(default_factory=dict)
 
     async def send(self, request: Request) -> Answer:
@@ -117,6 +121,11 @@ class AttackedService:
         return max((float(took) for asked, took in lines if float(asked) >= since), default=0.0)
 
     @property
+    def n_answers(self) -> int:
+        """How many requests were sent."""
+        return sum(self.answers.values())
+
+    @property
     def resident_bytes(self) -> int:
         """Memory of the service now."""
         return self._status("VmRSS")
@@ -131,17 +140,52 @@ class AttackedService:
         return int(text.partition(f"{name}:")[2].split()[0]) * 1024
 
 
+def make_credentials(database_url: str) -> tuple[str, ...]:
+    """A token of each role, tokens of another tenant and of all, and what is no token."""
+    made = {"first": ("admin", "hostile"), "stranger": ("edit", "stranger"), "all": ("admin", "")}
+    made |= {role.value: (role.value, "hostile") for role in Role}
+    texts = {}
+    for name, (role, tenant) in made.items():
+        whose = ["--tenant", tenant] if tenant else ["--all-tenants"]
+        texts[name] = _token_command(database_url, "create", name, "--role", role, *whose)
+    # Random requests revoke the tokens with the smallest ids, and hit this one.
+    revoked = texts.pop("first")
+    _token_command(database_url, "revoke", "first")
+    basic = base64.b64encode(f"hostile:{texts['read']}".encode()).decode()
+    bearers = (f"Bearer {text}" for text in (*texts.values(), revoked, "promcompat_no"))
+    return ("", *bearers, f"Basic {basic}", "Basic ?", "Token x", "Bearer eyJhbGciOiJub25lIn0.e30.")
+
+
+def _token_command(database_url: str, *arguments: str) -> str:
+    environment = {
+        **os.environ,
+        "PROMCOMPAT_DATABASE_URL": database_url,
+        "PROMCOMPAT_TENANCY": "header",
+    }
+    command = [sys.executable, "-m", "promcompat", "token", *arguments]
+    ended = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    found = re.search(r"promcompat_[A-Za-z0-9_]+", ended.stdout)
+    return found.group() if found else ""
+
+
 @contextmanager
-def attacked_service(database_url: str, folder: Path) -> Iterator[AttackedService]:
-    """A service with narrow limits, watched by another process."""
+def attacked_service(
+    database_url: str, folder: Path, *, has_access: bool = False
+) -> Iterator[AttackedService]:
+    """A service with narrow limits, watched by another process; `has_access`: for who has a token.
+
+    The database must have been migrated then.
+    """
     watch_log = folder / "watch.log"
-    with running_promcompat(database_url, folder / "service.log", **SETTINGS) as program:
+    credentials = make_credentials(database_url) if has_access else ("",)
+    settings = {**SETTINGS, "access": "tokens" if has_access else "off"}
+    with running_promcompat(database_url, folder / "service.log", **settings) as program:
         command = [sys.executable, "-m", "tests.hostile.watch", program.url]
         with watch_log.open("w") as output, subprocess.Popen(command, stdout=output) as watch:
             try:
                 while not watch_log.stat().st_size:
                     time.sleep(0.05)
-                yield AttackedService(program, watch_log)
+                yield AttackedService(program, watch_log, credentials)
             finally:
                 watch.kill()
 

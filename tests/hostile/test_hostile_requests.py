@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.servers import DatabaseServer
 pytestmark = pytest.mark.integration
 
 SEED = 20_261_128
-N_EACH = 4
+N_EACH = 3
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +47,26 @@ async def test_what_was_good_of_the_attacks_is_stored(service: AttackedService) 
     assert b'"value":[1700000000,"1"]' in answer.body
 
 
-async def test_every_route_takes_odd_requests(service: AttackedService) -> None:
+async def take_odd_requests(service: AttackedService) -> None:
     assert len(targets()) > 100
     started = time.monotonic()
-    assert await send_all(service, RequestMaker(SEED).requests(N_EACH)) == []
+    maker = RequestMaker(SEED, service.credentials)
+    assert await send_all(service, maker.requests(N_EACH)) == []
     assert service.worst_health_seconds(started) < 5 * max_health_seconds()
     assert service.peak_resident_bytes < MAX_RESIDENT_BYTES
+
+
+async def test_every_route_takes_odd_requests(service: AttackedService) -> None:
+    await take_odd_requests(service)
+
+
+async def test_every_route_takes_odd_requests_with_and_without_tokens(
+    timescaledb_server: DatabaseServer, tmp_path: Path
+) -> None:
+    url = timescaledb_server.create_database()
+    with attacked_service(url, tmp_path, has_access=True) as service:
+        await take_odd_requests(service)
+    assert {200, 401, 403} <= set(service.answers)
 
 
 async def test_stalled_clients_hold_no_memory_and_nobody_up(service: AttackedService) -> None:

@@ -40,6 +40,8 @@ PARTS: Final = {
     "{name}": f"{MARK}_total",
     "{namespace}": f"{MARK}_space",
     "{group}": f"{MARK}_group",
+    "{uid}": f"{MARK}_board",
+    "{version}": "1",
 }
 PARAMETERS: Final[dict[str, dict[str, str]]] = {
     "/api/v1/query": {"query": EVERYTHING},
@@ -94,6 +96,8 @@ class Probe:
         silence = {"labels": {"of": MARK}, "reason": MARK}
         await self._remember("silences", await self._made("silences", silence))
         await self._remember("tokens", await self._made("tokens", _token(f"{MARK}-reader")))
+        board = {"uid": PARTS["{uid}"], "dashboard": {"title": MARK}}
+        await self._store("POST", f"{NATIVE}/dashboards", json=board)
         gone = {"name": f"{MARK}_gone", "reason": MARK}
         await self._remember("corrections", await self._made("corrections/delete", gone))
 
@@ -209,11 +213,21 @@ CHANGES: Final = (
     ("POST", f"{NATIVE}/remediations/{{id}}/deny", {}),
     ("POST", f"{NATIVE}/remediations/{{id}}/cancel", {}),
     ("DELETE", f"{NATIVE}/tokens/{{id}}", None),
+    ("DELETE", f"{NATIVE}/dashboards/{{uid}}", None),
+    ("POST", f"{NATIVE}/dashboards/{{uid}}/versions/{{version}}/restore", None),
 )
 
 
 async def test_no_route_changes_what_another_tenant_has(probe: Probe) -> None:
-    kinds = ("alerts", "rules", "silences", "remediations", "definitions", "corrections")
+    kinds = (
+        "dashboards",
+        "alerts",
+        "rules",
+        "silences",
+        "remediations",
+        "definitions",
+        "corrections",
+    )
     paths = [f"{NATIVE}/{kind}" for kind in kinds] + ["/config/v1/rules", "/api/v1/export"]
 
     async def everything_of_red() -> list[str]:

@@ -28,7 +28,7 @@ from promcompat.http.guard import guarded
 from promcompat.http.route_roles import NEED_OF_ROUTE, Need
 from promcompat.telemetry import Telemetry
 from tests.http_service import GivenSettings, ServiceServer
-from tests.in_memory_tokens import InMemoryTokens
+from tests.in_memory_tokens import InMemoryAudit, InMemoryTokens
 from tests.routes_of_application import InstalledRoute, routes_of
 
 REACHED, SHOWN_METHOD = 299, {"*": "POST"}
@@ -84,6 +84,7 @@ def _access(repository: InMemoryTokens) -> Access:
     return Access(
         authenticator=Authenticator(table, uses, own_secret=OWN_SECRET),
         tokens=TokenService(repository, table, max_tokens=100),
+        audit=InMemoryAudit(),
         table=table,
         uses=uses,
         refresh_issuer=None,
