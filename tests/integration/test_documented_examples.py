@@ -26,6 +26,7 @@ pytestmark = pytest.mark.integration
 PAGES_WITH_REQUESTS = {
     "README.md",
     "docs/alerting.md",
+    "docs/dashboards.md",
     "docs/from/datadog-and-statsd.md",
     "docs/from/graphite.md",
     "docs/from/influxdb.md",
