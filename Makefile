@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-ingest bench-query bench-rollups bench-lifecycle bench-fairness chaos fuzz components kernels page clean
+.PHONY: help serve test check bench bench-import bench-ingest bench-query bench-rollups bench-lifecycle bench-fairness chaos fuzz components kernels page clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: $(DEVELOPMENT_READY) components kernels ## Measure ingest and queries bes
 
 bench-ingest: $(DEVELOPMENT_READY) components kernels ## Measure ingest beside Prometheus and VictoriaMetrics, half an hour
 	@exec $(VENV)/bin/python -m tests.benchmarks.ingest_bench $(ARGS)
+
+bench-import: $(DEVELOPMENT_READY) components kernels ## Measure imports of history beside vmctl into VictoriaMetrics
+	@exec $(VENV)/bin/python -m tests.benchmarks.import_bench $(ARGS)
 
 bench-query: $(DEVELOPMENT_READY) components kernels ## Measure queries beside Prometheus and VictoriaMetrics
 	@exec $(VENV)/bin/python -m tests.benchmarks.query_bench
