@@ -49,6 +49,8 @@ async def test_a_group_is_stored_read_replaced_and_deleted(native: NativeClient)
     assert (status, kind, yaml.safe_load(text)) == (202, "application/json", ACCEPTED)
     status, kind, text = await ask(native, "GET", f"{BASE}/team%2Fx/g")
     assert (status, kind, yaml.safe_load(text)) == (200, "application/yaml", STORED)
+    earlier = GROUP.replace("query_offset", "evaluation_delay") + "source_tenants: []\n"
+    assert (await ask(native, "POST", f"{BASE}/team%2Fx", earlier))[0] == 202
     for root in ("/config/v1/rules", "/api/prom/rules"):
         assert yaml.safe_load((await ask(native, "GET", root))[2]) == {"team/x": [STORED]}
     legacy = await ask(native, "GET", "/api/v1/rules/team%2Fx/g")
@@ -76,6 +78,8 @@ async def test_a_group_is_stored_read_replaced_and_deleted(native: NativeClient)
         ("DELETE", "/n/g", "", 404, "group does not exist"),
         ("DELETE", "/n", "", 404, "group namespace does not exist"),
         ("POST", "/n", "rules: [", 400, "unable to decode rule group"),
+        ("POST", "/n", GROUP + "evaluation_delay: 5s", 400, "have different values"),
+        ("POST", "/n", GROUP + "source_tenants: [a]", 400, "source_tenants is not supported"),
         ("POST", "/n", "rules: []", 400, "rule group name must not be empty"),
         ("POST", "/n", "name: x", 400, "invalid rules configuration: rule group 'x' has no rules"),
         ("POST", "/n", "{name: x, rules: [{record: a, expr: sum(}]}", 400, "could not parse"),

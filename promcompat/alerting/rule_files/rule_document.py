@@ -22,6 +22,7 @@ from promcompat.core.yaml_nodes import (
 from promql.parsing.parser import parse_expr
 
 _FILE_FIELDS: Final = frozenset(["groups"])
+_MIMIR_FIELDS: Final = frozenset(["evaluation_delay", "source_tenants"])
 _GROUP_FIELDS: Final = frozenset(["name", "interval", "limit", "query_offset", "labels", "rules"])
 _RULE_FIELDS: Final = frozenset(
     ["record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations"]
@@ -121,10 +122,23 @@ def _read_rule_file(node: yaml.Node | None, names: frozenset[str]) -> RuleFile:
 def read_group(node: yaml.Node | None) -> GroupDocument:
     """One group of Mimir's ruler API that is not checked yet; other fields are ignored, as there.
 
-    Raises YamlError.
+    `evaluation_delay` is Mimir's earlier name of `query_offset`. Raises YamlError.
     """
     reader = StrictReader(is_strict=False)
     group = _read_group(reader, node)
+    fields = reader.fields(node, _MIMIR_FIELDS, "rulefmt.RuleGroup")
+    if "evaluation_delay" in fields:
+        delay_ms = reader.duration_ms(fields["evaluation_delay"])
+        if group.query_offset_ms not in (None, delay_ms):
+            raise YamlError(
+                "query_offset and evaluation_delay, its earlier name, have different values; "
+                "leave out evaluation_delay"
+            )
+        group = replace(group, query_offset_ms=delay_ms)
+    if reader.items(fields.get("source_tenants"), "[]string"):
+        raise YamlError(
+            "source_tenants is not supported: rules read the samples of their own tenant only"
+        )
     reader.finish()
     return group
 
