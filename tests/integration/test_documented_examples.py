@@ -30,6 +30,8 @@ PAGES_WITH_REQUESTS = {
     "docs/from/datadog-and-statsd.md",
     "docs/from/graphite.md",
     "docs/from/influxdb.md",
+    "docs/from/mimir.md",
+    "docs/from/opentelemetry.md",
     "docs/from/prometheus.md",
     "docs/from/promscale.md",
     "docs/from/victoriametrics.md",
