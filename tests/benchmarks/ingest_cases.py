@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from tests.benchmarks.format_bodies import FORMATS, N_SERIES, make_bodies
+from tests.benchmarks.format_bodies import CSV_COLUMNS, FORMATS, N_SERIES, make_bodies
 from tests.benchmarks.ingest_load import REMOTE_WRITE_1, Bodies, Protocol, Scrapes
 from tests.benchmarks.payload import INTERVAL_MS, Fleet, fleet_labels
 from tests.benchmarks.snappy_template import make_template
@@ -87,6 +87,7 @@ def _churn(sizes: LoadSizes) -> Load:
     return Load(title, None, Bodies(requests), 4 * sizes.seconds)
 
 
+_GZIP: Final = "Content-Encoding: gzip\r\n"
 _PROTOCOLS: Final = {
     "remote-write-1": REMOTE_WRITE_1,
     "remote-write-2": Protocol(
@@ -98,12 +99,19 @@ _PROTOCOLS: Final = {
         "/api/v1/otlp/v1/metrics",
         "Content-Encoding: gzip\r\nContent-Type: application/x-protobuf\r\n",
     ),
+    "json-lines": Protocol("/api/v1/import", _GZIP),
+    "exposition": Protocol("/api/v1/import/prometheus", _GZIP),
+    "csv": Protocol(f"/api/v1/import/csv?format={CSV_COLUMNS}", _GZIP),
+    "influx": Protocol("/write?precision=ms", _GZIP),
+    "datadog": Protocol("/datadog/api/v2/series", _GZIP + "Content-Type: application/json\r\n"),
 }
+_WITHOUT_PROMETHEUS: Final[Mapping[str, str | None]] = {"Prometheus": None}
 PATHS: Final[Mapping[str, Mapping[str, str | None]]] = {
     "remote-write-1": {},
     "remote-write-2": {"VictoriaMetrics": None},
     # Debian's Prometheus is built without its receiver of OTLP.
     "otlp": {"VictoriaMetrics": "/opentelemetry/v1/metrics", "Prometheus": None},
+    **dict.fromkeys(("json-lines", "exposition", "csv", "influx", "datadog"), _WITHOUT_PROMETHEUS),
 }
 
 
