@@ -6,13 +6,14 @@ window that is sent twice is stored once.
 """
 
 import argparse
+import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import aiohttp
 import orjson
@@ -29,6 +30,7 @@ from promcompat.processes.history_sources import (
     Server,
     Source,
     Tally,
+    Window,
     WindowTooLargeError,
 )
 from promcompat.settings import TENANT_HEADER
@@ -40,6 +42,7 @@ _FEW_SAMPLES: Final = 250_000
 _MANY_SAMPLES: Final = 2_000_000
 _GROWTH: Final = 4
 _REPORT_SECONDS: Final = 5.0
+ItemT = TypeVar("ItemT")
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=600)
 
 
@@ -153,27 +156,32 @@ def _times(options: argparse.Namespace) -> tuple[int, int]:
 
 async def _copy(source: Source, service: Server, checkpoint: Checkpoint, file: Path | None) -> None:
     """Send window after window from the position of the checkpoint on."""
-    progress, size_ms = _Progress(checkpoint.number), _FIRST_WINDOW_MS
-    while checkpoint.position_ms <= checkpoint.end_ms:
-        last_ms = min(checkpoint.position_ms + size_ms - 1, checkpoint.end_ms)
-        try:
-            window = await source.read(checkpoint.position_ms, last_ms)
-        except WindowTooLargeError:
-            size_ms = _smaller(size_ms)
-            continue
-        await source.send(window, service)
-        tally = checkpoint.tally.plus(window.tally)
-        checkpoint.number, checkpoint.total = tally.number, tally.total
-        checkpoint.n_histograms += window.n_histograms
-        checkpoint.position_ms = last_ms + 1
-        checkpoint.save(file)
-        progress.show(checkpoint)
-        size_ms = next_size(size_ms, window.tally.number)
+    progress = _Progress(checkpoint.number)
+    windows = _windows(source, checkpoint.position_ms, checkpoint.end_ms)
+    async with aclosing(_one_ahead(windows)) as coming:
+        async for last_ms, window in coming:
+            await source.send(window, service)
+            tally = checkpoint.tally.plus(window.tally)
+            checkpoint.number, checkpoint.total = tally.number, tally.total
+            checkpoint.n_histograms += window.n_histograms
+            checkpoint.position_ms = last_ms + 1
+            checkpoint.save(file)
+            progress.show(checkpoint)
     progress.show(checkpoint, is_last=True)
 
 
 async def _tally_of(source: Source, start_ms: int, end_ms: int) -> Tally:
-    tally, size_ms = Tally(), _FIRST_WINDOW_MS
+    tally = Tally()
+    async for _, window in _windows(source, start_ms, end_ms):
+        tally = tally.plus(window.tally)
+    return tally
+
+
+async def _windows(
+    source: Source, start_ms: int, end_ms: int
+) -> AsyncGenerator[tuple[int, Window], None]:
+    """The windows of a time, each with its last millisecond; as long as there is not too much."""
+    size_ms = _FIRST_WINDOW_MS
     while start_ms <= end_ms:
         last_ms = min(start_ms + size_ms - 1, end_ms)
         try:
@@ -181,9 +189,21 @@ async def _tally_of(source: Source, start_ms: int, end_ms: int) -> Tally:
         except WindowTooLargeError:
             size_ms = _smaller(size_ms)
             continue
-        tally, start_ms = tally.plus(window.tally), last_ms + 1
-        size_ms = next_size(size_ms, window.tally.number)
-    return tally
+        yield last_ms, window
+        start_ms, size_ms = last_ms + 1, next_size(size_ms, window.tally.number)
+
+
+async def _one_ahead(items: AsyncGenerator[ItemT, None]) -> AsyncGenerator[ItemT, None]:
+    """The items; the next one is made while one is used."""
+    coming = asyncio.ensure_future(anext(items, None))
+    try:
+        while (item := await coming) is not None:
+            coming = asyncio.ensure_future(anext(items, None))
+            yield item
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await items.aclose()
 
 
 def _smaller(size_ms: int) -> int:

@@ -5,7 +5,7 @@ as they are.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import urlencode
@@ -27,6 +27,8 @@ from promcompat.remote_write.decoder import decode_write_request, split_write_re
 
 _ATTEMPTS: Final = 8
 _LONGEST_PAUSE_SECONDS: Final = 10.0
+_PARALLEL_REQUESTS: Final = 4
+_BYTES_OF_LINES: Final = 2 << 20
 _MAX_SERIES: Final = 1 << 40
 _OPERATORS: Final = dict(zip(MatchOp, ("EQ", "NEQ", "RE", "NRE"), strict=True))
 _ANY: Final = LabelLimits(
@@ -157,14 +159,37 @@ class RemoteReadSource:
 
 async def send_write_requests(window: Window, service: Server) -> None:
     """Send a window by remote write, in pieces of a megabyte. Raises HistoryImportError."""
+
+    async def send(piece: bytes) -> None:
+        body = await asyncio.to_thread(snappy.compress, piece)
+        await _post_expecting_204(service, "/api/v1/write", body, _PROTOBUF)
+
     if window.body:
-        for piece in split_write_request(window.body, _MAX_SERIES):
-            body = await asyncio.to_thread(snappy.compress, piece)
-            status, content = await service.post("/api/v1/write", body, _PROTOBUF)
-            if status != 204:
-                raise HistoryImportError(
-                    f"{service.url}/api/v1/write answered {status}: {_shown(content)}"
-                )
+        await _send_all(split_write_request(window.body, _MAX_SERIES), send)
+
+
+async def _send_all(pieces: Iterable[bytes], send: Callable[[bytes], Awaitable[None]]) -> None:
+    """Send pieces, a few at once. The first error ends it."""
+    free = asyncio.Semaphore(_PARALLEL_REQUESTS)
+
+    async def send_in_turn(piece: bytes) -> None:
+        async with free:
+            await send(piece)
+
+    tasks = [asyncio.create_task(send_in_turn(piece)) for piece in pieces]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _post_expecting_204(
+    service: Server, path: str, body: bytes, headers: Mapping[str, str]
+) -> None:
+    status, content = await service.post(path, body, headers)
+    if status != 204:
+        raise HistoryImportError(f"{service.url}{path} answered {status}: {_shown(content)}")
 
 
 def _window_of(content: bytes) -> Window:
@@ -216,13 +241,20 @@ class ExportSource:
 
     async def send(self, window: Window, service: Server) -> None:
         """As the lines that were read."""
-        if not window.body:
-            return
-        status, content = await service.post("/api/v1/import", window.body, {})
-        if status != 204:
-            raise HistoryImportError(
-                f"{service.url}/api/v1/import answered {status}: {_shown(content)}"
-            )
+
+        async def send(piece: bytes) -> None:
+            await _post_expecting_204(service, "/api/v1/import", piece, {})
+
+        await _send_all(_line_pieces(window.body), send)
+
+
+def _line_pieces(body: bytes) -> Iterator[bytes]:
+    """Some megabytes of whole lines at a time."""
+    start = 0
+    while start < len(body):
+        end = body.find(b"\n", start + _BYTES_OF_LINES) + 1 or len(body)
+        yield body[start:end]
+        start = end
 
 
 def _tally_of_lines(content: bytes) -> Tally:
