@@ -24,7 +24,14 @@ export const session = signal<Session>({
 });
 
 /** Why the page asks for a token or a tenant; empty while it does not. */
-export const logInReason = signal("");
+export const logInReason = signal(missing());
+
+/** What is known to be missing before anything is asked; a gateway adds the tenant by itself. */
+function missing(): string {
+  if (usesTokens && !session.peek().token) return "The service asks for a token.";
+  if (access === "off" && hasTenants && !session.peek().tenant) return "The service has several tenants.";
+  return "";
+}
 
 export function logIn(next: Session): void {
   sessionStorage.setItem(TOKEN, next.token);

@@ -36,10 +36,10 @@ def test_each_address_of_a_view_is_served() -> None:
 
 
 def test_the_first_load_is_small() -> None:
-    """What the start page loads: its HTML, and what that and the first view import."""
+    """What the start page loads: its HTML, the frame, Explore and the editor."""
     require_component("the page")
     assets = {path.name for path in (BUILT / "assets").glob("*.gz")}
-    first = {name for name in assets if re.match(r"(index|explore|icon)-", name)}
+    first = {name for name in assets if re.match(r"(index|explore|editor|icon)-", name)}
     assert first
     n_bytes = sum((BUILT / "assets" / name).stat().st_size for name in first)
     n_bytes += len(gzip.compress((BUILT / "index.html").read_bytes()))

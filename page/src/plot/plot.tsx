@@ -60,8 +60,8 @@ export interface PlotProps {
   onZoom?: (start: number, end: number) => void;
 }
 
-const MANY = 100;
 /** Beyond this many lines the cursor has no points, and single samples between gaps are not drawn. */
+const MANY = 100;
 const TOOLTIP_ROWS = 15;
 
 interface Hover {
@@ -180,7 +180,7 @@ function optionsOf(
   return {
     width,
     height,
-    padding: [8, 12, 0, 0],
+    padding: [8, 24, 0, 0],
     legend: { show: false },
     series: [{}, ...lines.map((line, index) => seriesOf(line, index, props, isMany))],
     ...(props.stacked && { bands: bandsOf(lines) }),

@@ -8,7 +8,13 @@ import {
   startCompletion,
 } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
-import { HighlightStyle, bracketMatching, indentOnInput, syntaxHighlighting } from "@codemirror/language";
+import {
+  HighlightStyle,
+  bracketMatching,
+  forceParsing,
+  indentOnInput,
+  syntaxHighlighting,
+} from "@codemirror/language";
 import { type Diagnostic, lintKeymap, linter } from "@codemirror/lint";
 import { Compartment, EditorState, Prec, StateEffect, StateField } from "@codemirror/state";
 import { EditorView, keymap, placeholder } from "@codemirror/view";
@@ -84,6 +90,14 @@ export default function Editor(props: EditorProps) {
   useEffect(() => {
     if (!box.current) return;
     const promql = new PromQLExtension().setComplete({ remote: completionClient });
+    const lint = promql.getLinter().promQL();
+    promql.setLinter({
+      promQL: () => (view) => {
+        // It takes a tree that is not complete yet for faults, and does not look again.
+        forceParsing(view, view.state.doc.length, 1000);
+        return lint(view);
+      },
+    });
     const run = (view: EditorView) => {
       handlers.current.onRun(view.state.doc.toString());
       return true;
