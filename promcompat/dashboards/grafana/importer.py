@@ -60,7 +60,8 @@ def import_grafana(document: object, inputs: Mapping[str, str] | None = None) ->
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise BadDataError(f"the dashboard cannot be read: {place}: {first['msg']}") from exc
+        reason = first["msg"].removeprefix("Value error, ")
+        raise BadDataError(f"the dashboard cannot be read: {place}: {reason}") from exc
     found = [one for one in findings.found if one.is_lost]
     found += [one for one in findings.found if not one.is_lost]
     return Imported(dashboard=dashboard, uid=source.text("uid"), findings=found)

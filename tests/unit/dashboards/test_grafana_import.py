@@ -307,6 +307,7 @@ def test_inputs_are_filled_in() -> None:
             },
             "schema v2",
         ),
+        ({"title": "a\0b", "panels": []}, r"^the dashboard cannot be read: title: has a character"),
     ],
 )
 def test_what_is_no_dashboard_is_refused(document: object, message: str) -> None:
