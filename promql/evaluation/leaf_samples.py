@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from promcompat.core.model import (
+    BoolArray,
     EvalRange,
     IntArray,
     SampleBlock,
@@ -21,6 +22,7 @@ from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Annotations, Matrix
 from promql.values.matrix_histograms import (
     histogram_weights,
+    used_histograms,
     with_stored_histograms,
     with_used_histograms,
 )
@@ -118,7 +120,8 @@ class LeafSamples:
         if block.histograms is None or wants_times:
             return matrix
         if selector in self._find_resets:
-            columns = self._with_found_resets(block, times_ms, self._lookback_ms)
+            is_used = used_histograms(matrix, len(block.histograms))
+            columns = self._with_found_resets(block, times_ms, self._lookback_ms, is_used)
             matrix = with_used_histograms(replace(matrix, histograms=columns))
         else:
             matrix = with_stored_histograms(matrix, block.histograms)
@@ -153,12 +156,17 @@ class LeafSamples:
         return RangeVector.of(block, end_ms, selector.range_ms, self._histograms.get(leaf))
 
     def _with_found_resets(
-        self, block: SampleBlock, end_ms: IntArray, reach_ms: int
+        self,
+        block: SampleBlock,
+        end_ms: IntArray,
+        reach_ms: int,
+        is_used: BoolArray | None = None,
     ) -> HistogramColumns:
         assert block.histograms is not None
         self._budget.check_time()
+        self._budget.check_bytes(block.histograms.n_bytes)
         columns = HistogramColumns.of(block.histograms)
-        return replace(columns, hints=found_reset_hints(block, columns, end_ms, reach_ms))
+        return replace(columns, hints=found_reset_hints(block, columns, end_ms, reach_ms, is_used))
 
     def _without_stale(self, leaf: int) -> SampleBlock:
         if leaf not in self._range_blocks:

@@ -27,19 +27,25 @@ def without_said_resets(block: SampleBlock) -> SampleBlock:
 
 
 def found_reset_hints(
-    block: SampleBlock, columns: HistogramColumns, end_ms: IntArray, reach_ms: int
+    block: SampleBlock,
+    columns: HistogramColumns,
+    end_ms: IntArray,
+    reach_ms: int,
+    is_used: BoolArray | None = None,
 ) -> IntArray:
     """The hint of each histogram, int64 [n], from a comparison with the histogram before it.
 
     `columns` are the histograms of `block`, each for one sample. The query looks at `reach_ms`
     before each of `end_ms`, int64 [n_steps], which do not fall: a histogram that it sees first has
-    only the hint of the storage.
+    only the hint of the storage. Those that are not used, bool [n], are not compared.
     """
     hints = columns.hints.copy()
     places = np.flatnonzero(is_histogram(block.values))
     series = np.searchsorted(block.offsets, places, "right")
     has_before = np.zeros(len(places), bool)
     has_before[1:] = series[1:] == series[:-1]
+    if is_used is not None:
+        has_before &= is_used[histogram_numbers(block.values[places])]
     after = np.flatnonzero(has_before)
     place, place_before = places[after], places[after - 1]
     number, before = (histogram_numbers(block.values[at]) for at in (place, place_before))

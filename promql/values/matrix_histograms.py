@@ -108,6 +108,13 @@ def histogram_weights(matrix: Matrix) -> IntArray:
     return totals.astype(np.int64)
 
 
+def used_histograms(matrix: Matrix, n_histograms: int) -> BoolArray:
+    """Which of so many histograms the cells of a matrix refer to, bool [n_histograms]."""
+    is_used = np.zeros(n_histograms, bool)
+    is_used[histogram_numbers(matrix.values[matrix.present & is_histogram(matrix.values)])] = True
+    return is_used
+
+
 def with_stored_histograms(matrix: Matrix, stored: Histograms) -> Matrix:
     """A matrix whose cells refer to stored histograms, with those that it needs as columns.
 
