@@ -101,6 +101,11 @@ export const UNIT_FORMATS: Record<string, Formatter> = {
   watt: si("W"),
 };
 
+/** Whether a unit's prefixes are powers of 1024. */
+export function isBinary(unit: string | undefined): boolean {
+  return unit !== undefined && ["bytes", "bits", "binBps", "binbps"].includes(unit);
+}
+
 /** A value for people; null, a missing one, is an en dash. */
 export function formatValue(value: number | null | undefined, unit = "", decimals?: number): string {
   if (value === null || value === undefined) return "–";

@@ -161,12 +161,22 @@ function draw(
   });
   context.textAlign = "center";
   context.textBaseline = "top";
-  const nTicks = Math.max(Math.floor(geometry.width / 110), 1);
-  for (let tick = 0; tick <= nTicks; tick += 1) {
-    const time = range.start + ((range.end - range.start) * tick) / nTicks;
-    const [day = "", clock = ""] = formatTime(Math.round(time)).split(" ");
-    context.textAlign = tick === 0 ? "left" : tick === nTicks ? "right" : "center";
+  let shownDay = "";
+  for (const time of timeTicks(range, geometry.width)) {
+    const [day = "", clock = ""] = formatTime(time).split(" ");
     context.fillText(clock.slice(0, 5), geometry.x(time), height - BOTTOM + 4);
-    context.fillText(day, geometry.x(time), height - BOTTOM + 18);
+    if (day !== shownDay) context.fillText(day, geometry.x(time), height - BOTTOM + 18);
+    shownDay = day;
   }
+}
+
+const TICK_SECONDS = [60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 604_800, 2_592_000];
+
+/** Round times of the browser's zone, 80 pixels or more from each other. */
+function timeTicks({ start, end }: HeatmapProps["range"], width: number): number[] {
+  const wanted = (end - start) / Math.max(width / 80, 1);
+  const every = TICK_SECONDS.find((seconds) => seconds >= wanted) ?? 31_536_000;
+  const offset = new Date(start * 1000).getTimezoneOffset() * 60;
+  const first = Math.ceil((start - offset) / every) * every + offset;
+  return Array.from({ length: Math.floor((end - first) / every) + 1 }, (_, tick) => first + tick * every);
 }

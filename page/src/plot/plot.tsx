@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { formatValue } from "../format/numbers";
+import { formatValue, isBinary } from "../format/numbers";
 import { formatTime } from "../format/times";
 import { colour, isDark } from "../theme";
 import { stack } from "./data";
@@ -195,6 +195,7 @@ function optionsOf(
       { ...axis, values: TIME_TICKS, space: 70 },
       {
         ...axis,
+        ...(isBinary(unit) && { incrs: BINARY_TICKS }),
         values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : formatValue(tick, unit, decimals))),
         size: (_, values) => Math.max(44, 10 + 7 * Math.max(0, ...(values ?? []).map((text) => text?.length ?? 0))),
       },
@@ -280,12 +281,15 @@ function yRange(props: PlotProps, low: number | null, high: number | null): uPlo
     if (value < bottom && bottom - value < room) bottom = value;
   }
   if (props.stacked || (bottom > 0 && bottom < top * 0.3)) bottom = Math.min(bottom, 0);
-  const [least, most] = uPlot.rangeNum(bottom, top, {
-    min: { pad: 0.05, soft: 0, mode: bottom >= 0 ? 1 : 3 },
-    max: { pad: 0.08, soft: 0, mode: 2 },
-  });
-  return [props.min ?? least, props.max ?? most];
+  const pad = (top - bottom) * 0.08 || Math.abs(top) * 0.1 || 1;
+  // Zero stays the end of an axis on whose one side everything is.
+  const least = bottom >= 0 ? Math.max(bottom - pad, 0) : bottom - pad;
+  const most = top <= 0 ? Math.min(top + pad, 0) : top + pad;
+  return [props.min ?? least, props.max ?? Math.max(most, least + pad)];
 }
+
+/** Distances of ticks that are round in units with factors of 1024. */
+const BINARY_TICKS = Array.from({ length: 61 }, (_, power) => 2 ** power);
 
 function drawThresholds(plot: uPlot, thresholds: Threshold[]): void {
   const { ctx, bbox } = plot;
