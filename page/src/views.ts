@@ -22,6 +22,12 @@ export const VIEWS: readonly View[] = [
     hasTime: true,
     load: () => import("./views/explore/index"),
   },
+  {
+    name: "Dashboards",
+    paths: ["dashboards"],
+    hasTime: true,
+    load: () => import("./views/dashboards/index"),
+  },
 ];
 
 export function viewOf(path: string): View | undefined {

@@ -1,0 +1,48 @@
+/** Annotations: the times at which expressions are above zero, as marks in graphs. */
+import { queryRange } from "../../api/prometheus";
+import { formatLegend } from "../../format/series";
+import type { Mark } from "../../plot/plot";
+import { range } from "../../time/range";
+import { useRequest } from "../../use_request";
+import { interpolate, type Lookup } from "./logic/interpolation";
+import { intervalMs } from "./logic/intervals";
+import type { Annotation } from "./logic/types";
+
+const MAX_POINTS = 11_000;
+const NO_MARKS: readonly { annotation: Annotation; marks: Mark[] }[] = [];
+
+async function marksOf(annotation: Annotation, lookup: Lookup, times: { start: number; end: number }, signal: AbortSignal): Promise<Mark[]> {
+  const given = (intervalMs(interpolate(annotation.step ?? "60s", lookup, "glob")) ?? 60_000) / 1000;
+  const step = Math.max(given, Math.ceil((times.end - times.start) / MAX_POINTS));
+  const start = Math.floor(times.start / step) * step;
+  const { data } = await queryRange(interpolate(annotation.expr, lookup, "promql"), { start, end: times.end, step }, signal);
+  return data.result.flatMap(({ metric, values = [] }) => {
+    const name = formatLegend(annotation.title || annotation.name, metric);
+    const marks: Mark[] = [];
+    for (const [time, text] of values) {
+      if (!(Number(text) > 0)) continue;
+      const at = annotation.value_is_time ? Number(text) / 1000 : time;
+      const last = marks.at(-1);
+      // Samples that follow each other are one region.
+      if (last && at - (last.end ?? last.start) <= step && !annotation.value_is_time) last.end = at;
+      else marks.push({ start: at, name, ...(annotation.color && { colour: annotation.color }) });
+    }
+    return marks;
+  });
+}
+
+/** The marks of the annotations that are switched on. */
+export function useAnnotations(annotations: readonly Annotation[], lookup: Lookup, isReady: boolean): readonly { annotation: Annotation; marks: Mark[] }[] {
+  const times = range.value;
+  const { data } = useRequest(
+    isReady && annotations.length
+      ? (signal) => Promise.all(annotations.map(async (annotation) => ({ annotation, marks: await marksOf(annotation, lookup, times, signal).catch(() => []) })))
+      : null,
+    [annotations, lookup, times, isReady],
+  );
+  return data ?? NO_MARKS;
+}
+
+export function marksFor(panelId: number, all: readonly { annotation: Annotation; marks: Mark[] }[]): Mark[] {
+  return all.filter(({ annotation: { panels, exclude_panels } }) => !panels || panels.includes(panelId) !== Boolean(exclude_panels)).flatMap(({ marks }) => marks);
+}

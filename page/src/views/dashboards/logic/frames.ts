@@ -1,0 +1,127 @@
+/** Answers of queries as frames, and the names of their series. */
+import type { Labels, MatrixSeries, VectorSeries } from "../../../api/prometheus";
+import { formatLegend, formatSeries } from "../../../format/series";
+import type { Field, Frame, Query, Value } from "./types";
+
+/** What is asked for a query, and what is answered. Times are Unix seconds. */
+export interface Answered {
+  query: Query;
+  /** The expression with its variables replaced. */
+  expr: string;
+  /** The format of the legend with its variables replaced. */
+  legend: string;
+  isInstant: boolean;
+  series: (MatrixSeries & VectorSeries)[];
+  start: number;
+  end: number;
+  step: number;
+}
+
+/** `name{a="1"}` as Grafana writes it; without any label the expression. */
+function fullName(labels: Labels, expr: string): string {
+  const name = formatSeries(labels);
+  return name === "{}" ? expr : name;
+}
+
+/**
+ * The names of the series of an answer. With `auto`: the value of the only label that occurs, else
+ * the labels that differ.
+ */
+export function seriesNames(series: readonly Labels[], legend: string, isAuto: boolean, expr: string): string[] {
+  if (!isAuto) return series.map((labels) => (legend ? formatLegend(legend, labels) : fullName(labels, expr)));
+  const names = new Set(series.flatMap((labels) => Object.keys(labels)));
+  if (names.size === 1) {
+    const [only = ""] = names;
+    return series.map((labels) => labels[only] ?? expr);
+  }
+  return series.map((labels) => {
+    if (!Object.keys(labels).length) return expr;
+    const { __name__: metric, ...rest } = labels;
+    if (metric === undefined) return fullName(rest, expr);
+    if (series.length === 1) return fullName(labels, expr);
+    const differing = Object.entries(rest).filter(([name, value]) => series.some((other) => other[name] !== value));
+    return differing.length ? formatSeries(Object.fromEntries(differing)) : fullName(labels, expr);
+  });
+}
+
+/** `hasSeveralTables`: whether columns are called `Value #A`, as a panel with several tables has. */
+export function framesOf(answered: Answered, hasSeveralTables: boolean): Frame[] {
+  const { query } = answered;
+  if (query.format === "table") return [tableFrame(answered, hasSeveralTables)];
+  const names = seriesNames(answered.series.map(({ metric }) => metric), answered.legend, query.auto_legend ?? false, answered.expr);
+  const frames = answered.series.map((series, index): Frame => {
+    const { times, values } = answered.isInstant ? instantColumns(series, answered.end) : gridColumns(series, answered);
+    const value: Field = { name: "Value", type: "number", values, labels: series.metric, settings: {} };
+    const name = names[index];
+    if (name !== undefined) value.legendName = name;
+    return {
+      ref: query.ref,
+      format: query.format ?? "time_series",
+      fields: [{ name: "Time", type: "time", values: times, settings: {} }, value],
+    };
+  });
+  return query.format === "heatmap" ? bucketFrames(frames) : frames;
+}
+
+function instantColumns({ value, values }: MatrixSeries & VectorSeries, end: number): { times: number[]; values: Value[] } {
+  const sample = value ?? values?.at(-1);
+  return { times: [(sample?.[0] ?? end) * 1000], values: [sample ? Number(parsed(sample[1])) : null] };
+}
+
+function parsed(text: string): number {
+  if (text === "+Inf" || text === "Inf") return Infinity;
+  return text === "-Inf" ? -Infinity : Number(text);
+}
+
+/** Every step of the range; one without a sample is null. */
+function gridColumns({ values = [] }: MatrixSeries, { start, end, step }: Answered): { times: number[]; values: Value[] } {
+  const length = Math.max(Math.floor((end - start) / step + 1e-6) + 1, 0);
+  const times = Array.from({ length }, (_, index) => Math.round((start + index * step) * 1000));
+  const column = Array.from<Value>({ length }).fill(null);
+  for (const [time, text] of values) column[Math.round((time - start) / step)] = parsed(text);
+  return { times, values: column };
+}
+
+/** One row a sample, and a column for each label, in the order of their names. */
+function tableFrame({ query, series, isInstant }: Answered, hasSeveralTables: boolean): Frame {
+  const names = [...new Set(series.flatMap(({ metric }) => Object.keys(metric)))].toSorted();
+  const rows = series.flatMap(({ metric, value, values }) => {
+    const samples = isInstant && value ? [value] : (values ?? (value ? [value] : []));
+    return samples.map(([time, text]) => ({ metric, time: time * 1000, value: parsed(text) }));
+  });
+  if (!isInstant) rows.sort((a, b) => a.time - b.time);
+  return {
+    ref: query.ref,
+    format: "table",
+    fields: [
+      { name: "Time", type: "time", values: rows.map(({ time }) => time), settings: {} },
+      ...names.map((name): Field => ({ name, type: "string", values: rows.map(({ metric }) => metric[name] ?? ""), settings: {} })),
+      { name: hasSeveralTables ? `Value #${query.ref}` : "Value", type: "number", values: rows.map(({ value }) => value), settings: {} },
+    ],
+  };
+}
+
+/** Cumulative buckets, each less the one below it, from the lowest on. */
+function bucketFrames(frames: Frame[]): Frame[] {
+  const bound = (frame: Frame) => parsed(frame.fields[1]?.labels?.["le"] ?? "NaN");
+  const groups = new Map<string, Frame[]>();
+  for (const frame of frames) {
+    const { le: _, ...rest } = frame.fields[1]?.labels ?? {};
+    const key = formatSeries(rest);
+    groups.set(key, [...(groups.get(key) ?? []), frame]);
+  }
+  return [...groups.values()].flatMap((group) => {
+    const sorted = group.toSorted((a, b) => bound(a) - bound(b));
+    return sorted.map((frame, index) => {
+      const below = sorted[index - 1]?.fields[1]?.values;
+      const [time, field] = frame.fields;
+      if (!time || !field) return frame;
+      const values = field.values.map((value, row) => {
+        if (typeof value !== "number") return value;
+        const difference = value - (Number(below?.[row] ?? 0) || 0);
+        return difference < 1e-9 ? 0 : difference;
+      });
+      return { ...frame, fields: [time, { ...field, name: field.labels?.["le"] ?? field.name, legendName: field.labels?.["le"] ?? field.name, values }] };
+    });
+  });
+}

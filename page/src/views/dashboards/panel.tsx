@@ -1,0 +1,162 @@
+/** A panel in its frame: it asks when it comes into view, and says what went wrong. */
+import type { ComponentType, RefObject } from "preact";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { hrefOf } from "../../router";
+import { ErrorBox } from "../../ui/states";
+import { range, to } from "../../time/range";
+import { interpolate } from "./logic/interpolation";
+import { GAP_PIXELS, pixelsOf, type Placed } from "./logic/layout";
+import type { Panel } from "./logic/types";
+import { panelRange, type Scope, usePanelData } from "./panel_data";
+import { HeatmapPanel, Histogram, States } from "./panels/cells";
+import { DataTable } from "./panels/data_table";
+import { Graph } from "./panels/graph";
+import type { PanelProps } from "./panels/props";
+import { AlertList, DashboardList, TextPanel } from "./panels/texts";
+import { BarGauge, Gauge, Pie, Stat } from "./panels/values";
+import { linkHref, lookupOf, type Values } from "./scope";
+import type { Mark } from "../../plot/plot";
+
+const TYPES: Record<string, ComponentType<PanelProps>> = {
+  timeseries: Graph, stat: Stat, gauge: Gauge, bargauge: BarGauge, piechart: Pie, table: DataTable,
+  heatmap: HeatmapPanel, histogram: Histogram, "status-history": States, "state-timeline": States,
+  text: TextPanel, dashlist: DashboardList, alertlist: AlertList,
+};
+const WITHOUT_QUERIES = new Set(["text", "dashlist", "alertlist"]);
+const TITLE_PIXELS = 30;
+const PADDING_PIXELS = 18;
+
+export interface PanelCardProps {
+  placed: Placed;
+  /** All panels of the dashboard, for one that shows another's answer. */
+  panels: readonly Panel[];
+  values: Values;
+  builtIn: Record<string, string>;
+  filters: Scope["filters"];
+  isReady: boolean;
+  /** Of the whole grid, in pixels. */
+  gridWidth: number;
+  marks: Mark[];
+  cursorKey?: string;
+  editing?: EditActions;
+}
+
+export interface EditActions {
+  edit: (panel: Panel) => void;
+  copy: (panel: Panel) => void;
+  remove: (panel: Panel) => void;
+  /** A drag by so many columns and lines; `resizes` changes the size. */
+  move: (panel: Panel, columns: number, lines: number, resizes: boolean) => void;
+}
+
+/** Whether an element is, or was, near what is shown. */
+function useIsNear(): [RefObject<HTMLElement | null>, boolean] {
+  const element = useRef<HTMLElement>(null);
+  const [isNear, setNear] = useState(false);
+  useEffect(() => {
+    if (!element.current) return;
+    const observer = new IntersectionObserver(([entry]) => entry?.isIntersecting && setNear(true), { rootMargin: "200px" });
+    observer.observe(element.current);
+    return () => observer.disconnect();
+  }, []);
+  return [element, isNear];
+}
+
+export function PanelCard(props: PanelCardProps) {
+  const { placed, values, builtIn, filters, gridWidth, editing } = props;
+  const { panel, grid, scope: local } = placed;
+  const [element, isNear] = useIsNear();
+  const column = (gridWidth + GAP_PIXELS) / 24;
+  const width = Math.max(grid.width * column - GAP_PIXELS - PADDING_PIXELS, 50);
+  const scope = useMemo((): Scope => ({ values, local, builtIn, filters }), [values, local, builtIn, filters]);
+  const lookup = useMemo(() => lookupOf(values, local, builtIn), [values, local, builtIn]);
+  const source = panel.panel_source === undefined ? panel : (props.panels.find(({ id }) => id === panel.panel_source) ?? panel);
+  const hasQueries = !WITHOUT_QUERIES.has(panel.type);
+  const data = usePanelData(panel, source, scope, width, isNear && props.isReady && hasQueries);
+  const title = interpolate(panel.title ?? "", lookup, "text");
+  const height = pixelsOf(grid.height) - (title || editing ? TITLE_PIXELS : 0) - PADDING_PIXELS;
+  const Content = TYPES[panel.type];
+  const own = panelRange(panel, range.value, to.value.startsWith("now"), lookup);
+  const style = { gridColumn: `${grid.x + 1} / span ${grid.width}`, gridRow: `${grid.y + 1} / span ${grid.height}` };
+  const isWaiting = hasQueries && isNear && (!props.isReady || (data.isLoading && !data.frames.length));
+  return (
+    <section ref={element} class={`panel ${panel.transparent ? "is-transparent" : ""}`} style={style} aria-label={title || `panel ${panel.id}`} aria-busy={isWaiting || undefined}
+      data-panel={panel.id} data-queries={JSON.stringify(data.asked)} data-series={data.counts.join(",")}>
+      {(title || editing) && <Header panel={panel} title={title} lookup={lookup} isLoading={data.isLoading} {...(editing && { editing })} column={column} />}
+      {data.error ? <ErrorBox error={data.error} /> : isWaiting ? <p class="hint" role="status">…</p> : isNear && Content && (
+        <Content panel={{ ...panel, title }} data={data} lookup={lookup} range={own} width={width} height={height} marks={props.marks} {...(props.cursorKey && { cursorKey: props.cursorKey })} />
+      )}
+      {!Content && <p class="no-data">The page has no panel of the type {panel.type}.</p>}
+      {editing && <Handle panel={panel} editing={editing} column={column} />}
+    </section>
+  );
+}
+
+function Header({ panel, title, lookup, isLoading, editing, column }: { panel: Panel; title: string; lookup: PanelProps["lookup"]; isLoading: boolean; editing?: EditActions; column: number }) {
+  const ownTime = !panel.hide_time && (panel.time_from || panel.time_shift);
+  const drag = editing ? dragOf(panel, editing, column, false) : undefined;
+  return (
+    <header class={editing ? "is-movable" : ""} onPointerDown={drag}>
+      <h3 title={panel.description ? interpolate(panel.description, lookup, "text") : title}>{title}</h3>
+      {panel.description && <span class="hint" title={interpolate(panel.description, lookup, "text")} aria-label="Description">ⓘ</span>}
+      {ownTime && <span class="hint">{panel.time_from} {panel.time_shift && `−${panel.time_shift}`}</span>}
+      {isLoading && <span class="hint" aria-hidden="true">…</span>}
+      {editing ? (
+        <span class="panel-actions" onPointerDown={(event) => event.stopPropagation()}>
+          <button type="button" class="quiet" onClick={() => editing.edit(panel)}>Edit</button>
+          <button type="button" class="quiet" onClick={() => editing.copy(panel)}>Copy</button>
+          <button type="button" class="quiet" aria-label={`Delete ${title || "the panel"}`} onClick={() => editing.remove(panel)}>✕</button>
+        </span>
+      ) : (
+        <PanelMenu panel={panel} title={title} lookup={lookup} />
+      )}
+    </header>
+  );
+}
+
+function PanelMenu({ panel, title, lookup }: { panel: Panel; title: string; lookup: PanelProps["lookup"] }) {
+  const [first] = panel.queries ?? [];
+  const query = new URLSearchParams(window.location.search);
+  query.set("panel", String(panel.id));
+  return (
+    <details class="menu panel-menu">
+      <summary aria-label={`Menu of ${title || "the panel"}`}>⋮</summary>
+      <div class="menu-box">
+        <a href={hrefOf("dashboards", query)}>Show alone</a>
+        {first && <a href={hrefOf("explore", { "g0.expr": interpolate(first.expr, lookup, "promql") })}>Explore</a>}
+        {(panel.links ?? []).map((link, index) => {
+          const href = linkHref(link.url, lookup);
+          return href && <a key={index} href={href} target={link.new_tab ? "_blank" : undefined} rel="noopener noreferrer">{interpolate(link.title || link.url, lookup, "text")}</a>;
+        })}
+      </div>
+    </details>
+  );
+}
+
+/** Follows the pointer, and tells the distance in units of the grid at the end. */
+function dragOf(panel: Panel, editing: EditActions, column: number, resizes: boolean) {
+  return (event: PointerEvent) => {
+    if (event.button !== 0) return;
+    event.preventDefault();
+    const card = (event.currentTarget as HTMLElement).closest<HTMLElement>(".panel");
+    const [x, y] = [event.clientX, event.clientY];
+    const line = pixelsOf(1) + GAP_PIXELS;
+    const follow = (moved: PointerEvent) => {
+      if (!card) return;
+      if (resizes) card.style.outline = "2px dashed var(--accent)";
+      else card.style.transform = `translate(${moved.clientX - x}px, ${moved.clientY - y}px)`;
+    };
+    const end = (moved: PointerEvent) => {
+      window.removeEventListener("pointermove", follow);
+      if (card) card.style.transform = card.style.outline = "";
+      const [columns, lines] = [Math.round((moved.clientX - x) / column), Math.round((moved.clientY - y) / line)];
+      if (columns || lines) editing.move(panel, columns, lines, resizes);
+    };
+    window.addEventListener("pointermove", follow);
+    window.addEventListener("pointerup", end, { once: true });
+  };
+}
+
+function Handle({ panel, editing, column }: { panel: Panel; editing: EditActions; column: number }) {
+  return <span class="panel-handle" aria-hidden="true" title="Drag to change the size" onPointerDown={dragOf(panel, editing, column, true)} />;
+}

@@ -1,0 +1,258 @@
+"""Dashboards in a real browser: drawn as their documents say, changed, imported."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Machine
+
+pytestmark = pytest.mark.e2e
+
+
+def query(expr: str, **fields: Any) -> dict[str, Any]:
+    return {"ref": "A", "expr": expr, **fields}
+
+
+def panel(
+    number: int, kind: str, x: int, y: int, width: int = 8, height: int = 7, **fields: Any
+) -> dict[str, Any]:
+    grid = {"x": x, "y": y, "width": width, "height": height}
+    return {"id": number, "type": kind, "title": f"{kind} {number}", "grid": grid, **fields}
+
+
+SHOPS = {
+    "title": "Shops",
+    "tags": ["shop"],
+    "time": {"start": "now-1h", "end": "now"},
+    "variables": [
+        {
+            "name": "shop",
+            "kind": "query",
+            "query": "label_values(orders_total, shop)",
+            "sort": "asc",
+            "multi": True,
+            "include_all": True,
+            "current": "$__all",
+        }
+    ],
+    "annotations": [{"name": "long queue", "expr": "queue_length > 45", "step": "60s"}],
+    "rows": [
+        {
+            "panels": [
+                panel(
+                    1,
+                    "timeseries",
+                    0,
+                    0,
+                    12,
+                    9,
+                    queries=[
+                        query(
+                            'sum by (shop) (rate(orders_total{shop=~"$shop"}[$__rate_interval]))',
+                            legend="{{shop}}",
+                        )
+                    ],
+                    fields={"unit": "reqps", "stacking": {"mode": "normal"}, "fill_opacity": 20},
+                    options={"legend": {"mode": "table", "calcs": ["mean", "lastNotNull"]}},
+                ),
+                panel(
+                    2,
+                    "stat",
+                    12,
+                    0,
+                    6,
+                    queries=[query('sum(queue_length{shop=~"$shop"})', instant=True, range=False)],
+                    fields={
+                        "mappings": [{"kind": "range", "start": 0, "end": 500, "text": "fine"}]
+                    },
+                ),
+                panel(3, "gauge", 18, 0, 6, queries=[query("avg(queue_length)")]),
+                panel(
+                    4,
+                    "table",
+                    12,
+                    9,
+                    12,
+                    8,
+                    queries=[query("orders_total", format="table", instant=True, range=False)],
+                    transformations=[
+                        {
+                            "id": "organize",
+                            "options": {
+                                "excludeByName": {"Time": True, "__name__": True, "job": True},
+                                "renameByName": {"Value": "Orders"},
+                            },
+                        }
+                    ],
+                ),
+                panel(
+                    5,
+                    "heatmap",
+                    0,
+                    9,
+                    12,
+                    queries=[
+                        query(
+                            "sum by (le) (increase(order_seconds_bucket[$__rate_interval]))",
+                            format="heatmap",
+                            legend="{{le}}",
+                        )
+                    ],
+                ),
+                panel(6, "bargauge", 0, 16, queries=[query("queue_length", legend="{{shop}}")]),
+                panel(7, "piechart", 8, 17, queries=[query("orders_total", legend="{{shop}}")]),
+                panel(
+                    8,
+                    "text",
+                    16,
+                    17,
+                    options={
+                        "text": {
+                            "content": "# For $shop\n**bold** <script>alert(1)</script>"
+                            "<img src=x onerror=alert(2)> [bad](javascript:alert(3))"
+                        }
+                    },
+                ),
+            ]
+        },
+        {
+            "title": "Each of $shop",
+            "collapsed": True,
+            "repeat": "shop",
+            "panels": [
+                panel(
+                    20,
+                    "state-timeline",
+                    0,
+                    0,
+                    12,
+                    queries=[query('queue_length{shop="$shop"} > bool 20', legend="$shop")],
+                )
+            ],
+        },
+    ],
+}
+
+
+@pytest.fixture
+def shops(machine: Machine) -> str:
+    """The uid of a dashboard of the generated series."""
+    machine.send("/dashboards/shops", {"dashboard": SHOPS}, "PUT")
+    return "shops"
+
+
+def panel_of(tab: Page, number: int) -> Any:
+    return tab.locator(f'[data-panel="{number}"]')
+
+
+def test_every_panel_shows_what_it_asks(
+    machine: Machine, tab: Page, shops: str, check_accessibility: Callable[[Page], None]
+) -> None:
+    tab.goto(f"{machine.url}/dashboards?uid={shops}")
+    graph = panel_of(tab, 1)
+    expect(graph.locator("tbody tr")).to_have_count(3)
+    expect(graph.locator("tbody tr").first).to_contain_text(re.compile(r"berlin.* req/s"))
+    expect(panel_of(tab, 2)).to_contain_text("fine")
+    expect(panel_of(tab, 3).locator("svg")).to_have_attribute(
+        "aria-label", re.compile(r"avg\(queue_length\): \d+\.\d")
+    )
+    expect(panel_of(tab, 4).locator("th")).to_have_text(["shop", "Orders"])
+    expect(panel_of(tab, 4).locator("tbody tr")).to_have_count(3)
+    expect(panel_of(tab, 5).locator("canvas")).to_be_visible()
+    panel_of(tab, 8).scroll_into_view_if_needed()
+    expect(panel_of(tab, 6).locator(".bar")).to_have_count(3)
+    expect(panel_of(tab, 7).locator("path")).to_have_count(3)
+    text = panel_of(tab, 8).locator(".text-panel")
+    expect(text.locator("strong")).to_have_text("bold")
+    expect(text.locator("h1")).to_have_text("For All")
+    expect(text.locator("script, img, a[href]")).to_have_count(0)
+    tab.evaluate("window.scrollTo(0, 0)")
+    check_accessibility(tab)
+    tab.set_viewport_size({"width": 360, "height": 700})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_variables_are_in_the_address_and_rows_repeat(
+    machine: Machine, tab: Page, shops: str
+) -> None:
+    tab.goto(f"{machine.url}/dashboards?uid={shops}&var-shop=oslo")
+    expect(panel_of(tab, 1).locator("tbody tr")).to_have_count(1)
+    tab.get_by_label("shop: oslo").click()
+    tab.get_by_role("option", name="rome").click()
+    tab.get_by_role("button", name="Apply").click()
+    expect(panel_of(tab, 1).locator("tbody tr")).to_have_count(2)
+    assert "var-shop=oslo&var-shop=rome" in tab.url
+    rows = tab.get_by_role("button", name=re.compile("Each of"))
+    expect(rows).to_have_count(2)
+    # A closed row asks nothing.
+    expect(panel_of(tab, 20)).to_have_count(0)
+    rows.nth(1).click()
+    asked = panel_of(tab, 20).get_attribute("data-queries") or ""
+    assert "Each of rome" in (rows.nth(1).text_content() or "")
+    expect(panel_of(tab, 20).locator("canvas")).to_be_visible()
+    assert json.loads(panel_of(tab, 20).get_attribute("data-queries") or asked)[0]["expr"] == (
+        'queue_length{shop="rome"} > bool 20'
+    )
+
+
+def test_a_panel_is_added_moved_and_saved(machine: Machine, tab: Page) -> None:
+    machine.send("/dashboards/draft", {"dashboard": {"title": "Draft"}}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=draft&edit=1")
+    tab.get_by_role("button", name="Add a panel").click()
+    dialog = tab.get_by_role("dialog")
+    dialog.get_by_label("Title").fill("Queues")
+    dialog.get_by_label("A", exact=True).fill("queue_length")
+    dialog.get_by_label("width").fill("6")
+    dialog.get_by_role("button", name="Apply").click()
+    header = panel_of(tab, 1).locator("header")
+    box = header.bounding_box()
+    assert box is not None
+    start = (box["x"] + 40, box["y"] + 10)
+    tab.mouse.move(*start)
+    tab.mouse.down()
+    tab.mouse.move(start[0] + 620, start[1] + 5, steps=4)
+    tab.mouse.up()
+    tab.get_by_role("button", name="Save").click()
+    tab.get_by_text("The dashboard is saved.").wait_for()
+    tab.goto(f"{machine.url}/dashboards?uid=draft&kiosk=1")
+    shown = panel_of(tab, 1)
+    expect(shown.get_by_role("heading", name="Queues")).to_be_visible()
+    assert shown.evaluate("element => element.style.gridColumn") == "13 / span 6"
+    expect(tab.get_by_role("navigation")).to_have_count(0)
+
+
+def test_an_import_shows_what_is_not_supported_before_it_is_stored(
+    machine: Machine, tab: Page, tmp_path: Path
+) -> None:
+    grafana = {
+        "title": "From Grafana",
+        "uid": "from-grafana",
+        "schemaVersion": 16,
+        "panels": [
+            {
+                "id": 1,
+                "type": "graph",
+                "title": "Load",
+                "gridPos": {"x": 0, "y": 0, "w": 24, "h": 8},
+                "targets": [{"expr": "node_load1", "legendFormat": "load of {{job}}"}],
+            },
+            {"id": 2, "type": "nodeGraph", "title": "Nodes", "gridPos": {"x": 0, "y": 8}},
+        ],
+    }
+    file = tmp_path / "grafana.json"
+    file.write_text(json.dumps(grafana))
+    tab.goto(f"{machine.url}/dashboards")
+    tab.get_by_role("button", name="Import", exact=True).click()
+    dialog = tab.get_by_role("dialog")
+    dialog.locator("input[type=file]").set_input_files(file)
+    dialog.get_by_role("button", name="Check").click()
+    expect(dialog.locator(".findings li")).to_have_text(
+        re.compile(r"Nodes: a panel of type nodeGraph")
+    )
+    dialog.get_by_role("button", name="Import").click()
+    expect(panel_of(tab, 1).locator(".graph-legend")).to_contain_text("load of node")
