@@ -177,6 +177,10 @@ async def test_pages_without_script_run_none_and_are_not_framed(
             assert not re.search(r"<script|\son\w+=|\sstyle=", page)
             assert response.headers["X-Frame-Options"] == "DENY"
             assert response.headers["Referrer-Policy"] == "no-referrer"
+        # What to do without the page.
+        fallback = await (await client.get("/graph")).text()
+        assert f"{client.make_url('/api/v1/write')}" in fallback
+        assert "make page" in fallback
         for path in ("/", "/-/healthy", "/nowhere", "/openapi.json"):
             assert (await client.get(path)).headers["X-Content-Type-Options"] == "nosniff"
 
