@@ -16,7 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.ingest_cases import LOADS, PATHS, Load, LoadSizes, percentile
+from tests.benchmarks.ingest_cases import (
+    LOADS,
+    PATHS,
+    Load,
+    LoadSizes,
+    histogram_requests,
+    percentile,
+)
 from tests.benchmarks.ingest_load import Bodies, LoadResult, load_process, send_load
 from tests.benchmarks.ingest_recorded import Recorded, measure_recorded
 from tests.benchmarks.ingest_report import Figures, describe_machine, format_markdown, ratios
@@ -33,8 +40,10 @@ from tests.benchmarks.process_usage import (
 
 N_CONNECTIONS: Final = 4
 RECORDED: Final = "recorded"
-CASES: Final = (*LOADS, *SENDERS, RECORDED)
-_ONCE: Final = ("sustained", RECORDED)
+HISTOGRAMS_AT_REST: Final = "histograms-at-rest"
+"""500 series of native histograms for 100 minutes, everything merged."""
+CASES: Final = (*LOADS, *SENDERS, RECORDED, HISTOGRAMS_AT_REST)
+_ONCE: Final = ("sustained", RECORDED, HISTOGRAMS_AT_REST)
 _DEFAULT_CASES: Final = ("steady", "wide", "churn", "prometheus", "vmagent")
 
 
@@ -126,6 +135,9 @@ def _measurement(case: str, options: Options) -> Callable[[System, Path], Figure
         assert options.recorded is not None
         requests = Bodies(list(Recorded.read(options.recorded).requests()))
         return lambda system, _folder: measure_recorded(system, requests)
+    if case == HISTOGRAMS_AT_REST:
+        histograms = Bodies(histogram_requests(1, 400, 500))
+        return lambda system, _folder: measure_recorded(system, histograms)
     load = LOADS[case](options.sizes)
 
     def measured(system: System, _folder: Path) -> Figures:

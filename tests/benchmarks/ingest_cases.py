@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from tests.benchmarks.format_bodies import CSV_COLUMNS, FORMATS, N_SERIES, make_bodies
+from tests.benchmarks.histogram_bodies import make_histogram_bodies
 from tests.benchmarks.ingest_load import REMOTE_WRITE_1, Bodies, Protocol, Scrapes
 from tests.benchmarks.payload import INTERVAL_MS, Fleet, fleet_labels
 from tests.benchmarks.snappy_template import make_template
@@ -16,6 +17,10 @@ from tests.factories import encode_labels
 
 SAMPLES_PER_REQUEST: Final = 2_000
 _BACKFILL_MS: Final = 12 * 3_600_000
+N_HISTOGRAM_SERIES: Final = 8_000
+_HISTOGRAMS_PER_REQUEST: Final = 1_000
+_HISTOGRAM_SCRAPES_PER_SECOND: Final = 20
+"""Of 8,000 series, 160,000 histograms."""
 _SCRAPES_PER_SECOND: Final = 50
 """Of 24,000 series, 1.2 million samples: more than any system takes."""
 
@@ -112,6 +117,10 @@ PATHS: Final[Mapping[str, Mapping[str, str | None]]] = {
     # Debian's Prometheus is built without its receiver of OTLP.
     "otlp": {"VictoriaMetrics": "/opentelemetry/v1/metrics", "Prometheus": None},
     **dict.fromkeys(("json-lines", "exposition", "csv", "influx", "datadog"), _WITHOUT_PROMETHEUS),
+    # VictoriaMetrics makes series of floats of native histograms.
+    "histograms-1": {"VictoriaMetrics": None},
+    "histograms-2": {"VictoriaMetrics": None},
+    "histograms-at-rest": {"VictoriaMetrics": None},
 }
 
 
@@ -131,12 +140,36 @@ def _format(name: str, sizes: LoadSizes) -> Load:
     )
 
 
+def histogram_requests(version: int, n_scrapes: int, n_series: int) -> list[tuple[bytes, int]]:
+    """Scrapes of native histograms that end now."""
+    start_ms = time.time_ns() // 1_000_000 - (n_scrapes + 1) * INTERVAL_MS
+    per_request = min(_HISTOGRAMS_PER_REQUEST, n_series)
+    return list(make_histogram_bodies(version, n_series, per_request, n_scrapes, start_ms))
+
+
+def _histograms(version: int, sizes: LoadSizes) -> Load:
+    """Native histograms of 20 buckets; each connection has its own series."""
+    n_scrapes = max(2, round(_HISTOGRAM_SCRAPES_PER_SECOND * sizes.seconds))
+    requests = histogram_requests(version, n_scrapes, N_HISTOGRAM_SERIES)
+    n_first = N_HISTOGRAM_SERIES // _HISTOGRAMS_PER_REQUEST
+    protocol = _PROTOCOLS[f"remote-write-{version}"]
+    return Load(
+        f"{N_HISTOGRAM_SERIES:,} series of native histograms by remote write {version}.0",
+        Bodies(requests[:n_first], protocol),
+        Bodies(requests[n_first:], protocol),
+        sizes.seconds,
+        PATHS[f"histograms-{version}"],
+    )
+
+
 LOADS: Final[Mapping[str, Callable[[LoadSizes], Load]]] = {
     "steady": _steady,
     "wide": _wide,
     "churn": _churn,
     "sustained": _sustained,
     **{name: partial(_format, name) for name in FORMATS},
+    "histograms-1": partial(_histograms, 1),
+    "histograms-2": partial(_histograms, 2),
 }
 
 

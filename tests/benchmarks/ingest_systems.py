@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import asyncpg
 
 from conformance.processes import (
+    PROMETHEUS_FEATURES,
     RunningProgram,
     find_free_port,
     running_program,
@@ -103,7 +104,10 @@ def running_system(name: str, folder: Path, settings: dict[str, str]) -> Iterato
                 yield System(name, program, data)
         case "Prometheus":
             binary, place = find_program("prometheus"), folder / "prometheus"
-            with running_prometheus(binary, place, config=_PROMETHEUS_CONFIG) as program:
+            features = (*PROMETHEUS_FEATURES, "native-histograms")
+            with running_prometheus(
+                binary, place, config=_PROMETHEUS_CONFIG, features=features
+            ) as program:
                 yield System(name, program, place / "data")
         case _:
             with running_victoria_metrics(folder / "victoria") as program:
