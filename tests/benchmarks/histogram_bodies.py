@@ -16,6 +16,7 @@ from tests.benchmarks.snappy_template import TIME_BYTES, encode_times
 from tests.factories import encode_field, encode_labels
 from tests.wire_v2 import RequestV2
 
+HISTOGRAM_NAME: Final = "bench_request_duration_seconds"
 N_BUCKETS: Final = 20
 _COUNT_BYTES, _DELTA_BYTES = 4, 3
 _SPANS: Final = ((-5, 8), (2, 12))
@@ -51,7 +52,7 @@ def make_histogram_bodies(
 
 def _labels(number: int) -> list[tuple[str, str]]:
     return [
-        ("__name__", "bench_request_duration_seconds"),
+        ("__name__", HISTOGRAM_NAME),
         ("handler", f"/api/{number % 40}"),
         ("instance", f"10.0.{number // 400}.{number // 40 % 10}:9100"),
         ("job", f"job-{number // 40 % 10}"),

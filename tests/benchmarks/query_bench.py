@@ -3,7 +3,8 @@
 All three hold the same data and are asked the same queries in turn, over HTTP. Caches of results
 are passed by but for the refreshes. As it is, the newest samples are in memory, and with `--cold`
 none are at first: everything was drained and compacted, and the service started again. What a
-question read stays in memory then, so the repetitions that count find it there. Nothing is
+question read stays in memory then, so the repetitions that count find it there. `--histograms`
+asks for panels of native histograms instead, which VictoriaMetrics does not have. Nothing is
 asserted: figures of a shared machine are for people to judge, as ratios.
 """
 
@@ -13,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conformance.processes import (
+    PROMETHEUS_FEATURES,
     running_promcompat,
     running_prometheus,
 )
@@ -34,6 +37,7 @@ from conformance.prometheus_api import (
     format_seconds,
     open_session,
 )
+from tests.benchmarks.histogram_bodies import HISTOGRAM_NAME, make_histogram_bodies
 from tests.benchmarks.ingest_systems import running_victoria_metrics
 from tests.benchmarks.queries import BenchmarkError
 from tests.benchmarks.query_data import DAY_MS, Sizes, populations, write_bodies
@@ -42,6 +46,8 @@ from tests.components import find_program
 from tests.factories import make_labels
 
 HOUR_MS = 3_600_000
+N_HISTOGRAM_SCRAPES = 290
+"""More than the hour of the questions and the ranges of their rates."""
 SERVERS = ("promcompat", "prometheus", "victoriametrics")
 FRESH = {"promcompat": {"Cache-Control": "no-store"}, "prometheus": {}, "victoriametrics": {}}
 Ask = Callable[[PrometheusApi, int], Awaitable[Response]]
@@ -90,6 +96,19 @@ QUERIES = (
         refreshed=True,
     ),
 )
+HISTOGRAM_QUERIES = tuple(
+    TimedQuery(f"{title}, 1 h", expr.format(h=HISTOGRAM_NAME), HOUR_MS)
+    for title, expr in (
+        ("p90 of 400 histograms", "histogram_quantile(0.9, sum(rate({h}[5m])))"),
+        ("p90 by job", "histogram_quantile(0.9, sum by (job) (rate({h}[5m])))"),
+        ("p90 of each of 400", "histogram_quantile(0.9, rate({h}[5m]))"),
+        ("rate of observations", "sum by (job) (histogram_count(rate({h}[5m])))"),
+        ("average", "histogram_avg(sum(rate({h}[5m])))"),
+        ("share below 1 s", "histogram_fraction(0, 1, sum by (job) (rate({h}[5m])))"),
+        ("heatmap", "sum(rate({h}[5m]))"),
+        ("raw heatmap of one", '{h}{{handler="/api/7",job="job-0"}}'),
+    )
+)
 
 
 @dataclass(slots=True)
@@ -97,9 +116,7 @@ class Timings:
     """Milliseconds of each repetition by server."""
 
     title: str
-    milliseconds: dict[str, list[float]] = field(
-        default_factory=lambda: {name: [] for name in SERVERS}
-    )
+    milliseconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def median_of(self, server: str) -> float:
         return median(self.milliseconds[server])
@@ -165,11 +182,18 @@ async def load(apis: dict[str, PrometheusApi], sizes: Sizes, end_ms: int) -> Non
     await asyncio.sleep(3)
 
 
-async def load_all(urls: dict[str, str], scale: float, end_ms: int) -> None:
+async def load_all(urls: dict[str, str], options: argparse.Namespace, end_ms: int) -> None:
     """Load every server with samples until `end_ms`."""
     async with open_session() as session:
         apis = {name: PrometheusApi(session, url) for name, url in urls.items()}
-        await load(apis, Sizes().scaled(scale), end_ms)
+        if not options.histograms:
+            await load(apis, Sizes().scaled(options.scale), end_ms)
+            return
+        start_ms = end_ms - (N_HISTOGRAM_SCRAPES - 1) * 15_000 - 1_000
+        size = max(40, round(400 * options.scale))
+        for body, _ in make_histogram_bodies(1, size, size, N_HISTOGRAM_SCRAPES, start_ms):
+            await asyncio.gather(*(api.write_body(body) for api in apis.values()))
+        await asyncio.sleep(3)
 
 
 async def measure_all(
@@ -180,10 +204,12 @@ async def measure_all(
         apis = {name: PrometheusApi(session, url) for name, url in urls.items()}
         fresh = {name: PrometheusApi(session, url, FRESH[name]) for name, url in urls.items()}
         results = []
-        for query in QUERIES:
+        for query in HISTOGRAM_QUERIES if options.histograms else QUERIES:
             asked = apis if query.refreshed else fresh
             ask = asking(query, end_ms)
             results.append(await measure(asked, query.title, ask, options))
+        if options.histograms:
+            return results
         lists = (
             ("label_values over 100,000 series", ask_label_values),
             ("names of all metrics", ask_metric_names),
@@ -197,12 +223,13 @@ def print_table(results: list[Timings], place: str) -> None:
     """Medians, and ours as a multiple of the others'; `place` says where our samples are."""
     table = Table(title=f"{cpu_count()} cores; medians in ms; {place}")
     table.add_column("query")
-    for column in ("promcompat", "Prometheus", "VictoriaMetrics", "ours/Prom", "ours/VM"):
+    servers = [name for name in SERVERS if name in results[0].milliseconds]
+    for column in (*servers, *(f"ours/{name}" for name in servers[1:])):
         table.add_column(column, justify="right")
     for result in results:
-        ours, prometheus, victoria = (result.median_of(name) for name in SERVERS)
-        row = [f"{value:.1f}" for value in (ours, prometheus, victoria)]
-        table.add_row(result.title, *row, f"{ours / prometheus:.2f}", f"{ours / victoria:.2f}")
+        ours, *others = (result.median_of(name) for name in servers)
+        row = [f"{value:.1f}" for value in (ours, *others)]
+        table.add_row(result.title, *row, *(f"{ours / other:.2f}" for other in others))
     Console(width=120).print(table)
 
 
@@ -217,6 +244,9 @@ def main() -> int:
     parser.add_argument(
         "--writes", action="store_true", help="write a sample to each server before each question"
     )
+    parser.add_argument(
+        "--histograms", action="store_true", help="panels of native histograms, beside Prometheus"
+    )
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     options = parser.parse_args()
     end_ms = (time.time_ns() // 1_000_000 // 60_000) * 60_000
@@ -224,21 +254,24 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o755)
         start = stack.enter_context
-        prometheus = start(running_prometheus(find_program("prometheus"), folder / "prometheus"))
-        victoria_url = start(running_victoria_metrics(folder / "victoria")).url
+        features = (*PROMETHEUS_FEATURES, "native-histograms")
+        binary, place = find_program("prometheus"), folder / "prometheus"
+        urls = {"prometheus": start(running_prometheus(binary, place, features=features)).url}
+        if not options.histograms:
+            urls["victoriametrics"] = start(running_victoria_metrics(folder / "victoria")).url
         log, data = folder / "promcompat.log", folder / "data"
-        place = "recent samples in memory"
+        where = "recent samples in memory"
         with running_promcompat(None, log, data_dir=str(data)) as service:
-            urls = dict(zip(SERVERS, (service.url, prometheus.url, victoria_url), strict=True))
-            asyncio.run(load_all(urls, options.scale, end_ms))
+            urls = {"promcompat": service.url, **urls}
+            asyncio.run(load_all(urls, options, end_ms))
             if not options.cold:
                 results = asyncio.run(measure_all(urls, end_ms, options))
         if options.cold:
-            place = settle(data)
+            where = settle(data)
             with running_promcompat(None, log, data_dir=str(data)) as service:
                 urls["promcompat"] = service.url
                 results = asyncio.run(measure_all(urls, end_ms, options))
-    print_table(results, place)
+    print_table(results, where)
     if options.json is not None:
         rows = [{"query": result.title, "milliseconds": result.milliseconds} for result in results]
         options.json.write_text(json.dumps({"cores": cpu_count(), "queries": rows}, indent=2))
