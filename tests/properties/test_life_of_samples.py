@@ -1,12 +1,14 @@
 """Whatever happens to samples in their life, answers are those of a model in memory.
 
-Samples are written, early and late, drained, merged, rolled up, deleted, replaced, scaled, moved to
-other series and forgotten by retention, in any order. After each step the stored samples are
-compared with the model to the bit. At the end, so are the answers of queries that read rollups.
+Samples, floats and native histograms, are written, early and late, drained, merged, rolled up,
+deleted, replaced, scaled, moved to other series and forgotten by retention, in any order. After
+each step the stored samples are compared with the model to the bit. At the end, so are the answers
+of queries that read rollups.
 """
 
 import asyncio
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,11 +30,20 @@ from promcompat.core.corrections import (
 )
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import WriteRejectedError
-from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, EvalRange, Labels
+from promcompat.core.model import (
+    METRIC_NAME,
+    STALE_NAN_BITS,
+    EvalRange,
+    Labels,
+    SampleBlock,
+    WriteBatch,
+)
 from promcompat.metrics.maintenance_service import MaintenanceService
 from promql.engine import Engine, EngineOptions
+from promql.histograms.listed_buckets import histogram_texts
 from promql.query import Query
 from promql.values.matrix import Matrix
+from promql.values.matrix_histograms import histogram_samples
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.migrate import migrate
 from sql.pushdown.rule_choice import PushdownMode
@@ -41,8 +52,10 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.community import running_community
 from tests.components import require_component
-from tests.factories import block_rows, make_batch, make_block, make_matcher, select_name
+from tests.contract_histograms import batch_of, rows_of
+from tests.factories import make_block, make_matcher, select_name
 from tests.fakes import InMemoryStore
+from tests.numbered_histograms import some_bits
 from tests.repositories import discard, opened_storage
 from tests.storage_processes import share_one_session
 from tests.stored_blocks import Clock
@@ -56,10 +69,13 @@ EVER = (-(1 << 60), 1 << 60)
 SERVICE_DAYS = 6
 SERIES = [Labels.of({METRIC_NAME: name, "n": n}) for name in ("x", "y") for n in ("0", "1")]
 KEPT_DAYS = {"x": 4, "y": 60}
-QUERIES = ("sum_over_time(x[1h])", "count_over_time(y[5m])", "rate(x[1d])", "y")
+QUERIES = (
+    *("sum_over_time(x[1h])", "count_over_time(y[5m])", "rate(x[1d])", "y"),
+    *("histogram_count(y)", "max_over_time(x[1d])"),
+)
 
 Points = Mapping[int, int]
-"""Bits of values by Unix ms."""
+"""Bits of values by Unix ms; see `tests.numbered_histograms` for histograms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +130,7 @@ TIMES = st.builds(
 BITS = st.sampled_from([1.0, 2.5, -7.0, 0.0, -0.0, 0.1, 1e17]).map(
     lambda value: int(np.float64(value).view(np.uint64))
 ) | st.sampled_from([STALE_NAN_BITS, 0xFFF8_0000_DEAD_BEEF])
+BITS = some_bits(BITS)
 POINTS = st.dictionaries(TIMES, BITS, min_size=1, max_size=30)
 SPANS = st.tuples(TIMES, TIMES).map(sorted)
 WRITES = st.builds(Write, SOME_SERIES, POINTS)
@@ -200,9 +217,16 @@ def within(step: Correct) -> dict[int, int]:
     return {at: bits for at, bits in points.items() if step.start_ms <= at <= step.end_ms}
 
 
-def column(points: Points) -> list[tuple[int, float]]:
-    bits = np.array([points[at] for at in sorted(points)], np.uint64)
-    return list(zip(sorted(points), bits.view(np.float64), strict=True))
+def written(series: Mapping[Labels, Points]) -> WriteBatch:
+    return batch_of({labels: sorted(points.items()) for labels, points in series.items()})
+
+
+def block_of(series: Labels, points: Points) -> SampleBlock:
+    batch = written({series: points})
+    offsets = np.array([0, len(batch)], np.int64)
+    return SampleBlock(
+        (series,), batch.timestamps, batch.values, offsets, histograms=batch.histograms
+    )
 
 
 def change_of(step: Correct) -> SampleChange:
@@ -211,7 +235,7 @@ def change_of(step: Correct) -> SampleChange:
     scope = SampleScope([matchers], step.start_ms, step.end_ms)
     if step.points is not None:
         points = within(step)
-        return ReplaceSamples(scope, make_block({step.series: column(points)} if points else {}))
+        return ReplaceSamples(scope, block_of(step.series, points) if points else make_block({}))
     if step.factor is not None:
         return ScaleSamples(scope, step.factor, 0.0)
     if step.target is not None:
@@ -254,7 +278,7 @@ async def carry_out(storage: MetricStorage, tenant: str, clock: Clock, step: Ste
         case Write(series, points):
             # Refused only in part: a sample in the head has another value.
             with suppress(WriteRejectedError):
-                await storage.store.write_batch(tenant, make_batch({series: column(points)}))
+                await storage.store.write_batch(tenant, written({series: points}))
         case Correct():
             await correct(storage, tenant, change_of(step))
         case Keep(name, days):
@@ -269,7 +293,7 @@ async def check_samples(storage: MetricStorage, tenant: str, model: Model, step:
     selections = [select_name(name, *EVER) for name in KEPT_DAYS]
     blocks = await storage.store.select(tenant, selections)
     for name, block in zip(KEPT_DAYS, blocks, strict=True):
-        found = {labels: rows for labels, rows in block_rows(block).items() if rows}
+        found = {labels: rows for labels, rows in rows_of(block).items() if rows}
         assert found == model.rows(name), step
 
 
@@ -279,8 +303,7 @@ async def check_queries(storage: MetricStorage, tenant: str, model: Model) -> No
     for name in KEPT_DAYS:
         rows = model.rows(name)
         if rows:
-            batch = make_batch({labels: column(dict(points)) for labels, points in rows.items()})
-            await memory.write_batch(tenant, batch)
+            await memory.write_batch(tenant, batch_of(rows))
     engines = Engine(storage.store, EngineOptions()), Engine(memory, EngineOptions())
     grid = EvalRange(MIDNIGHT - 2 * DAY_MS, MIDNIGHT + 3 * HOUR_MS, HOUR_MS)
     for text in QUERIES:
@@ -290,12 +313,21 @@ async def check_queries(storage: MetricStorage, tenant: str, model: Model) -> No
         assert found == expected, text
 
 
-def answer_bits(value: object) -> dict[Labels, tuple[bytes, bytes]]:
+def answer_bits(value: object) -> dict[Labels, tuple[bytes, bytes, list[str]]]:
+    """Floats by their bits, which samples there are, and the texts of histograms."""
     assert isinstance(value, Matrix)
+    texts: defaultdict[int, list[str]] = defaultdict(list)
+    if (samples := histogram_samples(value)) is not None:
+        shown = histogram_texts(samples.columns)
+        for row, number in zip(samples.rows.tolist(), samples.numbers.tolist(), strict=True):
+            texts[row].append(shown[number])
     return {
-        labels: (np.where(np.isnan(row), np.nan, row)[present].tobytes(), present.tobytes())
-        for labels, row, present in zip(value.labels, value.values, value.present, strict=True)
-    }
+        labels: (np.where(np.isnan(row), np.nan, row)[present].tobytes(), present.tobytes(),
+                 texts[number])
+        for number, (labels, row, present) in enumerate(
+            zip(value.labels, value.values, value.present, strict=True)
+        )
+    }  # fmt: skip
 
 
 _TENANTS = itertools.count()
