@@ -1,9 +1,9 @@
 """For operators and their tools: health, readiness, metrics, version."""
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from promcompat.api.envelope import text_response
+from promcompat.api.envelope import RETRY_AFTER_SECONDS, text_response
 from promcompat.api.status_handlers import build_information
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.http.context import STATE, TELEMETRY, Phase, ServiceState
@@ -28,8 +28,11 @@ async def handle_ready(request: web.Request) -> web.Response:
 
 
 def _not_ready(state: ServiceState, reason: str) -> web.Response:
-    stopping = {"X-Prometheus-Stopping": str(state.phase is Phase.STOPPING).lower()}
-    return text_response(503, f"Service Unavailable: {reason}\n", stopping)
+    headers = {
+        "X-Prometheus-Stopping": str(state.phase is Phase.STOPPING).lower(),
+        hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS),
+    }
+    return text_response(503, f"Service Unavailable: {reason}\n", headers)
 
 
 async def handle_metrics(request: web.Request) -> web.Response:
