@@ -14,7 +14,7 @@ from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.settings import DAY_MS, Settings
 from sql.database.connecting import describe_place
 from sql.database.database_check import check_database
-from sql.embedded.data_folder import read_database_url
+from sql.embedded.data_folder import read_database_url, read_owner_url
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import MigrationError, migrate, role_of
 
@@ -54,7 +54,8 @@ def owner_url(settings: Settings) -> str:
     """
     if settings.migration_database_url is not None:
         return settings.migration_database_url.get_secret_value()
-    return database_url(settings)
+    own = read_owner_url(settings.data_dir) if is_own_database(settings) else None
+    return own or database_url(settings)
 
 
 def is_own_database(settings: Settings) -> bool:
@@ -107,7 +108,7 @@ async def migrate_when_answering(settings: Settings, patience: Patience = ENDLES
     async def attempt() -> int:
         await check_database(url)
         service_role = None
-        if settings.migration_database_url is not None:
+        if url != database_url(settings):
             service_role = await role_of(database_url(settings))
         try:
             return await migrate(

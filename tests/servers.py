@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from sql.catalog import SCHEMA
-from sql.embedded.cluster import SERVICE_ROLE, SUPERUSER, Cluster
+from sql.embedded.cluster import OWNER_ROLE, SUPERUSER, Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer, start_server
 from sql.embedded.server_account import choose_account
@@ -88,7 +88,7 @@ class DatabaseServer:
         name = self._copy(_MIGRATED)
         # CREATE DATABASE does not copy this setting, which a migration makes.
         self._admin.execute(
-            f"ALTER ROLE {SERVICE_ROLE} IN DATABASE {name}"
+            f"ALTER ROLE {OWNER_ROLE} IN DATABASE {name}"
             f' SET search_path = {SCHEMA}, "$user", public'
         )
         return self.url(name)
@@ -103,20 +103,20 @@ class DatabaseServer:
     def _copy(self, template: str) -> str:
         name = f"test_{next(self._numbers)}"
         self._admin.execute(
-            f"CREATE DATABASE {name} TEMPLATE {template} OWNER {SERVICE_ROLE} STRATEGY file_copy"
+            f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER_ROLE} STRATEGY file_copy"
         )
         return name
 
     def prepare(self) -> None:
         """Migrate the database that others are copied from."""
-        self._admin.execute(f"CREATE DATABASE {_MIGRATED} TEMPLATE {_EMPTY} OWNER {SERVICE_ROLE}")
+        self._admin.execute(f"CREATE DATABASE {_MIGRATED} TEMPLATE {_EMPTY} OWNER {OWNER_ROLE}")
         self._admin.run(migrate(self.url(_MIGRATED), lambda _line: None))
 
     def drop_database(self, url: str) -> None:
         """Drop a database of this server, ending the sessions it still has."""
         self._admin.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
-    def url(self, database: str, role: str = SERVICE_ROLE) -> str:
+    def url(self, database: str, role: str = OWNER_ROLE) -> str:
         return _url(self.process.port, database, role)
 
     def superuser_url(self, url: str) -> str:

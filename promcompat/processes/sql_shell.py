@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from promcompat.core.cache_folder import default_cache_folder
 from promcompat.core.errors import PromcompatError
-from promcompat.database import database_url
+from promcompat.database import owner_url
 from promcompat.settings import Settings, default_data_dir
 from sql.embedded.client_programs import split_password
 from sql.embedded.distributions import find_bundled_psql
@@ -60,7 +60,7 @@ def psql_command(
     Raises SqlCommandError, and NoDatabaseError when there is no database.
     """
     is_own = settings.database_url is None
-    url = database_url(settings)
+    url = owner_url(settings)
     if is_own:
         _require_running(url, settings.data_dir)
     address, password = split_password(url)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType
 
 from promcompat.core.cache_folder import default_cache_folder
-from sql.embedded.data_folder import read_database_url
+from sql.embedded.data_folder import read_owner_url
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import choose_distribution
 from sql.embedded.errors import EmbeddedDatabaseError
@@ -51,14 +51,14 @@ def _run(data_folder: Path) -> None:
     signal.signal(signal.SIGINT, interrupt)
     try:
         with EmbeddedDatabase.start(data_folder, report=report_line) as database:
-            _write_line(database.url)
+            _write_line(database.owner_url)
             signal.pause()
     except KeyboardInterrupt:
         report_line("Database stopped")
 
 
 def _print_url(data_folder: Path) -> int:
-    url = read_database_url(data_folder)
+    url = read_owner_url(data_folder)
     if url is None:
         report_line(f"error: {data_folder} contains no promcompat database")
         return 1

@@ -9,8 +9,8 @@ from typing import IO, Final
 
 from promcompat.core.cache_folder import default_cache_folder
 from sql.embedded.client_programs import run_program, write_dump
-from sql.embedded.cluster import DATABASE_NAME, SERVICE_ROLE, SUPERUSER, Cluster
-from sql.embedded.data_folder import read_database_url, read_distribution
+from sql.embedded.cluster import DATABASE_NAME, OWNER_ROLE, SUPERUSER, Cluster
+from sql.embedded.data_folder import read_database_url, read_distribution, read_owner_url
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import choose_distribution
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
@@ -28,9 +28,10 @@ def back_up(data_folder: Path, file: Path, report: Report) -> None:
         raise EmbeddedDatabaseError(f"there is no database in {data_folder}")
     try:
         with EmbeddedDatabase.start(data_folder, report=report) as database:
-            _dump(data_folder, database.url, file, report)
+            _dump(data_folder, database.owner_url, file, report)
     except DataFolderInUseError:
-        _dump(data_folder, read_database_url(data_folder) or "", file, report)
+        url = read_owner_url(data_folder) or read_database_url(data_folder) or ""
+        _dump(data_folder, url, file, report)
 
 
 def _dump(data_folder: Path, url: str, file: Path, report: Report) -> None:
@@ -61,7 +62,7 @@ def restore(data_folder: Path, file: Path, report: Report) -> None:
 
 def _make_empty(cluster: Cluster, port: int) -> None:
     cluster.run_sql(port, "-c", f"DROP DATABASE IF EXISTS {_RESTORED} WITH (FORCE)")
-    cluster.run_sql(port, "-c", f"CREATE DATABASE {_RESTORED} OWNER {SERVICE_ROLE}")
+    cluster.run_sql(port, "-c", f"CREATE DATABASE {_RESTORED} OWNER {OWNER_ROLE}")
     if cluster.distribution.timescaledb_version is not None:
         for statement in ("CREATE EXTENSION timescaledb", "SELECT timescaledb_pre_restore()"):
             cluster.run_sql(port, "-c", statement, database=_RESTORED)

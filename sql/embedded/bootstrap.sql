@@ -1,5 +1,5 @@
 -- bootstrap --
--- Make the service's role and its database; psql runs it once, as superuser, before any client.
+-- Make the owner's role and its database; psql runs it once, as superuser, before any client.
 -- The role is an ordinary one, as managed PostgreSQL services hand out, so that what works here
 -- works there; it may make the roles that read the SQL views.
 \set ON_ERROR_STOP on

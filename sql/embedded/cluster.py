@@ -14,7 +14,10 @@ from sql.embedded.server_account import ServerAccount
 from sql.embedded.server_settings import render_settings
 
 SUPERUSER = "postgres"
-SERVICE_ROLE = "promcompat"
+OWNER_ROLE = "promcompat"
+"""Owns the database and the schema: migrations, grants to readers, backups."""
+SERVICE_ROLE = "promcompat_service"
+"""Reads and writes rows; see the routine `grant_service_role`."""
 DATABASE_NAME = "promcompat"
 
 _SETTINGS_FILE = "promcompat.conf"
@@ -28,7 +31,7 @@ class Cluster:
     distribution: PostgresDistribution
     account: ServerAccount
     password: str
-    """Of the superuser. Nobody but this launcher has it; the service's role has another one."""
+    """Of the superuser. Nobody but this launcher has it; the other roles have their own."""
 
     def run_program(
         self, name: str, *arguments: str, stdin: str = "", secrets: Mapping[str, str] | None = None
@@ -116,8 +119,8 @@ class Cluster:
                 f"include '{_SETTINGS_FILE}'\n"
             )
 
-    def bootstrap(self, port: int, service_password: str) -> None:
-        """Make the service's role and database on the running, freshly initialised server."""
+    def bootstrap(self, port: int, owner_password: str) -> None:
+        """Make the owner's role and the database on the running, freshly initialised server."""
         has_timescaledb = self.distribution.timescaledb_version is not None
         script = files("sql.embedded").joinpath("bootstrap.sql").read_text(encoding="utf-8")
         # From standard input, because the server's account may not reach this checkout.
@@ -125,7 +128,17 @@ class Cluster:
             port,
             *("-v", f"has_timescaledb={int(has_timescaledb)}", "-f", "-"),
             script=script,
-            secrets={"PROMCOMPAT_PASSWORD": service_password},
+            secrets={"PROMCOMPAT_PASSWORD": owner_password},
+        )
+
+    def make_service_role(self, port: int, password: str) -> None:
+        """Make the service's role, if there is none, and give it this password."""
+        script = files("sql.embedded").joinpath("service_role.sql").read_text(encoding="utf-8")
+        self.run_sql(
+            port,
+            *("-v", f"role={SERVICE_ROLE}", "-v", f"database={DATABASE_NAME}", "-f", "-"),
+            script=script,
+            secrets={"PROMCOMPAT_PASSWORD": password},
         )
 
     def set_superuser_password(self, port: int, password: str) -> None:

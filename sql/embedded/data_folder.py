@@ -23,7 +23,9 @@ class DatabaseState:
     distribution: str
     """Which programs made the cluster: `debian` or `wheel`."""
     password: str
-    """Of the service's role; it is part of the address in `database-url`."""
+    """Of the owner's role; it is part of the address in `owner-url`."""
+    service_password: str | None = None
+    """Of the service's role; it is part of the address in `database-url`. None until it is made."""
     superuser_password: str | None = None
     """None in a folder of an early version, where the superuser had the password of the service."""
     is_superuser_separate: bool = True
@@ -38,8 +40,9 @@ class DataFolder:
     """An open data folder; open means that this process, and no other, may start its database.
 
     Layout: `postgres/` is the cluster (owned by the server's account), `postgres.new/` one being
-    made, `postgres.log` the server's log, `database.json` the state, `database-url` the address
-    for people, `lock` the lock, which the kernel releases however the process ends.
+    made, `postgres.log` the server's log, `database.json` the state, `database-url` the address of
+    the service and of people, `owner-url` that of the owner of the schema, `lock` the lock, which
+    the kernel releases however the process ends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,9 +120,10 @@ class DataFolder:
                 "restore it from a backup"
             ) from error
 
-    def write_state(self, state: DatabaseState, url: str) -> None:
+    def write_state(self, state: DatabaseState, url: str, owner_url: str) -> None:
         self._replace("database.json", json.dumps(asdict(state), indent=2) + "\n")
         self._replace("database-url", url + "\n")
+        self._replace("owner-url", owner_url + "\n")
 
     def rotate_log(self) -> None:
         """Keep one older log once the current one is large."""
@@ -140,6 +144,12 @@ class DataFolder:
 def read_database_url(path: Path) -> str | None:
     """Return the address that the data folder's database has, or had when it last ran."""
     url_file = path.expanduser() / "database-url"
+    return url_file.read_text(encoding="utf-8").strip() if url_file.is_file() else None
+
+
+def read_owner_url(path: Path) -> str | None:
+    """The same for the owner of the schema; None in a folder of an early version."""
+    url_file = path.expanduser() / "owner-url"
     return url_file.read_text(encoding="utf-8").strip() if url_file.is_file() else None
 
 

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from promcompat.core.cache_folder import default_cache_folder
-from sql.embedded.cluster import DATABASE_NAME, SERVICE_ROLE, Cluster
+from sql.embedded.cluster import DATABASE_NAME, OWNER_ROLE, SERVICE_ROLE, Cluster
 from sql.embedded.data_folder import DatabaseState, DataFolder, generate_password
 from sql.embedded.distributions import PostgresDistribution, choose_distribution
 from sql.embedded.errors import EmbeddedDatabaseError
@@ -28,15 +28,17 @@ class EmbeddedDatabase:
         folder: DataFolder,
         server: PostgresServer,
         cluster: Cluster,
-        url: str,
+        urls: "DatabaseUrls",
         description: str,
     ) -> None:
         self._folder = folder
         self._server = server
         self.cluster = cluster
         """Its files, and what its superuser can do."""
-        self.url = url
-        """Address for asyncpg or psql, with the password of the data folder's owner."""
+        self.url = urls.service
+        """Address for asyncpg or psql, with the password of the service's role."""
+        self.owner_url = urls.owner
+        """The same with the password of the role that owns the schema."""
         self.description = description
         """Which server it is, for the start-up banner."""
 
@@ -80,12 +82,13 @@ class EmbeddedDatabase:
         try:
             cluster, state = _separate_superuser(cluster, folder, server.port, state)
             state = _update_extension(cluster, server.port, state)
-            url = _make_url(server.port, state.password)
-            folder.write_state(replace(state, port=server.port), url)
+            state = _make_service_role(cluster, folder, server.port, state)
+            urls = _make_urls(server.port, state)
+            folder.write_state(replace(state, port=server.port), *urls)
         except BaseException:
             server.stop()
             raise
-        return cls(folder, server, cluster, url, distribution.description)
+        return cls(folder, server, cluster, urls, distribution.description)
 
     @property
     def is_running(self) -> bool:
@@ -134,7 +137,7 @@ def _create(
         cluster.bootstrap(server.port, state.password)
     finally:
         server.stop()
-    folder.write_state(state, _make_url(server.port, state.password))
+    folder.write_state(state, *_make_urls(server.port, state))
     cluster.folder.rename(folder.cluster_path)
     return state
 
@@ -177,13 +180,27 @@ def _separate_superuser(
     )
     separated = replace(planned, is_superuser_separate=True)
     known = replace(cluster, password=_superuser_password(separated))
-    folder.write_state(planned, _make_url(port, state.password))
+    folder.write_state(planned, *_make_urls(port, state))
     try:
         cluster.set_superuser_password(port, known.password)
     except EmbeddedDatabaseError:
         known.run_sql(port, "-c", "SELECT 1")  # An interrupted start has set it already.
-    folder.write_state(separated, _make_url(port, state.password))
+    folder.write_state(separated, *_make_urls(port, state))
     return known, separated
+
+
+def _make_service_role(
+    cluster: Cluster, folder: DataFolder, port: int, state: DatabaseState
+) -> DatabaseState:
+    """Make the service's role, in a new folder and in one of an early version.
+
+    The password is written down first, and set at each start: wherever the first one is
+    interrupted, the next one completes it.
+    """
+    made = replace(state, service_password=state.service_password or generate_password())
+    folder.write_state(made, *_make_urls(port, made))
+    cluster.make_service_role(port, made.service_password or "")
+    return made
 
 
 def _start_tuned(
@@ -220,5 +237,20 @@ def _update_extension(cluster: Cluster, port: int, state: DatabaseState) -> Data
     return replace(state, timescaledb_version=installed)
 
 
-def _make_url(port: int, password: str) -> str:
-    return f"postgresql://{SERVICE_ROLE}:{password}@127.0.0.1:{port}/{DATABASE_NAME}"
+class DatabaseUrls(NamedTuple):
+    """The addresses for the service and for the owner of the schema."""
+
+    service: str
+    owner: str
+
+
+def _make_urls(port: int, state: DatabaseState) -> DatabaseUrls:
+    """Until there is a role of the service, the owner's address is that of both."""
+    owner = _make_url(port, OWNER_ROLE, state.password)
+    if state.service_password is None:
+        return DatabaseUrls(owner, owner)
+    return DatabaseUrls(_make_url(port, SERVICE_ROLE, state.service_password), owner)
+
+
+def _make_url(port: int, role: str, password: str) -> str:
+    return f"postgresql://{role}:{password}@127.0.0.1:{port}/{DATABASE_NAME}"

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from sql.embedded.cluster import DATABASE_NAME, SERVICE_ROLE, SUPERUSER, Cluster
+from sql.embedded.cluster import DATABASE_NAME, OWNER_ROLE, SUPERUSER, Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer, start_server
 from sql.embedded.server_account import choose_account
@@ -61,7 +61,7 @@ class CrashingDatabase:
     @property
     def url(self) -> str:
         """The address for the service."""
-        return self._url(SERVICE_ROLE)
+        return self._url(OWNER_ROLE)
 
     @property
     def superuser_url(self) -> str:

@@ -58,21 +58,21 @@ async def test_backup_of_a_running_service_brings_everything_back(tmp_path: Path
     folder, file = tmp_path / "data", tmp_path / "metrics.dump"
     options = ["--data-dir", str(folder)]
     with start(folder) as database:
-        await write_samples(database.url)
-        async with connected(database.url) as owner:
+        await write_samples(database.owner_url)
+        async with connected(database.owner_url) as owner:
             await owner.execute("CREATE ROLE analyst LOGIN")
             await owner.execute("SELECT grant_tenant_reader('analyst', 'default')")
         assert main(["backup", str(file), *options]) == 0
-        await write_samples(database.url, first=1)
-        assert len(await times_of(database.url)) == 6
+        await write_samples(database.owner_url, first=1)
+        assert len(await times_of(database.owner_url)) == 6
         assert main(["restore", str(file), *options]) == 1, "the service still runs"
     assert file.stat().st_mode & 0o777 == 0o600
     assert main(["restore", str(file), *options]) == 0
     with start(folder) as database:
-        assert await times_of(database.url) == [at for at, _ in POINTS]
-        await write_samples(database.url, first=2)
-        assert len(await times_of(database.url)) == 6
-        async with connected(database.url) as owner:
+        assert await times_of(database.owner_url) == [at for at, _ in POINTS]
+        await write_samples(database.owner_url, first=2)
+        assert len(await times_of(database.owner_url)) == 6
+        async with connected(database.owner_url) as owner:
             assert await owner.fetchval("SELECT count(*) FROM metrics") == 6
             can_read = "SELECT has_table_privilege('analyst', 'promcompat.metrics', 'SELECT')"
             assert await owner.fetchval(can_read) is True
@@ -86,12 +86,12 @@ async def test_backup_of_a_running_service_brings_everything_back(tmp_path: Path
 async def test_damaged_backup_leaves_the_database_as_it_is(tmp_path: Path) -> None:
     folder, file = tmp_path / "data", tmp_path / "metrics.dump"
     with start(folder) as database:
-        await write_samples(database.url)
+        await write_samples(database.owner_url)
     assert main(["backup", str(file), "--data-dir", str(folder)]) == 0
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
     assert main(["restore", str(file), "--data-dir", str(folder)]) == 1
     with start(folder) as database:
-        assert await times_of(database.url) == [at for at, _ in POINTS]
+        assert await times_of(database.owner_url) == [at for at, _ in POINTS]
 
 
 # -- a database of one's own ------------------------------------------------------------------

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -100,11 +101,11 @@ async def _fetch_value(url: str, query: str) -> object:
 
 async def test_data_and_address_survive_a_restart(data_folder: Path) -> None:
     with _start(data_folder) as first:
-        await _execute(first.url, "CREATE TABLE kept AS SELECT 42 AS value")
+        await _execute(first.owner_url, "CREATE TABLE kept AS SELECT 42 AS value")
     assert not first.is_running
     with _start(data_folder) as second:
         assert second.url == first.url
-        assert await _fetch_value(second.url, "SELECT value FROM kept") == 42
+        assert await _fetch_value(second.owner_url, "SELECT value FROM kept") == 42
 
 
 async def test_edition_is_the_distributions(
@@ -132,7 +133,7 @@ def test_folders_above_keep_their_permissions(data_folder: Path) -> None:
 async def test_other_accounts_need_the_password(data_folder: Path) -> None:
     with _start(data_folder) as database:
         address = database.url.rpartition("@")[2]
-        for role in ("postgres", "promcompat"):
+        for role in ("postgres", "promcompat", "promcompat_service"):
             with pytest.raises(asyncpg.InvalidPasswordError):
                 await asyncpg.connect(f"postgresql://{role}:guessed@{address}")
 
@@ -141,16 +142,25 @@ def _superuser_url(database: EmbeddedDatabase, password: str) -> str:
     return f"postgresql://postgres:{password}@{database.url.rpartition('@')[2]}"
 
 
-def _service_password(database: EmbeddedDatabase) -> str:
-    return database.url.partition("promcompat:")[2].partition("@")[0]
+def _password_of(url: str) -> str:
+    return urlsplit(url).password or ""
 
 
 async def test_password_of_the_service_is_not_that_of_the_superuser(data_folder: Path) -> None:
     with _start(data_folder) as database:
         with pytest.raises(asyncpg.InvalidPasswordError):
-            await asyncpg.connect(_superuser_url(database, _service_password(database)))
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await _execute(database.url, "ALTER ROLE postgres PASSWORD 'taken'")
+            await asyncpg.connect(_superuser_url(database, _password_of(database.url)))
+        assert _password_of(database.url) != _password_of(database.owner_url)
+        for statement in (
+            "ALTER ROLE postgres PASSWORD 'taken'",
+            "ALTER ROLE promcompat PASSWORD 'taken'",
+            "CREATE ROLE another",
+            "CREATE SCHEMA mine",
+            "SET ROLE promcompat",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await _execute(database.url, statement)
+        assert await _fetch_value(database.owner_url, "SELECT current_user") == "promcompat"
         assert (data_folder / "database.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -160,7 +170,7 @@ async def test_folder_of_an_early_version_gets_a_superuser_with_a_password_of_it
 ) -> None:
     state_file = timescaledb_folder / "database.json"
     with _start(timescaledb_folder) as database:
-        old_password = _service_password(database)
+        old_password = _password_of(database.owner_url)
         state = json.loads(state_file.read_text())
         superuser = _superuser_url(database, state["superuser_password"])
         if not interrupted:
@@ -171,7 +181,7 @@ async def test_folder_of_an_early_version_gets_a_superuser_with_a_password_of_it
     state_file.write_text(json.dumps(state))
     for _ in range(2):
         with _start(timescaledb_folder) as database:
-            assert _service_password(database) == old_password
+            assert _password_of(database.owner_url) == old_password
             with pytest.raises(asyncpg.InvalidPasswordError):
                 await asyncpg.connect(_superuser_url(database, old_password))
             password = json.loads(state_file.read_text())["superuser_password"]
@@ -248,7 +258,7 @@ async def test_killed_service_loses_no_committed_row(
     command.process.kill()
     # At once, while the orphaned server may still be shutting down.
     with _start(timescaledb_folder) as database:
-        assert await _fetch_value(database.url, "SELECT value FROM kept") == 42
+        assert await _fetch_value(database.owner_url, "SELECT value FROM kept") == 42
 
 
 @pytest.mark.parametrize("to_group", [False, True], ids=["process", "process group"])
@@ -325,7 +335,7 @@ async def test_extension_is_updated_to_the_installed_version(timescaledb_folder:
     folder = DataFolder(timescaledb_folder)
     state = folder.read_state()
     assert state is not None
-    folder.write_state(replace(state, timescaledb_version="2.0.0"), "unused")
+    folder.write_state(replace(state, timescaledb_version="2.0.0"), "unused", "unused")
     folder.close()
     with _start(timescaledb_folder):
         pass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sql.embedded.data_folder import DatabaseState, DataFolder, read_database_url
+from sql.embedded.data_folder import DatabaseState, DataFolder, read_database_url, read_owner_url
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
 
 _STATE = DatabaseState(distribution="debian", password="secret", port=5555)
@@ -41,14 +41,16 @@ def test_unusable_path_is_an_error(tmp_path: Path) -> None:
 def test_new_folder_has_no_state(folder: DataFolder) -> None:
     assert folder.read_state() is None
     assert read_database_url(folder.path) is None
+    assert read_owner_url(folder.path) is None
 
 
 def test_state_survives_and_is_private(folder: DataFolder) -> None:
     folder.cluster_path.mkdir()
-    folder.write_state(_STATE, "postgresql://somewhere")
+    folder.write_state(_STATE, "postgresql://somewhere", "postgresql://owner@somewhere")
     assert folder.read_state() == _STATE
     assert read_database_url(folder.path) == "postgresql://somewhere"
-    for name in ("database.json", "database-url"):
+    assert read_owner_url(folder.path) == "postgresql://owner@somewhere"
+    for name in ("database.json", "database-url", "owner-url"):
         assert (folder.path / name).stat().st_mode & 0o077 == 0
 
 
