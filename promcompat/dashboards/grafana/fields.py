@@ -277,6 +277,9 @@ def _stacking(value: Any, _source: Source) -> Json:
     if mode not in ("none", "normal", "percent", None, False):
         raise NotConvertibleError(f"the mode {shown(mode)} is not supported")
     group = value.get("group") if isinstance(value, dict) else None
+    if group is False:
+        # What `stack: false` of a graph's series became: it stands beside the others.
+        return {"mode": "none", "group": "A"}
     return {"mode": mode or "none", "group": str(group or "A")}
 
 

@@ -218,6 +218,13 @@ def test_variables(given: Json, expected: Json) -> None:
     assert {key: shown[key] for key in expected} == expected
 
 
+def test_a_series_without_a_group_is_not_stacked() -> None:
+    stacking = {"id": "custom.stacking", "value": {"mode": "normal", "group": False}}
+    override = {"matcher": {"id": "byName", "options": "a"}, "properties": [stacking]}
+    found = only(panel(fieldConfig={"defaults": {}, "overrides": [override]}))
+    assert found["overrides"][0]["settings"] == {"stacking": {"mode": "none", "group": "A"}}
+
+
 def test_a_constant_that_was_shown_is_a_text_box() -> None:
     variable = {"name": "v", "type": "constant", "query": "x", "hide": 0}
     for version, kind in ((26, "textbox"), (27, "constant")):

@@ -98,7 +98,7 @@ function Header({ panel, title, lookup, isLoading, editing, column }: { panel: P
   return (
     <header class={editing ? "is-movable" : ""} onPointerDown={drag}>
       <h3 title={panel.description ? interpolate(panel.description, lookup, "text") : title}>{title}</h3>
-      {panel.description && <span class="hint" title={interpolate(panel.description, lookup, "text")} aria-label="Description">ⓘ</span>}
+      {panel.description && <span class="panel-hint" title={interpolate(panel.description, lookup, "text")} role="img" aria-label="Description">?</span>}
       {ownTime && <span class="hint">{panel.time_from} {panel.time_shift && `−${panel.time_shift}`}</span>}
       {isLoading && <span class="hint" aria-hidden="true">…</span>}
       {editing ? (

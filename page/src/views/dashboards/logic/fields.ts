@@ -88,21 +88,32 @@ export interface Limits {
   max: number;
 }
 
+/** The limits of all numbers of a panel, which each of its fields asks for. */
+const known = new WeakMap<Frame[], Limits>();
+
+function extremes(fields: Field[]): Limits {
+  let [min, max] = [Infinity, -Infinity];
+  for (const { type, values } of fields) {
+    if (type !== "number") continue;
+    for (const value of values) {
+      if (typeof value !== "number" || !Number.isFinite(value)) continue;
+      if (value < min) min = value;
+      if (value > max) max = value;
+    }
+  }
+  return min > max ? { min: 0, max: 100 } : { min, max };
+}
+
 /** Min and max of a field: its own, else those of all numbers of the panel. */
 export function limitsOf(field: Field, frames: Frame[]): Limits {
   const { min, max, own_range } = field.settings;
   if (min !== undefined && max !== undefined) return { min, max };
-  const fields = own_range ? [field] : frames.flatMap((frame) => frame.fields).filter(({ type }) => type === "number");
-  let [low, high] = [Infinity, -Infinity];
-  for (const { values } of fields) {
-    for (const value of values) {
-      if (typeof value !== "number" || !Number.isFinite(value)) continue;
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
+  let shared = own_range ? extremes([field]) : known.get(frames);
+  if (!shared) {
+    shared = extremes(frames.flatMap(({ fields }) => fields));
+    known.set(frames, shared);
   }
-  if (low > high) [low, high] = [0, 100];
-  const found = { min: min ?? low, max: max ?? high };
+  const found = { min: min ?? shared.min, max: max ?? shared.max };
   return found.min === found.max ? { min: found.min, max: found.min + 1 } : found;
 }
 

@@ -49,8 +49,10 @@ export function framesOf(answered: Answered, hasSeveralTables: boolean): Frame[]
   const { query } = answered;
   if (query.format === "table") return [tableFrame(answered, hasSeveralTables)];
   const names = seriesNames(answered.series.map(({ metric }) => metric), answered.legend, query.auto_legend ?? false, answered.expr);
+  // One list for all series of the answer, by which graphs see that they have the same times.
+  const grid = answered.isInstant ? [] : gridOf(answered);
   const frames = answered.series.map((series, index): Frame => {
-    const { times, values } = answered.isInstant ? instantColumns(series, answered.end) : gridColumns(series, answered);
+    const { times, values } = answered.isInstant ? instantColumns(series, answered.end) : gridColumns(series, answered, grid);
     const value: Field = { name: "Value", type: "number", values, labels: series.metric, settings: {} };
     const name = names[index];
     if (name !== undefined) value.legendName = name;
@@ -73,11 +75,15 @@ function parsed(text: string): number {
   return text === "-Inf" ? -Infinity : Number(text);
 }
 
-/** Every step of the range; one without a sample is null. */
-function gridColumns({ values = [] }: MatrixSeries, { start, end, step }: Answered): { times: number[]; values: Value[] } {
+/** Every step of the range. */
+function gridOf({ start, end, step }: Answered): number[] {
   const length = Math.max(Math.floor((end - start) / step + 1e-6) + 1, 0);
-  const times = Array.from({ length }, (_, index) => Math.round((start + index * step) * 1000));
-  const column = Array.from<Value>({ length }).fill(null);
+  return Array.from({ length }, (_, index) => Math.round((start + index * step) * 1000));
+}
+
+/** A value for each step; one without a sample is null. */
+function gridColumns({ values = [] }: MatrixSeries, { start, step }: Answered, times: number[]): { times: number[]; values: Value[] } {
+  const column = Array.from<Value>({ length: times.length }).fill(null);
   for (const [time, text] of values) column[Math.round((time - start) / step)] = parsed(text);
   return { times, values: column };
 }

@@ -30,12 +30,13 @@ export function graphData(frames: Frame[], isDark: boolean, isHidden: (name: str
     const time = frame.fields.find(({ type }) => type === "time");
     return time ? frame.fields.filter(({ type }) => type === "number").map((field) => ({ frame, time, field })) : [];
   });
-  const times = [...new Set(pairs.flatMap(({ time }) => time.values as number[]))].toSorted((a, b) => a - b);
-  const placeOf = new Map(times.map((time, index) => [time, index]));
+  const grids = [...new Set(pairs.map(({ time }) => time.values as number[]))];
+  const times = grids.length === 1 ? (grids[0] ?? []) : [...new Set(grids.flat())].toSorted((a, b) => a - b);
+  const placeOf = grids.length === 1 ? null : new Map(times.map((time, index) => [time, index]));
   const lines = pairs.map(({ frame, time, field }, index): GraphLine => {
     const column = Array.from<number | null>({ length: times.length }).fill(null);
     field.values.forEach((value, row) => {
-      const place = placeOf.get(time.values[row] as number);
+      const place = placeOf ? placeOf.get(time.values[row] as number) : row;
       if (place !== undefined && typeof value === "number" && Number.isFinite(value)) column[place] = value;
     });
     const { settings } = field;
@@ -92,9 +93,10 @@ function stackGroup(group: GraphLine[], drawn: Map<GraphLine, (number | null)[]>
   const isPercent = group[0]?.settings.stacking?.mode === "percent";
   const totals = Array.from({ length }, (_, row) => group.reduce((sum, line) => sum + Math.abs(line.drawn[row] ?? 0), 0));
   const sums = Array.from({ length }, () => 0);
+  const isEmpty = Array.from({ length }, (_, row) => group.every((line) => line.drawn[row] === null));
   for (const line of group) {
     drawn.set(line, line.drawn.map((value, row) => {
-      if (group.every((other) => other.drawn[row] === null)) return null;
+      if (isEmpty[row]) return null;
       sums[row] = (sums[row] ?? 0) + (value ?? 0);
       return isPercent ? (totals[row] ? (sums[row] ?? 0) / (totals[row] ?? 1) : 0) : (sums[row] ?? 0);
     }));

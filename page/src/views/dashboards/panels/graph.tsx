@@ -16,6 +16,7 @@ import type { PanelProps } from "./props";
 
 const TOOLTIP_ROWS = 20;
 const MANY = 200;
+const LEGEND_ROWS = 500;
 
 interface Hover {
   left: number;
@@ -109,13 +110,16 @@ function Tooltip({ hover, graph, off, options }: { hover: Hover; graph: GraphDat
 }
 
 function GraphLegend({ lines, options, off, onOff }: { lines: GraphLine[]; options: PanelOptions; off: ReadonlySet<string>; onOff: (off: ReadonlySet<string>) => void }) {
-  const { mode = "list", calcs = [], sort_by, sort_desc, width } = options.legend ?? {};
+  const { mode = "list", calcs = [], sort_by, sort_desc, width, placement } = options.legend ?? {};
+  const own = width && placement === "right" ? { width: `${width}px` } : undefined;
   const [order, setOrder] = useState<{ by: string; desc: boolean } | null>(sort_by ? { by: sort_by, desc: sort_desc ?? false } : null);
   const valueOf = (line: GraphLine, title: string) => {
     const calc = calcs.find((id) => reducerTitle(id) === title);
     return calc ? reduceValues(line.values, calc) : line.name;
   };
-  const ordered = order ? lines.toSorted((a, b) => (order.desc ? -1 : 1) * compareValues(valueOf(a, order.by), valueOf(b, order.by))) : lines;
+  const sorted = order ? lines.toSorted((a, b) => (order.desc ? -1 : 1) * compareValues(valueOf(a, order.by), valueOf(b, order.by))) : lines;
+  const ordered = sorted.slice(0, LEGEND_ROWS);
+  const rest = sorted.length > LEGEND_ROWS && <p class="hint">and {sorted.length - LEGEND_ROWS} more series</p>;
   const text = (line: GraphLine, calc: string) => {
     const value = reduceValues(line.values, calc);
     const { unit, decimals } = line.settings;
@@ -140,7 +144,7 @@ function GraphLegend({ lines, options, off, onOff }: { lines: GraphLine[]; optio
   );
   if (mode !== "table") {
     return (
-      <div class="graph-legend is-list" tabIndex={0} role="region" aria-label="Legend" style={width ? { width: `${width}px` } : undefined}>
+      <div class="graph-legend is-list" tabIndex={0} role="region" aria-label="Legend" style={own}>
         {ordered.map((line, index) => (
           <span key={index}>
             {button(line)}
@@ -149,6 +153,7 @@ function GraphLegend({ lines, options, off, onOff }: { lines: GraphLine[]; optio
             ))}
           </span>
         ))}
+        {rest}
       </div>
     );
   }
@@ -161,7 +166,7 @@ function GraphLegend({ lines, options, off, onOff }: { lines: GraphLine[]; optio
     </th>
   );
   return (
-    <div class="graph-legend" tabIndex={0} role="region" aria-label="Legend" style={width ? { width: `${width}px` } : undefined}>
+    <div class="graph-legend" tabIndex={0} role="region" aria-label="Legend" style={own}>
       <table>
         <thead>
           <tr>
@@ -178,6 +183,7 @@ function GraphLegend({ lines, options, off, onOff }: { lines: GraphLine[]; optio
           ))}
         </tbody>
       </table>
+      {rest}
     </div>
   );
 }
@@ -202,7 +208,7 @@ function plotOptions(
   const fills = fillsTo(lines, (name) => off.has(name));
   const bands = fills.flatMap((below, index): uPlot.Band[] => (below === undefined ? [] : [{ series: [index + 1, below + 1] }]));
   const scales: uPlot.Scales = { x: { time: true, range: () => [range.start, range.end] } };
-  const axes: uPlot.Axis[] = [{ ...axisStyle(), values: TIME_TICKS, space: 60 }];
+  const axes: uPlot.Axis[] = [{ ...axisStyle(), values: TIME_TICKS, space: 60, size: 36 }];
   let autos = 0;
   keys.forEach((key, index) => {
     const first = lines.find(({ scale, settings }) => scale === key && !settings.hidden?.graph) ?? lines.find(({ scale }) => scale === key);
@@ -266,7 +272,7 @@ function axisOf(settings: FieldSettings, scale: string, isRight: boolean, isSeco
     ...(isBinary(unit) && axisIncrements()),
     ...(decimals === 0 && { incrs: WHOLE }),
     ...(axis_label && { label: axis_label, labelSize: 22, labelFont: "12px system-ui, sans-serif" }),
-    size: (_, values) => Math.max(36, 10 + 6.6 * Math.max(0, ...(values ?? []).map((value) => value?.length ?? 0))),
+    size: (_, values) => Math.max(40, 14 + 7.2 * Math.max(0, ...(values ?? []).map((value) => value?.length ?? 0))),
   };
 }
 
@@ -303,7 +309,9 @@ function rangeOf(settings: FieldSettings, low: number | null, high: number | nul
     const [from, to] = [(min ?? 0) > 0 ? min : bottom, (max ?? 0) > 0 ? max : top];
     return uPlot.rangeLog((from ?? 0) > 0 ? (from as number) : 1e-3, (to ?? 0) > 0 ? (to as number) : 1, axis_scale?.base ?? 10, true);
   }
-  if (bottom === top) [bottom, top] = bottom === 0 ? [0, 100] : [Math.min(0, 2 * bottom), Math.max(0, 2 * bottom)];
+  // Nothing but zeros: as high as a percentage is, which is 1 for those of the unit percentunit.
+  const whole = settings.unit === "percentunit" ? 1 : 100;
+  if (bottom === top) [bottom, top] = bottom === 0 ? [0, whole] : [Math.min(0, 2 * bottom), Math.max(0, 2 * bottom)];
   const hasBars = lines.some(({ settings: own }) => own.draw === "bars" || (own.stacking && own.stacking.mode !== "none"));
   const pad = (top - bottom) * 0.1;
   let least = bottom >= 0 && (bottom - pad <= 0 || hasBars) ? 0 : bottom - pad;
@@ -312,7 +320,7 @@ function rangeOf(settings: FieldSettings, low: number | null, high: number | nul
   if (axis_soft_max !== undefined) most = Math.max(top, axis_soft_max);
   if (axis_centered) [least, most] = [-Math.max(Math.abs(least), Math.abs(most)), Math.max(Math.abs(least), Math.abs(most))];
   const found: uPlot.Range.MinMax = [min ?? least, max ?? most];
-  return (found[0] ?? 0) < (found[1] ?? 0) ? found : [0, 100];
+  return (found[0] ?? 0) < (found[1] ?? 0) ? found : [0, whole];
 }
 
 function seriesOf(line: GraphLine, scale: string, isHidden: boolean, isMany: boolean): uPlot.Series {
