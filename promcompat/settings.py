@@ -263,6 +263,11 @@ class Settings(
         "recorded and wait.",
     )
     temporal_namespace: str = Field("default", description="Temporal namespace.")
+    temporal_ui_url: str = Field(
+        "",
+        description="Address of Temporal's web page, such as http://127.0.0.1:8233; remediations "
+        "link to their workflows there.",
+    )
     temporal_api_key: SecretStr | None = Field(
         None, description="API key for Temporal; Temporal Cloud requires one."
     )
@@ -314,7 +319,7 @@ class Settings(
         "JSON.",
     )
 
-    @field_validator("alertmanager_urls", "external_url")
+    @field_validator("alertmanager_urls", "external_url", "temporal_ui_url")
     @classmethod
     def _check_urls(cls, value: str) -> str:
         for url in split_list(value):
@@ -322,7 +327,7 @@ class Settings(
                 raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
 
-    @field_validator("external_url")
+    @field_validator("external_url", "temporal_ui_url")
     @classmethod
     def _check_external_url(cls, value: str) -> str:
         if value and public_url(value) != value:

@@ -13,6 +13,7 @@ from native_api.contract.parameters import (
     LabelFilters,
     Reason,
     StoredText,
+    TimeParameter,
     matchers_of,
 )
 from native_api.contract.problem import FieldError, InvalidRequestError, fault
@@ -127,6 +128,8 @@ class AlertListQuery(PageQuery):
     severity: StoredText = ""
     rule: StoredText = Field("", description="The name of a rule, or the metric of a threshold.")
     label: LabelFilters = Field(default_factory=list)
+    start: TimeParameter | None = Field(None, description="Without alerts that ended before.")
+    end: TimeParameter | None = Field(None, description="Without alerts that became active later.")
 
 
 class TransitionReply(ReplyModel):

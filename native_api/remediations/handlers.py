@@ -1,5 +1,8 @@
 """`/remediations`: repairs of breaches, and the decisions of people about them."""
 
+from typing import Any
+from urllib.parse import quote
+
 from aiohttp import web
 
 from native_api.contract.pages import page_of, page_start
@@ -13,7 +16,8 @@ from native_api.remediations.payloads import (
     RemediationReply,
     RulingPayload,
 )
-from promcompat.core.remediation import Decision, RemediationFilter, Verdict
+from promcompat.core.remediation import Decision, Remediation, RemediationFilter, Verdict
+from promcompat.http.context import SETTINGS
 
 
 async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> web.Response:
@@ -28,7 +32,7 @@ async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> we
     )
     found = await call.services.remediations.list(call.tenant, wanted)
     page, next_cursor = page_of(query, found, lambda remediation: remediation.id)
-    remediations = [RemediationReply.of_remediation(remediation) for remediation in page]
+    remediations = [_reply(call, remediation) for remediation in page]
     reply = RemediationListReply(remediations=remediations, next_cursor=next_cursor)
     return json_response(call.request, reply)
 
@@ -36,7 +40,8 @@ async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> we
 async def handle_get_remediation(call: Call[NoQuery, None]) -> web.Response:
     """One remediation with its steps."""
     found, steps = await call.services.remediations.get(call.tenant, id_of(call))
-    return json_response(call.request, RemediationDetailReply.of_parts(found, steps))
+    reply = RemediationDetailReply.of_parts(found, steps, _run_url(call, found))
+    return json_response(call.request, reply)
 
 
 async def handle_approve_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
@@ -54,14 +59,28 @@ async def handle_cancel_remediation(call: Call[NoQuery, RulingPayload]) -> web.R
     found = await call.services.remediations.cancel(
         call.tenant, id_of(call), call.actor(call.body.actor), call.body.reason
     )
-    reply = RemediationReply.of_remediation(found)
-    return json_response(call.request, reply, status=200 if found.state.is_final else 202)
+    return json_response(
+        call.request, _reply(call, found), status=200 if found.state.is_final else 202
+    )
 
 
 async def _decide(call: Call[NoQuery, RulingPayload], verdict: Verdict) -> web.Response:
     decision = Decision(verdict, call.actor(call.body.actor), call.body.reason)
     found = await call.services.remediations.decide(call.tenant, id_of(call), decision)
-    return json_response(call.request, RemediationReply.of_remediation(found))
+    return json_response(call.request, _reply(call, found))
+
+
+def _reply(call: Call[Any, Any], remediation: Remediation) -> RemediationReply:
+    return RemediationReply.of_remediation(remediation, _run_url(call, remediation))
+
+
+def _run_url(call: Call[Any, Any], remediation: Remediation) -> str | None:
+    settings = call.request.app[SETTINGS]
+    if not settings.temporal_ui_url or not remediation.run_id:
+        return None
+    parts = (settings.temporal_namespace, "workflows", remediation.workflow_id, remediation.run_id)
+    path = "/".join(quote(part, safe="") for part in parts)
+    return f"{settings.temporal_ui_url}/namespaces/{path}/history"
 
 
 _PARTS = {"id": ID_PART}

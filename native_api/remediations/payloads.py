@@ -58,6 +58,10 @@ class RemediationReply(ReplyModel):
     id: int
     workflow_id: str
     run_id: str
+    run_url: str | None = Field(
+        description="Where Temporal's page shows the run; null unless the service knows the "
+        "address of that page (`PROMCOMPAT_TEMPORAL_UI_URL`) and the workflow has started."
+    )
     workflow_type: str
     task_queue: str
     alert_id: int
@@ -78,9 +82,9 @@ class RemediationReply(ReplyModel):
     finished_at: str | None
 
     @classmethod
-    def of_remediation(cls, remediation: Remediation) -> Self:
+    def of_remediation(cls, remediation: Remediation, run_url: str | None) -> Self:
         """The payload of a core value."""
-        return cls(**_fields_of(remediation))
+        return cls(**_fields_of(remediation), run_url=run_url)
 
 
 class StepReply(ReplyModel):
@@ -101,9 +105,12 @@ class RemediationDetailReply(RemediationReply):
     steps: list[StepReply]
 
     @classmethod
-    def of_parts(cls, remediation: Remediation, steps: Sequence[RemediationStep]) -> Self:
+    def of_parts(
+        cls, remediation: Remediation, steps: Sequence[RemediationStep], run_url: str | None
+    ) -> Self:
         """The payload of a remediation and its steps."""
-        return cls(**_fields_of(remediation), steps=[_step_reply(step) for step in steps])
+        shown = [_step_reply(step) for step in steps]
+        return cls(**_fields_of(remediation), run_url=run_url, steps=shown)
 
 
 class RemediationListReply(ReplyModel):

@@ -20,9 +20,14 @@ from native_api.rules.payloads import (
     RulePatch,
     RulePayload,
     RuleReply,
+    RuleTestPayload,
+    RuleTestReply,
 )
+from promcompat.alerting.rule_trial import MAX_EVALUATIONS, try_rule
 from promcompat.core.alerts import Rule, RuleEvaluation
 from promcompat.core.errors import PreconditionFailedError
+
+_DAY_MS = 86_400_000
 
 
 async def handle_list_rules(call: Call[RuleListQuery, None]) -> web.Response:
@@ -50,6 +55,16 @@ async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
         hdrs.LOCATION: f"{BASE}/rules/{saved.id}",
     }
     return json_response(call.request, RuleReply.of_evaluated(saved, None), 201, headers)
+
+
+async def handle_test_rule(call: Call[NoQuery, RuleTestPayload]) -> web.Response:
+    """What a rule would have done."""
+    rule = call.body.to_rule()
+    await call.services.rules.check(rule)
+    end_ms = call.services.metrics.now_ms() if call.body.end is None else call.body.end
+    start_ms = end_ms - _DAY_MS if call.body.start is None else call.body.start
+    trial = await try_rule(call.services.queries, call.tenant, rule, start_ms, end_ms)
+    return json_response(call.request, RuleTestReply.of_trial(trial))
 
 
 async def handle_get_rule(call: Call[NoQuery, None]) -> web.Response:
@@ -169,6 +184,27 @@ ROUTES = (
                 body={**_RULE, "expr": "queue_length > 100", "severity": "warning"},
             ),
             Example(name="No PromQL", status=400, body={"name": "Broken", "expr": "sum("}),
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/rules/test",
+        handler=handle_test_rule,
+        tag="Alert rules",
+        summary="Test an alert rule",
+        description="The alerts that the rule would have had in a past range, if it had been "
+        "evaluated then; nothing is stored and nobody is notified. The range may have up to "
+        f"{MAX_EVALUATIONS} evaluations.",
+        body=RuleTestPayload,
+        replies={200: Reply("What the rule would have done.", RuleTestReply)},
+        examples=(
+            Example(name="The last day", status=200, body=_RULE),
+            Example(name="No PromQL", status=400, body={"name": "Broken", "expr": "sum("}),
+            Example(
+                name="Too many evaluations",
+                status=400,
+                body={**_RULE, "interval": "1s"},
+            ),
         ),
     ),
     Route(

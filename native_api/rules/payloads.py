@@ -6,19 +6,22 @@ from pydantic import AfterValidator, Field
 
 from native_api.contract.merge_patch import patch_type
 from native_api.contract.names import MAX_NAME_BYTES, label_name_fault
-from native_api.contract.parameters import StoredText
+from native_api.contract.numbers import json_number
+from native_api.contract.parameters import StoredText, TimeField
 from native_api.contract.problem import FieldError
 from native_api.contract.route import BodyModel, QueryModel, ReplyModel
-from native_api.contract.times import format_time_ms
+from native_api.contract.times import format_optional_time_ms, format_time_ms
 from native_api.contract.validation import quoted_value
 from native_api.definitions.payloads import (
     READ_ONLY,
     DurationText,
     RemediationPayload,
 )
-from promcompat.core.alerts import DEFAULT_NAMESPACE, Rule, RuleEvaluation, RuleKind
+from promcompat.alerting.rule_trial import RuleTrial, TrialAlert
+from promcompat.core.alerts import DEFAULT_NAMESPACE, AlertState, Rule, RuleEvaluation, RuleKind
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 
+MAX_TESTED_ALERTS = 1_000
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 1_000, 366 * 86_400_000
 
 
@@ -168,6 +171,71 @@ class RulePayload(RuleFields):
     last_error: str | None = Field(None, description=READ_ONLY)
     last_evaluation: str | None = Field(None, description=READ_ONLY)
     evaluation_seconds: float | None = Field(None, description=READ_ONLY)
+
+
+class RuleTestPayload(RulePayload):
+    """A rule to test, and the past range to test it with."""
+
+    start: TimeField | None = Field(None, description="Default: a day before `end`.")
+    end: TimeField | None = Field(None, description="Default: the current time.")
+
+
+class TestedAlertReply(ReplyModel):
+    """An alert that the rule would have had."""
+
+    labels: dict[str, str] = Field(description="Without labels whose values are templates.")
+    state: AlertState = Field(
+        description="At the end of the range, or at the end of the alert: `resolved`, or "
+        "`inactive` if it ended before it fired."
+    )
+    value: float | str = Field(
+        description="When it fired, or became active. NaN and the infinities are strings."
+    )
+    active_at: str
+    fired_at: str | None
+    resolved_at: str | None
+
+    @classmethod
+    def of_alert(cls, alert: TrialAlert) -> Self:
+        """The payload of a core value."""
+        progress = alert.progress
+        value = json_number(progress.value)
+        return cls(
+            labels=alert.labels.as_dict(),
+            state=progress.state,
+            value=0.0 if value is None else value,
+            active_at=format_time_ms(progress.active_at_ms),
+            fired_at=format_optional_time_ms(progress.fired_at_ms),
+            resolved_at=format_optional_time_ms(progress.resolved_at_ms),
+        )
+
+
+class RuleTestReply(ReplyModel):
+    """What the rule would have done."""
+
+    start: str = Field(description="The first evaluation.")
+    end: str = Field(description="The last evaluation.")
+    evaluations: int
+    fired: int = Field(description="How many alerts would have fired.")
+    most_at_once: int = Field(
+        description="The highest number of elements at once; more than `max_alerts` of them would "
+        "have been an error."
+    )
+    alerts: list[TestedAlertReply] = Field(
+        description=f"Up to {MAX_TESTED_ALERTS}, those that became active first at the front."
+    )
+
+    @classmethod
+    def of_trial(cls, trial: RuleTrial) -> Self:
+        """The payload of a core value."""
+        return cls(
+            start=format_time_ms(trial.times.start_ms),
+            end=format_time_ms(trial.times.end_ms),
+            evaluations=trial.times.n_steps,
+            fired=sum(alert.progress.fired_at_ms > 0 for alert in trial.alerts),
+            most_at_once=trial.most_at_once,
+            alerts=[TestedAlertReply.of_alert(alert) for alert in trial.alerts[:MAX_TESTED_ALERTS]],
+        )
 
 
 class RuleReply(RuleFields):

@@ -112,7 +112,7 @@ class RuleService:
         """
         # First, as it costs less than parsing: who is at the limit must not cost others much.
         await self._require_room(tenant, rule)
-        await self._check(rule, None)
+        await self.check(rule)
         saved = await self._rules.save_rule(tenant, replace(rule, id=0))
         if saved is None:
             raise ConflictError(
@@ -131,7 +131,7 @@ class RuleService:
         if rule.kind is not known.kind:
             reason = f"is {rule.kind.value}, but the rule is of the kind {known.kind.value}"
             raise InvalidFieldsError([FieldFault("kind", reason, "the kind it has, or a new rule")])
-        await self._check(rule, known.remediation)
+        await self.check(rule, known.remediation)
         if (rule.namespace, rule.group) != (known.namespace, known.group):
             _, of_group = await self._rules.count_rules(tenant, rule.namespace, rule.group)
             self._require_room_in_group(tenant, of_group)
@@ -141,8 +141,8 @@ class RuleService:
             raise PreconditionFailedError("the rule has been changed in the meantime")
         return saved
 
-    async def _check(self, rule: Rule, known: RemediationSpec | None) -> None:
-        """Raises InvalidFieldsError. A remediation that does not change is not checked again."""
+    async def check(self, rule: Rule, known: RemediationSpec | None = None) -> None:
+        """Raises InvalidFieldsError. A remediation that is the `known` one is not checked again."""
         # In a thread, as the parsers may take long.
         faults = await asyncio.to_thread(rule_faults, rule)
         if rule.remediation is not None and rule.remediation != known:

@@ -130,7 +130,7 @@ _READ: Final = (
         f"{_API}/export/csv",
         f"{_API}/export/native",
     ),
-    *_each("POST", f"{_API}/read"),
+    *_each("POST", f"{_API}/read", f"{_NATIVE}/rules/test"),
     *_each(
         "GET",
         "/federate",

@@ -172,6 +172,8 @@ class PostgresAlertRepository:
                 before_id,
                 document(equal),
                 wanted.limit,
+                wanted.since_ms,
+                wanted.until_ms,
             )
             page = [alert_of_row(row) for row in rows]
             found += await _matching(page, wanted.matchers)

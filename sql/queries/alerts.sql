@@ -256,6 +256,8 @@ WHERE
     AND ($5::bigint IS NULL OR a.rule_id = $5)
     AND ($6::bigint = 0 OR a.id < $6)
     AND a.labels @> $7::text::jsonb
+    AND ($9::bigint = 0 OR a.resolved_at IS NULL OR a.resolved_at >= from_unix_ms($9))
+    AND ($10::bigint = 0 OR a.active_at <= from_unix_ms($10))
 ORDER BY a.id DESC
 LIMIT $8
 

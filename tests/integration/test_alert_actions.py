@@ -192,3 +192,18 @@ async def test_threshold_alert_of_a_series_that_sends_nothing_expires(
         await alerting.write(HOST, (DAY + 1, 9.0))
         await alerting.settle()
         assert len(await alerting.alerts.active(TENANT)) == 2
+
+
+async def test_alerts_are_listed_by_when_they_were_active(service: NativeClient) -> None:
+    alert = await only_alert(service)
+    await service.send("POST", f"/alerts/{alert['id']}/resolve", status=200, body=ANA)
+    ended = await service.get(f"/alerts/{alert['id']}")
+    active, resolved = _unix(ended["active_at"]), _unix(ended["resolved_at"])
+
+    async def found(**times: float) -> list[int]:
+        return [each["id"] for each in (await service.get("/alerts", **times))["alerts"]]
+
+    assert await found(start=active - 9, end=active + 1) == [alert["id"]]
+    assert await found(start=resolved, end=resolved + 9) == [alert["id"]]
+    assert await found(start=resolved + 1) == []
+    assert await found(end=active - 1) == []

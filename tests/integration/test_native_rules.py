@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -207,3 +208,41 @@ async def test_a_remediation_that_is_no_longer_allowed_keeps_no_rule_from_changi
     async with running_native_service(plain_database_url) as two:
         await two.send("POST", f"/rules/{made['id']}/disable", status=200)
         await two.send("POST", "/rules", status=400, body={**rule, "name": "Other"})
+
+
+async def test_a_rule_is_tested_with_the_past_and_leaves_nothing(native: NativeClient) -> None:
+    start = 1_795_000_000
+    points = [
+        {"name": "depth", "value": 9 if 4 <= minute < 9 else 1, "timestamp": start + 60 * minute}
+        for minute in range(20)
+    ]
+    await native.ingest(*points)
+    rule = {"name": "Deep", "expr": "depth > 5", "for": "2m", "severity": "page"}
+    body = {**rule, "labels": {"at": "{{ $value }}"}, "start": start, "end": start + 1200}
+    found = await native.send("POST", "/rules/test", status=200, body=body)
+    (alert,) = found["alerts"]
+    assert (alert["state"], alert["labels"]) == (
+        "resolved",
+        {"alertname": "Deep", "severity": "page"},
+    )
+    assert (found["fired"], found["most_at_once"], found["evaluations"]) == (1, 1, 20)
+    times = [_unix(alert[name]) for name in ("active_at", "fired_at", "resolved_at")]
+    # At the first evaluation of each kind, which is at most a minute later.
+    late = [time - start - 60 * minute for time, minute in zip(times, (4, 6, 9), strict=True)]
+    assert all(0 <= seconds < 60 for seconds in late)
+    assert (await native.get("/rules"))["rules"] == []
+    for changes, field in (({"expr": "depth >"}, "expr"), ({"start": "noon"}, "start")):
+        answer = await native.send("POST", "/rules/test", status=400, body=body | changes)
+        assert [fault["field"] for fault in answer["errors"]] == [field]
+    for changes, reason in (
+        ({"interval": "1s", "end": start + 86_400}, "86400 times"),
+        ({"kind": "record", "name": "x", "severity": ""}, "no alerts"),
+    ):
+        answer = await native.send(
+            "POST", "/rules/test", status=400, body=body | {"for": "0s"} | changes
+        )
+        assert reason in answer["detail"]
+
+
+def _unix(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import pytest
 
@@ -135,7 +136,8 @@ async def test_function_that_fails_leaves_nothing(stage: Stage, function: str, r
 
 async def test_api_shows_and_decides_as_recorded(plain_database_url: str) -> None:
     """Without a Temporal: a decision is recorded and 503 says that nobody could be told."""
-    async with running_native_service(plain_database_url) as native:
+    ui = "http://temporal.example"
+    async with running_native_service(plain_database_url, temporal_ui_url=ui) as native:
         records = PostgresRemediationRepository(native.storage.database)
         numbers = [(await waiting_remediation(records))[1] for _ in range(3)]
         first = await native.get("/remediations", limit=2, state="waiting_for_approval")
@@ -148,6 +150,9 @@ async def test_api_shows_and_decides_as_recorded(plain_database_url: str) -> Non
         assert (await native.get(path))["steps"] == []
         await native.send("POST", f"{path}/approve", status=503, body=ruling)
         approved = await native.get(path)
+        workflow, run = quote(approved["workflow_id"], safe=""), approved["run_id"]
+        address = f"{ui}/namespaces/default/workflows/{workflow}/{run}/history"
+        assert approved["run_url"] == address
         assert approved["decision"] == {"verdict": "approved", "actor": "ann", "reason": "yes"}
         await native.send("POST", f"{path}/deny", status=409, body=ruling)
         await native.get("/remediations", rule="other")

@@ -1,0 +1,131 @@
+"""The view of alerts, silences and rules, as a person uses it."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Machine
+
+pytestmark = pytest.mark.e2e
+
+ALWAYS = 'up{job="node"} > 0.5'
+
+
+@pytest.fixture(scope="module")
+def firing(machine: Machine) -> Iterator[str]:
+    """The name of a rule whose only alert fires."""
+    rule = {
+        "name": "NodeIsThere",
+        "group": "alerts of the page",
+        "expr": ALWAYS,
+        "interval": "1s",
+        "severity": "critical",
+        "annotations": {"summary": "{{ $labels.job }} is there"},
+    }
+    made = machine.send("/rules", rule)
+    yield rule["name"]  # type: ignore[misc]
+    machine.send(f"/rules/{made['id']}", None, "DELETE")
+
+
+def test_an_alert_is_explained_and_handled(
+    tab: Page, machine: Machine, firing: str, check_accessibility: Callable[[Page], None]
+) -> None:
+    tab.goto(f"{machine.url}/alerts")
+    table = tab.get_by_role("region", name="Alerts", exact=True)
+    expect(table.get_by_text("node is there")).to_be_visible(timeout=60_000)
+    expect(tab.get_by_role("img", name=re.compile("^firing since"))).to_be_visible()
+    check_accessibility(tab)
+    table.get_by_role("link", name=firing).click()
+    expect(tab.get_by_role("img", name=ALWAYS)).to_be_visible()
+    tab.get_by_text("Samples of the last 10m").click()
+    expect(tab.get_by_role("region", name=re.compile(r'^up\{.*job="node"'))).to_be_visible()
+    check_accessibility(tab)
+
+    tab.get_by_role("button", name="Acknowledge").click()
+    dialog = tab.get_by_role("dialog")
+    dialog.get_by_label("Your name").fill("ana")
+    dialog.get_by_label("Reason").fill("I know")
+    dialog.get_by_role("button", name="Acknowledge").click()
+    expect(tab.get_by_text("ana has it")).to_be_visible()
+    expect(tab.get_by_text("acknowledged by ana: I know")).to_be_visible()
+
+    tab.get_by_role("button", name="Silence…").click()
+    labels = dialog.get_by_label("Labels that alerts must have")
+    expect(labels).to_have_value(re.compile(f"^alertname={firing}\n"))
+    labels.fill(f"alertname={firing}")
+    expect(dialog.get_by_label("Your name")).to_have_value("ana")
+    dialog.get_by_label("Reason").fill("maintenance")
+    check_accessibility(tab)
+    dialog.get_by_role("button", name="Silence").click()
+    silences = tab.get_by_role("region", name="Silences")
+    expect(silences.get_by_text("maintenance")).to_be_visible()
+    tab.get_by_role("tab", name="Alerts").click()
+    expect(table.get_by_text("silenced")).to_be_visible()
+    tab.get_by_role("tab", name="Silences").click()
+    silences.get_by_role("button", name=f"End the silence of alertname={firing}").click()
+    expect(tab.get_by_text("There are no silences.")).to_be_visible()
+
+    (alert,) = machine.ask("alerts")["alerts"]
+    assert alert["labels"]["alertname"] == firing
+    tab.goto(f"{machine.url}/alerts?labels=alertname={firing}")
+    table.get_by_role("link", name=firing).click()
+    tab.get_by_role("button", name="Resolve…").click()
+    dialog.get_by_label("Reason").fill("it is gone")
+    dialog.get_by_role("button", name="Resolve").click()
+    expect(tab.get_by_text("ended by ana: it is gone")).to_be_visible()
+
+
+def test_a_rule_is_tested_before_it_is_saved(
+    tab: Page, machine: Machine, check_accessibility: Callable[[Page], None]
+) -> None:
+    tab.goto(f"{machine.url}/rules")
+    tab.get_by_role("link", name="New rule").click()
+    tab.get_by_label("Name of the alert").fill("LongQueue")
+    tab.get_by_label("Expression").fill("queue_length >")
+    test = tab.get_by_role("button", name="Test with the last day")
+    test.click()
+    expect(tab.get_by_role("alert")).to_contain_text("unexpected end of input")
+    tab.get_by_label("Expression").fill('queue_length{shop="rome"} > 45')
+    tab.get_by_label("Must hold for").fill("1m")
+    test.click()
+    expect(tab.get_by_role("status").filter(has_text="It would have fired")).to_be_visible()
+    expect(tab.get_by_role("img", name='queue_length{shop="rome"} > 45')).to_be_visible()
+    tested = tab.get_by_role("region", name="Alerts of the test")
+    expect(tested.get_by_text("shop=rome").first).to_be_visible()
+    check_accessibility(tab)
+    assert machine.ask("rules", type="alert", **{"rule_name[]": "LongQueue"})["groups"] == []
+
+    tab.get_by_role("button", name="Create").click()
+    state = tab.get_by_role("region", name="State of the rule")
+    expect(state.get_by_role("heading", name="LongQueue")).to_be_visible()
+    tab.get_by_label("Severity").fill("page")
+    tab.get_by_role("button", name="Save").click()
+    expect(tab.get_by_text("The rule is saved.").last).to_be_visible()
+    (group,) = machine.ask("rules", type="alert", **{"rule_name[]": "LongQueue"})["groups"]
+    assert [rule["labels"] for rule in group["rules"]] == [{"severity": "page"}]
+
+    tab.goto(f"{machine.url}/rules?q=LongQueue")
+    tab.get_by_role("link", name="LongQueue").click()
+    state.get_by_role("button", name="Delete…").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(tab.get_by_role("link", name="New rule")).to_be_visible()
+    expect(tab.get_by_role("link", name="LongQueue")).to_have_count(0)
+
+
+@pytest.mark.parametrize("path", ["alerts?state=all", "alerts?tab=silences", "rules", "repairs"])
+def test_narrow_and_dark(
+    tab: Page,
+    machine: Machine,
+    firing: str,
+    path: str,
+    check_accessibility: Callable[[Page], None],
+) -> None:
+    tab.emulate_media(color_scheme="dark")
+    tab.set_viewport_size({"width": 360, "height": 700})
+    tab.goto(f"{machine.url}/{path}")
+    shown = tab.get_by_role("link", name=firing).or_(tab.locator(".empty"))
+    expect(shown.first).to_be_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    check_accessibility(tab)
