@@ -23,6 +23,18 @@ export const VIEWS: readonly View[] = [
     load: () => import("./views/explore/index"),
   },
   {
+    name: "Alerts",
+    paths: ["alerts", "rules"],
+    hasTime: true,
+    load: () => import("./views/alerts/index"),
+  },
+  {
+    name: "Repairs",
+    paths: ["repairs"],
+    hasTime: true,
+    load: () => import("./views/repairs/index"),
+  },
+  {
     name: "Dashboards",
     paths: ["dashboards"],
     hasTime: true,
