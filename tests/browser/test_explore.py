@@ -37,6 +37,16 @@ def test_an_expression_is_written_with_completion_and_drawn(
     check_accessibility(tab)
 
 
+def test_the_start_page_shows_what_is_stored(
+    tab: Page, machine: Machine, check_accessibility: Callable[[Page], None]
+) -> None:
+    tab.goto(machine.url)
+    tab.get_by_label("Find a metric").fill("ORDERS")
+    check_accessibility(tab)
+    tab.get_by_role("button", name="orders_total").click()
+    expect(tab.get_by_role("img", name="rate(orders_total[5m])")).to_be_visible()
+
+
 def test_a_fault_is_shown_at_its_place(tab: Page, machine: Machine) -> None:
     tab.goto(address(machine, g0_expr="up + foo(", g0_tab="1"))
     expect(tab.get_by_role("alert")).to_contain_text("unclosed left parenthesis")

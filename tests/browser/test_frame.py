@@ -102,5 +102,7 @@ def test_with_access_on_the_page_asks_for_a_token(
         log_in.get_by_role("button", name="Log in").click()
         expect(tab.get_by_role("img", name="vector(1)")).to_be_visible()
         assert token not in tab.evaluate("JSON.stringify(localStorage)")
+        tab.get_by_role("link", name="promcompat").click()
+        expect(tab.get_by_role("heading", name="Nothing is stored yet")).to_be_visible()
         tab.get_by_role("button", name="Log out").click()
         expect(log_in).to_be_visible()

@@ -11,6 +11,7 @@ import type { Finding } from "./findings";
 import { GraphTab } from "./graph_tab";
 import { forgetAll, history } from "./history";
 import { SamplesTab } from "./samples_tab";
+import { Start } from "./start";
 import type { Panel, Tab } from "./state";
 import { TableTab } from "./table_tab";
 
@@ -102,9 +103,7 @@ export function PanelView(props: PanelProps) {
             onFindings={setFindings}
           />
         ) : (
-          <p class="hint">
-            Write an expression, such as <code>up</code>, and run it.
-          </p>
+          <Start onPick={run} />
         )}
       </Tabs>
     </section>
