@@ -1,15 +1,20 @@
-"""A service of two workers that speaks TLS, and gets a new certificate while it runs."""
+"""A service of two workers that speaks TLS, scrapes, and reads its files again while it runs."""
 
+import signal
 import socket
 import ssl
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import orjson
 import pytest
 
-from conformance.processes import running_promcompat
+from conformance.processes import RunningProgram, find_free_port, running_promcompat
 from tests.certificates import make_authority
 
 pytestmark = pytest.mark.e2e
@@ -26,30 +31,75 @@ def shown_by(port: int) -> str:
         return ssl.DER_cert_to_PEM_cert(wrapped.getpeercert(binary_form=True) or b"")
 
 
-def test_every_worker_shows_a_new_certificate(plain_database_url: str, tmp_path: Path) -> None:
+CONFIG = """
+global: {{scrape_interval: 300ms}}
+scrape_configs:
+  - job_name: verified
+    scheme: https
+    tls_config: {{ca_file: tls.crt}}
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+def ask(service: RunningProgram, path: str, **parameters: str) -> Any:
+    url = f"{service.url}/api/v1/{path}?{urlencode(parameters)}"
+    with urlopen(url, context=service.context) as response:
+        assert response.headers["Strict-Transport-Security"] == "max-age=86400"
+        return orjson.loads(response.read())["data"]
+
+
+def until(condition: Callable[[], bool], reason: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, reason
+        time.sleep(0.1)
+
+
+def test_every_worker_reads_its_files_again(plain_database_url: str, tmp_path: Path) -> None:
     old, new = make_authority(tmp_path, "old"), make_authority(tmp_path, "new")
     certificate, key, log = tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "log"
     old.copy_to(certificate, key)
+    port, config = find_free_port(), tmp_path / "prometheus.yml"
+    config.write_text(CONFIG.format(port=port))
     with running_promcompat(
         plain_database_url,
         log,
+        port=port,
         workers="2",
         scrape_self="true",
+        scrape_config=str(config),
         hsts_max_age="1d",
         tls_cert_file=str(certificate),
         tls_key_file=str(key),
     ) as service:
-        with urlopen(f"{service.url}/api/v1/targets", context=service.context) as response:
-            assert response.headers["Strict-Transport-Security"] == "max-age=86400"
-            (target,) = orjson.loads(response.read())["data"]["activeTargets"]
-        assert target["scrapeUrl"] == f"{service.url}/metrics"
-        port = int(service.url.rpartition(":")[2])
+
+        def is_scraped() -> bool:
+            """Whether the target is up by certificates that are those of now."""
+            targets = ask(service, "targets")["activeTargets"]
+            found = {target["labels"]["job"]: target for target in targets}
+            assert found.keys() == {"verified", "promcompat"}
+            assert {target["scrapeUrl"] for target in targets} == {f"{service.url}/metrics"}
+            return str(found["verified"]["health"]) == "up"
+
+        until(is_scraped, "the service cannot scrape itself")
         assert shown_by(port) == old.file.read_text()
         new.copy_to(certificate, key)
-        deadline = time.monotonic() + 60
         # The kernel gives connections to both workers: twenty in a row are not of one of them.
-        while any(shown_by(port) != new.file.read_text() for _ in range(20)):
-            assert time.monotonic() < deadline, "a worker shows the old certificate"
-            time.sleep(0.1)
+        until(
+            lambda: all(shown_by(port) == new.file.read_text() for _ in range(20)),
+            "a worker shows the old certificate",
+        )
+        service.process.send_signal(signal.SIGHUP)
+        # The file has not changed, so that only the signal makes the worker that scrapes read it.
+        until(
+            lambda: "scrape configuration loaded" in log.read_text(),
+            "the signal does not reach the worker that scrapes",
+        )
+        trusting = ssl.create_default_context(cadata=new.file.read_text())
+        renewed = replace(service, context=trusting)
+        until(
+            lambda: bool(ask(renewed, "query", query='up{job="verified"} == 1')["result"]),
+            "the service cannot scrape itself with the new certificate",
+        )
         # The banner comes after the workers are ready.
         assert f"listening   {service.url}" in log.read_text()
