@@ -1,8 +1,9 @@
 """The samples that a reader found in a piece of a request, and what was wrong with the rest."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import compress
 from typing import Any, Final
 
@@ -36,6 +37,25 @@ MAX_FAULTS_SHOWN: Final = 10
 NORMAL_NAN_BITS: Final = 0x7FF8000000000001
 """The NaN that Prometheus stores for the text `NaN`."""
 _SHOWN_CHARACTERS: Final = 120
+_REMEMBERED: Final = 1 << 15
+_MAX_REMEMBERED_CHARACTERS: Final = 500
+"""Longer texts of series are not remembered, so that what is has a bound: 40 MB at most."""
+
+
+def _key_of(labels: Mapping[str, str]) -> bytes:
+    """The key of a series. Raises ValueError as `ColumnsBuilder.number_of`."""
+    pairs = sorted(labels.items())
+    if not any(name == METRIC_NAME and value for name, value in pairs):
+        raise ValueError("there is no metric name")
+    try:
+        return encode_series_key(pair for pair in pairs if pair[1])
+    except UnicodeEncodeError:
+        raise ValueError("a label is not valid Unicode") from None
+
+
+@lru_cache(_REMEMBERED)
+def _remembered_key(read: Callable[[str], Mapping[str, str]], text: str) -> bytes:
+    return _key_of(read(text))
 
 
 @dataclass(slots=True)
@@ -172,13 +192,19 @@ class ColumnsBuilder:
 
         Labels with an empty value are left out.
         """
-        pairs = sorted(({**labels, **self._extra_labels}).items())
-        if not any(name == METRIC_NAME and value for name, value in pairs):
-            raise ValueError("there is no metric name")
-        try:
-            key = encode_series_key(pair for pair in pairs if pair[1])
-        except UnicodeEncodeError:
-            raise ValueError("a label is not valid Unicode") from None
+        return self._number_of_key(_key_of({**labels, **self._extra_labels}))
+
+    def number_of_text(self, text: str, read: Callable[[str], Mapping[str, str]]) -> int:
+        """The same of a text that stands for labels, of which `read` reads them.
+
+        Requests repeat the texts of earlier ones: then they are not read again. `read` is a
+        function of a module, and raises ValueError.
+        """
+        if self._extra_labels or len(text) > _MAX_REMEMBERED_CHARACTERS:
+            return self.number_of(read(text))
+        return self._number_of_key(_remembered_key(read, text))
+
+    def _number_of_key(self, key: bytes) -> int:
         number = self._numbers.setdefault(key, len(self.keys))
         if number == len(self.keys):
             self.keys.append(key)

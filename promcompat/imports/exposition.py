@@ -68,10 +68,12 @@ def read_exposition(
 def _read_sample(line: str, builder: ColumnsBuilder, options: ExpositionOptions) -> None:
     end = line.rfind("}") + 1
     if end:
-        series = None if _EXEMPLAR in line else builder.by_text.get(line[:end])
+        if _EXEMPLAR in line:
+            _, end = parse_series(line)
+        text = line[:end]
+        series = builder.by_text.get(text)
         if series is None:
-            labels, end = parse_series(line)
-            series = builder.by_text[line[:end]] = builder.number_of(labels)
+            series = builder.by_text[text] = builder.number_of_text(text, _labels_of)
         fields = line[end:].split(_EXEMPLAR, 1)[0].split()
     else:
         name, *fields = line.split()
@@ -133,6 +135,14 @@ def parse_series(text: str) -> tuple[dict[str, str], int]:
         elif text[at : at + 1] != "}":
             raise ValueError("expected a comma or a closing brace after a label")
     return labels, at + 1
+
+
+def _labels_of(text: str) -> dict[str, str]:
+    """The labels of a series that is all of a text. Raises ValueError."""
+    labels, end = parse_series(text)
+    if end != len(text):
+        raise ValueError(f"expected a value in place of {text[end:]!r}")
+    return labels
 
 
 def _read_label(text: str, at: int, labels: dict[str, str]) -> int:

@@ -16,6 +16,11 @@ from promcompat.core.model import STALE_NAN_BITS
 from promcompat.imports.columns import ColumnsBuilder
 from promcompat.imports.histogram_objects import checked_object
 
+_METRIC: Final = '{"metric":{'
+_BEHIND_METRIC: Final = '},"values":['
+_EXPECTED: Final = (
+    "expected an object with `metric` (an object), `values` and `timestamps` (arrays)"
+)
 _STALE: Final[float] = np.array([STALE_NAN_BITS], np.uint64).view(np.float64).tolist()[0]
 _TEXTS: Final[dict[str | None, float]] = {
     # VictoriaMetrics stores no other NaN than the stale marker, and exports it as null.
@@ -45,26 +50,50 @@ def read_json_lines(lines: Sequence[str], first_line: int, builder: ColumnsBuild
 
 
 def _read_line(line: str, builder: ColumnsBuilder) -> None:
+    end = line.find(_BEHIND_METRIC) if line.startswith(_METRIC) else -1
+    if end >= 0:
+        # A quote in a text is escaped, so that this is the end of the labels, or no JSON at all.
+        rest = _object_of("{" + line[end + 2 :])
+        if "metric" not in rest:
+            series = builder.number_of_text(line[len(_METRIC) - 1 : end + 1], _labels_of)
+            _add(series, rest, builder)
+            return
+    document = _object_of(line)
+    _add(builder.number_of(_checked_labels(document.get("metric"))), document, builder)
+
+
+def _object_of(text: str) -> dict[str, Any]:
     try:
-        document = orjson.loads(line)
+        document = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise ValueError(f"is not valid JSON at column {exc.colno}") from None
+    return document if isinstance(document, dict) else {}
+
+
+def _labels_of(text: str) -> dict[str, str]:
+    return _checked_labels(_object_of(text))
+
+
+def _checked_labels(metric: Any) -> dict[str, str]:
+    if not isinstance(metric, dict):
+        raise ValueError(_EXPECTED)
+    if not all(isinstance(value, str) for value in metric.values()):
+        raise ValueError("the values of `metric` must be strings")
+    return metric
+
+
+def _add(series: int, document: dict[str, Any], builder: ColumnsBuilder) -> None:
     match document:
-        case {"metric": dict(metric), "values": list(values), "timestamps": list(times)}:
+        case {"values": list(values), "timestamps": list(times)}:
             pass
         case _:
-            raise ValueError(
-                "expected an object with `metric` (an object), `values` and `timestamps` (arrays)"
-            )
+            raise ValueError(_EXPECTED)
     if len(values) != len(times) or not values:
         raise ValueError(
             f"`values` has {len(values)} entries and `timestamps` {len(times)}; they must have the "
             "same number, at least one"
         )
-    if not all(isinstance(value, str) for value in metric.values()):
-        raise ValueError("the values of `metric` must be strings")
     columns = _values(values), _times(times)
-    series = builder.number_of(metric)
     builder.series += [series] * len(values)
     builder.values += builder.with_histograms(columns[0])
     builder.times += columns[1]
