@@ -1,6 +1,6 @@
 """The keys of the series that data points become: those that remote write knows them by."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -9,6 +9,9 @@ from promcompat.core.model import METRIC_NAME
 _REMEMBERED: Final = 1 << 16
 _MAX_REMEMBERED_CHARACTERS: Final = 200
 """Longer texts are not remembered, so that what is has a bound."""
+_MAX_KNOWN_BYTES: Final = 64 << 20
+_BYTES_OF_ENTRY: Final = 500
+"""Tuples, the objects of attributes, and the place in a table."""
 _LAYOUTS: Final = 1 << 12
 _MAX_LAYOUT_CHARACTERS: Final = 2_000
 _Names = tuple[str, ...]
@@ -85,3 +88,47 @@ class PointKeys:
         inserted = (name, label) if self._label_name > METRIC_NAME else (label, name)
         first, middle, last = self._parts
         return b"".join((first, inserted[0], middle, inserted[1], last))
+
+
+class KnownKeys:
+    """The keys that data points have become, by what made them: senders repeat it.
+
+    Making a key of nine labels takes four times as long as finding it here. When there are many,
+    all are forgotten, so that what is remembered has a bound.
+    """
+
+    def __init__(self) -> None:
+        self._by_origin: dict[Hashable, KeysOfOrigin] = {}
+        self._n_bytes = 0
+
+    def of(self, origin: Hashable) -> "KeysOfOrigin":
+        """Those of a resource and a scope."""
+        found = self._by_origin.get(origin)
+        if found is None:
+            found = self._by_origin[origin] = KeysOfOrigin(self)
+        return found
+
+    def count(self, n_bytes: int) -> None:
+        """Count what is remembered."""
+        self._n_bytes += n_bytes
+        if self._n_bytes > _MAX_KNOWN_BYTES:
+            self._by_origin, self._n_bytes = {}, 0
+
+
+class KeysOfOrigin:
+    """The keys of the points of a resource and a scope; each entry is a tuple of keys."""
+
+    __slots__ = ("_all", "_keys")
+
+    def __init__(self, every: KnownKeys) -> None:
+        self._all = every
+        self._keys: dict[Hashable, tuple[bytes, ...]] = {}
+
+    def find(self, what: Hashable) -> tuple[bytes, ...] | None:
+        """The keys that were remembered for something."""
+        return self._keys.get(what)
+
+    def remember(self, what: Hashable, keys: tuple[bytes, ...]) -> None:
+        """Remember keys. What made them is as long as one of them, or shorter."""
+        self._keys[what] = keys
+        self._all.count(sum(map(len, keys)) + len(keys[0]) + _BYTES_OF_ENTRY)

@@ -7,7 +7,7 @@ from typing import Final
 from promcompat.otlp.attributes import Attribute, decode_attributes, joined_labels, label_fields
 from promcompat.otlp.export_pb2 import Resource, Scope
 from promcompat.otlp.names import TranslationStrategy, label_name
-from promcompat.otlp.point_keys import encode_labels
+from promcompat.otlp.point_keys import KeysOfOrigin, encode_labels
 
 _NAMESPACE, _NAME, _INSTANCE = "service.namespace", "service.name", "service.instance.id"
 _IDENTIFYING: Final = frozenset((_NAMESPACE, _NAME, _INSTANCE))
@@ -42,6 +42,7 @@ class SeriesLabels:
     promoted: dict[str, bytes]
     fixed: dict[str, bytes]
     strategy: TranslationStrategy
+    known: KeysOfOrigin
 
     def of_point(self, attributes: Sequence[bytes]) -> dict[str, bytes]:
         """The labels of a data point's series, without the metric's name.
@@ -54,7 +55,7 @@ class SeriesLabels:
         labels.update(self.fixed)
         return labels
 
-    def within(self, scope: Scope, schema_url: str) -> "SeriesLabels":
+    def within(self, scope: Scope, schema_url: str, known: KeysOfOrigin) -> "SeriesLabels":
         """The same in a scope, whose name, version and attributes become labels."""
         if not scope.name:
             return self
@@ -67,10 +68,10 @@ class SeriesLabels:
             name = label_name(f"otel_scope_{attribute.key}", self.strategy)
             labels[name] = attribute.text
         fixed = encode_labels(labels) | self.fixed
-        return SeriesLabels(self.promoted, fixed, self.strategy)
+        return SeriesLabels(self.promoted, fixed, self.strategy, known)
 
 
-def series_labels(resource: Resource, options: OtlpOptions) -> SeriesLabels:
+def series_labels(resource: Resource, options: OtlpOptions, known: KeysOfOrigin) -> SeriesLabels:
     """What a resource adds to every series. Raises BadDataError for a malformed attribute."""
     attributes = decode_attributes(resource.attributes, options.strategy)
     promoted = [
@@ -79,7 +80,7 @@ def series_labels(resource: Resource, options: OtlpOptions) -> SeriesLabels:
         if (attribute.key in options.promoted) != options.promotes_all
     ]
     identity = encode_labels(_identity(attributes))
-    return SeriesLabels(label_fields(promoted), identity, options.strategy)
+    return SeriesLabels(label_fields(promoted), identity, options.strategy, known)
 
 
 def _identity(attributes: Sequence[Attribute]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from promcompat.otlp.export_pb2 import (
 )
 from promcompat.otlp.names import MetricKind, metric_name, unit_words
 from promcompat.otlp.native_points import ExponentialCounts, NativeHistograms
-from promcompat.otlp.point_keys import PointKeys
+from promcompat.otlp.point_keys import KnownKeys, PointKeys
 from promcompat.otlp.resources import (
     TARGET_INFO,
     OtlpOptions,
@@ -115,7 +115,13 @@ class Samples:
         self.points[-1] = -1
 
 
-def translate(request: Request, options: OtlpOptions, totals: DeltaTotals, tenant: str) -> Samples:
+def translate(
+    request: Request,
+    options: OtlpOptions,
+    totals: DeltaTotals,
+    tenant: str,
+    known: KnownKeys | None = None,
+) -> Samples:
     """The samples of a request; what cannot be translated is counted, the rest is not affected.
 
     Raises BadDataError when an attribute or an exemplar is malformed; then no delta is added to
@@ -125,7 +131,7 @@ def translate(request: Request, options: OtlpOptions, totals: DeltaTotals, tenan
         _check_encoded_parts(request, options)
     samples = Samples()
     for resource in request.resource_metrics:
-        _Resource(resource, options, totals, tenant, samples).translate()
+        _Resource(resource, options, totals, tenant, samples, known or KnownKeys()).translate()
     return samples
 
 
@@ -138,16 +144,20 @@ class _Resource:
     totals: DeltaTotals
     tenant: str
     samples: Samples
+    known: KnownKeys
     earliest_ms: int = _LARGEST_NS
     latest_ms: int = -1
 
     def translate(self) -> None:
         """Add everything to the samples."""
-        of_resource = series_labels(self.wire.resource, self.options)
+        origin = tuple(self.wire.resource.attributes)
+        of_resource = series_labels(self.wire.resource, self.options, self.known.of(origin))
         for group in self.wire.scope_metrics:
             labels = of_resource
             if self.options.promotes_scope:
-                labels = of_resource.within(group.scope, group.schema_url)
+                scope = group.scope.SerializeToString(deterministic=True), group.schema_url
+                known = self.known.of((origin, scope))
+                labels = of_resource.within(group.scope, group.schema_url, known)
             for metric in group.metrics:
                 self._translate_metric(metric, labels)
         if self.latest_ms >= 0:
@@ -204,16 +214,15 @@ class _Resource:
             time_ms = min(point.time_unix_nano, _LARGEST_NS) // _NS_PER_MS
             self.earliest_ms = min(self.earliest_ms, time_ms)
             self.latest_ms = max(self.latest_ms, time_ms)
-            own = labels.of_point(point.attributes)
             is_added = True
             if kind == "exponential_histogram":
-                is_added = self._add_exponential(point, name, own, time_ms, is_delta=is_delta)
+                is_added = self._add_exponential(point, name, labels, time_ms, is_delta=is_delta)
             elif kind == "histogram":
-                is_added = self._add_histogram(point, name, own, time_ms, is_delta=is_delta)
+                is_added = self._add_histogram(point, name, labels, time_ms, is_delta=is_delta)
             elif kind == "summary":
-                self._add_summary(point, name, own, time_ms)
+                self._add_summary(point, name, labels.of_point(point.attributes), time_ms)
             else:
-                is_added = self._add_number(point, kind, name, own, time_ms, is_delta=is_delta)
+                is_added = self._add_number(point, kind, name, labels, time_ms, is_delta=is_delta)
             self.samples.n_points += is_added
 
     def _add_number(
@@ -221,7 +230,7 @@ class _Resource:
         point: NumberDataPoint,
         kind: str,
         name: str,
-        labels: dict[str, bytes],
+        labels: SeriesLabels,
         time_ms: int,
         *,
         is_delta: bool,
@@ -229,7 +238,7 @@ class _Resource:
         """Whether the point is translated."""
         value = float(point.as_int) if point.HasField("as_int") else point.as_double
         is_stale = bool(point.flags & _NO_VALUE)
-        key = PointKeys(labels).key(name)
+        key = _key_of(name, labels, point.attributes)
         if is_delta and not is_stale:
             totals = self._totals(key, point.time_unix_nano, (value,))
             if totals is None:
@@ -253,7 +262,7 @@ class _Resource:
         self,
         point: HistogramDataPoint,
         name: str,
-        labels: dict[str, bytes],
+        labels: SeriesLabels,
         time_ms: int,
         *,
         is_delta: bool,
@@ -266,25 +275,23 @@ class _Resource:
         n_counts = n_bounds + self.options.converts_to_custom_buckets
         numbers = [point.sum, point.count, *point.bucket_counts[:n_counts]]
         is_stale = bool(point.flags & _NO_VALUE)
-        keys = PointKeys(labels, "le")
+        of_all, of_sum, of_count, *bucket_keys = _histogram_keys(name, labels, point, bounds)
         if is_delta and not is_stale:
-            totals = self._totals(keys.key(name), point.time_unix_nano, numbers)
+            totals = self._totals(of_all, point.time_unix_nano, numbers)
             if totals is None:
                 return False
             numbers = list(totals)
         if self.options.converts_to_custom_buckets:
-            self._add_custom_buckets(point, keys.key(name), time_ms, numbers)
+            self._add_custom_buckets(point, of_all, time_ms, numbers)
             return True
         total, count, *counts = numbers
         if point.HasField("sum"):
-            self.samples.add(keys.key(f"{name}_sum"), time_ms, total, is_stale=is_stale)
-        self.samples.add(keys.key(f"{name}_count"), time_ms, count, is_stale=is_stale)
-        bucket_keys, cumulative = [], 0.0
-        for bound, in_bucket in zip(bounds, counts, strict=True):
+            self.samples.add(of_sum, time_ms, total, is_stale=is_stale)
+        self.samples.add(of_count, time_ms, count, is_stale=is_stale)
+        cumulative = 0.0
+        for key, in_bucket in zip(bucket_keys[:-1], counts, strict=True):
             cumulative += in_bucket
-            bucket_keys.append(keys.key(f"{name}_bucket", _bound_text(bound)))
-            self.samples.add(bucket_keys[-1], time_ms, cumulative, is_stale=is_stale)
-        bucket_keys.append(keys.key(f"{name}_bucket", "+Inf"))
+            self.samples.add(key, time_ms, cumulative, is_stale=is_stale)
         self.samples.add(bucket_keys[-1], time_ms, count, is_stale=is_stale)
         self._add_exemplars(point.exemplars, bounds, bucket_keys)
         return True
@@ -307,13 +314,13 @@ class _Resource:
         self,
         point: ExponentialHistogramDataPoint,
         name: str,
-        labels: dict[str, bytes],
+        labels: SeriesLabels,
         time_ms: int,
         *,
         is_delta: bool,
     ) -> bool:
         """Whether the point is translated."""
-        key = PointKeys(labels).key(name)
+        key = _key_of(name, labels, point.attributes)
         if point.flags & _NO_VALUE:
             self.samples.add(key, time_ms, 0.0, is_stale=True)
             return True
@@ -376,6 +383,35 @@ class _Resource:
         self.samples.metadata[TARGET_INFO] = MetricMetadata(
             TARGET_INFO, "gauge", "Target metadata", ""
         )
+
+
+def _key_of(name: str, labels: SeriesLabels, attributes: Sequence[bytes]) -> bytes:
+    """The key of the series that a data point is a sample of. Raises BadDataError."""
+    what = name, tuple(attributes)
+    found = labels.known.find(what)
+    if found is None:
+        found = (PointKeys(labels.of_point(attributes)).key(name),)
+        labels.known.remember(what, found)
+    return found[0]
+
+
+def _histogram_keys(
+    name: str, labels: SeriesLabels, point: HistogramDataPoint, bounds: Sequence[float]
+) -> tuple[bytes, ...]:
+    """The keys of a histogram: of all of it, its sum, its count, each bound, and `+Inf`."""
+    what = name, tuple(point.attributes), tuple(bounds)
+    found = labels.known.find(what)
+    if found is None:
+        keys = PointKeys(labels.of_point(point.attributes), "le")
+        texts = [*map(_bound_text, bounds), "+Inf"]
+        found = (
+            keys.key(name),
+            keys.key(f"{name}_sum"),
+            keys.key(f"{name}_count"),
+            *(keys.key(f"{name}_bucket", text) for text in texts),
+        )
+        labels.known.remember(what, found)
+    return found
 
 
 def _check_encoded_parts(request: Request, options: OtlpOptions) -> None:
