@@ -66,11 +66,11 @@ def _read_line(line: str, builder: ColumnsBuilder, options: InfluxOptions) -> No
         if value is None:
             builder.n_skipped += 1
             continue
-        text = f"{head} {name}"
+        # A line has no line breaks, so that these parts can be told from each other.
+        text = f"{head}\n{name}\n{options.database}"
         series = builder.by_text.get(text)
         if series is None:
-            labels = _labels_of(head, name, options.database)
-            series = builder.by_text[text] = builder.number_of(labels)
+            series = builder.by_text[text] = builder.number_of_text(text, _labels_of)
         builder.add(series, time_ms, value)
 
 
@@ -109,7 +109,9 @@ def _split_quoted(line: str) -> tuple[str, list[tuple[str, str]], str]:
     return head.group(), pairs, line[fields.end() :].strip()
 
 
-def _labels_of(head: str, field: str, database: str) -> dict[str, str]:
+def _labels_of(text: str) -> dict[str, str]:
+    """The labels of measurement with tags, field and database, in this order, in lines."""
+    head, field, database = text.split("\n", 2)
     parts = _PART.findall(head) if "\\" in head else head.split(",")
     measurement = "" if head.startswith(",") else _unescaped(parts[0])
     tags = parts if head.startswith(",") and "\\" in head else parts[1:]

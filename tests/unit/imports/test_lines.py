@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from promcompat.imports.exposition import (
 from promcompat.imports.graphite_lines import read_graphite_lines
 from promcompat.imports.influx_lines import InfluxOptions, read_influx_lines
 from promcompat.imports.json_lines import read_json_lines
-from promcompat.remote_write.series_key import decode_series_key
+from promcompat.remote_write.remote_pb2 import Label, SeriesKey
+from promcompat.remote_write.series_key import decode_series_key, encode_series_key
 from tests.known_series import NOTHING_KNOWN
 
 NOW_MS = 1_700_000_000_000
@@ -381,3 +383,31 @@ def test_series_beyond_the_limits_are_left_out_with_their_samples() -> None:
     assert [batch.labels[key].get("__name__") for key in batch.unknown_keys] == ["d", "d"]
     assert faults.number == 2
     assert "more than the limit of 2" in faults.reasons[0]
+
+
+def test_texts_that_were_read_before_stand_for_the_same_labels() -> None:
+    """They are remembered by the process; labels that a request adds are not."""
+    exposition = partial(read_exposition, options=ExpositionOptions(0))
+    line = '{"metric":{"__name__":"a","x":"}"},"values":[1],"timestamps":[1]}'
+    later = '{"values":[1],"timestamps":[1],"metric":{"__name__":"a","x":"}"}}'
+    for _ in range(2):
+        for read, text in (
+            (exposition, 'a{x="}"} 1 1000'),
+            (exposition, 'a{x="}",} 1 1000 # {t="}"} 1'),
+            (read_json_lines, line),
+            (read_json_lines, later),
+        ):
+            assert rows_of(columns_of(read, text))[0][0] == {"__name__": "a", "x": "}"}
+            extended = rows_of(columns_of(read, text, dc="eu"))
+            assert extended[0][0] == {"__name__": "a", "x": "}", "dc": "eu"}
+        for database in ("", "d", "d\ne"):
+            influx = partial(read_influx_lines, options=InfluxOptions(0, "ms", database))
+            labels = {"__name__": "cpu_a", "t": "x"} | ({"db": database} if database else {})
+            assert rows_of(columns_of(influx, "cpu,t=x a=1 1"))[0][0] == labels
+
+
+@pytest.mark.parametrize("value", ["", "ä", "v" * 300])
+def test_keys_are_what_the_protobuf_library_writes(value: str) -> None:
+    message = SeriesKey(labels=[Label(name=b"n", value=value.encode()), Label(name=b"")])
+    for _ in range(2):
+        assert encode_series_key([("n", value), ("", "")]) == message.SerializeToString()
