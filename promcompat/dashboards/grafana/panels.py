@@ -38,10 +38,12 @@ class PanelContext:
     findings: Findings
 
 
-def read_panel(old: Source, grid: Json, panel_id: int, context: PanelContext) -> Json:
+def read_panel(laid_out: Source, grid: Json, panel_id: int, context: PanelContext) -> Json:
     """The panel; one of an unknown type becomes a text that says so."""
     findings = context.findings
-    findings.panel = old.text("title")
+    findings.panel = laid_out.text("title")
+    # The layout has read some keys already, and a conversion passes on what it does not read.
+    old = laid_out.handed_over()
     try:
         source = _modern(old, context)
         panel = _panel(source, grid, panel_id, context)

@@ -52,7 +52,7 @@ class Source:
     """A JSON object at a place of the file; absent and unfit values read as the default."""
 
     def __init__(self, value: object, path: str, findings: Findings) -> None:
-        self._values: Mapping[str, Any] = value if isinstance(value, dict) else {}
+        self._values: dict[str, Any] = value if isinstance(value, dict) else {}
         self._read: set[str] = set()
         self._children: list[Source] = []
         self.path = path
@@ -131,6 +131,13 @@ class Source:
         found = self.take(key, [])
         values = found if isinstance(found, list) else [found]
         return [str(value) for value in values if value not in _EMPTY]
+
+    def handed_over(self) -> "Source":
+        """The same object with nothing read, for who reads all of it; this one is done with."""
+        fresh = Source(self._values, self.path, self.findings)
+        self._read.update(self._values)
+        self._children.clear()
+        return fresh
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Every key that was not read yet."""

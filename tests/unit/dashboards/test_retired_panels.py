@@ -19,6 +19,9 @@ def test_graph() -> None:
     found = converted(
         type="graph",
         targets=[{"expr": "up"}],
+        description="about it",
+        repeat="job",
+        repeatIteration=1,
         lines=True,
         fill=2,
         linewidth=3,
@@ -44,6 +47,8 @@ def test_graph() -> None:
     )  # fmt: skip
     fields = found["fields"]
     assert found["type"] == "timeseries"
+    assert (found["title"], found["description"]) == ("P", "about it")
+    assert found["repeat"]["variable"] == "job"
     assert (fields["unit"], fields["min"], fields["axis_label"]) == ("bytes", 0, "in / out")
     assert (fields["fill_opacity"], fields["line_width"], fields["points"]) == (20, 3, "never")
     assert fields["stacking"] == {"mode": "normal", "group": "A"}
@@ -83,6 +88,19 @@ def test_graph_of_points_and_of_bars() -> None:
     bars = converted(type="graph", lines=False, bars=True, percentage=True, stack=True)["fields"]
     assert (bars["draw"], bars["fill_opacity"]) == ("bars", 100)
     assert bars["stacking"]["mode"] == "percent"
+
+
+def test_what_every_panel_has_is_passed_on() -> None:
+    links = [{"title": "L", "url": "/d/x"}]
+    for fields in (
+        {"type": "graph"},
+        {"type": "singlestat"},
+        {"type": "table", "styles": [{"pattern": "x"}]},
+        {"type": "heatmap", "dataFormat": "tsbuckets"},
+    ):
+        found = converted(**fields, targets=[{"expr": "up"}], interval="1m", links=links)
+        assert (found["title"], found["min_interval"], found["links"]) == ("P", "1m", links)
+        assert found["queries"] == [{"ref": "A", "expr": "up"}]
 
 
 def test_singlestat() -> None:
