@@ -32,9 +32,13 @@ def read_variables(templating: Source, *, has_shown_constants: bool) -> list[Jso
     names: set[str] = set()
     for source in templating.children("list"):
         variable = _variable(source, has_shown_constants=has_shown_constants)
-        if variable is not None and variable["name"] not in names:
-            names.add(variable["name"])
-            found.append(variable)
+        if variable is None:
+            continue
+        if variable["name"] in names:
+            source.lost("name", f"a second variable {variable['name']}", "the first one counts")
+            continue
+        names.add(variable["name"])
+        found.append(variable)
     return found
 
 

@@ -52,7 +52,13 @@ def test_everything_that_is_not_understood_is_listed_with_its_place() -> None:
         ),
         panel(id=2, type="nodeGraph", title="G"),
         theme2="dark",
-        templating={"list": [{"name": "v", "type": "snapshot"}]},
+        templating={
+            "list": [
+                {"name": "v", "type": "snapshot"},
+                {"name": "w", "type": "textbox"},
+                {"name": "w", "type": "constant"},
+            ]
+        },
         annotations={"list": [{"name": "deploys", "datasource": {"type": "loki"}, "enable": True}]},
     )
     assert sorted(lost(found)) == sorted(
@@ -68,6 +74,7 @@ def test_everything_that_is_not_understood_is_listed_with_its_place() -> None:
             ("panels[0].transformations[0].id", "P", "the transformation teleport"),
             ("panels[1].type", "G", "a panel of type nodeGraph"),
             ("templating.list[0].type", "", "the variable v of the kind snapshot"),
+            ("templating.list[2].name", "", "a second variable w"),
             ("theme2", "", "theme2 is dark"),
         ]
     )
