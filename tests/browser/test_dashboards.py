@@ -239,7 +239,7 @@ def test_an_import_shows_what_is_not_supported_before_it_is_stored(
                 "type": "graph",
                 "title": "Load",
                 "gridPos": {"x": 0, "y": 0, "w": 24, "h": 8},
-                "targets": [{"expr": "node_load1", "legendFormat": "load of {{job}}"}],
+                "targets": [{"expr": "queue_length", "legendFormat": "length in {{shop}}"}],
             },
             {"id": 2, "type": "nodeGraph", "title": "Nodes", "gridPos": {"x": 0, "y": 8}},
         ],
@@ -255,4 +255,4 @@ def test_an_import_shows_what_is_not_supported_before_it_is_stored(
         re.compile(r"Nodes: a panel of type nodeGraph")
     )
     dialog.get_by_role("button", name="Import").click()
-    expect(panel_of(tab, 1).locator(".graph-legend")).to_contain_text("load of node")
+    expect(panel_of(tab, 1).locator(".graph-legend")).to_contain_text("length in oslo")
