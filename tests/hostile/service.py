@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import asyncpg
+
 from conformance.processes import RunningProgram, running_promcompat
+from promcompat.access.token_text import digest_of, new_token_text
 from promcompat.core.access import Role
 
 MEBIBYTE = 1 << 20
@@ -32,6 +36,7 @@ the allocator's own the rest."""
 _MAX_HEALTH_SECONDS = 0.2
 _ANSWER_SECONDS = 60.0
 _SHOWN_BYTES = 1 << 16
+_ROLES = frozenset(role.value for role in Role)
 _LEAKS = re.compile(
     rb"SQLSTATE|asyncpg|Traceback|pydantic|violates|DETAIL:|relation \"|psycopg|site-packages"
     rb"|invalid byte sequence|index row"
@@ -142,30 +147,34 @@ class AttackedService:
 
 def make_credentials(database_url: str) -> tuple[str, ...]:
     """A token of each role, tokens of another tenant and of all, and what is no token."""
-    made = {"first": ("admin", "hostile"), "stranger": ("edit", "stranger"), "all": ("admin", "")}
-    made |= {role.value: (role.value, "hostile") for role in Role}
-    texts = {}
-    for name, (role, tenant) in made.items():
-        whose = ["--tenant", tenant] if tenant else ["--all-tenants"]
-        texts[name] = _token_command(database_url, "create", name, "--role", role, *whose)
-    # Random requests revoke the tokens with the smallest ids, and hit this one.
-    revoked = texts.pop("first")
-    _token_command(database_url, "revoke", "first")
+    texts = {role.value: new_token_text() for role in Role}
+    texts |= {name: new_token_text() for name in ("stranger", "all", "revoked")}
+    # In a thread, as the caller may have an event loop.
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(asyncio.run, _store_tokens(database_url, texts)).result()
     basic = base64.b64encode(f"hostile:{texts['read']}".encode()).decode()
-    bearers = (f"Bearer {text}" for text in (*texts.values(), revoked, "promcompat_no"))
+    bearers = (f"Bearer {text}" for text in (*texts.values(), "promcompat_no"))
     return ("", *bearers, f"Basic {basic}", "Basic ?", "Token x", "Bearer eyJhbGciOiJub25lIn0.e30.")
 
 
-def _token_command(database_url: str, *arguments: str) -> str:
-    environment = {
-        **os.environ,
-        "PROMCOMPAT_DATABASE_URL": database_url,
-        "PROMCOMPAT_TENANCY": "header",
-    }
-    command = [sys.executable, "-m", "promcompat", "token", *arguments]
-    ended = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    found = re.search(r"promcompat_[A-Za-z0-9_]+", ended.stdout)
-    return found.group() if found else ""
+async def _store_tokens(database_url: str, texts: dict[str, str]) -> None:
+    """Straight into the table: a command for each would take a second each."""
+    tenants = {"stranger": ["stranger"], "all": None}
+    connection = await asyncpg.connect(database_url)
+    try:
+        # Random requests revoke the tokens with the smallest ids, and hit the one that is revoked.
+        for name in sorted(texts, key=lambda name: name != "revoked"):
+            await connection.execute(
+                "INSERT INTO promcompat.access_token"
+                " (name, digest, roles, tenants, created_by, revoked_at)"
+                " VALUES ($1, $2, $3, $4, 'test', CASE WHEN $1 = 'revoked' THEN now() END)",
+                name,
+                digest_of(texts[name]),
+                [name if name in _ROLES else "admin"],
+                tenants.get(name, ["hostile"]),
+            )
+    finally:
+        await connection.close()
 
 
 @contextmanager
