@@ -1,4 +1,4 @@
-"""`/tokens` and `/audit`: who may use the service, and who changed what."""
+"""`/tokens`, `/whoami` and `/audit`: who may use the service, who asks, and who changed what."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from native_api.access.payloads import (
     TokenListReply,
     TokenPayload,
     TokenReply,
+    WhoAmIReply,
 )
 from native_api.contract.pages import page_of, page_start
 from native_api.contract.parameters import ID_PART, MAX_ID, id_of
@@ -21,6 +22,12 @@ from promcompat.access.token_service import TokenService
 from promcompat.core.access import Principal
 from promcompat.core.errors import ConflictError, ForbiddenError
 from promcompat.http.context import SETTINGS, principal_of
+
+
+async def handle_who_am_i(call: Call[NoQuery, None]) -> web.Response:
+    """Who makes the request, and what they may do."""
+    reply = WhoAmIReply.of_principal(principal_of(call.request), call.tenant)
+    return json_response(call.request, reply)
 
 
 async def handle_list_tokens(call: Call[NoQuery, None]) -> web.Response:
@@ -73,6 +80,18 @@ _PARTS = {"id": ID_PART}
 _TOKEN = {"name": "prometheus-1", "roles": ["write"], "tenants": ["default"]}
 
 ROUTES = (
+    Route(
+        method="GET",
+        path="/whoami",
+        handler=handle_who_am_i,
+        tag="Tokens",
+        summary="Read who makes the request",
+        description="The name and the roles of the token, or of the subject of the OIDC issuer, "
+        "and the tenant of the request. While access is not restricted, everybody is `anonymous` "
+        "and has every role.",
+        replies={200: Reply("Who it is.", WhoAmIReply)},
+        examples=(Example(name="While access is not restricted", status=200),),
+    ),
     Route(
         method="GET",
         path="/tokens",

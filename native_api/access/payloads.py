@@ -1,4 +1,4 @@
-"""JSON of tokens and of the audit trail."""
+"""JSON of tokens, of who has them, and of the audit trail."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from native_api.contract.parameters import StoredText, TimeField, TimeParameter
 from native_api.contract.route import BodyModel, ReplyModel
 from native_api.contract.times import format_optional_time_ms, format_time_ms
 from promcompat.access.token_service import TokenRequest
-from promcompat.core.access import Role, Token
+from promcompat.core.access import Principal, Role, Token
 from promcompat.core.audit import AuditFilter, AuditRecord
 
 _TenantName = Annotated[StoredText, Field(min_length=1, max_length=150)]
@@ -78,6 +78,25 @@ class NewTokenReply(ReplyModel):
 
     token: str = Field(description="The text of the token; keep it, it is not shown again.")
     about: TokenReply
+
+
+class WhoAmIReply(ReplyModel):
+    """Who makes the request."""
+
+    name: str = Field(description="The name that is recorded for what the request changes.")
+    roles: list[Role] = Field(description="With the roles that these include.")
+    tenants: list[str] | None = Field(description="null: every tenant.")
+    tenant: str = Field(description="The tenant of this request.")
+
+    @classmethod
+    def of_principal(cls, principal: Principal, tenant: str) -> "WhoAmIReply":
+        """The reply about a principal that asks for a tenant."""
+        return cls(
+            name=principal.name,
+            roles=sorted(principal.roles, key=lambda role: role.value),
+            tenants=None if principal.tenants is None else sorted(principal.tenants),
+            tenant=tenant,
+        )
 
 
 class TokenListReply(ReplyModel):

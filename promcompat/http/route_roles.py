@@ -165,6 +165,7 @@ _READ: Final = (
         f"{_NATIVE}/definitions",
         f"{_NATIVE}/definitions/{{name}}",
         f"{_NATIVE}/retention",
+        f"{_NATIVE}/whoami",
         f"{_NATIVE}/rules",
         f"{_NATIVE}/rules/{{id}}",
         f"{_NATIVE}/alerts",

@@ -18,6 +18,7 @@ from tests.servers import DatabaseServer
 
 QUERY = "/api/v1/query?query=1"
 TOKENS = "/api/v1/metrics/tokens"
+WHO = "/api/v1/metrics/whoami"
 
 
 @pytest.fixture
@@ -81,6 +82,26 @@ async def test_what_is_refused(service: AccessService) -> None:
         assert response.status == 401, credential
     # The page is the same for everybody, and asks for a token itself.
     assert (await service.client.get("/")).status == 200
+
+
+async def test_whoever_reads_is_told_who_they_are(url: str) -> None:
+    async with running_access_service(url, tenancy="header") as service:
+        await service.make("ana", Role.EDIT, tenants=("acme", "beta"))
+        response = await service.send("GET", WHO, "ana", tenant="beta")
+        assert (response.status, await response.json()) == (
+            200,
+            {
+                "name": "ana",
+                "roles": ["edit", "read"],
+                "tenants": ["acme", "beta"],
+                "tenant": "beta",
+            },
+        )
+        assert (await service.send("GET", WHO, "ana", tenant="other")).status == 403
+        await service.make("root", Role.ADMIN, tenants=None)
+        about_root = await (await service.send("GET", WHO, "root", tenant="acme")).json()
+        assert about_root["tenants"] is None
+        assert set(about_root["roles"]) == {role.value for role in Role}
 
 
 async def test_a_token_is_made_and_revoked_over_the_api(service: AccessService) -> None:
