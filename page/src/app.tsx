@@ -3,12 +3,13 @@ import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { LogIn } from "./log_in";
 import { changedQuery, followLinks, hrefOf, path, place, setViewTest } from "./router";
-import { hasTenants, logInReason, logOut, session, usesTokens } from "./session";
+import { logInReason, session } from "./session";
 import { choice, nextTheme } from "./theme";
 import { TimePicker } from "./time/picker";
 import { Empty, ErrorBox, Loading } from "./ui/states";
 import { Toasts } from "./ui/toast";
 import { type View, VIEWS, viewOf } from "./views";
+import { Who } from "./who";
 
 setViewTest((name) => viewOf(name) !== undefined);
 
@@ -57,11 +58,7 @@ function Header({ view }: { view: View | undefined }) {
         <button type="button" class="quiet" onClick={nextTheme} aria-label={`Theme: ${choice.value}`}>
           {THEMES[choice.value]}
         </button>
-        {(usesTokens || hasTenants) && (session.value.token || session.value.tenant) && (
-          <button type="button" class="quiet" onClick={logOut}>
-            Log out{session.value.tenant && ` (${session.value.tenant})`}
-          </button>
-        )}
+        <Who />
       </div>
     </header>
   );

@@ -23,6 +23,12 @@ export const VIEWS: readonly View[] = [
     load: () => import("./views/explore/index"),
   },
   {
+    name: "Metrics",
+    paths: ["metrics-explorer"],
+    hasTime: true,
+    load: () => import("./views/metrics/index"),
+  },
+  {
     name: "Alerts",
     paths: ["alerts", "rules"],
     hasTime: true,
@@ -39,6 +45,12 @@ export const VIEWS: readonly View[] = [
     paths: ["dashboards"],
     hasTime: true,
     load: () => import("./views/dashboards/index"),
+  },
+  {
+    name: "Status",
+    paths: ["status"],
+    hasTime: true,
+    load: () => import("./views/status/index"),
   },
 ];
 
