@@ -91,7 +91,7 @@ def test_with_access_on_the_page_asks_for_a_token(
     settings = {"access": "tokens", "tenancy": "header"}
     with running_promcompat(url, tmp_path / "log", **settings) as service:
         command = [sys.executable, "-m", "promcompat", "token", "--database-url", url]
-        command += ["create", "ana", "--role", "read", "--tenant", "acme"]
+        command += ["create", "ana", "--role", "read", "--tenant", "acme", "--tenant", "beta"]
         token = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
         tab.goto(f"{service.url}/graph?g0.expr=vector(1)&g0.tab=0")
         log_in = tab.get_by_role("dialog", name="Log in")
@@ -99,10 +99,22 @@ def test_with_access_on_the_page_asks_for_a_token(
         log_in.get_by_role("button", name="Log in").click()
         expect(log_in.get_by_role("alert")).to_contain_text("the credential is not valid")
         log_in.get_by_label("Token", exact=True).fill(token)
+        log_in.get_by_label("Tenant").fill("acme")
         log_in.get_by_role("button", name="Log in").click()
         expect(tab.get_by_role("img", name="vector(1)")).to_be_visible()
         assert token not in tab.evaluate("JSON.stringify(localStorage)")
+        # Who is logged in, with which roles, and for which tenant, which a switch changes.
+        menu = tab.get_by_role("banner").locator("details", has_text="Log out")
+        expect(menu.locator("summary")).to_have_text("ana · acme")
+        menu.locator("summary").click()
+        expect(menu.get_by_role("group", name="Roles")).to_have_text("read")
+        menu.get_by_label("Tenant").select_option("beta")
+        menu.get_by_role("button", name="Switch").click()
+        expect(menu.locator("summary")).to_have_text("ana · beta")
+        # What to paste has the tenant, and says where the token goes.
         tab.get_by_role("link", name="promcompat").click()
-        expect(tab.get_by_role("heading", name="Nothing is stored yet")).to_be_visible()
-        tab.get_by_role("button", name="Log out").click()
+        recipe = tab.get_by_label("Settings for Prometheus")
+        expect(recipe).to_contain_text("headers: {X-Scope-OrgID: beta}")
+        expect(recipe).to_contain_text("authorization: {credentials_file:")
+        menu.get_by_role("button", name="Log out").click()
         expect(log_in).to_be_visible()

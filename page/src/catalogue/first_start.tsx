@@ -1,9 +1,11 @@
 /** What to do while nothing is measured yet: the settings of senders, with this server's address. */
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { hasTenants, session, usesTokens } from "../session";
 import { CopyButton } from "../ui/copy";
 import { Tabs } from "../ui/tabs";
+import { useRequest } from "../use_request";
 import "./catalogue.css";
+import { hasOtherThanOwn, seriesStatistics } from "./catalogue";
 
 interface Recipe {
   id: string;
@@ -17,6 +19,9 @@ export function serviceAddress(): string {
   return new URL(".", window.location.href).href.replace(/\/$/, "");
 }
 
+const AGAIN_MS = 2000;
+/** Enough pairs of labels and values to find the job of the service among them. */
+export const MOST_PAIRS = 1000;
 const TOKEN_FILE = "/etc/promcompat-token";
 
 function recipes(): Recipe[] {
@@ -95,7 +100,15 @@ function recipes(): Recipe[] {
   ];
 }
 
-export function FirstStart() {
+/** `onArrival` is called once there are samples of others than the service itself. */
+export function FirstStart({ onArrival }: { onArrival: () => void }) {
+  const { data, error, isLoading, reload } = useRequest((signal) => seriesStatistics(MOST_PAIRS, signal), []);
+  useEffect(() => {
+    if (isLoading) return;
+    if (data && hasOtherThanOwn(data)) return onArrival();
+    const timer = window.setInterval(() => document.hidden || reload(), AGAIN_MS);
+    return () => window.clearInterval(timer);
+  }, [data, isLoading]);
   const all = recipes();
   const [selected, setSelected] = useState("prometheus");
   const shown = all.find(({ id }) => id === selected) ?? all[0];
@@ -129,7 +142,7 @@ export function FirstStart() {
         </p>
       )}
       <p class="hint" role="status">
-        Waiting for the first sample…
+        {error ? error.message : "Waiting for the first sample…"}
       </p>
     </section>
   );

@@ -1,41 +1,37 @@
 /** The picture of what is measured: jobs, and metrics of each kind; before, what to do about that. */
-import { useEffect, useMemo } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { query } from "../api/prometheus";
 import { formatCount } from "../format/numbers";
 import { hrefOf, place } from "../router";
-import { range } from "../time/range";
+import { range, reload } from "../time/range";
 import { Badge, ErrorBox, Loading } from "../ui/states";
 import { useRequest } from "../use_request";
-import { type Metric, readCatalogue } from "./catalogue";
+import { type Metric, readCatalogue, unitIdOf } from "./catalogue";
 import { FirstStart } from "./first_start";
 import { LastValue, Sparkline, useSeen, useSummary } from "./sparkline";
 
-const WAIT_MS = 2000;
 const MOST_GROUPS = 12;
 const CARDS_OF_GROUP = 12;
 
-/** The catalogue, asked for again until somebody has sent something. */
+/** The catalogue, and how to read it again with what has arrived since. */
 export function useCatalogue() {
   const request = useRequest(readCatalogue, []);
-  const { data, error, isLoading, reload } = request;
-  const isWaiting = (data && !data.hasOtherThanOwn) || error !== undefined;
-  useEffect(() => {
-    if (!isWaiting || isLoading) return;
-    const timer = window.setTimeout(() => !document.hidden && reload(), WAIT_MS);
-    return () => window.clearTimeout(timer);
-  }, [isWaiting, isLoading, data]);
-  return request;
+  const readAgain = () => {
+    reload();
+    request.reload();
+  };
+  return { ...request, readAgain };
 }
 
 /** What the start page shows while no expression is entered. */
 export function Overview() {
-  const { data, error } = useCatalogue();
+  const { data, error, readAgain } = useCatalogue();
   const groups = useMemo(() => groupsOf(data?.metrics ?? []), [data]);
   if (error) return <ErrorBox error={error} title="What is measured could not be read." />;
   if (!data) return <Loading what="Looking for what is measured" />;
   return (
     <div class="stack">
-      {!data.hasOtherThanOwn && <FirstStart />}
+      {!data.hasOtherThanOwn && <FirstStart onArrival={readAgain} />}
       <section aria-label="What is measured" class="stack">
         <div class="row">
           <h2>What is measured</h2>
@@ -141,11 +137,16 @@ export function groupsOf(metrics: readonly Metric[]): Group[] {
     .slice(0, MOST_GROUPS);
 }
 
-/** Of each second word (`node_cpu`, `node_disk`) the metric with the most series, of the largest first. */
+/** Words in the names of metrics that people look at first. */
+const TELLING = /(usage|used|avail|free|received?|requests|errors|duration|latency|queue)/i;
+
+/** Of each second word (`node_cpu`, `node_disk`) the most telling metric, those of the largest groups first. */
 function oneOfEach(metrics: readonly Metric[]): Metric[] {
   const telling = metrics.filter(({ name }) => !/_(info|created)$/.test(name));
   const kinds = Map.groupBy(telling, ({ name }) => name.split(/[_:.]/, 2).join("_"));
   const largest = [...kinds.values()].toSorted((a, b) => b.length - a.length);
-  const chosen = largest.flatMap((kind) => kind.toSorted((a, b) => b.series - a.series).slice(0, 1));
+  const weight = ({ name, unit, series }: Metric) =>
+    (TELLING.test(name) ? 2e9 : 0) + (unitIdOf(name, unit) ? 1e9 : 0) + series;
+  const chosen = largest.flatMap((kind) => kind.toSorted((a, b) => weight(b) - weight(a)).slice(0, 1));
   return chosen.slice(0, CARDS_OF_GROUP);
 }

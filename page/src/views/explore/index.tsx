@@ -1,5 +1,6 @@
 /** Explore: expressions as plots, tables, samples and explanations, several beside each other. */
 import { useEffect } from "preact/hooks";
+import { Overview } from "../../catalogue/overview";
 import { place } from "../../router";
 import { range, reload } from "../../time/range";
 import "./explore.css";
@@ -43,6 +44,7 @@ export default function Explore() {
         </button>
         <span class="hint">A drag over a plot zooms all of them.</span>
       </div>
+      {panels.every((panel) => !panel.expression) && <Overview />}
     </div>
   );
 }

@@ -103,7 +103,7 @@ export function PanelView(props: PanelProps) {
             onFindings={setFindings}
           />
         ) : (
-          <Start onPick={run} />
+          <Start onPick={run} hasOverview={!isNarrow} />
         )}
       </Tabs>
     </section>

@@ -1,17 +1,16 @@
-/** What an empty query offers: the metrics that there are, or how to send the first samples. */
+/** What an empty query offers: the metrics that there are. */
 import { useEffect, useState } from "preact/hooks";
 import { labelValues } from "../../api/prometheus";
 import { formatCount } from "../../format/numbers";
 import { promqlName } from "../../format/series";
-import { hasTenants, session } from "../../session";
-import { CopyButton } from "../../ui/copy";
 import { ErrorBox, Loading } from "../../ui/states";
 import { useRequest } from "../../use_request";
 
 const MOST_NAMES = 60;
 const LOOK_AGAIN_MS = 3000;
 
-export function Start({ onPick }: { onPick: (expression: string) => void }) {
+/** `hasOverview`: what is measured is shown below, so that names are listed only once somebody looks for one. */
+export function Start({ onPick, hasOverview }: { onPick: (expression: string) => void; hasOverview: boolean }) {
   const { data: names, error, reload } = useRequest((signal) => labelValues("__name__", [], signal), []);
   const [filter, setFilter] = useState("");
   const isEmpty = names?.length === 0;
@@ -22,8 +21,8 @@ export function Start({ onPick }: { onPick: (expression: string) => void }) {
   }, [isEmpty]);
   if (error) return <ErrorBox error={error} />;
   if (!names) return <Loading what="Looking for metrics" />;
-  if (!names.length) return <FirstSamples />;
-  const found = names.filter((name) => name.toLowerCase().includes(filter.toLowerCase()));
+  if (isEmpty) return <p class="hint">Nothing is stored yet.</p>;
+  const found = hasOverview && !filter ? [] : names.filter((name) => name.toLowerCase().includes(filter.toLowerCase()));
   return (
     <div class="start">
       <p>
@@ -57,31 +56,4 @@ function expressionOf(name: string, names: readonly string[]): string {
   const isCounter =
     name.endsWith("_total") || (/_(count|sum)$/.test(name) && names.includes(name.replace(/_(count|sum)$/, "_bucket")));
   return isCounter ? `rate(${metric}[5m])` : metric;
-}
-
-function FirstSamples() {
-  const base = new URL(".", window.location.href).href.replace(/\/$/, "");
-  const tenant = hasTenants ? `\n    headers: {X-Scope-OrgID: ${session.value.tenant || "TENANT"}}` : "";
-  const prometheus = `remote_write:\n  - url: ${base}/api/v1/write${tenant}`;
-  const header = hasTenants ? ` -H 'X-Scope-OrgID: ${session.value.tenant || "TENANT"}'` : "";
-  const curl = `curl ${base}/api/v1/import/prometheus${header} -d 'queue_length{queue="mail"} 42'`;
-  return (
-    <div class="start">
-      <h2>Nothing is stored yet</h2>
-      <p>This page shows the metrics as soon as the first samples come.</p>
-      {(
-        [
-          ["Prometheus and vmagent", prometheus],
-          ["OpenTelemetry, over HTTP", `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=${base}/api/v1/otlp/v1/metrics`],
-          ["A first sample by hand", curl],
-        ] as const
-      ).map(([name, text]) => (
-        <section key={name}>
-          <h3>{name}</h3>
-          <pre>{text}</pre>
-          <CopyButton text={text} />
-        </section>
-      ))}
-    </div>
-  );
 }

@@ -18,14 +18,14 @@ const TABS = [
 const TYPES = ["counter", "gauge", "histogram", "summary"];
 
 export function List() {
-  const { data, error } = useCatalogue();
+  const { data, error, readAgain } = useCatalogue();
   const tab = place.value.query.get("tab") ?? "list";
   return (
     <div class="stack">
       <h1>Metrics</h1>
       {error && <ErrorBox error={error} title="The metrics could not be read." />}
       {!data && !error && <Loading what="Counting series" />}
-      {data && !data.hasOtherThanOwn && <FirstStart />}
+      {data && !data.hasOtherThanOwn && <FirstStart onArrival={readAgain} />}
       {data && (
         <Tabs label="Metrics" tabs={TABS} selected={tab} onSelect={(id) => setQuery({ tab: id === "list" ? null : id })}>
           {tab === "cardinality" ? <Cardinality statistics={data.statistics} /> : <MetricTable catalogue={data} />}
@@ -69,7 +69,9 @@ function MetricTable({ catalogue }: { catalogue: Catalogue }) {
         {!catalogue.hasOtherThanOwn && `; all of them are of the service itself (job ${OWN_JOB})`}
       </p>
       {found.length > 0 ? (
-        <Table label="Metrics" columns={COLUMNS} rows={found} keyOf={(metric) => metric.name} pageLength={100} />
+        <div class="metric-table">
+          <Table label="Metrics" columns={COLUMNS} rows={found} keyOf={(metric) => metric.name} pageLength={100} />
+        </div>
       ) : (
         <Empty title="No metric matches." />
       )}

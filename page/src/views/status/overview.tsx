@@ -3,12 +3,12 @@ import type { ComponentChildren } from "preact";
 import { native } from "../../api/native";
 import { call, query } from "../../api/prometheus";
 import { sendForJson } from "../../api/transport";
-import { FirstStart } from "../../catalogue/first_start";
+import { FirstStart, MOST_PAIRS } from "../../catalogue/first_start";
 import { hasOtherThanOwn, seriesStatistics } from "../../catalogue/catalogue";
 import { formatSeconds } from "../../format/durations";
 import { formatCount, formatValue } from "../../format/numbers";
 import { hrefOf } from "../../router";
-import { range } from "../../time/range";
+import { range, reload } from "../../time/range";
 import { Badge, ErrorBox, Loading } from "../../ui/states";
 import { useRequest } from "../../use_request";
 import { Health } from "./health";
@@ -55,8 +55,7 @@ function Stored() {
       const [usage, retention, statistics, up, all] = await Promise.all([
         readUsage(signal),
         native.get<{ retention_days: number | null; service_retention_days: number }>("/retention", { signal }),
-        // Enough pairs of labels and values to find the job of the service among them.
-        seriesStatistics(1000, signal),
+        seriesStatistics(MOST_PAIRS, signal),
         query("sum(up) or vector(0)", end, signal),
         query("count(up) or vector(0)", end, signal),
       ]);
@@ -71,7 +70,7 @@ function Stored() {
   const days = retention.retention_days ?? retention.service_retention_days;
   return (
     <>
-      {!hasOtherThanOwn(data.statistics) && <FirstStart />}
+      {!hasOtherThanOwn(data.statistics) && <FirstStart onArrival={reload} />}
       <section aria-label="Stored">
         <dl class="tiles">
           <Tile name="Series" note={<a href={hrefOf("metrics-explorer", { tab: "cardinality" })}>cardinality</a>}>

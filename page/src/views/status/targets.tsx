@@ -102,14 +102,14 @@ export function Targets() {
       </p>
       {data.rows.length === 0 && <Empty title="There are no targets: nothing is scraped, and nobody sends the metric up." />}
       {rows.length > 0 && (
-        <Table
+        <div class="target-table"><Table
           label="Targets"
           rows={rows}
           sortedBy="Health"
           keyOf={({ labels }) => JSON.stringify(labels)}
           columns={[
             { name: "Health", value: (row) => row.health, show: (row) => <Badge tone={TONES[row.health] ?? "neutral"}>{row.health}</Badge> },
-            { name: "Job", value: (row) => row.job },
+            { name: "Job", value: (row) => row.job, show: (row) => <span class="target-job">{row.job}</span> },
             { name: "Target", value: (row) => row.url || row.instance, show: (row) => <span class="mono">{row.url || row.instance}</span> },
             { name: "Labels", value: (row) => JSON.stringify(row.labels), show: (row) => <LabelList labels={row.labels} /> },
             {
@@ -120,7 +120,7 @@ export function Targets() {
             { name: "Took", value: (row) => row.seconds, show: (row) => (row.seconds === undefined ? "" : formatSeconds(row.seconds)), isNumber: true },
             { name: "Error", value: (row) => row.lastError, show: (row) => <span class="target-error">{row.lastError}</span> },
           ]}
-        />
+        /></div>
       )}
       {data.rows.length > 0 && rows.length === 0 && <Empty title="No target matches." />}
     </div>
