@@ -103,7 +103,7 @@ export function PanelView(props: PanelProps) {
             onFindings={setFindings}
           />
         ) : (
-          <Start onPick={run} hasOverview={!isNarrow} />
+          <Start onPick={run} hasOverview={!props.isNarrow} />
         )}
       </Tabs>
     </section>
