@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from conformance.processes import running_promcompat, start_program
-from tests.browser.conftest import Machine, write_lines
+from tests.browser.conftest import Machine, import_samples
 from tests.components import require_component
 from tests.servers import DatabaseServer
 from tests.temporal import TemporalServer
@@ -44,7 +44,8 @@ def repairing_server(url: str) -> Iterator[str]:
 
 
 def write_depth(url: str, depth: int) -> None:
-    write_lines(url, iter([f'depth{{queue="mail"}} {depth} {int(time.time() * 1000)}']))
+    line = f'depth{{queue="mail"}} {depth} {int(time.time() * 1000)}'
+    import_samples(url, "import/prometheus", line)
 
 
 @pytest.fixture
