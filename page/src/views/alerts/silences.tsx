@@ -3,6 +3,7 @@ import { type Silence, listAll, seconds } from "../../api/alerting";
 import { native } from "../../api/native";
 import type { Labels } from "../../api/prometheus";
 import { type QueryChange, place, setQuery } from "../../router";
+import { logInReason } from "../../session";
 import { ActorInput, FormDialog, actorField } from "../../ui/reason_dialog";
 import { Badge, Empty, ErrorBox, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
@@ -68,7 +69,7 @@ export function SilenceList() {
           <p>While a silence is active, its alerts are listed, but nobody is notified and nothing is repaired.</p>
         </Empty>
       )}
-      {query.get("silence") === "new" && (
+      {query.get("silence") === "new" && !logInReason.value && (
         <NewSilence
           matchers={query.get("matchers") ?? ""}
           onClose={() => {
