@@ -57,7 +57,6 @@ class Checkpoint:
     position_ms: int
     number: int = 0
     total: float = 0.0
-    n_histograms: int = 0
 
     @property
     def tally(self) -> Tally:
@@ -82,10 +81,6 @@ async def _import(options: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(options, file)
     async with _servers(options) as (source, service):
         await _copy(source, service, checkpoint, file)
-        if checkpoint.n_histograms:
-            sys.stderr.write(
-                f"{checkpoint.n_histograms:,} samples are native histograms, which are not stored\n"
-            )
         if options.no_check:
             return 0
         reader = RemoteReadSource(service, parse_metric_selector(options.match))
@@ -128,8 +123,11 @@ def load_checkpoint(options: argparse.Namespace, file: Path | None) -> Checkpoin
     if file is None or not file.exists():
         return Checkpoint(source, options.match, start_ms, end_ms, start_ms)
     try:
-        found = Checkpoint(**orjson.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError) as exc:
+        saved = orjson.loads(file.read_bytes())
+        # Earlier versions counted what they could not copy.
+        saved.pop("n_histograms", None)
+        found = Checkpoint(**saved)
+    except (OSError, ValueError, TypeError, AttributeError) as exc:
         raise HistoryImportError(f"the checkpoint {file} cannot be read: {exc}") from exc
     if (found.source, found.match, found.start_ms) != (source, options.match, start_ms):
         raise HistoryImportError(
@@ -163,7 +161,6 @@ async def _copy(source: Source, service: Server, checkpoint: Checkpoint, file: P
             await source.send(window, service)
             tally = checkpoint.tally.plus(window.tally)
             checkpoint.number, checkpoint.total = tally.number, tally.total
-            checkpoint.n_histograms += window.n_histograms
             checkpoint.position_ms = last_ms + 1
             checkpoint.save(file)
             progress.show(checkpoint)

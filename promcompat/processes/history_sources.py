@@ -68,14 +68,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Samples of a window of time as they are sent on: `body` is of the type of its source.
-
-    `n_histograms` are left out.
-    """
+    """Samples of a window of time as they are sent on: `body` is of the type of its source."""
 
     body: bytes
     tally: Tally
-    n_histograms: int = 0
 
 
 class Source(Protocol):
