@@ -109,15 +109,18 @@ export interface Variables {
   isReady: boolean;
 }
 
+const NO_VARIABLES: Variable[] = [];
+
 export function useVariables(dashboard: Dashboard): Variables {
   const address = place.value.query;
   const key = [...address].filter(([name]) => name.startsWith("var-")).map(String).join("&");
   const times = range.value;
-  const list = dashboard.variables ?? [];
+  // A draft that is edited keeps its list, so that other changes of it ask nothing again.
+  const list = dashboard.variables ?? NO_VARIABLES;
   // Those that name nothing of the time range are asked once, as in Grafana.
   const dependsOnTime = list.some(({ refresh, query }) => refresh === "time" || /\$__(range|from|to)/.test(query ?? ""));
   const timeKey = dependsOnTime ? `${times.start} ${times.end}` : "";
-  const [found, setFound] = useState<{ key: string; dashboard: Dashboard; states: VariableState[] } | null>(null);
+  const [found, setFound] = useState<{ key: string; list: Variable[]; states: VariableState[] } | null>(null);
 
   useEffect(() => {
     let isCurrent = true;
@@ -133,19 +136,19 @@ export function useVariables(dashboard: Dashboard): Variables {
         }
       }
       const states = list.flatMap(({ name }) => byName.get(name) ?? []);
-      if (isCurrent) setFound({ key, dashboard, states });
+      if (isCurrent) setFound({ key, list, states });
     })();
     return () => {
       isCurrent = false;
     };
-  }, [dashboard, key, timeKey]);
+  }, [list, key, timeKey]);
 
   return useMemo(() => {
-    const states = found?.dashboard === dashboard ? found.states : [];
+    const states = found?.list === list ? found.states : [];
     const rangeMs = (times.end - times.start) * 1000;
     const values = Object.fromEntries(states.map((state) => [state.variable.name, atRange(state, rangeMs)]));
-    return { states, values, isReady: found?.dashboard === dashboard && found.key === key };
-  }, [found, dashboard, key, times]);
+    return { states, values, isReady: found?.list === list && found.key === key };
+  }, [found, list, key, times]);
 }
 
 /** `auto` of an interval depends on the range. */
