@@ -111,8 +111,9 @@ def test_histograms_are_a_heatmap(
 
 
 def test_samples_are_those_that_were_sent(tab: Page, machine: Machine) -> None:
-    tab.goto(address(machine, g0_expr=RATE, g0_tab="samples", **{"from": "now-10m", "to": "now"}))
-    expect(tab.get_by_text(re.compile(r"1\d\d samples of orders_total in 10m"))).to_be_visible()
+    tab.goto(address(machine, g0_expr=RATE, g0_tab="samples", **{"from": "now-1h", "to": "now"}))
+    # Some of the 723 are older than an hour, the later the more.
+    expect(tab.get_by_text(re.compile(r"\d\d\d samples of orders_total in 1h"))).to_be_visible()
 
 
 def test_explain_says_what_is_read_and_how_long_it_takes(
