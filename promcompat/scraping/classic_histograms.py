@@ -18,6 +18,8 @@ from promcompat.remote_write.remote_pb2 import BucketSpan, Histogram
 
 _BOUND: Final = "le"
 _SUFFIXES: Final = ("_bucket", "_count", "_sum")
+_TOO_LARGE: Final = 2.0**63
+"""Counts from here on are floats, as in Prometheus, whose integers are signed."""
 ExemplarFields = tuple[dict[str, str], float, int | None]
 
 
@@ -38,7 +40,7 @@ def part_of(
     labels: Mapping[str, str], metadata: Mapping[str, MetricMetadata]
 ) -> ClassicPart | None:
     """What the series with these labels is a part of, if it is one."""
-    name = labels[METRIC_NAME]
+    name = labels.get(METRIC_NAME, "")
     for suffix in _SUFFIXES:
         described = metadata.get(name.removesuffix(suffix)) if name.endswith(suffix) else None
         if described is None or described.type != "histogram":
@@ -146,7 +148,7 @@ def _message(
     sent = Histogram(
         sum=total, schema=CUSTOM_BUCKETS, custom_values=bounds, positive_spans=_spans(populated)
     )
-    if all(number.is_integer() for number in kept):
+    if count < _TOO_LARGE and all(number.is_integer() for number in kept):
         whole = [int(number) for number in kept]
         sent.count_int, sent.zero_count_int = int(count), 0
         sent.positive_deltas.extend(after - before for before, after in pairwise([0, *whole]))

@@ -36,6 +36,11 @@ _MAX_BODY_BYTES: Final = 256 << 20
 """Of a body whose size is not limited otherwise: a small answer may unpack to any size."""
 _MAX_TOKEN_BYTES: Final = 1 << 20
 _EARLY_SECONDS: Final = 10.0
+_NO_TOKEN: Final = (
+    *(ValueError, TypeError, AttributeError, KeyError),
+    *(OverflowError, RecursionError),
+)
+"""What reading a token raises of JSON that is something else, or a trap."""
 _MAX_REDIRECTS: Final = 10
 """As Go's client."""
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
@@ -263,7 +268,7 @@ class TokenSource:
             kind = str(found.get("token_type") or "Bearer")
             seconds = float(found.get("expires_in") or math.inf)
             value = found["access_token"]
-        except (ValueError, TypeError, AttributeError, KeyError) as exc:
+        except _NO_TOKEN as exc:
             reason = "the answer of the server has no access_token"
             raise FetchError(f"oauth2: cannot fetch token: {reason}") from exc
         # Go writes `bearer` as servers expect it.

@@ -130,7 +130,8 @@ class _FamilyReader:
         self, name: str, metric: Metric, value: float, extra: tuple[str, str] | None = None
     ) -> ScrapedSeries:
         series = self._series(name, metric, extra)
-        self._scrape.add(series, _time_of(metric), value)
+        # The bits of a NaN could look like a histogram.
+        self._scrape.add(series, _time_of(metric), math.nan if math.isnan(value) else value)
         return series
 
     def _series(self, name: str, metric: Metric, extra: tuple[str, str] | None) -> ScrapedSeries:

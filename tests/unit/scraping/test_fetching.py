@@ -179,17 +179,27 @@ async def test_a_password_is_sent_as_utf_8() -> None:
     assert base64.b64decode(found.removeprefix("Basic ")).decode() == "u:p:ö"
 
 
-async def test_without_a_token_nothing_is_asked() -> None:
+@pytest.mark.parametrize(
+    ("status", "text", "reason"),
+    [
+        (400, '{"error":"invalid_client"}', ".* 400 Bad Request"),
+        (200, '{"error":"none"}', "the answer .* no access_token"),
+        (200, "[" * 100_000, "the answer .* no access_token"),
+        (200, f'{{"access_token":"t","expires_in":1{"0" * 400}}}', "the answer .* no access_token"),
+    ],
+    ids=["refused", "error", "nested", "endless"],
+)
+async def test_without_a_token_nothing_is_asked(status: int, text: str, reason: str) -> None:
     async def refuse(request: web.BaseRequest) -> web.Response:
         assert request.path == "/token"
-        return web.json_response({"error": "invalid_client"}, status=400)
+        return web.Response(text=text, status=status)
 
     async with RawTestServer(refuse, host="127.0.0.1") as server:
         config = OAuth2Config(
             client_id="a", client_secret=Secret(), token_url=str(server.make_url("/token"))
         )
         async with HttpFetcher(HttpConfig(oauth2=config), 30) as fetcher:
-            with pytest.raises(FetchError, match=r"oauth2: cannot fetch token: .* 400 Bad Request"):
+            with pytest.raises(FetchError, match=f"oauth2: cannot fetch token: {reason}"):
                 await fetcher.get(str(server.make_url("/metrics")), {}, 0)
 
 

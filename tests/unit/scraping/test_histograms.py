@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import snappy
 
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms import histogram_cells, histogram_numbers, is_histogram
 from promcompat.core.model import EMPTY_LABELS
-from promcompat.imports.strict_exposition import ExpositionError
+from promcompat.imports.columns import NORMAL_NAN_BITS
+from promcompat.imports.strict_exposition import ExpositionError, read_text
 from promcompat.remote_write.histograms import decode_histograms
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 from promcompat.scraping.configuration import HistogramOptions, JobConfig, TargetGroup
 from promcompat.scraping.delivery import merged
 from promcompat.scraping.native_histograms import finest_schema
 from promcompat.scraping.protobuf_exposition import read_protobuf
+from promcompat.scraping.scrape_limits import ScrapeError
 from promcompat.scraping.series_cache import ScrapedBatch, TargetSeries, batch_of
 from promcompat.scraping.sinks import encode_request
 from promcompat.scraping.targets import targets_of
@@ -75,6 +77,34 @@ def test_without_native_histograms_the_classic_buckets_are_stored() -> None:
     batch = scraped(known_series(HistogramOptions()), everything(1))
     assert not is_histogram(batch.columns.values).any()
     assert np.isfinite(batch.columns.values).all()
+
+
+def test_a_float_whose_bits_look_like_a_histogram_is_nan() -> None:
+    value = float(histogram_cells(np.array([7]))[0])
+    batch = scraped(
+        known_series(), body(family("g", GAUGE, WireMetric(gauge=WireValue(value=value))))
+    )
+    assert batch.columns.values.view(np.uint64).tolist() == [NORMAL_NAN_BITS]
+
+
+def converted(text: str) -> ScrapedBatch:
+    scrape = known_series(HistogramOptions(converts_classic=True)).begin(NOW, NOW)
+    read_text(text, scrape)
+    rows, stale, exemplars = scrape.complete()
+    return batch_of(rows, {NOW: stale}, exemplars=exemplars)
+
+
+def test_counts_beyond_integers_become_those_of_a_float_histogram() -> None:
+    buckets = "".join(f'x_bucket{{le="{bound}"}} 1e300\n' for bound in ("1", "+Inf"))
+    found = converted(f"# TYPE x histogram\n{buckets}x_count 1e300\n").columns.histograms
+    assert found is not None
+    assert found.is_float.tolist() == [True]
+    assert found.counts.view(np.float64).tolist() == [1e300]
+
+
+def test_a_sample_without_a_name_fails_the_scrape_of_a_job_that_converts() -> None:
+    with pytest.raises(ScrapeError, match="missing metric name"):
+        converted('{a="b"} 1\n')
 
 
 def test_exemplars_of_a_native_histogram_are_stored_once() -> None:
