@@ -184,7 +184,8 @@ def _read_wire(message: bytes, known: KnownSeries, max_series: int) -> _Wire:
     rows = SampleRows.empty(n_samples)
     left, others = np.empty((n_series, 4), np.int64), np.empty((n_others, 4), np.int64)
     table, columns = known.table.arrays(), (rows.ids, rows.timestamps, rows.bits)
-    found = np.empty((n_histograms, N_HISTOGRAM_COLUMNS), np.int64)
+    # Room for one at least: a histogram that does not fit its series is not counted, but noticed.
+    found = np.empty((max(n_histograms, 1), N_HISTOGRAM_COLUMNS), np.int64)
     n_rows, n_left, _, n_found = decode_samples(
         *table, known.tenant, view, *columns, left, others, found
     )

@@ -197,6 +197,8 @@ def test_series_without_samples_are_ignored() -> None:
         (b"\xff\xff\xff\xff\x0f", "snappy: decoded length 4294967295 exceeds limit 33554432"),
         (bytes(snappy.compress(b"\xff\xff")), "proto: cannot decode prometheus.WriteRequest"),
         (encode_request([b"\xff\xff"]), "proto: cannot decode prometheus.TimeSeries"),
+        # A histogram that does not fit its series.
+        (encode_request([encode_labels(UP) + b"\x22\x7f"]), "cannot decode prometheus.TimeSeries"),
         (
             encode_request([encode_field(1, b"\xff\xff") + encode_series((), (NOW, 1.0))]),
             "proto: cannot decode the labels of a series",
