@@ -12,6 +12,8 @@ _MAX_REMEMBERED_CHARACTERS: Final = 200
 _MAX_KNOWN_BYTES: Final = 64 << 20
 _BYTES_OF_ENTRY: Final = 500
 """Tuples, the objects of attributes, and the place in a table."""
+_BYTES_OF_KEY: Final = 100
+"""Its object, and the bound that it was made of."""
 _LAYOUTS: Final = 1 << 12
 _MAX_LAYOUT_CHARACTERS: Final = 2_000
 _Names = tuple[str, ...]
@@ -101,10 +103,12 @@ class KnownKeys:
         self._by_origin: dict[Hashable, KeysOfOrigin] = {}
         self._n_bytes = 0
 
-    def of(self, origin: Hashable) -> "KeysOfOrigin":
-        """Those of a resource and a scope."""
+    def of(self, origin: Hashable, n_bytes: int) -> "KeysOfOrigin":
+        """Those of a resource and a scope, which take so many bytes."""
         found = self._by_origin.get(origin)
         if found is None:
+            # Counted even if no key is ever remembered for it, as of one that has only summaries.
+            self.count(n_bytes + _BYTES_OF_ENTRY)
             found = self._by_origin[origin] = KeysOfOrigin(self)
         return found
 
@@ -128,7 +132,8 @@ class KeysOfOrigin:
         """The keys that were remembered for something."""
         return self._keys.get(what)
 
-    def remember(self, what: Hashable, keys: tuple[bytes, ...]) -> None:
-        """Remember keys. What made them is as long as one of them, or shorter."""
+    def remember(self, what: Hashable, n_bytes: int, keys: tuple[bytes, ...]) -> None:
+        """Remember keys, and what made them, which takes so many bytes."""
         self._keys[what] = keys
-        self._all.count(sum(map(len, keys)) + len(keys[0]) + _BYTES_OF_ENTRY)
+        n_bytes_of_keys = sum(len(key) + _BYTES_OF_KEY for key in keys)
+        self._all.count(n_bytes + n_bytes_of_keys + _BYTES_OF_ENTRY)

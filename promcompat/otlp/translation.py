@@ -151,12 +151,14 @@ class _Resource:
     def translate(self) -> None:
         """Add everything to the samples."""
         origin = tuple(self.wire.resource.attributes)
-        of_resource = series_labels(self.wire.resource, self.options, self.known.of(origin))
+        n_bytes = sum(map(len, origin))
+        known = self.known.of(origin, n_bytes)
+        of_resource = series_labels(self.wire.resource, self.options, known)
         for group in self.wire.scope_metrics:
             labels = of_resource
             if self.options.promotes_scope:
                 scope = group.scope.SerializeToString(deterministic=True), group.schema_url
-                known = self.known.of((origin, scope))
+                known = self.known.of((origin, scope), n_bytes + sum(map(len, scope)))
                 labels = of_resource.within(group.scope, group.schema_url, known)
             for metric in group.metrics:
                 self._translate_metric(metric, labels)
@@ -391,7 +393,7 @@ def _key_of(name: str, labels: SeriesLabels, attributes: Sequence[bytes]) -> byt
     found = labels.known.find(what)
     if found is None:
         found = (PointKeys(labels.of_point(attributes)).key(name),)
-        labels.known.remember(what, found)
+        labels.known.remember(what, sum(map(len, attributes)), found)
     return found[0]
 
 
@@ -410,7 +412,7 @@ def _histogram_keys(
             keys.key(f"{name}_count"),
             *(keys.key(f"{name}_bucket", text) for text in texts),
         )
-        labels.known.remember(what, found)
+        labels.known.remember(what, sum(map(len, point.attributes)), found)
     return found
 
 

@@ -18,6 +18,7 @@ from promcompat.otlp.deltas import DeltaTotals
 from promcompat.otlp.export_pb2 import Request
 from promcompat.otlp.names import TranslationStrategy
 from promcompat.otlp.point_keys import PointKeys
+from promcompat.otlp.reader import OtlpReader
 from promcompat.otlp.requests import parse_protobuf
 from promcompat.otlp.resources import OtlpOptions
 from promcompat.otlp.translation import Samples, translate
@@ -274,3 +275,21 @@ def test_the_bytes_of_deltas_are_bounded() -> None:
     assert totals.add("t", b"b", 2, (1.0,) * 80) == refused
     assert totals.add("t", b"b", 2, wide) == (2.0,) * 40
     assert totals.add("t", b"c", hour_ns + 1, wide) == wide
+
+
+def test_what_is_remembered_is_bounded_though_nothing_is_remembered_of_a_resource(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Keys of summaries are not remembered, but where they come from is."""
+    monkeypatch.setattr(point_keys, "_MAX_KNOWN_BYTES", 13_000)
+    reader = OtlpReader()
+    reader.known.of("kept", 0).remember("what", 0, (b"key",))
+    for number in range(4):
+        request = ExportMetricsServiceRequest()
+        wire = request.resource_metrics.add()
+        wire.resource.attributes.extend(attributes({"id": f"{number}" * 3_000}))
+        metric = wire.scope_metrics.add().metrics.add(name="s")
+        metric.summary.data_points.add(count=4, sum=2.0)
+        assert reader.known.of("kept", 0).find("what") == (b"key",)
+        reader.read(request.SerializeToString(), "default", is_json=False)
+    assert reader.known.of("kept", 0).find("what") is None
