@@ -49,7 +49,8 @@ async def handle_export(request: web.Request) -> web.StreamResponse:
                 write = partial(json_lines, max_rows=max(parse_go_int(rows), 0) if rows else 0)
                 return await _export(request, form, _JSON, b"", write)
             case "parquet":
-                stream = ParquetStream()
+                # In a thread, because the first one imports pyarrow.
+                stream = await asyncio.to_thread(ParquetStream)
                 return await _export(request, form, _PARQUET, b"", stream.rows, stream.end)
             case other:
                 raise BadDataError(f"unknown format {other!r}; use prometheus, parquet or none")

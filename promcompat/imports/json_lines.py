@@ -53,9 +53,14 @@ def _read_line(line: str, builder: ColumnsBuilder) -> None:
     end = line.find(_BEHIND_METRIC) if line.startswith(_METRIC) else -1
     if end >= 0:
         # A quote in a text is escaped, so that this is the end of the labels, or no JSON at all.
-        rest = _object_of("{" + line[end + 2 :])
-        if "metric" not in rest:
-            series = builder.number_of_text(line[len(_METRIC) - 1 : end + 1], _labels_of)
+        try:
+            rest = _object_of("{" + line[end + 2 :])
+            text = line[len(_METRIC) - 1 : end + 1]
+            series = None if "metric" in rest else builder.number_of_text(text, _labels_of)
+        except ValueError:
+            # Read as a whole, the line tells what is wrong, and where.
+            series = None
+        if series is not None:
             _add(series, rest, builder)
             return
     document = _object_of(line)

@@ -100,9 +100,9 @@ def native_statistics(block: SampleBlock, group_by: Sequence[str]) -> list[Stati
     between exponential and custom buckets is left out; a group that has both has no percentiles.
     Minimum and maximum are unknown.
     """
-    if block.histograms is None:
-        return []
     places = np.flatnonzero(is_histogram(block.values))
+    if block.histograms is None or not len(places):
+        return []
     columns = HistogramColumns.of(block.histograms)
     row_of_place = np.searchsorted(block.offsets, places, "right") - 1
     increases, rows = _increases(columns, histogram_numbers(block.values[places]), row_of_place)

@@ -167,20 +167,22 @@ def _keep_newest(
     """Prometheus compares each series with the newest one before it, step by step."""
     n_steps = newest.shape[1]
     best_ms, best_row = np.full(n_steps, np.iinfo(np.int64).min), np.full(n_steps, rows[0])
-    ambiguous: dict[int, str] = {}
+    ambiguous_from, fault = n_steps, ""
     for row in rows:
         times, present = timestamps[row], newest[row]
-        for step in np.flatnonzero(present & (times == best_ms)).tolist():
-            at = f"@ {times[step]}"
-            ambiguous.setdefault(
-                step,
+        is_ambiguous = (present & (times == best_ms))[:ambiguous_from]
+        if is_ambiguous.any():
+            ambiguous_from = int(is_ambiguous.argmax())
+            at = f"@ {times[ambiguous_from]}"
+            existing = labels[best_row[ambiguous_from]]
+            fault = (
                 "found duplicate series for info metric: "
-                f"existing {labels[best_row[step]]} {at}, new {labels[row]} {at}",
+                f"existing {existing} {at}, new {labels[row]} {at}"
             )
         is_newer = present & (times > best_ms)
         best_ms[is_newer], best_row[is_newer] = times[is_newer], row
-    if ambiguous:
-        raise ExecutionError(ambiguous[min(ambiguous)])
+    if fault:
+        raise ExecutionError(fault)
     for row in rows:
         newest[row] &= best_row == row
 

@@ -208,6 +208,7 @@ def test_nan_and_the_stale_marker_differ_in_json() -> None:
         ('{"metric":{"__name__":"a"},"values":[1],"timestamps":[1,2]}', "must have the same"),
         ('{"metric":{"__name__":1},"values":[1],"timestamps":[1]}', "must be strings"),
         ('{"metric":{"a":"b"},"values":[1],"timestamps":[1]}', "no metric name"),
+        ('{"metric":{"__name__":"a"},"values":[1],"timestamps":[1}', "JSON at column 56"),
         ('{"metric":{"__name__":"a"},"values":[true],"timestamps":[1]}', "not a number"),
         ('{"metric":{"__name__":"a"},"values":["x"],"timestamps":[1]}', "'x'"),
         ('{"metric":{"__name__":"a"},"values":[1],"timestamps":[1.5]}', "whole numbers"),
