@@ -6,7 +6,7 @@ default of the panel's type; an override changes those that it names.
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 MAX_TEXT: Final = 100_000
 
@@ -29,7 +29,29 @@ def _storable(text: str) -> str:
 
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_storable)]
 """Text that the database can hold."""
-Number = float | int
+Number = float | Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+"""An integer that JSON libraries can write; a larger one counts as a float."""
+_NUMBER: Final = TypeAdapter(Number, config=DocumentPart.model_config)
+
+
+def _storable_options(options: dict[str, Any]) -> dict[str, Any]:
+    return {_storable(key): _storable_value(value) for key, value in options.items()}
+
+
+def _storable_value(value: Any) -> Any:
+    match value:
+        case str():
+            return _storable(value)
+        case dict():
+            return _storable_options(value)
+        case list():
+            return [_storable_value(one) for one in value]
+        case int() | float() if not isinstance(value, bool):
+            return _NUMBER.validate_python(value)
+        case _:
+            return value
+
+
 Scale = Annotated[Number, Field(ge=0, le=1000)]
 Percent = Annotated[Number, Field(ge=0, le=100)]
 
@@ -237,7 +259,9 @@ class Transformation(DocumentPart):
         "seriesToRows",
         "sortBy",
     ]
-    options: dict[Text, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], AfterValidator(_storable_options)] = Field(
+        default_factory=dict
+    )
     queries: list[Text] | None = Field(
         None, max_length=100, description="Only the answers of these queries."
     )

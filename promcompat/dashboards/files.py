@@ -3,13 +3,19 @@
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
 from pydantic import ValidationError
 
-from promcompat.core.errors import BadDataError, PromcompatError, StorageUnavailableError
+from promcompat.core.errors import (
+    BadDataError,
+    ConflictError,
+    PreconditionFailedError,
+    PromcompatError,
+    StorageUnavailableError,
+)
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.grafana.importer import Imported, describe, import_grafana
 from promcompat.dashboards.model import Dashboard
@@ -73,7 +79,11 @@ class DashboardFolder:
         return self._folder is not None
 
     async def refresh(self) -> None:
-        """Load the folder if anything in it has changed. Raises StorageUnavailableError."""
+        """Load the folder if anything in it has changed.
+
+        Raises StorageUnavailableError, and BadDataError without the folder: one that is not mounted
+        deletes nothing.
+        """
         if self._folder is None:
             return
         found = await asyncio.to_thread(_signature, self._folder)
@@ -83,7 +93,7 @@ class DashboardFolder:
         uids: dict[str, str | None] = {}
         for name, _, _ in found:
             try:
-                uids[name] = await self._load(Path(name))
+                uids[name] = await self._load(Path(name), uids)
             except StorageUnavailableError:
                 raise
             except PromcompatError as exc:
@@ -94,18 +104,32 @@ class DashboardFolder:
         self.faults, self._loaded = tuple(faults), found
         _LOGGER.info("dashboards loaded", extra={"files": len(found), "faults": len(faults)})
 
-    async def _load(self, path: Path) -> str:
+    async def _load(self, path: Path, before: Mapping[str, str | None]) -> str:
         imported = await asyncio.to_thread(read_file, path)
         uid = uid_of(imported, path)
-        if await self._dashboards.keep_as_file(self._tenant, uid, imported.dashboard, str(path)):
+        if other := next((name for name, known in before.items() if known == uid), None):
+            raise BadDataError(f"{path}: the uid {uid!r} is also that of {other}; give it another")
+        if await self._keep(uid, imported.dashboard, str(path)):
             for finding in imported.lost:
                 fields = {"file": str(path), "what": describe(finding)}
                 _LOGGER.warning("part of a dashboard is not supported", extra=fields)
         return uid
 
+    async def _keep(self, uid: str, dashboard: Dashboard, source: str) -> bool:
+        """Whether that changed anything."""
+        try:
+            return await self._dashboards.keep_as_file(self._tenant, uid, dashboard, source)
+        except (ConflictError, PreconditionFailedError):
+            # Another process may have loaded the same file at the same time.
+            return await self._dashboards.keep_as_file(self._tenant, uid, dashboard, source)
+
 
 def _signature(folder: Path) -> _Signature:
-    found: Sequence[Path] = sorted(folder.absolute().rglob("*.json"))
+    """Hidden folders are left out: those of a ConfigMap have every file a second time."""
+    if not folder.is_dir():
+        raise BadDataError(f"there is no folder {folder}; its dashboards stay as they are")
+    root = folder.absolute()
+    found = [path for path in sorted(root.rglob("*.json")) if not _is_hidden(path, root)]
     states = []
     for path in found:
         try:
@@ -114,3 +138,7 @@ def _signature(folder: Path) -> _Signature:
             continue
         states.append((str(path), state.st_mtime_ns, state.st_size))
     return tuple(states)
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)

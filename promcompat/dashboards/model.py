@@ -53,6 +53,7 @@ PanelType = Literal[
     "dashlist",
     "alertlist",
 ]
+PanelId = Annotated[int, Field(ge=1, le=2**31)]
 VariableName = Annotated[str, Field(pattern=r"^\w{1,100}$")]
 
 
@@ -96,7 +97,7 @@ class Repeat(DocumentPart):
 class Panel(DocumentPart):
     """A panel. `queries` are of those that show metrics; `panel_source` shows another's answer."""
 
-    id: Annotated[int, Field(ge=1, le=2**31)] = Field(description="Unique in the dashboard.")
+    id: PanelId = Field(description="Unique in the dashboard.")
     type: PanelType
     title: Text = ""
     description: Text = ""
@@ -104,7 +105,9 @@ class Panel(DocumentPart):
     grid: Grid
     repeat: Repeat | None = None
     queries: list[Query] = Field(default_factory=list, max_length=200)
-    panel_source: int | None = Field(None, description="The id of the panel whose answer is shown.")
+    panel_source: PanelId | None = Field(
+        None, description="The id of the panel whose answer is shown."
+    )
     min_interval: Text = Field("", description="The least step of all queries.")
     max_data_points: Annotated[int, Field(ge=1, le=11_000)] | None = Field(
         None, description="Absent: one for each pixel."
@@ -212,7 +215,7 @@ class Annotation(DocumentPart):
     text: Text = ""
     tags: list[Text] = Field(default_factory=list, max_length=100, description="Names of labels.")
     value_is_time: bool = False
-    panels: list[int] | None = Field(None, max_length=MAX_PANELS)
+    panels: list[PanelId] | None = Field(None, max_length=MAX_PANELS)
     exclude_panels: bool = False
 
 

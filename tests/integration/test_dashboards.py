@@ -1,5 +1,6 @@
 """Dashboards over HTTP, from files and by the command line."""
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from promcompat.__main__ import main
-from promcompat.core.errors import ConflictError
+from promcompat.core.errors import BadDataError, ConflictError
 from promcompat.core.preconditions import Precondition
 from promcompat.core.tenant_limits import NO_LIMITS
 from promcompat.dashboards.dashboard_service import DashboardService
@@ -28,6 +29,7 @@ PANEL: dict[str, Any] = {
     "grid": {"x": 0, "y": 0, "width": 12, "height": 8},
     "queries": [{"ref": "A", "expr": 'up{job=~"$job"}'}],
 }
+MERGE = {"id": "merge", "options": {"a": ["x\x00"]}}
 DASHBOARD: dict[str, Any] = {"title": "Up", "tags": ["a", "b"], "rows": [{"panels": [PANEL]}]}
 GRAFANA = {"title": "Old", "uid": "old", "schemaVersion": 16, "panels": [
     {"id": 1, "type": "graph", "title": "G", "targets": [{"expr": "up"}], "unheard": 1}
@@ -99,6 +101,7 @@ async def test_faults_are_told_with_their_place(native: NativeClient) -> None:
         ({"rows": [{"panels": [PANEL, PANEL]}]}, "dashboard"),
         ({"title": "a\x00b"}, "title"),
         ({"colour": "red"}, "colour"),
+        ({"rows": [{"panels": [{**PANEL, "transformations": [MERGE]}]}]}, "options"),
     ):
         body = {"dashboard": {**DASHBOARD, **change}}
         found = await native.send("POST", "/dashboards", status=400, body=body)
@@ -106,6 +109,13 @@ async def test_faults_are_told_with_their_place(native: NativeClient) -> None:
     bad_uid = {"uid": "a b", "dashboard": DASHBOARD}
     await native.send("POST", "/dashboards", status=400, body=bad_uid)
     await native.send("PUT", "/dashboards/a%20b", status=400, body={"dashboard": DASHBOARD})
+
+
+async def test_numbers_may_be_as_large_as_those_of_grafana(native: NativeClient) -> None:
+    panel = {**PANEL, "fields": {"max": 10**30}}
+    body = {"dashboard": {"title": "Large", "rows": [{"panels": [panel]}]}}
+    made = await native.send("POST", "/dashboards", status=201, body=body)
+    assert made["dashboard"]["rows"][0]["panels"][0]["fields"] == {"max": 1e30}
 
 
 async def test_a_tenant_has_so_many_dashboards(native: NativeClient) -> None:
@@ -187,6 +197,35 @@ async def test_a_folder_is_what_its_dashboards_are(plain_database_url: str, tmp_
         await other.refresh()
         assert await titles() == {"own": "Own", "a-b": "A"}
         assert (await service.get("t", "own")).version == own.version
+
+
+async def test_processes_share_a_folder_that_may_be_away(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    (folder / ".hidden").mkdir()
+    for number in range(5):
+        (folder / f"d{number}.json").write_text(json.dumps({"title": "D", "panels": []}))
+    (folder / ".hidden/d1.json").write_text(json.dumps({"title": "Hidden", "panels": []}))
+    async with opened_storage(plain_database_url) as storage:
+        service = DashboardService(PostgresDashboardRepository(storage.database), NO_LIMITS)
+        watches = [DashboardFolder(service, "t", folder) for _ in range(3)]
+        await asyncio.gather(*(watch.refresh() for watch in watches))
+        assert [watch.faults for watch in watches] == [(), (), ()]
+        folder.rename(tmp_path / "away")
+        with pytest.raises(BadDataError, match="there is no folder"):
+            await watches[0].refresh()
+        (tmp_path / "away").rename(folder)
+        twice = folder / "e.json"
+        twice.write_text(json.dumps({"title": "E", "uid": "d1", "panels": []}))
+        await watches[0].refresh()
+        assert watches[0].faults == (
+            f"{twice}: the uid 'd1' is also that of {folder / 'd1.json'}; give it another",
+        )
+        stored = await service.list_dashboards("t")
+        assert [(one.uid, one.title) for one in stored] == [(f"d{n}", "D") for n in range(5)]
+        assert len(await service.versions("t", "d1")) == 1
 
 
 def test_dashboards_are_checked_imported_listed_and_exported(

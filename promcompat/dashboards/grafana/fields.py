@@ -3,7 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from promcompat.dashboards.grafana.source import Findings, Source, number_of, shown
+from promcompat.dashboards.grafana.source import (
+    Findings,
+    Source,
+    number_of,
+    objects_of,
+    shown,
+)
 
 Json = dict[str, Any]
 
@@ -184,7 +190,7 @@ def _thresholds(value: Any, _source: Source) -> Json:
     if not isinstance(value, dict):
         raise NotConvertibleError(f"{shown(value)} are no thresholds")
     steps: list[Json] = []
-    for step in value.get("steps") or []:
+    for step in objects_of(value.get("steps")):
         found: Json = {"color": str(step.get("color") or "green")}
         number = number_of(step.get("value"))
         if number is not None and steps:
@@ -196,9 +202,8 @@ def _thresholds(value: Any, _source: Source) -> Json:
 
 def _mappings(value: Any, source: Source) -> list[Json]:
     found: list[Json] = []
-    for entry in value if isinstance(value, list) else []:
-        if isinstance(entry, dict):
-            found += _mapping(entry, source.findings, source.path)
+    for entry in objects_of(value):
+        found += _mapping(entry, source.findings, source.path)
     return found
 
 

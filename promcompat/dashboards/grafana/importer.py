@@ -11,7 +11,14 @@ from promcompat.core.errors import BadDataError
 from promcompat.dashboards.grafana.layout import LaidOutRow, read_rows
 from promcompat.dashboards.grafana.panels import PanelContext, read_panel
 from promcompat.dashboards.grafana.queries import DataSources
-from promcompat.dashboards.grafana.source import Finding, Findings, Source, number_of, shown
+from promcompat.dashboards.grafana.source import (
+    Finding,
+    Findings,
+    Source,
+    number_of,
+    objects_of,
+    shown,
+)
 from promcompat.dashboards.grafana.variables import PROMETHEUS, read_variables
 from promcompat.dashboards.model import Dashboard
 
@@ -26,6 +33,7 @@ _WEEK_STARTS: Final = {
     "sunday": "sunday",
     "browser": "",
 }
+_MAX_GIVEN_ID: Final = 1 << 30
 _INPUT: Final = re.compile(r"\$\{(\w+)\}")
 
 
@@ -92,8 +100,8 @@ def _bare(document: object) -> Json:
 def _filled(document: Json, inputs: Mapping[str, str]) -> Json:
     """The document with the values of its `__inputs`; there is one source of metrics."""
     values: dict[str, str] = {}
-    for entry in document.get("__inputs") or []:
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+    for entry in objects_of(document.get("__inputs")):
+        if isinstance(entry.get("name"), str):
             default = "promcompat" if entry.get("type") == "datasource" else entry.get("value")
             values[entry["name"]] = inputs.get(entry["name"], str(default or ""))
 
@@ -170,11 +178,10 @@ def _timezone(source: Source) -> str:
 
 
 def _datasource_types(templating: Source) -> Mapping[str, str]:
-    entries = templating.take("list", [])
     return {
         str(entry.get("name")): str(entry.get("query") or "prometheus")
-        for entry in entries
-        if isinstance(entry, dict) and entry.get("type") == "datasource"
+        for entry in objects_of(templating.take("list"))
+        if entry.get("type") == "datasource"
     }
 
 
@@ -214,7 +221,7 @@ def _annotation(entry: Source, sources: DataSources) -> Json | None:
         return None
     panels = entry.child("filter")
     panels.ignore("exclude")
-    ids = [int(number) for one in panels.take("ids", []) if (number := number_of(one)) is not None]
+    ids = [known for one in panels.entries("ids") if (known := _id_of(one))]
     return {
         "name": name,
         "enabled": entry.flag("enable", True),
@@ -268,18 +275,23 @@ class _PanelIds:
     """Ids as in the file, and free ones for panels that have none of their own."""
 
     def __init__(self, rows: Sequence[LaidOutRow]) -> None:
-        given = [number_of(one.source.take("id")) for row in rows for one in row.panels]
+        given = [_id_of(one.source.take("id")) for row in rows for one in row.panels]
         self._used: set[int] = set()
-        self._next = max([int(one) for one in given if one is not None and one > 0], default=0) + 1
+        self._next = max(given, default=0) + 1
 
     def next_for(self, panel: Source) -> int:
         """The id of a panel."""
-        number = number_of(panel.take("id"))
-        found = int(number) if number is not None and 1 <= number < 2**31 else 0
+        found = _id_of(panel.take("id"))
         if not found or found in self._used:
             found, self._next = self._next, self._next + 1
         self._used.add(found)
         return found
+
+
+def _id_of(value: object) -> int:
+    """The id of a panel; 0 for none, and for one that leaves no room above it."""
+    number = number_of(value)
+    return int(number) if number is not None and 1 <= number < _MAX_GIVEN_ID else 0
 
 
 def describe(finding: Finding) -> str:

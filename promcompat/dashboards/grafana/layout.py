@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, Final
 
-from promcompat.dashboards.grafana.source import Source
+from promcompat.dashboards.grafana.source import Source, number_of
 
 Json = dict[str, Any]
 
@@ -14,6 +14,8 @@ _LINE_PIXELS: Final = 38
 _DEFAULT_HEIGHT_PIXELS: Final = 250
 _LEAST_HEIGHT_PIXELS: Final = 90
 _DEFAULT_SPAN: Final = 4
+_MAX_LINES: Final = 1000
+_MAX_Y: Final = 100_000
 
 
 class LaidOutPanel:
@@ -97,9 +99,9 @@ def _grid(source: Source) -> Json:
     width = min(max(units("w", 12), 1), COLUMNS)
     return {
         "x": min(max(units("x", 0), 0), COLUMNS - width),
-        "y": max(units("y", 0), 0),
+        "y": min(max(units("y", 0), 0), _MAX_Y),
         "width": width,
-        "height": min(max(units("h", 8), 1), 1000),
+        "height": min(max(units("h", 8), 1), _MAX_LINES),
     }
 
 
@@ -146,9 +148,8 @@ def _flowing(row: Source) -> Iterator[LaidOutPanel]:
 
 def _lines(height: object) -> int:
     """A height such as `250px` or `250` in lines of the grid."""
-    text = str(height or "").removesuffix("px").strip()
-    try:
-        pixels = float(text)
-    except ValueError:
+    pixels = number_of(str(height or "").removesuffix("px").strip())
+    if pixels is None:
         pixels = _DEFAULT_HEIGHT_PIXELS
-    return max(math.ceil(max(pixels, _LEAST_HEIGHT_PIXELS) / _LINE_PIXELS), 1)
+    lines = math.ceil(max(pixels, _LEAST_HEIGHT_PIXELS) / _LINE_PIXELS)
+    return min(max(lines, 1), _MAX_LINES)

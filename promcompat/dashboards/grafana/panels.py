@@ -125,8 +125,7 @@ def _common(source: Source, kind: str, grid: Json, panel_id: int) -> Json:
     repeat = _repeat(source)
     if repeat:
         panel["repeat"] = repeat
-    links = source.take("links", [])
-    found = [_panel_link(link, source) for link in links if isinstance(links, list)]
+    found = [_panel_link(link, source) for link in source.entries("links")]
     if any(found):
         panel["links"] = [link for link in found if link]
     for key, what in (("alert", "an alert of the panel"), ("libraryPanel", "a library panel")):

@@ -74,7 +74,7 @@ def _lose(target: Source, kind: str) -> None:
 
 def _names(panel: Source) -> list[str]:
     """The names of the queries; those without one are called A, B, C … in order."""
-    targets = panel.take("targets", [])
+    targets = panel.entries("targets")
     given = [str(one.get("refId") or "") if isinstance(one, dict) else "" for one in targets]
     free = _letters(set(given))
     names: list[str] = []

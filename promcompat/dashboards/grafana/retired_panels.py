@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from promcompat.dashboards.grafana.source import Source, number_of
+from promcompat.dashboards.grafana.source import Source, number_of, objects_of
 
 Json = dict[str, Any]
 
@@ -117,13 +117,11 @@ def _value_maps(old: Source) -> list[Json]:
     if old.number("mappingType") == 2:
         return [
             {"type": 2, "from": entry.get("from"), "to": entry.get("to"), "text": entry.get("text")}
-            for entry in old.take("rangeMaps", [])
-            if isinstance(entry, dict)
+            for entry in objects_of(old.take("rangeMaps"))
         ]
     return [
         {"type": 1, "value": entry.get("value"), "text": entry.get("text")}
-        for entry in old.take("valueMaps", [])
-        if isinstance(entry, dict)
+        for entry in objects_of(old.take("valueMaps"))
     ]
 
 
@@ -154,7 +152,7 @@ def modern_table(old: Source) -> Json:
     sort.ignore("col", "desc")
     if sort.take("col") is not None:
         old.changed("sort", "rows sorted by the number of a column", "click the column's title")
-    transformations = old.take("transformations", [])
+    transformations = old.entries("transformations")
     if not transformations:
         transformations = _table_transformations(old)
     old.ignore(

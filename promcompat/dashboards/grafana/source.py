@@ -10,6 +10,8 @@ from typing import Any, Final
 
 _EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, False)
 """Values that say the same as an absent field; what they would turn on is off."""
+_MAX_EXACT: Final = 1 << 53
+"""Up to here, a float that is integral is the number that was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,13 @@ class Finding:
 class Findings:
     """What is found while a file is read; `panel` is the title of the one that is read."""
 
-    found: list[Finding] = field(default_factory=list)
     panel: str = ""
+    _found: dict[Finding, None] = field(default_factory=dict)
+
+    @property
+    def found(self) -> list[Finding]:
+        """Each once, in the order of the file."""
+        return list(self._found)
 
     def lost(self, path: str, what: str, reason: str) -> None:
         """Something cannot be shown."""
@@ -44,8 +51,7 @@ class Findings:
 
     def _add(self, path: str, what: str, reason: str, *, is_lost: bool) -> None:
         finding = Finding(path=path, panel=self.panel, what=what, reason=reason, is_lost=is_lost)
-        if finding not in self.found:
-            self.found.append(finding)
+        self._found.setdefault(finding)
 
 
 class Source:
@@ -105,6 +111,15 @@ class Source:
             return default
         return names[found]
 
+    def entries(self, key: str) -> list[Any]:
+        """A list with whatever it has; an absent one is empty."""
+        found = self.take(key)
+        if isinstance(found, list):
+            return found
+        if found not in _EMPTY:
+            self.lost(key, f"{key} is no list")
+        return []
+
     def child(self, key: str) -> "Source":
         """An object; an absent one is empty."""
         found = self.take(key)
@@ -116,8 +131,7 @@ class Source:
 
     def children(self, key: str) -> Iterator["Source"]:
         """The objects of a list."""
-        found = self.take(key, [])
-        for number, value in enumerate(found if isinstance(found, list) else []):
+        for number, value in enumerate(self.entries(key)):
             child = Source(value, f"{self.place(key)}[{number}]", self.findings)
             self._children.append(child)
             yield child
@@ -184,10 +198,15 @@ def number_of(value: object) -> float | int | None:
             value = float(value)
         except ValueError:
             return None
-        value = int(value) if value.is_integer() else value
+        value = int(value) if value.is_integer() and abs(value) <= _MAX_EXACT else value
     if isinstance(value, int | float) and value == value and abs(value) != float("inf"):
         return value
     return None
+
+
+def objects_of(value: object) -> list[dict[str, Any]]:
+    """The objects of a list; none if it is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def shown(value: object) -> str:

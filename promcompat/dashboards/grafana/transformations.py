@@ -23,7 +23,8 @@ def read_transformations(panel: Source, schema_version: int) -> list[Json]:
 
 def _transformation(source: Source, schema_version: int) -> list[Json]:
     name = source.text("id")
-    options = source.take("options", {})
+    found = source.take("options")
+    options = found if isinstance(found, dict) else {}
     if name == "seriesToColumns":
         name = "joinByField"
         options = {"mode": "outer", **options}
@@ -34,7 +35,7 @@ def _transformation(source: Source, schema_version: int) -> list[Json]:
         if not is_disabled:
             source.lost("id", f"the transformation {name}")
         return []
-    step: Json = {"id": name, "options": options if isinstance(options, dict) else {}}
+    step: Json = {"id": name, "options": options}
     if is_disabled:
         step["disabled"] = True
     if "filter" in source:

@@ -1,7 +1,9 @@
 """Files of Grafana become dashboards, and nothing of them is dropped silently."""
 
+from contextlib import suppress
 from typing import Any
 
+import orjson
 import pytest
 
 from promcompat.core.errors import BadDataError
@@ -335,3 +337,96 @@ def test_an_answer_of_the_api_and_an_export_are_read_too() -> None:
     assert (found.uid, found.findings) == ("u", [])
     again = read_document({**found.dashboard.document(), "uid": "u"})
     assert (again.dashboard, again.uid) == (found.dashboard, "u")
+
+
+ODD_VALUES: tuple[object, ...] = (
+    None, 0, -1, True, 1 << 63, "", "x", "nan", "1e30", "1e999", [], [None, [], 1], {}, {"a": 1},
+)  # fmt: skip
+STEPS = {"mode": "absolute", "steps": [{"value": None, "color": "red"}, {"value": 1}]}
+MAPPINGS = [
+    {"type": "value", "options": {"0": {"text": "none", "index": 1}}},
+    {"type": "range", "options": {"from": 1, "to": 2, "result": {"text": "few"}}},
+    {"type": 1, "value": "null", "text": "N/A"},
+]
+FRAME: Json = {
+    "title": "D",
+    "schemaVersion": 20,
+    "__inputs": [{"name": "DS", "type": "datasource"}],
+    "time": {"from": "now-1h"},
+    "refresh": "5s",
+    "links": [{"title": "L", "url": "/x", "tags": ["a"]}],
+    "timepicker": {"refresh_intervals": ["5s"]},
+    "annotations": {"list": [{"name": "n", "expr": "up", "filter": {"ids": [1]}}]},
+    "templating": {
+        "list": [
+            {"name": "ds", "type": "datasource", "query": "prometheus"},
+            {"name": "v", "type": "query", "query": {"query": "label_values(up, job)"}},
+            {"name": "c", "type": "custom", "query": "a,b", "current": {"value": ["a"]}},
+        ]
+    },
+}
+PANELS = (
+    panel(
+        targets=[{"expr": "up", "refId": "A", "intervalFactor": 2, "format": "table"}],
+        fieldConfig={
+            "defaults": {"thresholds": STEPS, "mappings": MAPPINGS, "min": 0, "links": [{}]},
+            "overrides": [
+                {
+                    "matcher": {"id": "byName", "options": "a"},
+                    "properties": [{"id": "color", "value": {"mode": "fixed"}}],
+                }
+            ],
+        },
+        options={"legend": {"calcs": ["max"]}, "reduceOptions": {"calcs": ["last"]}},
+        transformations=[{"id": "seriesToColumns", "options": {"byField": "Time"}}],
+        links=[{"title": "L", "url": "/x"}],
+        maxDataPoints=100,
+        repeat="v",
+    ),
+    panel(
+        id=2,
+        type="graph",
+        yaxes=[{"format": "s", "min": "0"}, {}],
+        seriesOverrides=[{"alias": "/a/", "fill": 1, "stack": "A"}],
+        thresholds=[{"value": 1, "op": "gt", "colorMode": "critical"}],
+        legend={"show": True, "avg": True},
+    ),
+    panel(id=3, type="singlestat", thresholds="1,2", colors=["a"], valueMaps=[{"value": "1"}]),
+    panel(id=4, type="table", styles=[{"pattern": "a", "unit": "s"}], sort={"col": 1}),
+    panel(id=5, type="heatmap", xBucketSize="1", yAxis={"format": "s"}, cards={}),
+    {"id": 6, "type": "row", "panels": [panel(id=7, type="stat")], "collapsed": True},
+)
+
+
+def places(document: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The keys that lead to each value."""
+    below = document.items() if isinstance(document, dict) else enumerate(document)
+    found: list[tuple[Any, ...]] = []
+    for key, value in below:
+        found.append((*above, key))
+        if isinstance(value, dict | list):
+            found += places(value, (*above, key))
+    return found
+
+
+def test_a_value_of_another_kind_is_no_fault_of_ours() -> None:
+    documents: list[Json] = [
+        FRAME,
+        {"title": "D", "rows": [{"height": "9px", "panels": [PANELS[3]]}]},
+    ]
+    documents += [{"title": "D", "schemaVersion": 20, "panels": [one]} for one in PANELS]
+    for document in documents:
+        text = orjson.dumps(document)
+        for *above, last in places(document):
+            for odd in ODD_VALUES:
+                changed = parent = orjson.loads(text)
+                for key in above:
+                    parent = parent[key]
+                parent[last] = odd
+                with suppress(BadDataError):
+                    orjson.dumps(import_grafana(changed).dashboard.document())
+
+
+def test_a_file_may_lack_tens_of_thousands_of_things() -> None:
+    unknown = {f"key{number}": 1 for number in range(30_000)}
+    assert len(imported(**unknown).lost) == 30_000
