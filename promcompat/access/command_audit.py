@@ -1,6 +1,7 @@
 """Records the changes that commands make in the audit trail."""
 
 import getpass
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -17,10 +18,11 @@ async def recorded(
 ) -> AsyncIterator[None]:
     """Record a change before the block makes it, and its end: 200, or 400 if it raised.
 
-    The actor is the account of the machine. Raises StorageUnavailableError.
+    The actor is the account of the machine, by its number where it has no name, as in a container.
+    Raises StorageUnavailableError.
     """
     entry = AuditEntry(
-        actor=f"command:{getpass.getuser()}",
+        actor=f"command:{_account()}",
         tenant=tenant,
         action=command,
         target=change[:MAX_TARGET_LENGTH],
@@ -32,3 +34,10 @@ async def recorded(
         await audit.end(record_id, _REFUSED, "")
         raise
     await audit.end(record_id, _DONE, "")
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -16,6 +16,8 @@ from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 
 MAX_EVALUATIONS = 11_000
 """As many as a range query may have steps."""
+MAX_ALERTS = 100_000
+"""Each takes 300 bytes and 10 microseconds, and a series may begin one at every other step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ async def try_rule(
     """The alerts of a rule if it had been evaluated from `start_ms` to `end_ms`, both inclusive.
 
     It begins without alerts. Labels whose values are templates are left out. Raises BadDataError
-    for a recording rule and for a range without, or with too many evaluations, ExecutionError
+    for a recording rule, for a range without, or with too many evaluations, and for more than
+    `MAX_ALERTS` alerts, ExecutionError
     where an evaluation would have failed because two alerts had the same labels, and the errors of
     queries.
     """
@@ -71,6 +74,7 @@ def _trial_of(rule: Rule, times: EvalRange, result: QueryResult) -> RuleTrial:
     timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
     labels = [_alert_labels(rule, found) for found in matrix.labels]
     _check_distinct(labels, matrix.present)
+    _check_number(matrix.present)
     alerts = [
         TrialAlert(labels[row], progress)
         for row in range(len(labels))
@@ -110,6 +114,16 @@ def _check_distinct(labels: Sequence[Labels], present: BoolArray) -> None:
                 "vector contains metrics with the same labelset after applying alert labels"
             )
         rows[each] = present[row] if known is None else known | present[row]
+
+
+def _check_number(present: BoolArray) -> None:
+    """Raises BadDataError if elements appear more often than there may be alerts."""
+    n_alerts = int(present[:, :1].sum() + (present[:, 1:] & ~present[:, :-1]).sum())
+    if n_alerts > MAX_ALERTS:
+        raise BadDataError(
+            f"the rule has {n_alerts} alerts in this range; use a shorter range or an expression "
+            f"with at most {MAX_ALERTS}"
+        )
 
 
 def alerts_of_series(

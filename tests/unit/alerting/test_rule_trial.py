@@ -1,12 +1,17 @@
 """A trial of a rule finds what evaluating it step by step finds."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.alerting.rule_trial import alerts_of_series
+from promcompat.alerting.rule_trial import MAX_EVALUATIONS, alerts_of_series, try_rule
 from promcompat.alerting.state_machine import AlertProgress, AlertTiming, advance_alert
-from promcompat.core.model import EvalRange
+from promcompat.core.alerts import Rule
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import EvalRange, Labels
+from promql.query import Query
+from promql.values.matrix import Matrix, QueryResult
 
 STEP_MS = 10_000
 
@@ -38,3 +43,32 @@ def _times(progress: AlertProgress) -> tuple[str, int, int, int]:
     """Everything but the value, which changes while nothing else does."""
     times = progress.active_at_ms, progress.fired_at_ms, progress.resolved_at_ms
     return (progress.state, *times)
+
+
+class Flapping:
+    """Answers with series that have a value at every other step."""
+
+    def __init__(self, n_series: int) -> None:
+        self.n_series = n_series
+
+    async def run(self, query: Query) -> QueryResult:
+        shape = self.n_series, query.eval_range.n_steps
+        present = np.broadcast_to(np.arange(shape[1]) % 2 == 0, shape)
+        labels = [Labels.of({"n": str(number)}) for number in range(shape[0])]
+        return QueryResult(
+            Matrix.of(labels, np.ones(shape), present), query.eval_range.timestamps(), True
+        )
+
+
+@pytest.mark.parametrize(("n_series", "n_alerts"), [(2, 11_000), (19, 104_500)])
+async def test_a_rule_that_flaps_too_much_is_refused(n_series: int, n_alerts: int) -> None:
+    rule = Rule(
+        id=1, group="g", name="A", expr="x", interval_ms=STEP_MS, for_ms=0, keep_firing_for_ms=0,
+        severity="", labels={}, annotations={}, enabled=True, remediation=None, version=1,
+    )  # fmt: skip
+    asked = Flapping(n_series), "t", rule, 0, MAX_EVALUATIONS * STEP_MS - 1
+    if n_alerts < 100_000:
+        assert len((await try_rule(*asked)).alerts) == n_alerts
+    else:
+        with pytest.raises(BadDataError, match=f"has {n_alerts} alerts in this range"):
+            await try_rule(*asked)
