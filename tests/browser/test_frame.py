@@ -22,6 +22,7 @@ from tests.servers import DatabaseServer
 pytestmark = pytest.mark.e2e
 
 FIRST_LOAD_LIMIT_BYTES = 400_000
+CHANGES = re.compile(r"^(New( rule| silence…)?|Silence…|Import|Create|Save|Edit)$")
 
 
 def test_each_address_of_a_view_is_served() -> None:
@@ -104,6 +105,18 @@ def test_with_access_on_the_page_asks_for_a_token(
         log_in.get_by_role("button", name="Log in").click()
         expect(tab.get_by_role("img", name="vector(1)")).to_be_visible()
         assert token not in tab.evaluate("JSON.stringify(localStorage)")
+        # What the role `read` may not do has no button.
+        for path, seen in (
+            ("alerts", "No alert was open"),
+            ("alerts?tab=silences", "There are no silences."),
+            ("rules", "There are no rules yet."),
+            ("repairs", "Nothing was repaired"),
+            ("dashboards", "There are no dashboards yet."),
+        ):
+            tab.goto(f"{service.url}/{path}")
+            expect(tab.get_by_text(seen)).to_be_visible()
+            expect(tab.locator("main").get_by_text(CHANGES)).to_have_count(0)
+        tab.goto(f"{service.url}/graph?g0.expr=vector(1)&g0.tab=0")
         # Who is logged in, with which roles, and for which tenant, which a switch changes.
         menu = tab.get_by_role("banner").locator("details", has_text="Log out")
         expect(menu.locator("summary")).to_have_text("ana · acme")

@@ -10,6 +10,7 @@ import { ReasonDialog } from "../../ui/reason_dialog";
 import { Badge, ErrorBox, LabelList, Loading } from "../../ui/states";
 import { useEvery } from "../../use_every";
 import { useRequest } from "../../use_request";
+import { may } from "../../who";
 import { RemediationBadge } from "../repairs/states";
 import { ConditionPlots } from "./condition_plots";
 import { Samples } from "./samples";
@@ -188,6 +189,7 @@ function Actions({ alert, isOpen, onChange }: { alert: Alert; isOpen: boolean; o
     setAction(null);
     onChange();
   };
+  if (!may("edit")) return null;
   const send = (name: string) => (body: unknown) => native.post(`/alerts/${alert.id}/${name}`, body);
   return (
     <>

@@ -8,6 +8,7 @@ import { Badge, Empty, ErrorBox, LabelList, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { useEvery } from "../../use_every";
 import { useRequest } from "../../use_request";
+import { may } from "../../who";
 import { SeverityBadge, StateBadge, When, formatNumberOrText, ownLabels } from "./states";
 import { Timeline } from "./timeline";
 
@@ -131,8 +132,13 @@ function NothingShown({ choice, count }: { choice: string; count: number }) {
   return (
     <Empty title="No alert was open in this time range.">
       <p>
-        <a href={hrefOf("rules", { rule: "new" })}>Create a rule</a> or see the{" "}
-        <a href={hrefOf("rules")}>rules</a> that are there.
+        See the <a href={hrefOf("rules")}>rules</a>
+        {may("edit") && (
+          <>
+            , or <a href={hrefOf("rules", { rule: "new" })}>create one</a>
+          </>
+        )}
+        .
       </p>
     </Empty>
   );
@@ -192,9 +198,11 @@ function Filters({
           spellcheck={false}
         />
       </form>
-      <button type="button" onClick={() => navigate("alerts", { tab: "silences", silence: "new" })}>
-        Silence…
-      </button>
+      {may("edit") && (
+        <button type="button" onClick={() => navigate("alerts", { tab: "silences", silence: "new" })}>
+          Silence…
+        </button>
+      )}
     </div>
   );
 }

@@ -1,4 +1,6 @@
 /** The fields of a rule in a form. */
+import { PromqlField } from "../../ui/promql/editor";
+import { findingOfError } from "../../ui/promql/findings";
 import type { RuleForm } from "./rule_form";
 
 type TextField = Exclude<keyof RuleForm, "kind" | "enabled">;
@@ -6,12 +8,17 @@ type TextField = Exclude<keyof RuleForm, "kind" | "enabled">;
 export function RuleInputs({
   form,
   isStored,
+  error,
   onChange,
+  onTest,
 }: {
   form: RuleForm;
   /** A stored rule keeps its kind. */
   isStored: boolean;
+  /** What the service said about it, if that was no good. */
+  error: Error | null;
   onChange: (form: RuleForm) => void;
+  onTest: () => void;
 }) {
   const isAlert = form.kind === "alert";
   const text = (name: TextField, label: string, options: { isRequired?: boolean; class?: string } = {}) => (
@@ -33,7 +40,6 @@ export function RuleInputs({
         rows={rows}
         value={form[name]}
         placeholder={placeholder}
-        required={name === "expr"}
         spellcheck={false}
         onInput={(event) => onChange({ ...form, [name]: event.currentTarget.value })}
       />
@@ -58,7 +64,17 @@ export function RuleInputs({
         {text("name", isAlert ? "Name of the alert" : "Name of the metric", { isRequired: true, class: "grow" })}
         {text("group", "Group", { isRequired: true, class: "grow" })}
       </div>
-      {area("expr", "Expression", 3, "sum by (queue) (queue_length) > 500")}
+      <div class="field">
+        <span aria-hidden="true">Expression</span>
+        <PromqlField
+          label="Expression"
+          hint="sum by (queue) (queue_length) > 500 — Enter tests it, Ctrl-Space completes"
+          text={form.expr}
+          findings={findingOfError(error ?? undefined)}
+          onChange={(expr) => onChange({ ...form, expr })}
+          onRun={onTest}
+        />
+      </div>
       <div class="row">
         {text("interval", "Evaluated every", { class: "short" })}
         {isAlert && text("for", "Must hold for", { class: "short" })}

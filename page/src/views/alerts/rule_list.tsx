@@ -7,6 +7,7 @@ import { Badge, Empty, ErrorBox, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { useEvery } from "../../use_every";
 import { useRequest } from "../../use_request";
+import { may } from "../../who";
 import { When } from "./states";
 
 const POLL_MS = 10_000;
@@ -106,9 +107,11 @@ export function RuleList() {
   return (
     <div class="stack">
       <div class="row">
-        <a class="button primary" href={hrefOf("rules", { rule: "new" })}>
-          New rule
-        </a>
+        {may("edit") && (
+          <a class="button primary" href={hrefOf("rules", { rule: "new" })}>
+            New rule
+          </a>
+        )}
         <input
           class="grow"
           type="search"

@@ -11,6 +11,7 @@ import { Badge, ErrorBox, LabelList, Loading } from "../../ui/states";
 import { Table } from "../../ui/table";
 import { toast, toastError } from "../../ui/toast";
 import { useRequest } from "../../use_request";
+import { may } from "../../who";
 import { ConditionPlots } from "./condition_plots";
 import { type RuleForm, fieldsOf, formOf } from "./rule_form";
 import { RuleInputs } from "./rule_inputs";
@@ -83,12 +84,16 @@ function Status({ rule, onChange }: { rule: Rule; onChange: () => void }) {
         {rule.kind === "alert" && (
           <a href={hrefOf("alerts", { labels: `alertname=${rule.name}`, state: "all" })}>Its alerts</a>
         )}
-        <button type="button" onClick={toggle}>
-          {rule.enabled ? "Disable" : "Enable"}
-        </button>
-        <button type="button" onClick={() => setAsksToDelete(true)}>
-          Delete…
-        </button>
+        {may("edit") && (
+          <>
+            <button type="button" onClick={toggle}>
+              {rule.enabled ? "Disable" : "Enable"}
+            </button>
+            <button type="button" onClick={() => setAsksToDelete(true)}>
+              Delete…
+            </button>
+          </>
+        )}
       </header>
       <p class="hint">
         Last evaluated <When time={rule.last_evaluation} />
@@ -180,18 +185,20 @@ function Editor({
         aria-label="Rule"
         onSubmit={(event) => {
           event.preventDefault();
-          save();
+          if (may("edit")) save();
         }}
       >
-        <RuleInputs form={form} isStored={stored !== undefined} onChange={setForm} />
+        <RuleInputs form={form} isStored={stored !== undefined} error={error} onChange={setForm} onTest={test} />
         {error && <ErrorBox error={error} />}
         <div class="row end">
           <button type="button" disabled={isBusy || !form.expr.trim()} onClick={test}>
             Test with the last day
           </button>
-          <button type="submit" disabled={isBusy}>
-            {stored ? "Save" : "Create"}
-          </button>
+          {may("edit") && (
+            <button type="submit" disabled={isBusy || !form.expr.trim()}>
+              {stored ? "Save" : "Create"}
+            </button>
+          )}
         </div>
       </form>
       {trial && <TrialResult {...trial} />}

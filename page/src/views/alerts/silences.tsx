@@ -10,6 +10,7 @@ import { type Column, Table } from "../../ui/table";
 import { toast, toastError } from "../../ui/toast";
 import { useEvery } from "../../use_every";
 import { useRequest } from "../../use_request";
+import { may } from "../../who";
 import { When } from "./states";
 
 const POLL_MS = 10_000;
@@ -47,9 +48,11 @@ export function SilenceList() {
   return (
     <div class="stack">
       <div class="row">
-        <button type="button" class="primary" onClick={() => setQuery({ silence: "new" })}>
-          New silence…
-        </button>
+        {may("edit") && (
+          <button type="button" class="primary" onClick={() => setQuery({ silence: "new" })}>
+            New silence…
+          </button>
+        )}
         <label class="inline">
           <input
             type="checkbox"
@@ -69,7 +72,7 @@ export function SilenceList() {
           <p>While a silence is active, its alerts are listed, but nobody is notified and nothing is repaired.</p>
         </Empty>
       )}
-      {query.get("silence") === "new" && !logInReason.value && (
+      {query.get("silence") === "new" && !logInReason.value && may("edit") && (
         <NewSilence
           matchers={query.get("matchers") ?? ""}
           onClose={() => {
@@ -112,6 +115,7 @@ function columnsOf(end: (silence: Silence) => void): Column<Silence>[] {
       name: "Action",
       value: () => null,
       show: (silence) =>
+        may("edit") &&
         stateOf(silence) !== "ended" && (
           <button type="button" aria-label={`End the silence of ${silence.matchers.join(", ")}`} onClick={() => end(silence)}>
             End now

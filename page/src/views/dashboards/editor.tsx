@@ -1,6 +1,7 @@
 /** Dialogs that change a panel, a row or the whole document. */
 import { useState } from "preact/hooks";
 import { Dialog } from "../../ui/dialog";
+import { PromqlField } from "../../ui/promql/editor";
 import type { Dashboard, FieldSettings, Panel, PanelOptions, Query, Row } from "./logic/types";
 
 const TYPES: [string, string][] = [
@@ -82,7 +83,7 @@ function PanelFields({ draft, set }: { draft: Panel; set: (change: Partial<Panel
           <legend>Queries</legend>
           {queries.map((query, index) => (
             <div class="row" key={query.ref}>
-              <label class="grow">{query.ref}<textarea class="mono" rows={2} spellcheck={false} value={query.expr} onInput={(event) => setQuery(index, { expr: event.currentTarget.value })} /></label>
+              <div class="field"><span aria-hidden="true">{query.ref}</span><PromqlField label={query.ref} hint="An expression; Ctrl-Space completes" hasVariables text={query.expr} onChange={(expr) => set({ queries: queries.map((one, place) => (place === index ? { ...one, expr } : one)) })} /></div>
               <label>Legend<input placeholder="{{label}}" value={query.legend ?? ""} onInput={(event) => setQuery(index, { legend: event.currentTarget.value })} /></label>
               <label>Form<select value={query.format ?? "time_series"} onChange={(event) => setQuery(index, { format: event.currentTarget.value as "table" })}><option value="time_series">series</option><option value="table">table</option><option value="heatmap">heatmap</option></select></label>
               <label class="inline"><input type="checkbox" checked={query.instant ?? false} onChange={(event) => setQuery(index, { instant: event.currentTarget.checked, range: !event.currentTarget.checked })} />now only</label>

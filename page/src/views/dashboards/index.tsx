@@ -9,6 +9,7 @@ import { Empty, ErrorBox, Loading } from "../../ui/states";
 import { Table } from "../../ui/table";
 import { toast, toastError } from "../../ui/toast";
 import { useRequest } from "../../use_request";
+import { may } from "../../who";
 import "./dashboards.css";
 import { DocumentEditor, PanelEditor, RowEditor } from "./editor";
 import { ImportDialog } from "./import_dialog";
@@ -60,8 +61,8 @@ function List() {
         <h1 class="grow">Dashboards</h1>
         <input type="search" aria-label="Search" placeholder="Search" value={search} onInput={(event) => setQuery({ search: event.currentTarget.value }, { replace: true })} />
         {tag && <button type="button" onClick={() => setQuery({ tag: null })}>{tag} ✕</button>}
-        <button type="button" onClick={() => setImporting(true)}>Import</button>
-        <button type="button" class="primary" onClick={() => void create()}>New</button>
+        {may("edit") && <button type="button" onClick={() => setImporting(true)}>Import</button>}
+        {may("edit") && <button type="button" class="primary" onClick={() => void create()}>New</button>}
       </div>
       {error && <ErrorBox error={error} />}
       {!data && !error && <Loading />}
@@ -87,7 +88,7 @@ function Shown({ uid }: { uid: string }) {
   const { data, error, reload } = useRequest((signal) => native.get<Stored>(`/dashboards/${encodeURIComponent(uid)}`, { signal }), [uid]);
   if (error) return <ErrorBox error={error} title="The dashboard cannot be shown" />;
   if (!data) return <Loading />;
-  const isEdited = place.value.query.has("edit") && !data.source;
+  const isEdited = place.value.query.has("edit") && !data.source && may("edit");
   return isEdited ? <Edited key={data.version} stored={data} onSaved={reload} /> : <Viewed stored={data} onChange={reload} />;
 }
 
@@ -115,7 +116,7 @@ function Viewed({ stored, onChange }: { stored: Stored; onChange: () => void }) 
         <button type="button" class="quiet" onClick={() => setQuery({ kiosk: true })}>Kiosk</button>
         <button type="button" class="quiet" onClick={() => setVersions(true)}>Versions</button>
         <button type="button" class="quiet" onClick={() => void exportFile()}>Export</button>
-        {!source && <button type="button" onClick={() => setQuery({ edit: true })}>Edit</button>}
+        {!source && may("edit") && <button type="button" onClick={() => setQuery({ edit: true })}>Edit</button>}
       </div>
       <DashboardView uid={uid} dashboard={dashboard} />
       {hasVersions && <Versions stored={stored} onClose={() => setVersions(false)} onRestored={onChange} />}
@@ -206,7 +207,7 @@ function Versions({ stored, onClose, onRestored }: { stored: Stored; onClose: ()
         { name: "Saved", value: ({ saved_at }) => saved_at, show: ({ saved_at }) => formatAgo(Date.parse(saved_at) / 1000) },
         { name: "By", value: ({ saved_by }) => saved_by },
         { name: "Reason", value: ({ reason }) => reason },
-        { name: "", value: () => "", show: ({ version }) => version === stored.version ? "shown" : !stored.source && <button type="button" onClick={() => void restore(version)}>Restore</button> },
+        { name: "", value: () => "", show: ({ version }) => version === stored.version ? "shown" : !stored.source && may("edit") && <button type="button" onClick={() => void restore(version)}>Restore</button> },
       ]} />
     </Dialog>
   );

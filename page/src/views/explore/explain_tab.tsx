@@ -9,7 +9,7 @@ import { Badge, ErrorBox, Loading } from "../../ui/states";
 import { Table } from "../../ui/table";
 import { useRequest } from "../../use_request";
 import { useEffect } from "preact/hooks";
-import { findingOfError } from "./findings";
+import { findingOfError } from "../../ui/promql/findings";
 import type { TabProps } from "./panel";
 import { sqlOf } from "./sql";
 import { fixedStep } from "./state";

@@ -11,7 +11,7 @@ import { type RangeData, queryColumns } from "../../plot/range_query";
 import { autoStep, onGrid, zoomTo } from "../../time/range";
 import { Empty, ErrorBox, Loading, Notices } from "../../ui/states";
 import { useRequest } from "../../use_request";
-import { findingOfError, findingsOfNotices } from "./findings";
+import { findingOfError, findingsOfNotices } from "../../ui/promql/findings";
 import type { TabProps } from "./panel";
 import { MODES, fixedStep } from "./state";
 

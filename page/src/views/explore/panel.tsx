@@ -1,13 +1,13 @@
 /** One query of Explore: its editor, and what it answers in the tab that is selected. */
 import type { ComponentType } from "preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { formatQuery } from "../../api/prometheus";
 import type { TimeRange } from "../../time/range";
+import { PromqlEditor } from "../../ui/promql/editor";
+import type { Finding } from "../../ui/promql/findings";
 import { Tabs } from "../../ui/tabs";
 import { toastError } from "../../ui/toast";
-import type { EditorProps } from "./editor";
 import { ExplainTab } from "./explain_tab";
-import type { Finding } from "./findings";
 import { GraphTab } from "./graph_tab";
 import { forgetAll, history } from "./history";
 import { SamplesTab } from "./samples_tab";
@@ -65,8 +65,9 @@ export function PanelView(props: PanelProps) {
   return (
     <section class="card" aria-label={`Query ${number}`}>
       <div class="query-row">
-        <LazyEditor
+        <PromqlEditor
           label={`Expression ${number}`}
+          hint="An expression: Enter runs it, Shift-Enter starts a line, Ctrl-Space completes"
           given={given}
           findings={findings}
           onChange={(text) => {
@@ -108,16 +109,6 @@ export function PanelView(props: PanelProps) {
       </Tabs>
     </section>
   );
-}
-
-/** The text of the expression until the editor is loaded, which plots do not wait for. */
-function LazyEditor(props: EditorProps) {
-  const [Editor, setEditor] = useState<ComponentType<EditorProps> | null>(null);
-  useEffect(() => {
-    import("./editor").then((loaded) => setEditor(() => loaded.default)).catch(toastError);
-  }, []);
-  const findings = useMemo(() => props.findings, [JSON.stringify(props.findings)]);
-  return Editor ? <Editor {...props} findings={findings} /> : <div class="editor-shell">{props.given.text}</div>;
 }
 
 function HistoryMenu({ onPick }: { onPick: (expression: string) => void }) {

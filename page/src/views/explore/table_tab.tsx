@@ -6,7 +6,7 @@ import { formatTime } from "../../format/times";
 import { Empty, ErrorBox, Loading, Notices } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { useRequest } from "../../use_request";
-import { findingOfError, findingsOfNotices } from "./findings";
+import { findingOfError, findingsOfNotices } from "../../ui/promql/findings";
 import type { TabProps } from "./panel";
 
 const MOST_ROWS = 50_000;

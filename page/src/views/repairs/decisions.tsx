@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import type { Remediation } from "../../api/alerting";
 import { native } from "../../api/native";
 import { ReasonDialog } from "../../ui/reason_dialog";
+import { may } from "../../who";
 import { isOpen } from "./states";
 
 const CHOICES = {
@@ -23,6 +24,7 @@ export function Decisions({ repair, onChange }: { repair: Remediation; onChange:
   const [choice, setChoice] = useState<Choice | null>(null);
   const waits = repair.state === "waiting_for_approval" && !repair.decision;
   const shown: Choice[] = waits ? ["approve", "deny", "cancel"] : isOpen(repair) ? ["cancel"] : [];
+  if (!may("operate")) return null;
   const about = `${repair.rule} (repair ${repair.id})`;
   return (
     <>

@@ -8,6 +8,7 @@ import { Empty, ErrorBox, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { useEvery } from "../../use_every";
 import { useRequest } from "../../use_request";
+import { may } from "../../who";
 import { useDefaultRange } from "../alerts/default_range";
 import { When } from "../alerts/states";
 import { Decisions } from "./decisions";
@@ -92,7 +93,7 @@ function RepairList() {
       {data && !data.repairs.length && (
         <Empty title="Nothing was repaired in this time range.">
           <p>
-            A <a href={hrefOf("rules", { rule: "new" })}>rule</a> with a repair starts a workflow on Temporal when its
+            A <a href={hrefOf("rules", { rule: may("edit") && "new" })}>rule</a> with a repair starts a workflow on Temporal when its
             alert fires.
           </p>
         </Empty>

@@ -76,7 +76,11 @@ export interface EditorProps {
   given: { text: string };
   findings: readonly Finding[];
   onChange: (text: string) => void;
-  onRun: (text: string) => void;
+  /** What Enter does, if anything but starting a line. */
+  onRun?: (text: string) => void;
+  hint?: string;
+  /** With variables of dashboards it is no PromQL yet, so that the grammar finds faults in it. */
+  hasVariables?: boolean;
 }
 
 export default function Editor(props: EditorProps) {
@@ -91,6 +95,7 @@ export default function Editor(props: EditorProps) {
     if (!box.current) return;
     const promql = new PromQLExtension().setComplete({ remote: completionClient });
     const lint = promql.getLinter().promQL();
+    promql.activateLinter(!props.hasVariables);
     promql.setLinter({
       promQL: () => (view) => {
         // It takes a tree that is not complete yet for faults, and does not look again.
@@ -99,6 +104,7 @@ export default function Editor(props: EditorProps) {
       },
     });
     const run = (view: EditorView) => {
+      if (!handlers.current.onRun) return false;
       handlers.current.onRun(view.state.doc.toString());
       return true;
     };
@@ -115,7 +121,7 @@ export default function Editor(props: EditorProps) {
           closeBrackets(),
           autocompletion(),
           EditorView.lineWrapping,
-          placeholder("An expression: Enter runs it, Shift-Enter starts a line, Ctrl-Space completes"),
+          placeholder(props.hint ?? ""),
           EditorView.contentAttributes.of({ "aria-label": props.label, spellcheck: "false" }),
           findingsField,
           linter(diagnostics, {

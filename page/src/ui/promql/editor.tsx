@@ -1,0 +1,30 @@
+/** The editor of PromQL: a text until CodeMirror is loaded, which nothing else waits for. */
+import type { ComponentType } from "preact";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { toastError } from "../toast";
+import type { EditorProps } from "./codemirror";
+import "./editor.css";
+import type { Finding } from "./findings";
+
+const NOTHING_FOUND: readonly Finding[] = [];
+
+export function PromqlEditor({
+  findings = NOTHING_FOUND,
+  ...props
+}: Omit<EditorProps, "findings"> & { findings?: readonly Finding[] }) {
+  const [Editor, setEditor] = useState<ComponentType<EditorProps> | null>(null);
+  useEffect(() => {
+    import("./codemirror").then((loaded) => setEditor(() => loaded.default)).catch(toastError);
+  }, []);
+  const found = useMemo(() => findings, [JSON.stringify(findings)]);
+  return Editor ? <Editor {...props} findings={found} /> : <div class="editor-shell">{props.given.text}</div>;
+}
+
+/** An editor whose text the caller keeps, as a field of a form. */
+export function PromqlField({
+  text,
+  ...props
+}: Omit<Parameters<typeof PromqlEditor>[0], "given"> & { text: string }) {
+  const given = useMemo(() => ({ text }), [text]);
+  return <PromqlEditor {...props} given={given} />;
+}
