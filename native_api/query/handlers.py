@@ -39,6 +39,7 @@ from promcompat.core.native_queries import (
     SamplePosition,
     SampleRow,
     Statistics,
+    histograms_of_rows,
 )
 from promcompat.imports.histogram_objects import histogram_objects
 from promcompat.querying.bucket_grid import count_buckets
@@ -185,10 +186,11 @@ def _row_documents(rows: list[SampleRow]) -> list[dict[str, object]]:
         {"labels": row.labels.without_name().as_dict(), "timestamp": time, "value": number}
         for row, time, number in zip(rows, format_times_ms(times), numbers, strict=True)
     ]
-    for row, document in zip(rows, documents, strict=True):
-        if row.histogram is not None:
-            (shown,) = histogram_objects(row.histogram)
-            document |= {"value": None, "histogram": shown}
+    if (stored := histograms_of_rows(rows)) is not None:
+        shown = iter(histogram_objects(stored))
+        for row, document in zip(rows, documents, strict=True):
+            if row.histogram is not None:
+                document |= {"value": None, "histogram": next(shown)}
     return documents
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from promcompat.core.definitions import Aggregation, MetricType
 from promcompat.core.histograms import Histograms
 from promcompat.core.matchers import LabelMatcher
@@ -32,17 +34,33 @@ class SamplePageQuery:
     after: SamplePosition | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ListedHistogram:
+    """One of the native histograms of a list; to copy each out of the list would cost 0.1 ms."""
+
+    all: Histograms
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class SampleRow:
     """One sample of a list; the next page starts after its position.
 
-    `histogram` is the single row of a sample that is a native histogram, whose `value` is NaN.
+    The `value` of a sample that is a native histogram is NaN.
     """
 
     labels: Labels
     position: SamplePosition
     value: float
-    histogram: Histograms | None = None
+    histogram: ListedHistogram | None = None
+
+
+def histograms_of_rows(rows: Sequence[SampleRow]) -> Histograms | None:
+    """The native histograms of those rows of one list that have one; None: there are none."""
+    found = [row.histogram for row in rows if row.histogram is not None]
+    if not found:
+        return None
+    return found[0].all.take(np.array([one.number for one in found], np.int64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

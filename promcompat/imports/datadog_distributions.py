@@ -33,8 +33,8 @@ def histogram_of_sketch(
     keys: Iterable[int], counts: Iterable[int], total: float
 ) -> Mapping[str, Any]:
     """The histogram of a sketch. Raises ValueError if it has not as many counts as keys."""
-    pairs = [(_value_of(key), count) for key, count in zip(keys, counts, strict=True)]
-    return _histogram(pairs, total)
+    pairs = zip(keys, counts, strict=True)
+    return _histogram(((_value_of(key), count) for key, count in pairs), total)
 
 
 def _value_of(key: int) -> float:

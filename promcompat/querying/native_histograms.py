@@ -6,13 +6,14 @@ from math import inf
 
 import numpy as np
 
-from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
+from promcompat.core.histograms import histogram_numbers, is_histogram
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
 from promcompat.core.native_queries import (
     DEFAULT_PERCENTILES,
     LatestDistribution,
     SampleRow,
     Statistics,
+    histograms_of_rows,
 )
 from promcompat.core.strconv import format_g
 from promcompat.querying.bucket_expressions import quantile_text
@@ -27,10 +28,10 @@ _US_PER_MS = 1000
 
 def newest_states(rows: Sequence[SampleRow]) -> list[SampleRow | LatestDistribution]:
     """The rows, of which those that are native histograms become states; the order is kept."""
-    pools = [row.histogram for row in rows if row.histogram is not None]
-    if not pools:
+    stored = histograms_of_rows(rows)
+    if stored is None:
         return list(rows)
-    columns = HistogramColumns.of(Histograms.joined(pools))
+    columns = HistogramColumns.of(stored)
     counts, sums = columns.counts.tolist(), columns.sums.tolist()
     parts = zip(counts, sums, _cumulative_buckets(columns), _quantiles(columns), strict=True)
     return [row if row.histogram is None else _state(row, *next(parts)) for row in rows]

@@ -157,7 +157,8 @@ def _newest_states(
         case MetricShape.SAMPLES:
             return newest_states(rows_of[""])
         case MetricShape.NATIVE_HISTOGRAM:
-            native = newest_states(rows_of.pop(""))
+            rows = sorted(rows_of.pop(""), key=lambda row: row.labels.without_name())
+            native = newest_states(rows[:limit])
             classic = latest_distributions(rows_of, _MAX_PARTS)
             return _newer_of_each(classic, native)[:limit]
         case _:

@@ -9,7 +9,12 @@ import numpy as np
 from promcompat.core.histograms import HistogramCells, histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import IntArray, Labels
-from promcompat.core.native_queries import SamplePageQuery, SamplePosition, SampleRow
+from promcompat.core.native_queries import (
+    ListedHistogram,
+    SamplePageQuery,
+    SamplePosition,
+    SampleRow,
+)
 from promcompat.core.ports import MatcherSets, SampleListReader
 from sql.catalog import is_storable_text
 from sql.database.connection_pool import Connection, acquired, read_again
@@ -127,9 +132,10 @@ class PostgresSampleListReader:
             )
         ]
         if stored is not None:
-            for place in np.flatnonzero(is_histogram(values)).tolist():
-                number = histogram_numbers(values[place : place + 1])
-                rows[place] = replace(rows[place], histogram=stored.take(number))
+            places = np.flatnonzero(is_histogram(values))
+            numbers = histogram_numbers(values[places]).tolist()
+            for place, number in zip(places.tolist(), numbers, strict=True):
+                rows[place] = replace(rows[place], histogram=ListedHistogram(stored, number))
         return rows
 
 
