@@ -25,8 +25,32 @@ export const place = signal<Place>(readPlace());
 /** The last segment alone, for who does not depend on the parameters. */
 export const path = computed(() => place.value.path);
 
+/** Whether the page may go to another place; see `guardLeaving`. */
+let mayGo: ((next: Place) => boolean) | null = null;
+
+/**
+ * Ask before the page is left, as long as there is something that would be lost: `guard` gets the next place
+ * and says whether to go there. Returns what ends it.
+ */
+export function guardLeaving(guard: (next: Place) => boolean): () => void {
+  const ask = (event: BeforeUnloadEvent) => event.preventDefault();
+  mayGo = guard;
+  window.addEventListener("beforeunload", ask);
+  return () => {
+    if (mayGo === guard) mayGo = null;
+    window.removeEventListener("beforeunload", ask);
+  };
+}
+
 window.addEventListener("popstate", () => {
-  place.value = readPlace();
+  const next = readPlace();
+  if (mayGo && !mayGo(next)) {
+    // The browser has gone there already.
+    const { path, query } = place.peek();
+    window.history.pushState(null, "", hrefOf(path, query));
+    return;
+  }
+  place.value = next;
 });
 
 export type QueryChange = Record<string, string | number | boolean | null | undefined>;
@@ -54,6 +78,8 @@ export function hrefOf(path: string, query: URLSearchParams | QueryChange = {}):
 }
 
 function go(href: string, replace: boolean): void {
+  const url = new URL(href, window.location.href);
+  if (mayGo && !mayGo({ path: url.pathname.slice(url.pathname.lastIndexOf("/") + 1), query: url.searchParams })) return;
   window.history[replace ? "replaceState" : "pushState"](null, "", href);
   place.value = readPlace();
 }

@@ -2,12 +2,15 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from tests.browser.conftest import Machine
 
@@ -200,6 +203,58 @@ def test_variables_are_in_the_address_and_rows_repeat(
     )
 
 
+def test_times_and_filters_of_a_dashboard(machine: Machine, tab: Page) -> None:
+    document = {
+        "title": "Times",
+        "timezone": "Asia/Tokyo",
+        "now_delay": "10m",
+        "refresh_choices": ["7s"],
+        "variables": [{"name": "by", "kind": "adhoc"}],
+        "rows": [
+            {
+                "panels": [
+                    panel(1, "table", 0, 0, queries=[query("queue_length", format="table")]),
+                    panel(
+                        2,
+                        "stat",
+                        8,
+                        0,
+                        queries=[query("sum(queue_length)")],
+                        options={"percent_change": True},
+                    ),
+                ]
+            }
+        ],
+    }
+    machine.send("/dashboards/times", {"dashboard": document}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=times")
+    expect(tab.get_by_label("Refresh").locator("option")).to_have_text(["no refresh", "every 7s"])
+    expect(tab.get_by_role("group", name="Time range")).to_contain_text("Asia/Tokyo")
+    expect(panel_of(tab, 2)).to_contain_text(re.compile(r"[▲▼] \d+(\.\d)?%"))
+    expect(panel_of(tab, 1)).to_contain_text("rome")
+    (asked,) = json.loads(panel_of(tab, 1).get_attribute("data-queries") or "")
+    assert 600 <= time.time() - asked["end"] < 700
+    first = panel_of(tab, 1).locator("tbody td").first.inner_text()
+    tokyo = timezone(timedelta(hours=9))
+    shown = datetime.fromisoformat(first).replace(tzinfo=tokyo).timestamp()
+    assert asked["start"] <= shown <= asked["end"]
+    tab.get_by_label("Add a filter to by").click()
+    tab.get_by_label("Label", exact=True).fill("shop")
+    tab.get_by_label("Value", exact=True).fill("oslo")
+    tab.get_by_role("button", name="Add", exact=True).click()
+    expect(panel_of(tab, 1)).not_to_contain_text("rome")
+    assert "var-by=shop|=|oslo" in unquote(tab.url)
+    tab.get_by_role("button", name="Remove shop=oslo").click()
+    expect(panel_of(tab, 1)).to_contain_text("rome")
+    machine.send("/dashboards/times", {"dashboard": document | {"hide_time_picker": True}}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=times")
+    expect(panel_of(tab, 1)).to_contain_text("rome")
+    expect(tab.get_by_role("group", name="Time range")).to_have_count(0)
+    # The next view has the browser's zone and its own picker again.
+    tab.get_by_role("link", name="Explore").click()
+    expect(tab.get_by_role("group", name="Time range")).not_to_contain_text("Tokyo")
+
+
 def test_a_panel_is_added_moved_and_saved(machine: Machine, tab: Page) -> None:
     machine.send("/dashboards/draft", {"dashboard": {"title": "Draft"}}, "PUT")
     tab.goto(f"{machine.url}/dashboards?uid=draft&edit=1")
@@ -217,6 +272,16 @@ def test_a_panel_is_added_moved_and_saved(machine: Machine, tab: Page) -> None:
     tab.mouse.down()
     tab.mouse.move(start[0] + 620, start[1] + 5, steps=4)
     tab.mouse.up()
+    # What is not saved is not left without a question.
+    questions: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        questions.append(dialog.message)
+        dialog.dismiss()
+
+    tab.once("dialog", stay)
+    tab.get_by_role("link", name="Explore").click()
+    assert questions == ["Discard the changes?"]
     tab.get_by_role("button", name="Save").click()
     tab.get_by_text("The dashboard is saved.").wait_for()
     tab.goto(f"{machine.url}/dashboards?uid=draft&kiosk=1")

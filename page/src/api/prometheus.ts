@@ -103,8 +103,9 @@ export async function labelValues(
   return (await call<string[]>(path, { parameters, ...(signal && { signal }) })).data ?? [];
 }
 
-export async function labelNames(matchers: string[] = []): Promise<string[]> {
-  return (await call<string[]>("labels", { parameters: { "match[]": matchers } })).data ?? [];
+export async function labelNames(matchers: string[] = [], signal?: AbortSignal): Promise<string[]> {
+  const parameters = { "match[]": matchers };
+  return (await call<string[]>("labels", { parameters, ...(signal && { signal }) })).data ?? [];
 }
 
 export async function series(matchers: string[], limit?: number): Promise<Labels[]> {

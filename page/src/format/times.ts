@@ -1,6 +1,9 @@
-/** Times in the browser's zone, with 24 hours. */
-const DATE = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short" });
-const TIME = new Intl.DateTimeFormat("sv-SE", { timeStyle: "medium" });
+/** Times in the zone in use, with 24 hours. */
+import { computed } from "@preact/signals";
+import { wallClock, zone } from "../time/zone";
+
+const DATE = computed(() => new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeZone: zone.value }));
+const TIME = computed(() => new Intl.DateTimeFormat("sv-SE", { timeStyle: "medium", timeZone: zone.value }));
 
 /** `2026-11-29 14:30:05`, with milliseconds where there are any. Unix seconds. */
 export function formatTime(seconds: number): string {
@@ -8,15 +11,25 @@ export function formatTime(seconds: number): string {
   if (Number.isNaN(date.getTime())) return "–";
   const ms = Math.round(seconds * 1000) % 1000;
   const rest = ms ? `.${String(Math.abs(ms)).padStart(3, "0")}` : "";
-  return `${DATE.format(date)} ${TIME.format(date)}${rest}`;
+  return `${DATE.value.format(date)} ${TIME.value.format(date)}${rest}`;
 }
 
 /** `14:30:05` for today, else with the date. */
 export function formatShortTime(seconds: number): string {
   const date = new Date(seconds * 1000);
-  return date.toDateString() === new Date().toDateString()
-    ? TIME.format(date)
-    : `${DATE.format(date)} ${TIME.format(date).slice(0, 5)}`;
+  return DATE.value.format(date) === DATE.value.format(new Date())
+    ? TIME.value.format(date)
+    : `${DATE.value.format(date)} ${TIME.value.format(date).slice(0, 5)}`;
+}
+
+/** For uPlot, which reads the local fields of the date that it gets: those of a clock of the zone. */
+export function plotDate(seconds: number): Date {
+  if (zone.value === undefined) return new Date(seconds * 1000);
+  const wall = wallClock(seconds * 1000);
+  return new Date(
+    wall.getUTCFullYear(), wall.getUTCMonth(), wall.getUTCDate(),
+    wall.getUTCHours(), wall.getUTCMinutes(), wall.getUTCSeconds(), wall.getUTCMilliseconds(),
+  );
 }
 
 /** `5 min ago`, `in 2 h`. Unix seconds. */

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { formatNumber, formatValue } from "../format/numbers";
 import { formatTime } from "../format/times";
+import { zoneOffset } from "../time/zone";
 import { colour, isDark } from "../theme";
 import type { Cell, Heatmap } from "./buckets";
 
@@ -176,7 +177,7 @@ const TICK_SECONDS = [60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_20
 function timeTicks({ start, end }: HeatmapProps["range"], width: number): number[] {
   const wanted = (end - start) / Math.max(width / 80, 1);
   const every = TICK_SECONDS.find((seconds) => seconds >= wanted) ?? 31_536_000;
-  const offset = new Date(start * 1000).getTimezoneOffset() * 60;
+  const offset = -zoneOffset(start * 1000) / 1000;
   const first = Math.ceil((start - offset) / every) * every + offset;
   return Array.from({ length: Math.floor((end - first) / every) + 1 }, (_, tick) => first + tick * every);
 }

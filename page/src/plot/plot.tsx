@@ -3,7 +3,8 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { formatValue, isBinary } from "../format/numbers";
-import { formatTime } from "../format/times";
+import { formatTime, plotDate } from "../format/times";
+import { zone } from "../time/zone";
 import { colour, isDark } from "../theme";
 import { stack } from "./data";
 import { seriesColour } from "./palette";
@@ -101,7 +102,7 @@ export function Plot(props: PlotProps) {
   }, [
     props.times, columns, props.range.start, props.range.end, height, props.unit, props.decimals,
     props.logarithmic, props.min, props.max, props.thresholds, props.marks, props.cursorKey,
-    props.spansGaps, dark,
+    props.spansGaps, dark, zone.value,
   ]);
 
   return (
@@ -182,6 +183,7 @@ function optionsOf(
     height,
     padding: [8, 24, 0, 0],
     legend: { show: false },
+    tzDate: plotDate,
     series: [{}, ...lines.map((line, index) => seriesOf(line, index, props, isMany))],
     ...(props.stacked && { bands: bandsOf(lines) }),
     scales: {

@@ -1,7 +1,8 @@
 /** The time range of the page, its refresh, and the buttons that move it. */
 import { useRef, useState } from "preact/hooks";
 import { formatTime } from "../format/times";
-import { from, parseTime, range, refresh, reload, setRange, shift, to, zoomOut } from "./range";
+import { zone } from "./zone";
+import { defaultRange, from, parseTime, range, refresh, reload, setRange, shift, to, zoomOut } from "./range";
 import { setQuery } from "../router";
 
 const QUICK: [string, string, string][] = [
@@ -23,7 +24,7 @@ const QUICK: [string, string, string][] = [
   ["This week", "now/w", "now/w"],
   ["This month", "now/M", "now/M"],
 ];
-const REFRESHES = ["", "5s", "10s", "30s", "1m", "5m", "15m", "30m", "1h"];
+const REFRESHES = ["5s", "10s", "30s", "1m", "5m", "15m", "30m", "1h"];
 
 /** A range in words: a quick one by its name, else its two ends. */
 export function rangeName(fromText: string, toText: string): string {
@@ -38,6 +39,8 @@ function shownTime(text: string): string {
 
 export function TimePicker() {
   const details = useRef<HTMLDetailsElement>(null);
+  if (defaultRange.value.hidesPicker) return null;
+  const refreshes = ["", ...(defaultRange.value.refreshChoices ?? REFRESHES)];
   const close = () => {
     if (details.current) details.current.open = false;
   };
@@ -55,7 +58,10 @@ export function TimePicker() {
         class="menu"
         onKeyDown={(event) => event.key === "Escape" && close()}
       >
-        <summary>{rangeName(from.value, to.value)}</summary>
+        <summary>
+          {rangeName(from.value, to.value)}
+          {zone.value && <span class="hint"> {zone.value}</span>}
+        </summary>
         <div class="menu-box time-menu">
           <CustomRange onPick={pick} />
           <div class="quick-ranges">
@@ -87,7 +93,7 @@ export function TimePicker() {
         value={refresh.value}
         onChange={(event) => setQuery({ refresh: event.currentTarget.value }, { replace: true })}
       >
-        {(REFRESHES.includes(refresh.value) ? REFRESHES : [...REFRESHES, refresh.value]).map((every) => (
+        {(refreshes.includes(refresh.value) ? refreshes : [...refreshes, refresh.value]).map((every) => (
           <option key={every} value={every}>
             {every ? `every ${every}` : "no refresh"}
           </option>
@@ -127,7 +133,7 @@ function CustomRange({ onPick }: { onPick: (from: string, to: string) => void })
       {error && <p role="alert">{error}</p>}
       <button type="submit">Apply</button>
       <p class="hint">
-        {formatTime(range.value.start)} – {formatTime(range.value.end)}
+        {formatTime(range.value.start)} – {formatTime(range.value.end)} {zone.value}
       </p>
     </form>
   );

@@ -2,6 +2,7 @@
 import { computed, effect, signal } from "@preact/signals";
 import { place, setQuery } from "../router";
 import { formatDurationMs, parseDurationMs } from "../format/durations";
+import { timeOfWall, wallClock } from "./zone";
 
 /** An end of a range: `now`, `now-1h`, or Unix milliseconds as text. */
 export type TimeText = string;
@@ -13,11 +14,21 @@ export interface TimeRange {
 }
 
 /** What a view uses where the address says nothing; a dashboard has its own. */
-export const defaultRange = signal<{ from: TimeText; to: TimeText; refresh: string }>({
-  from: "now-1h",
-  to: "now",
-  refresh: "",
-});
+export const defaultRange = signal<TimeSettings>({ from: "now-1h", to: "now", refresh: "" });
+
+export interface TimeSettings {
+  from: TimeText;
+  to: TimeText;
+  refresh: string;
+  /** What the picker offers to refresh with. */
+  refreshChoices?: readonly string[];
+  /** How long before the present `now` is. */
+  nowDelayMs?: number;
+  /** 1: Monday, which is the default; 0: Sunday, 6: Saturday. */
+  firstWeekday?: number;
+  /** Whether the header has no picker. */
+  hidesPicker?: boolean;
+}
 
 export const from = computed(() => place.value.query.get("from") ?? defaultRange.value.from);
 export const to = computed(() => place.value.query.get("to") ?? defaultRange.value.to);
@@ -38,7 +49,7 @@ const TERM = /([+-]\d*|\/)([smhdwMQy])/g;
 /**
  * Unix milliseconds of a time: a number of them, ISO 8601, or `now` and any number of `-5m`, `+1d`
  * and `/d`, which goes to the start of the unit, or with `roundsUp` to its last millisecond. Days
- * and longer units are those of the browser's zone, and weeks begin on Monday.
+ * and longer units are those of the zone in use.
  *
  * Throws RangeError with what is accepted.
  */
@@ -47,8 +58,10 @@ export function parseTime(text: TimeText, nowMs: number, roundsUp = false): numb
   if (/^-?\d{9,}$/.test(trimmed)) return Number(trimmed);
   const relative = /^now((?:[+-]\d*[smhdwMQy]|\/[smhdwMQy])*)$/.exec(trimmed.replace(/\s/g, ""));
   if (!relative) {
-    const absolute = Date.parse(trimmed.replace(" ", "T"));
-    if (!Number.isNaN(absolute)) return absolute;
+    const local = trimmed.replace(" ", "T");
+    const hasZone = /(Z|[+-]\d\d:?\d\d)$/i.test(local) || /[a-z]{2}/i.test(local);
+    const absolute = hasZone ? Date.parse(trimmed) : Date.parse(`${local}${local.includes("T") ? "" : "T00:00"}Z`);
+    if (!Number.isNaN(absolute)) return hasZone ? absolute : timeOfWall(new Date(absolute));
     throw new RangeError(
       `“${text}” is no time: use now, now-6h, now/d, or a time such as 2026-11-29 14:30`,
     );
@@ -68,26 +81,27 @@ export function parseTime(text: TimeText, nowMs: number, roundsUp = false): numb
 
 function add(ms: number, count: number, unit: string): number {
   if (unit in UNITS && !"dw".includes(unit)) return ms + count * (UNITS[unit] ?? 0);
-  const date = new Date(ms);
-  if (unit === "d" || unit === "w") date.setDate(date.getDate() + count * (unit === "w" ? 7 : 1));
-  else if (unit === "y") date.setFullYear(date.getFullYear() + count);
-  else date.setMonth(date.getMonth() + count * (unit === "Q" ? 3 : 1));
-  return date.getTime();
+  const date = wallClock(ms);
+  if (unit === "d" || unit === "w") date.setUTCDate(date.getUTCDate() + count * (unit === "w" ? 7 : 1));
+  else if (unit === "y") date.setUTCFullYear(date.getUTCFullYear() + count);
+  else date.setUTCMonth(date.getUTCMonth() + count * (unit === "Q" ? 3 : 1));
+  return timeOfWall(date);
 }
 
 function startOf(ms: number, unit: string): number {
-  const date = new Date(ms);
-  if (unit === "s") date.setMilliseconds(0);
-  else if (unit === "m") date.setSeconds(0, 0);
-  else if (unit === "h") date.setMinutes(0, 0, 0);
+  const date = wallClock(ms);
+  if (unit === "s") date.setUTCMilliseconds(0);
+  else if (unit === "m") date.setUTCSeconds(0, 0);
+  else if (unit === "h") date.setUTCMinutes(0, 0, 0);
   else {
-    date.setHours(0, 0, 0, 0);
-    if (unit === "w") date.setDate(date.getDate() - ((date.getDay() + 6) % 7));
-    if (unit === "M") date.setDate(1);
-    if (unit === "Q") date.setMonth(date.getMonth() - (date.getMonth() % 3), 1);
-    if (unit === "y") date.setMonth(0, 1);
+    date.setUTCHours(0, 0, 0, 0);
+    const first = defaultRange.peek().firstWeekday ?? 1;
+    if (unit === "w") date.setUTCDate(date.getUTCDate() - ((date.getUTCDay() - first + 7) % 7));
+    if (unit === "M") date.setUTCDate(1);
+    if (unit === "Q") date.setUTCMonth(date.getUTCMonth() - (date.getUTCMonth() % 3), 1);
+    if (unit === "y") date.setUTCMonth(0, 1);
   }
-  return date.getTime();
+  return timeOfWall(date);
 }
 
 /** When `now` was last read; a new value makes views ask again. */
@@ -110,7 +124,9 @@ function resolve(fromText: TimeText, toText: TimeText, nowMs: number): TimeRange
 }
 
 /** The range as times. It changes with the address, with `reload` and with each refresh. */
-export const range = computed<TimeRange>(() => resolve(from.value, to.value, readAtMs.value));
+export const range = computed<TimeRange>(() =>
+  resolve(from.value, to.value, readAtMs.value - (defaultRange.value.nowDelayMs ?? 0)),
+);
 
 /** A time range as texts, such as `now-1h` and `now`. */
 export function setRange(nextFrom: TimeText, nextTo: TimeText): void {

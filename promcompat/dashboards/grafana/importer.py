@@ -125,9 +125,9 @@ def _document(source: Source) -> Json:
     source.ignore(
         "__requires", "__elements", "gnetId", "id", "iteration", "version", "uid", "editable",
         "hideControls", "originalTitle", "sharedCrosshair", "annotate", "liveNow", "preload",
-        "fiscalYearStartMonth", "meta", "overwrite", "folderId", "message", "_comment", "theme",
+        "meta", "overwrite", "folderId", "message", "_comment", "theme",
         "style", "nav", "enable", "pulldowns", "failover", "panel_hints", "loader", "services",
-        "isStarred", "slug", "created", "updated", "revision", "scopeMeta", "weekStart",
+        "isStarred", "slug", "created", "updated", "revision", "scopeMeta",
     )  # fmt: skip
     document: Json = {
         "title": source.text("title") or "Untitled",
@@ -137,7 +137,7 @@ def _document(source: Source) -> Json:
         "refresh": _refresh(source),
         "timezone": _timezone(source),
         "week_start": source.choice("weekStart", _WEEK_STARTS, ""),
-        "fiscal_year_start_month": int(source.number("fiscalYearStartMonth") or 0) % 12,
+        "fiscal_year_start_month": _fiscal_year_start(source),
         "tooltip": source.choice("graphTooltip", _TOOLTIPS, "own"),
     }
     picker = source.child("timepicker")
@@ -145,8 +145,7 @@ def _document(source: Source) -> Json:
     document["hide_time_picker"] = picker.flag("hidden")
     document["now_delay"] = picker.text("nowDelay")
     picker.ignore(
-        "time_options", "collapse", "enable", "notice", "now", "status", "type", "quick_ranges",
-        "hidden",
+        "time_options", "collapse", "enable", "notice", "now", "status", "type", "hidden",
     )  # fmt: skip
     templating = source.child("templating")
     templating.ignore("enable")
@@ -170,6 +169,13 @@ def _time(time: Source) -> Json:
 def _refresh(source: Source) -> str:
     found = source.take("refresh", "")
     return found if isinstance(found, str) else ""
+
+
+def _fiscal_year_start(source: Source) -> int:
+    month = int(source.number("fiscalYearStartMonth") or 0) % 12
+    if month:
+        source.lost("fiscalYearStartMonth", "time ranges of fiscal quarters and years")
+    return month
 
 
 def _timezone(source: Source) -> str:

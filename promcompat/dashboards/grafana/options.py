@@ -104,9 +104,10 @@ def _stat_options(options: Source) -> Json:
     )
     if options.flag("showPercentChange"):
         found["percent_change"] = True
-    options.ignore(
-        "wideLayout", "percentChangeColorMode", "fieldOptions", "sparkline", "displayMode"
-    )
+    options.ignore_if("percentChangeColorMode", "standard")
+    if not options.flag("showPercentChange"):
+        options.ignore("percentChangeColorMode")
+    options.ignore("wideLayout", "fieldOptions", "sparkline", "displayMode")
     return found
 
 

@@ -54,6 +54,8 @@ def test_everything_that_is_not_understood_is_listed_with_its_place() -> None:
         ),
         panel(id=2, type="nodeGraph", title="G"),
         theme2="dark",
+        fiscalYearStartMonth=3,
+        timepicker={"quick_ranges": [{"from": "now-3h", "to": "now", "display": "3 hours"}]},
         templating={
             "list": [
                 {"name": "v", "type": "snapshot"},
@@ -66,6 +68,7 @@ def test_everything_that_is_not_understood_is_listed_with_its_place() -> None:
     assert sorted(lost(found)) == sorted(
         [
             ("annotations.list[0]", "", "the annotation deploys"),
+            ("fiscalYearStartMonth", "", "time ranges of fiscal quarters and years"),
             ("panels[0].alert", "P", "an alert of the panel"),
             ("panels[0].fieldConfig.defaults.custom.glow", "P", "custom.glow is 1"),
             ("panels[0].fieldConfig.overrides[0].matcher.id", "P", "the matcher byMoon"),
@@ -78,6 +81,7 @@ def test_everything_that_is_not_understood_is_listed_with_its_place() -> None:
             ("templating.list[0].type", "", "the variable v of the kind snapshot"),
             ("templating.list[2].name", "", "a second variable w"),
             ("theme2", "", "theme2 is dark"),
+            ("timepicker.quick_ranges", "", "quick_ranges is a list of 1"),
         ]
     )
     first, second = found.dashboard.panels

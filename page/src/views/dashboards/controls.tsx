@@ -1,10 +1,12 @@
 /** The bar of a dashboard: variables, annotations and links. */
 import { useId, useRef, useState } from "preact/hooks";
 import { native } from "../../api/native";
-import { hrefOf } from "../../router";
+import { labelNames, labelValues } from "../../api/prometheus";
+import { hrefOf, place } from "../../router";
 import { useRequest } from "../../use_request";
 import { ALL, interpolate, type Lookup } from "./logic/interpolation";
-import type { Annotation, DashboardLink } from "./logic/types";
+import type { Annotation, DashboardLink, Filter, Variable } from "./logic/types";
+import { FILTER_OPERATORS, filterText, filtersOf } from "./logic/variables";
 import { safeHref } from "./scope";
 import { select, type VariableState } from "./use_variables";
 
@@ -30,12 +32,47 @@ function VariableControl({ state }: { state: VariableState }) {
       {variable.kind === "textbox" ? (
         <input id={id} aria-label={label} defaultValue={selected[0]} key={selected[0]} onChange={(event) => select(variable.name, [event.currentTarget.value])} />
       ) : variable.kind === "adhoc" ? (
-        <span id={id} class="hint">{(variable.filters ?? []).map(({ key, operator, value }) => `${key}${operator}${value}`).join(", ") || "none"}</span>
+        <AdhocFilters id={id} variable={variable} label={label} />
       ) : (
         <Choice id={id} state={state} label={label} />
       )}
       {error && <span class="is-critical" role="alert" title={error}>⚠ {error.slice(0, 60)}</span>}
     </div>
+  );
+}
+
+/** Matchers that are added to every selector, and a form for another one. */
+function AdhocFilters({ id, variable, label }: { id: string; variable: Variable; label: string }) {
+  const filters = filtersOf(variable, place.value.query);
+  const set = (next: Filter[]) => select(variable.name, next.map(filterText));
+  const [key, setKey] = useState("");
+  const names = useRequest((signal) => labelNames([], signal), []);
+  const values = useRequest(key ? (signal) => labelValues(key, [], signal) : null, [key]);
+  const add = (event: SubmitEvent) => {
+    event.preventDefault();
+    const data = new FormData(event.currentTarget as HTMLFormElement);
+    const text = (name: string) => String(data.get(name) ?? "").trim();
+    setKey("");
+    set([...filters, { key: text("key"), operator: text("operator") as Filter["operator"], value: text("value") }]);
+  };
+  return (
+    <>
+      {filters.map((filter, index) => {
+        const text = `${filter.key}${filter.operator}${filter.value}`;
+        return <span class="label" key={text}>{text}<button type="button" class="quiet icon" aria-label={`Remove ${text}`} onClick={() => set(filters.filter((_, place) => place !== index))}>✕</button></span>;
+      })}
+      <details class="menu choice" key={filters.length}>
+        <summary id={id} aria-label={`Add a filter to ${label}`}>+</summary>
+        <form class="menu-box" onSubmit={add}>
+          <label>Label<input name="key" list={`${id}-keys`} required onChange={(event) => setKey(event.currentTarget.value)} /></label>
+          <label>Operator<select name="operator">{FILTER_OPERATORS.map((one) => <option key={one}>{one}</option>)}</select></label>
+          <label>Value<input name="value" list={`${id}-values`} /></label>
+          <datalist id={`${id}-keys`}>{(names.data ?? []).map((one) => <option key={one} value={one} />)}</datalist>
+          <datalist id={`${id}-values`}>{(values.data ?? []).slice(0, MOST_OPTIONS).map((one) => <option key={one} value={one} />)}</datalist>
+          <button type="submit" class="primary">Add</button>
+        </form>
+      </details>
+    </>
   );
 }
 

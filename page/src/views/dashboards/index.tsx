@@ -1,9 +1,9 @@
 /** Dashboards: the list, and one of them to look at or to change. */
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { native } from "../../api/native";
 import { send } from "../../api/transport";
 import { formatAgo } from "../../format/times";
-import { hrefOf, navigate, place, setQuery } from "../../router";
+import { type Place, guardLeaving, hrefOf, navigate, place, setQuery } from "../../router";
 import { Dialog } from "../../ui/dialog";
 import { Empty, ErrorBox, Loading } from "../../ui/states";
 import { Table } from "../../ui/table";
@@ -131,6 +131,13 @@ function Edited({ stored, onSaved }: { stored: Stored; onSaved: () => void }) {
   const [open, setOpen] = useState<Change>(null);
   const isChanged = draft !== stored.dashboard;
   const path = `/dashboards/${encodeURIComponent(stored.uid)}`;
+  const release = useRef(() => {});
+  useEffect(() => {
+    if (!isChanged) return;
+    const stays = ({ path: name, query }: Place) => name === "dashboards" && query.get("uid") === stored.uid && query.has("edit");
+    release.current = guardLeaving((next) => stays(next) || window.confirm("Discard the changes?"));
+    return release.current;
+  }, [isChanged]);
   const apply = (next: Dashboard) => {
     setDraft(next);
     setOpen(null);
@@ -139,6 +146,7 @@ function Edited({ stored, onSaved }: { stored: Stored; onSaved: () => void }) {
     try {
       await native.put<Stored>(path, { dashboard: draft }, { headers: { "If-Match": `"${stored.version}"` } });
       toast("The dashboard is saved.");
+      release.current();
       setQuery({ edit: null });
       onSaved();
     } catch (problem) {
@@ -149,6 +157,7 @@ function Edited({ stored, onSaved }: { stored: Stored; onSaved: () => void }) {
     if (!window.confirm(`Delete the dashboard “${stored.dashboard.title}” with all its versions?`)) return;
     try {
       await native.delete(path);
+      release.current();
       navigate("dashboards");
     } catch (problem) {
       toastError(problem);
@@ -159,7 +168,6 @@ function Edited({ stored, onSaved }: { stored: Stored; onSaved: () => void }) {
     setDraft(dashboard);
     setOpen({ panel });
   };
-  const leave = () => (!isChanged || window.confirm("Discard the changes?")) && setQuery({ edit: null });
   const row = open && typeof open === "object" && "row" in open ? open.row : -1;
   return (
     <>
@@ -170,7 +178,7 @@ function Edited({ stored, onSaved }: { stored: Stored; onSaved: () => void }) {
         <button type="button" onClick={() => setDraft(addRow(draft))}>Add a row</button>
         <button type="button" onClick={() => setOpen("document")}>JSON</button>
         <button type="button" onClick={() => void remove()}>Delete</button>
-        <button type="button" onClick={leave}>Discard</button>
+        <button type="button" onClick={() => setQuery({ edit: null })}>Discard</button>
         <button type="button" class="primary" disabled={!isChanged} onClick={() => void save()}>Save</button>
       </div>
       <DashboardView uid={stored.uid} dashboard={draft} editing={{

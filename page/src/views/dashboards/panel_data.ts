@@ -2,6 +2,7 @@
 import { useMemo } from "preact/hooks";
 import { query as askNow, queryRange, type MatrixSeries, type VectorSeries } from "../../api/prometheus";
 import { parseTime, range, to } from "../../time/range";
+import { zoneOffset } from "../../time/zone";
 import { useRequest } from "../../use_request";
 import { withSettings } from "./logic/fields";
 import { type Answered, framesOf } from "./logic/frames";
@@ -58,7 +59,7 @@ export function askedOf(panel: Panel, scope: Scope, shared: { start: number; end
     const lookup = lookupOf(scope.values, scope.local, { ...scope.builtIn, ...stepVariables(steps, rangeMs) });
     const expr = withFilters(interpolate(query.expr, lookup, "promql"), scope.filters);
     if (!expr.trim()) return [];
-    const zone = isRelative ? -new Date(own.end * 1000).getTimezoneOffset() * 60_000 : 0;
+    const zone = isRelative ? zoneOffset(own.end * 1000) : 0;
     const on = (seconds: number) => alignDown(seconds * 1000, steps.stepMs, zone) / 1000;
     const asked = { query, expr, legend: interpolate(query.legend ?? "", lookup, "glob"), step: steps.stepMs / 1000 };
     const found: Asked[] = [];

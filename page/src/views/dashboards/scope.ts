@@ -1,5 +1,6 @@
 /** What variables stand for in the texts of a dashboard, and where its links lead. */
 import { hrefOf, place } from "../../router";
+import { zone } from "../../time/zone";
 import { ALL, interpolate, type Lookup, queryParameters, type VariableValue } from "./logic/interpolation";
 
 export type Values = Record<string, VariableValue>;
@@ -26,7 +27,7 @@ export function builtInVariables(uid: string, title: string, values: Values, ran
     "__org.id": "1",
     "__org.name": "Main Org.",
     "__user.login": "",
-    __timezone: "browser",
+    __timezone: zone.value ?? "browser",
     __url: window.location.href,
     "__url.params": window.location.search,
     __url_time_range: `from=${encodeURIComponent(query.get("from") ?? String(from))}&to=${encodeURIComponent(query.get("to") ?? String(to))}`,

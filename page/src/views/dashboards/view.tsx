@@ -3,13 +3,16 @@ import type { RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { place, setQuery } from "../../router";
 import { defaultRange, range } from "../../time/range";
+import { setZone } from "../../time/zone";
 import { marksFor, useAnnotations } from "./annotations";
 import { AnnotationSwitches, Links, VariableBar } from "./controls";
 import { interpolate } from "./logic/interpolation";
+import { intervalMs } from "./logic/intervals";
 import { linesOf, type PlacedRow, placedRows } from "./logic/layout";
 import type { Dashboard } from "./logic/types";
 import { type EditActions, PanelCard, type PanelCardProps } from "./panel";
 import { builtInVariables, lookupOf } from "./scope";
+import { filtersOf } from "./logic/variables";
 import { useVariables } from "./use_variables";
 
 export interface DashboardViewProps {
@@ -18,16 +21,28 @@ export interface DashboardViewProps {
   editing?: EditActions & { editRow: (index: number) => void };
 }
 
-/** The time range of the dashboard, unless the address has another. */
-export function useDashboardTime({ time, refresh }: Dashboard): void {
+/** The times of the dashboard; the address may have another range. */
+export function useDashboardTime(dashboard: Dashboard): void {
+  const { time, refresh = "", refresh_choices = [], now_delay = "", timezone, week_start, hide_time_picker = false } = dashboard;
+  const settings = JSON.stringify([time, refresh, refresh_choices, now_delay, timezone, week_start, hide_time_picker]);
   useEffect(() => {
     const before = defaultRange.peek();
-    defaultRange.value = { from: time?.start ?? "now-1h", to: time?.end ?? "now", refresh: refresh ?? "" };
+    defaultRange.value = {
+      from: time?.start ?? "now-1h", to: time?.end ?? "now", refresh,
+      ...(refresh_choices.length > 0 && { refreshChoices: refresh_choices }),
+      nowDelayMs: intervalMs(now_delay) ?? 0,
+      firstWeekday: FIRST_WEEKDAYS[week_start || "monday"],
+      hidesPicker: hide_time_picker,
+    };
+    setZone(timezone);
     return () => {
       defaultRange.value = before;
+      setZone();
     };
-  }, [time?.start, time?.end, refresh]);
+  }, [settings]);
 }
+
+const FIRST_WEEKDAYS = { sunday: 0, monday: 1, saturday: 6 } as const;
 
 /** The width of an element, which is 0 until it is known. */
 function useWidth(): [RefObject<HTMLDivElement | null>, number] {
@@ -50,7 +65,7 @@ export function DashboardView({ uid, dashboard, editing }: DashboardViewProps) {
   const times = range.value;
   const builtIn = useMemo(() => builtInVariables(uid, dashboard.title, values, times), [uid, dashboard.title, values, times, query]);
   const lookup = useMemo(() => lookupOf(values, {}, builtIn), [values, builtIn]);
-  const filters = useMemo(() => (dashboard.variables ?? []).flatMap((variable) => (variable.kind === "adhoc" ? (variable.filters ?? []) : [])), [dashboard]);
+  const filters = useMemo(() => (dashboard.variables ?? []).flatMap((variable) => (variable.kind === "adhoc" ? filtersOf(variable, query) : [])), [dashboard, query]);
   const [off, setOff] = useState<ReadonlySet<string>>(() => new Set((dashboard.annotations ?? []).filter(({ enabled }) => enabled === false).map(({ name }) => name)));
   const wanted = useMemo(() => (dashboard.annotations ?? []).filter(({ name }) => !off.has(name)), [dashboard, off]);
   const marks = useAnnotations(wanted, lookup, isReady);

@@ -13,6 +13,7 @@ import { reduceValues } from "./reducers";
 import { singleValues } from "./single_values";
 import { transformed } from "./transformations";
 import { formatDate, unitText } from "./units";
+import { setZone, timeOfWall, wallClock } from "../../../time/zone";
 import { inOrder, optionsOf, parseVariableQuery, selectedOf, valueOf, withFilters } from "./variables";
 
 const HOUR = 3_600_000;
@@ -261,6 +262,24 @@ test("single values are calculations of fields, or rows", () => {
   assert.deepEqual(values({ calcs: ["min", "max"] })[1], ["a (Max)", 3]);
   assert.deepEqual(values({ values: true, limit: 1 }), [["a", 1], ["b", 5]]);
   assert.deepEqual(values({ fields: "/^b$/" }), [["b", 5]]);
+});
+
+test("times are those of the zone of the dashboard, which an unknown one does not change", () => {
+  setZone("Europe/Berlin");
+  assert.equal(formatDate(1.7e12, "YYYY-MM-DD HH:mm:ss"), "2023-11-14 23:13:20");
+  // The clock goes from 3 back to 2 on that day.
+  const before = Date.UTC(2023, 9, 28, 22);
+  const day = wallClock(before);
+  assert.equal(day.getUTCHours(), 0);
+  day.setUTCDate(day.getUTCDate() + 1);
+  assert.equal(timeOfWall(day) - before, 25 * 3_600_000);
+  setZone("utc");
+  assert.equal(formatDate(1.7e12, "HH:mm"), "22:13");
+  const own = new Date(1.7e12).getHours();
+  for (const name of ["Moon/Crater", "browser"]) {
+    setZone(name);
+    assert.equal(formatDate(1.7e12, "H"), String(own));
+  }
 });
 
 test("heatmaps and histograms", () => {

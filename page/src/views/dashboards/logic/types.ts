@@ -134,6 +134,7 @@ export interface PanelOptions {
   color_mode?: "none" | "value" | "background" | "background_solid";
   graph_mode?: "none" | "area";
   text_mode?: "auto" | "value" | "value_and_name" | "name" | "none";
+  percent_change?: boolean;
   threshold_markers?: boolean;
   threshold_labels?: boolean;
   bar_mode?: "basic" | "gradient" | "lcd";
@@ -264,7 +265,10 @@ export interface Dashboard {
   tags?: string[];
   time?: { start?: string; end?: string };
   refresh?: string;
+  refresh_choices?: string[];
+  now_delay?: string;
   timezone?: string;
+  week_start?: "" | "monday" | "saturday" | "sunday";
   hide_time_picker?: boolean;
   tooltip?: "own" | "crosshair" | "shared";
   variables?: Variable[];

@@ -1,4 +1,5 @@
 /** Values with the units of dashboards, written exactly as Grafana writes them. */
+import { wallClock } from "../../../time/zone";
 
 export interface Formatted {
   prefix: string;
@@ -156,7 +157,7 @@ function ago(value: number): Formatted {
 
 /** A time (Unix ms) by a pattern of Moment: `YYYY-MM-DD HH:mm:ss`, `MMM D, h:mm a`. */
 export function formatDate(ms: number, pattern: string, isUtc = false): string {
-  const date = new Date(isUtc ? ms : ms - new Date(ms).getTimezoneOffset() * 60_000);
+  const date = isUtc ? new Date(ms) : wallClock(ms);
   if (Number.isNaN(date.getTime())) return "Invalid date";
   const [month = "", weekday = ""] = [
     date.toLocaleString("en", { month: "long", timeZone: "UTC" }),

@@ -1,6 +1,6 @@
 /** Options of variables: what their queries mean, what of each result counts, and what is selected. */
 import { ALL, escapeRegex, interpolate, type Lookup, type VariableValue, variablesIn } from "./interpolation";
-import type { Option, Variable } from "./types";
+import type { Filter, Option, Variable } from "./types";
 
 export type VariableQuery =
   | { kind: "label_values"; label: string; selector: string }
@@ -127,6 +127,24 @@ export function regexOf(variable: Variable, lookup: Lookup): string {
 }
 
 /** Matchers that are added to each selector of an expression. */
+/** The ad hoc filters that hold: those of the address (`var-name=key|=|value`, as in Grafana), else its own. */
+export function filtersOf(variable: Variable, address: URLSearchParams): Filter[] {
+  const given = address.getAll(`var-${variable.name}`);
+  if (!given.length) return variable.filters ?? [];
+  return given.flatMap((text) => {
+    const [key = "", operator = "", ...value] = text.split("|").map((part) => part.replaceAll("__gfp__", "|"));
+    const known = FILTER_OPERATORS.find((one) => one === operator);
+    return key && known ? [{ key, operator: known, value: value.join("|") }] : [];
+  });
+}
+
+export const FILTER_OPERATORS = ["=", "!=", "=~", "!~"] as const;
+
+/** A filter as the address has it. */
+export function filterText({ key, operator, value }: Filter): string {
+  return [key, operator, value].map((part) => part.replaceAll("|", "__gfp__")).join("|");
+}
+
 export function withFilters(expr: string, filters: readonly { key: string; operator: string; value: string }[]): string {
   if (!filters.length) return expr;
   const matchers = filters.map(({ key, operator, value }) => `${key}${operator}${JSON.stringify(value)}`).join(",");

@@ -2,7 +2,8 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { formatTime } from "../../../format/times";
+import { formatTime, plotDate } from "../../../format/times";
+import { zone } from "../../../time/zone";
 import { type Mark, Swatch } from "../../../plot/plot";
 import { colour, isDark } from "../../../theme";
 import { zoomTo } from "../../../time/range";
@@ -74,7 +75,7 @@ function Drawing({ graph, off, options, range, height, marks, cursorKey, label }
       observer.disconnect();
       plot.destroy();
     };
-  }, [graph, off, range.start, range.end, height, dark, marks, cursorKey]);
+  }, [graph, off, range.start, range.end, height, dark, marks, cursorKey, zone.value]);
   return (
     <div class="plot graph-plot" role="img" aria-label={label}>
       <div ref={box} class="plot-canvas" style={{ height: `${height}px` }} />
@@ -220,7 +221,7 @@ function plotOptions(
   });
   if (!keys.length) scales["y"] = { range: () => [0, 100] };
   return {
-    width, height, padding: [8, 8, 0, 0], legend: { show: false }, scales, axes, bands,
+    width, height, padding: [8, 8, 0, 0], legend: { show: false }, tzDate: plotDate, scales, axes, bands,
     series: [{}, ...lines.map((line) => seriesOf(line, `y${keys.indexOf(line.scale)}`, isHidden(line), isMany))],
     cursor: {
       drag: { x: true, y: false, setScale: false }, points: { show: !isMany },

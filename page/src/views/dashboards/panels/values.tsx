@@ -2,8 +2,10 @@
 import { useMemo } from "preact/hooks";
 import { isDark } from "../../../theme";
 import { namedColor, readableOn, textColor } from "../logic/colors";
+import { reduceValues } from "../logic/reducers";
 import { type SingleValue, singleValues } from "../logic/single_values";
-import type { FieldSettings } from "../logic/types";
+import type { FieldSettings, Value } from "../logic/types";
+import { unitText } from "../logic/units";
 import { linkHref } from "../scope";
 import type { PanelProps } from "./props";
 
@@ -45,7 +47,7 @@ function arrangement({ width, height, panel }: PanelProps, count: number): { col
 
 export function Stat(props: PanelProps) {
   const values = useValues(props);
-  const { color_mode = "value", graph_mode = "area", text_mode = "auto", justify } = props.panel.options ?? {};
+  const { color_mode = "value", graph_mode = "area", text_mode = "auto", justify, percent_change } = props.panel.options ?? {};
   if (!values.length) return <NoData {...props} />;
   const { columns, rows } = arrangement(props, values.length);
   const [width, height] = [props.width / columns - 4, props.height / rows - 4];
@@ -65,12 +67,20 @@ export function Stat(props: PanelProps) {
           <div class={`block ${justify === "center" || values.length === 1 ? "is-center" : ""}`} key={index} style={style}>
             {hasName && text_mode !== "name" && <div class="block-name" style={{ color: isBackground ? "inherit" : "var(--text)" }}>{single.name}</div>}
             {text_mode === "name" ? <strong style={{ fontSize: `${size}px` }}>{single.name}</strong> : text_mode !== "none" && <strong><ValueText single={single} props={props} size={size} /></strong>}
+            {percent_change && <PercentChange values={single.values} />}
             {graph_mode === "area" && single.values.length > 1 && <Sparkline single={single} color={isBackground ? readableOn(color) : color} />}
           </div>
         );
       })}
     </div>
   );
+}
+
+/** How much the last value is above or below the first one. */
+function PercentChange({ values }: { values: Value[] }) {
+  const share = reduceValues(values, "diffperc");
+  if (typeof share !== "number" || !Number.isFinite(share)) return null;
+  return <span class="block-name">{share > 0 ? "▲ " : share < 0 ? "▼ " : ""}{unitText(Math.abs(share), "percentunit", 1)}</span>;
 }
 
 /** The samples as an area, as wide as its block. */
