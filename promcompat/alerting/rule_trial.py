@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from promcompat.alerting.rule_slots import first_slot_from
 from promcompat.alerting.state_machine import AlertProgress, AlertTiming, advance_alert
 from promcompat.core.alerts import ALERT_NAME, Rule
 from promcompat.core.errors import BadDataError, ExecutionError
+from promcompat.core.histograms import is_histogram
 from promcompat.core.model import BoolArray, EvalRange, FloatArray, Labels
 from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
@@ -48,9 +49,8 @@ async def try_rule(
 
     It begins without alerts. Labels whose values are templates are left out. Raises BadDataError
     for a recording rule, for a range without, or with too many evaluations, and for more than
-    `MAX_ALERTS` alerts, ExecutionError
-    where an evaluation would have failed because two alerts had the same labels, and the errors of
-    queries.
+    `MAX_ALERTS` alerts, ExecutionError where an evaluation would have failed because two alerts had
+    the same labels, and the errors of queries.
     """
     if rule.is_recording:
         raise BadDataError("a recording rule has no alerts; its expression shows what it records")
@@ -87,8 +87,12 @@ def _trial_of(rule: Rule, times: EvalRange, result: QueryResult) -> RuleTrial:
 
 def _matrix_of(result: QueryResult) -> Matrix:
     match result.value:
-        case Matrix() as matrix:
+        case Matrix(histograms=None) as matrix:
             return matrix
+        case Matrix() as matrix:
+            # Alerts have the value 0 of a histogram.
+            values = np.where(is_histogram(matrix.values), 0.0, matrix.values)
+            return replace(matrix, values=values, histograms=None)
         case ScalarGrid() as scalar:
             values = scalar.values[np.newaxis, :]
             return Matrix.of([Labels()], values, np.ones(values.shape, bool))

@@ -1,5 +1,7 @@
 """A trial of a rule finds what evaluating it step by step finds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +11,11 @@ from promcompat.alerting.rule_trial import MAX_EVALUATIONS, alerts_of_series, tr
 from promcompat.alerting.state_machine import AlertProgress, AlertTiming, advance_alert
 from promcompat.core.alerts import Rule
 from promcompat.core.errors import BadDataError
+from promcompat.core.histograms import histogram_cells
 from promcompat.core.model import EvalRange, Labels
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
+from tests.histogram_factories import histogram
 
 STEP_MS = 10_000
 
@@ -60,13 +64,30 @@ class Flapping:
         )
 
 
+class Histogram:
+    """Answers with a native histogram at every step."""
+
+    async def run(self, query: Query) -> QueryResult:
+        values = histogram_cells(np.zeros((1, query.eval_range.n_steps), np.int64))
+        matrix = Matrix.of([Labels()], values, np.ones(values.shape, bool))
+        found = replace(matrix, histograms=histogram(count=3.0))
+        return QueryResult(found, query.eval_range.timestamps(), True)
+
+
+RULE = Rule(
+    id=1, group="g", name="A", expr="x", interval_ms=STEP_MS, for_ms=0, keep_firing_for_ms=0,
+    severity="", labels={}, annotations={}, enabled=True, remediation=None, version=1,
+)  # fmt: skip
+
+
+async def test_an_alert_has_the_value_0_of_a_histogram() -> None:
+    (alert,) = (await try_rule(Histogram(), "t", RULE, 0, 2 * STEP_MS)).alerts
+    assert alert.progress.value == 0
+
+
 @pytest.mark.parametrize(("n_series", "n_alerts"), [(2, 11_000), (19, 104_500)])
 async def test_a_rule_that_flaps_too_much_is_refused(n_series: int, n_alerts: int) -> None:
-    rule = Rule(
-        id=1, group="g", name="A", expr="x", interval_ms=STEP_MS, for_ms=0, keep_firing_for_ms=0,
-        severity="", labels={}, annotations={}, enabled=True, remediation=None, version=1,
-    )  # fmt: skip
-    asked = Flapping(n_series), "t", rule, 0, MAX_EVALUATIONS * STEP_MS - 1
+    asked = Flapping(n_series), "t", RULE, 0, MAX_EVALUATIONS * STEP_MS - 1
     if n_alerts < 100_000:
         assert len((await try_rule(*asked)).alerts) == n_alerts
     else:
