@@ -104,7 +104,8 @@ def native_statistics(block: SampleBlock, group_by: Sequence[str]) -> list[Stati
     places = np.flatnonzero(is_histogram(block.values))
     if block.histograms is None or not len(places):
         return []
-    columns = HistogramColumns.of(block.histograms)
+    # As in PromQL, what senders say of resets does not count.
+    columns = HistogramColumns.of(block.histograms).without_reset_hints()
     row_of_place = np.searchsorted(block.offsets, places, "right") - 1
     increases, rows = _increases(columns, histogram_numbers(block.values[places]), row_of_place)
     groups: dict[Labels, list[int]] = {}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from promcompat.core.histograms import Histograms, histogram_cells
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
 from promcompat.querying.distributions import distribution_statistics
+from promcompat.querying.native_histograms import native_statistics
 from promcompat.querying.sample_statistics import bucket_percentiles, group_statistics
 from tests.histogram_samples import histogram_of
 
@@ -122,3 +123,23 @@ def test_native_histograms_count_for_nothing() -> None:
         distribution_statistics({"_sum": block}, ["group"]) for block in (mixed, floats)
     ]
     assert distributions[0] == distributions[1]
+
+
+def native_block(values: np.ndarray, histograms: Histograms) -> SampleBlock:
+    n = len(values)
+    series, offsets = (Labels.of({"__name__": "h"}),), np.array([0, n])
+    return SampleBlock(series, np.arange(n), values, offsets, histograms=histograms)
+
+
+def test_resets_of_native_histograms_are_found_by_values_and_not_by_what_the_sender_says() -> None:
+    before, says_reset, says_none = (
+        histogram_of(hint=hint, count=count, positive_spans=[(0, 1)], positive=[count])
+        for hint, count in ((0, 5), (1, 7), (2, 3))
+    )
+    pool = Histograms.joined([before, says_reset, says_none])
+    (found,) = native_statistics(native_block(histogram_cells(np.arange(3)), pool), ())
+    assert found.count == 2 + 3
+
+
+def test_a_range_without_native_histograms_has_no_statistics_of_them() -> None:
+    assert native_statistics(native_block(np.array([2.0]), histogram_of(count=1)), ()) == []
