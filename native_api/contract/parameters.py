@@ -182,12 +182,12 @@ def metric_name_of(path: str) -> str:
     return path
 
 
-def id_of(call: Call[Any, Any]) -> int:
-    """The id in the path. Raises InvalidRequestError."""
-    text = call.path["id"]
+def id_of(call: Call[Any, Any], name: str = "id") -> int:
+    """The id in the path, or what else is numbered so. Raises InvalidRequestError."""
+    text = call.path[name]
     if not re.fullmatch(r"[1-9][0-9]{0,18}", text, re.ASCII) or int(text) > MAX_ID:
         raise InvalidRequestError(
-            [fault("path", "id", f"is {quoted_value(text)}", "a positive integer id")]
+            [fault("path", name, f"is {quoted_value(text)}", f"a positive integer {name}")]
         )
     return int(text)
 

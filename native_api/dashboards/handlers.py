@@ -1,14 +1,13 @@
 """`/dashboards`: dashboards and the import of those of Grafana."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from native_api.contract.etags import etag_of, is_not_modified, precondition_of
-from native_api.contract.parameters import ID_PART, check_repeated
-from native_api.contract.problem import InvalidRequestError, errors_blamed_on, fault
+from native_api.contract.parameters import ID_PART, check_repeated, id_of
+from native_api.contract.problem import errors_blamed_on
 from native_api.contract.responses import json_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, PathPart, Reply, Route
 from native_api.dashboards.payloads import (
@@ -28,6 +27,7 @@ from native_api.dashboards.payloads import (
 from promcompat.core.dashboards import StoredDashboard
 from promcompat.core.preconditions import Precondition
 from promcompat.dashboards.files import read_document
+from promcompat.http.bodies import BODIES
 from promcompat.http.context import actor_of
 
 
@@ -96,7 +96,9 @@ async def handle_list_dashboard_versions(call: Call[NoQuery, None]) -> web.Respo
 
 async def handle_get_dashboard_version(call: Call[NoQuery, None]) -> web.Response:
     """A dashboard as it was."""
-    stored = await call.services.dashboards.get(call.tenant, call.path["uid"], _version(call))
+    stored = await call.services.dashboards.get(
+        call.tenant, call.path["uid"], id_of(call, "version")
+    )
     return _answer(call, stored)
 
 
@@ -105,7 +107,7 @@ async def handle_restore_dashboard_version(call: Call[NoQuery, None]) -> web.Res
     stored = await call.services.dashboards.restore(
         call.tenant,
         call.path["uid"],
-        _version(call),
+        id_of(call, "version"),
         precondition_of(call.request),
         _actor(call, None),
     )
@@ -127,7 +129,8 @@ async def handle_import_dashboard(call: Call[ImportQuery, ImportPayload]) -> web
     body = call.body
     with errors_blamed_on("body", "document", "the JSON of a dashboard"):
         # In a thread, as large dashboards take tenths of a second.
-        imported = await asyncio.to_thread(read_document, body.document, body.inputs)
+        threads = call.request.app[BODIES].of(call.tenant)
+        imported = await threads.in_thread(read_document, body.document, body.inputs)
     uid, version = body.uid or imported.uid, None
     if call.query.save:
         service, actor = call.services.dashboards, _actor(call, body.actor)
@@ -159,13 +162,6 @@ async def handle_import_dashboard(call: Call[ImportQuery, ImportPayload]) -> web
 def _actor(call: Call[Any, Any], claimed: str | None) -> str:
     """Who is recorded; nobody has to tell it while access is not restricted."""
     return actor_of(call.request, claimed or "")
-
-
-def _version(call: Call[Any, Any]) -> int:
-    text = call.path["version"]
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 63:
-        raise InvalidRequestError([fault("path", "version", f"is {text[:50]!r}", "a version")])
-    return int(text)
 
 
 def _location(stored: StoredDashboard) -> Mapping[str, str]:

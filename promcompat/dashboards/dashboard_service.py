@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import orjson
-from pydantic import ValidationError
 
 from promcompat.core.dashboards import (
     DashboardChange,
@@ -24,7 +23,7 @@ from promcompat.core.errors import (
 )
 from promcompat.core.preconditions import Precondition
 from promcompat.core.tenant_limits import NO_LIMITS, Limits
-from promcompat.dashboards.model import Dashboard
+from promcompat.dashboards.model import Dashboard, read_dashboard
 
 MAX_DOCUMENT_BYTES: Final = 1 << 20
 UID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,40}$"
@@ -197,8 +196,8 @@ def change_of(
 def dashboard_of(stored: StoredDashboard) -> Dashboard:
     """The document of a stored dashboard. Raises BadDataError for one of a newer service."""
     try:
-        return Dashboard.model_validate(stored.document)
-    except ValidationError as exc:
+        return read_dashboard(stored.document)
+    except BadDataError as exc:
         raise BadDataError(
             f"the dashboard {stored.uid!r} was stored by another version of the service: {exc}"
         ) from exc

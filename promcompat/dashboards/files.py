@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
-from pydantic import ValidationError
 
 from promcompat.core.errors import (
     BadDataError,
@@ -18,7 +17,7 @@ from promcompat.core.errors import (
 )
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.grafana.importer import Imported, describe, import_grafana
-from promcompat.dashboards.model import Dashboard
+from promcompat.dashboards.model import Dashboard, read_dashboard
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,13 +29,7 @@ def read_document(document: object, inputs: Mapping[str, str] | None = None) -> 
     """A dashboard of promcompat, as it is exported, or of Grafana. Raises BadDataError."""
     if not isinstance(document, dict) or "schema_version" not in document:
         return import_grafana(document, inputs)
-    own = {key: value for key, value in document.items() if key != "uid"}
-    try:
-        dashboard = Dashboard.model_validate(own)
-    except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the dashboard"
-        raise BadDataError(f"{place}: {first['msg']}") from exc
+    dashboard = read_dashboard({key: value for key, value in document.items() if key != "uid"})
     return Imported(dashboard=dashboard, uid=str(document.get("uid") or ""), findings=())
 
 

@@ -6,8 +6,10 @@ stored; a change that would not be readable gets another number.
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
+from promcompat.core.errors import BadDataError
 from promcompat.dashboards.field_model import (
     DocumentPart,
     FieldSettings,
@@ -296,3 +298,42 @@ class Dashboard(DocumentPart):
         """The document without what has its default."""
         found: dict[str, Any] = self.model_dump(mode="json", exclude_unset=True)
         return {"schema_version": SCHEMA_VERSION, **found}
+
+
+def read_dashboard(document: object) -> Dashboard:
+    """The dashboard of a document. Raises BadDataError with the place of the first fault."""
+    try:
+        return Dashboard.model_validate(document)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        raise BadDataError(f"{place_of(first) or 'the dashboard'}: {reason_of(first)}") from exc
+
+
+def place_of(fault: ErrorDetails) -> str:
+    """Where a fault is, such as `rows.0.title`."""
+    return ".".join(str(part) for part in fault["loc"])
+
+
+def reason_of(fault: ErrorDetails) -> str:
+    """What is wrong there, in words of ours."""
+    context = fault.get("ctx", {})
+    match fault["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is not known"
+        case "string_too_long" | "too_long":
+            return f"is too long; expected at most {context['max_length']}"
+        case "string_too_short" | "too_short":
+            return f"is too short; expected at least {context['min_length']}"
+        case "literal_error":
+            return f"is {_shown(fault['input'])}; expected {context['expected']}"
+        case _:
+            return f"is {_shown(fault['input'])}, which is not accepted there"
+
+
+def _shown(value: object) -> str:
+    text = str(value) if isinstance(value, str | int | float) else type(value).__name__
+    return repr(text[:60])

@@ -21,6 +21,7 @@ from promcompat.core.errors import (
 )
 from promcompat.core.turns import Claim, Turns
 from promcompat.http.audit import keep_body
+from promcompat.http.context import tenant_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -122,9 +123,13 @@ class RequestBodies:
     async def read_unpacked(
         self, request: web.Request, max_bytes: int, max_unpacked_bytes: int
     ) -> bytes:
-        """The content of a gzip body. Raises like `read`, and BadDataError if it is not gzip."""
+        """The content of a gzip body, unpacked when it is its tenant's turn.
+
+        Raises like `read` and `tenant_of`, and BadDataError if it is not gzip.
+        """
         body = await self.read(request, max_bytes)
-        unpacked = await self.of("").in_thread(unpack_gzip, body, max_unpacked_bytes)
+        threads = self.of(tenant_of(request))
+        unpacked = await threads.in_thread(unpack_gzip, body, max_unpacked_bytes)
         held_by(request).take(len(unpacked))
         keep_body(request, unpacked)
         return unpacked

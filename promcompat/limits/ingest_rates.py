@@ -119,8 +119,8 @@ class IngestRates:
         for process, admitted in reports.items():
             for tenant, number in admitted.items():
                 before = known.get(process, {}).get(tenant, number if process not in known else 0)
-                rate = self._limits.of(tenant).ingestion_rate
-                if number > before and rate:
+                # Most tenants of most processes have written nothing since.
+                if number > before and (rate := self._limits.of(tenant).ingestion_rate):
                     bucket = self._filled(tenant, rate)
                     left = bucket.tokens - (number - before)
                     bucket.tokens = max(left, -float(rate * _LONGEST_SECONDS))

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from promcompat.core.errors import BadDataError
 from promcompat.dashboards.grafana.layout import LaidOutRow, read_rows
 from promcompat.dashboards.grafana.panels import PanelContext, read_panel
@@ -20,7 +18,7 @@ from promcompat.dashboards.grafana.source import (
     shown,
 )
 from promcompat.dashboards.grafana.variables import PROMETHEUS, read_variables
-from promcompat.dashboards.model import Dashboard
+from promcompat.dashboards.model import Dashboard, read_dashboard
 
 Json = dict[str, Any]
 
@@ -64,12 +62,9 @@ def import_grafana(document: object, inputs: Mapping[str, str] | None = None) ->
     document_of = _document(source)
     source.finish()
     try:
-        dashboard = Dashboard.model_validate(document_of)
-    except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise BadDataError(f"the dashboard cannot be read: {place}: {reason}") from exc
+        dashboard = read_dashboard(document_of)
+    except BadDataError as exc:
+        raise BadDataError(f"the dashboard cannot be read: {exc}") from exc
     found = [one for one in findings.found if one.is_lost]
     found += [one for one in findings.found if not one.is_lost]
     return Imported(dashboard=dashboard, uid=source.text("uid"), findings=found)

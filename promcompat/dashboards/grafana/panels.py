@@ -19,7 +19,7 @@ from promcompat.dashboards.grafana.retired_panels import (
 )
 from promcompat.dashboards.grafana.source import Findings, Source
 from promcompat.dashboards.grafana.transformations import read_transformations
-from promcompat.dashboards.model import Panel
+from promcompat.dashboards.model import Panel, place_of, reason_of
 
 Json = dict[str, Any]
 
@@ -233,11 +233,11 @@ def _valid(panel: Json, source: Source) -> Json:
         try:
             Panel.model_validate(panel)
         except ValidationError as exc:
-            for found in exc.errors(include_url=False)[:1]:
-                place = ".".join(str(part) for part in found["loc"])
-                source.findings.panel = str(panel.get("title") or "")
-                source.findings.lost(source.path, f"{place}: {found['msg']}", "is not valid")
-                _remove(panel, found["loc"])
+            first = exc.errors(include_url=False)[0]
+            what = f"{place_of(first)} {reason_of(first)}"
+            source.findings.panel = str(panel.get("title") or "")
+            source.findings.lost(source.path, what, "is not valid")
+            _remove(panel, first["loc"])
         else:
             return panel
     content = "The panel could not be read."

@@ -77,7 +77,7 @@ def _dashes(source: Source) -> Json:
 
 def _read_axes(old: Source, defaults: Json, custom: Json) -> tuple[Json, Json]:
     """The settings of the left and the right axis; those of the left one become the defaults."""
-    axes = list(old.children("yaxes")) or list(old.children("yaxis"))[:0]
+    axes = list(old.children("yaxes"))
     xaxis = old.child("xaxis")
     xaxis.ignore("buckets", "name", "show", "values", "format", "logBase", "min", "max")
     mode = xaxis.text("mode", "time")

@@ -328,6 +328,7 @@ def test_inputs_are_filled_in() -> None:
             "schema v2",
         ),
         ({"title": "a\0b", "panels": []}, r"^the dashboard cannot be read: title: has a character"),
+        ({"title": "x" * 501, "panels": []}, r": title: is too long; expected at most 500$"),
     ],
 )
 def test_what_is_no_dashboard_is_refused(document: object, message: str) -> None:
@@ -428,7 +429,9 @@ def test_a_value_of_another_kind_is_no_fault_of_ours() -> None:
                     parent = parent[key]
                 parent[last] = odd
                 with suppress(BadDataError):
-                    orjson.dumps(import_grafana(changed).dashboard.document())
+                    found = import_grafana(changed)
+                    orjson.dumps(found.dashboard.document())
+                    assert not [one.what for one in found.findings if "Input" in one.what]
 
 
 def test_a_file_may_lack_tens_of_thousands_of_things() -> None:
