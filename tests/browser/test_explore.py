@@ -1,8 +1,11 @@
 """Explore: expressions of a real service as plots, tables, samples and explanations."""
 
+import json
 import re
+import time
 from collections.abc import Callable
 from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -108,6 +111,47 @@ def test_histograms_are_a_heatmap(
     expect(tab.get_by_role("region", name="order_size")).to_contain_text("mean 2.5")
     tab.goto(address(machine, g0_expr="queue_length", g0_display_mode="heatmap"))
     expect(tab.get_by_text("There are no histograms here.")).to_be_visible()
+
+
+def send_with_exemplar(machine: Machine, now: int) -> None:
+    """A counter `paid`, of which one observation, of 1,000,000, has a trace."""
+    ns = now * 10**9
+    exemplar = {"timeUnixNano": str(ns), "asDouble": 1e6, "traceId": "ab" * 16, "spanId": "cd" * 8}
+    point = {"timeUnixNano": str(ns), "asDouble": 3, "exemplars": [exemplar]}
+    counter = {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": [point]}
+    metrics = [{"scopeMetrics": [{"metrics": [{"name": "paid", "sum": counter}]}]}]
+    body = json.dumps({"resourceMetrics": metrics}).encode()
+    request = Request(f"{machine.url}/otlp/v1/metrics", body, {"Content-Type": "application/json"})
+    with urlopen(request, timeout=30) as answer:
+        assert answer.status == 200
+
+
+def test_exemplars_lead_to_their_traces(
+    tab: Page, machine: Machine, check_accessibility: Callable[[Page], None]
+) -> None:
+    now = int(time.time())
+    send_with_exemplar(machine, now)
+    middle = {"from": str((now - 60) * 1000), "to": str((now + 60) * 1000)}
+    tab.goto(address(machine, g0_expr="paid_total", g0_show_exemplars="1", **middle))
+    tab.get_by_text("Exemplars: 1").click()
+    expect(tab.get_by_role("region", name="Exemplars")).to_contain_text("ab" * 16)
+    check_accessibility(tab)
+    # A value that is beyond the axis is drawn at its end.
+    plot = {"title": "Paid", "type": "timeseries", "id": 1}
+    plot["grid"] = {"x": 0, "y": 0, "width": 24, "height": 8}
+    plot["queries"] = [{"ref": "A", "expr": "paid_total", "exemplars": True}]
+    document = {"title": "Exemplars", "rows": [{"panels": [plot]}]}
+    machine.send("/dashboards/exemplars", {"dashboard": document}, "PUT")
+    board = f"{machine.url}/dashboards?{urlencode(middle)}&uid=exemplars"
+    for url, name in ((tab.url, "paid_total"), (board, "Paid")):
+        tab.goto(url)
+        over = tab.get_by_role("img", name=name).locator(".u-over")
+        with tab.expect_response(lambda answer: "query_exemplars" in answer.url):
+            tab.reload()
+        box = over.bounding_box()
+        assert box is not None
+        over.hover(position={"x": box["width"] / 2, "y": 3})
+        expect(tab.locator(".plot-tooltip")).to_contain_text("trace_id=" + "ab" * 16)
 
 
 def test_samples_are_those_that_were_sent(tab: Page, machine: Machine) -> None:

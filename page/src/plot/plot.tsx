@@ -4,6 +4,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { formatValue, isBinary } from "../format/numbers";
 import { formatTime, plotDate } from "../format/times";
+import { type Exemplar, ExemplarFacts, drawExemplars, exemplarAt } from "./exemplars";
 import { zone } from "../time/zone";
 import { colour, isDark } from "../theme";
 import { stack } from "./data";
@@ -53,6 +54,8 @@ export interface PlotProps {
   max?: number;
   thresholds?: Threshold[];
   marks?: Mark[];
+  /** Drawn as diamonds. */
+  exemplars?: readonly Exemplar[];
   /** Plots with the same key show the cursor at the same time. */
   cursorKey?: string;
   /** Draw lines over gaps. */
@@ -70,6 +73,7 @@ interface Hover {
   top: number;
   row: number;
   isRight: boolean;
+  exemplar?: Exemplar | undefined;
 }
 
 export function Plot(props: PlotProps) {
@@ -101,7 +105,7 @@ export function Plot(props: PlotProps) {
     };
   }, [
     props.times, columns, props.range.start, props.range.end, height, props.unit, props.decimals,
-    props.logarithmic, props.min, props.max, props.thresholds, props.marks, props.cursorKey,
+    props.logarithmic, props.min, props.max, props.thresholds, props.marks, props.exemplars, props.cursorKey,
     props.spansGaps, dark, zone.value,
   ]);
 
@@ -129,7 +133,7 @@ function Tooltip({ hover, times, lines, unit, decimals }: PlotProps & { hover: H
       .filter(({ line, value }) => value !== null && !line.hidden);
     return found.toSorted((a, b) => (b.value ?? 0) - (a.value ?? 0));
   }, [lines, hover.row]);
-  if (time === undefined || !rows.length) return null;
+  if (time === undefined || (!rows.length && !hover.exemplar)) return null;
   const style = {
     top: `${Math.max(hover.top - 20, 0)}px`,
     ...(hover.isRight ? { right: `calc(100% - ${hover.left - 14}px)` } : { left: `${hover.left + 14}px` }),
@@ -145,6 +149,7 @@ function Tooltip({ hover, times, lines, unit, decimals }: PlotProps & { hover: H
         </div>
       ))}
       {rows.length > TOOLTIP_ROWS && <div>and {rows.length - TOOLTIP_ROWS} more</div>}
+      {hover.exemplar && <ExemplarFacts exemplar={hover.exemplar} unit={unit} />}
     </div>
   );
 }
@@ -221,10 +226,16 @@ function optionsOf(
           // A cursor that another plot moves has no event of ours.
           if (left < 0 || idx === null || idx === undefined || !plot.cursor.event) return setHover(null);
           const offset = plot.over.offsetLeft;
-          setHover({ left: left + offset, top, row: idx, isRight: left > plot.over.clientWidth / 2 });
+          const exemplar = exemplarAt(plot, props.exemplars ?? [], "y");
+          setHover({ left: left + offset, top, row: idx, isRight: left > plot.over.clientWidth / 2, exemplar });
         },
       ],
-      draw: [(plot) => drawThresholds(plot, props.thresholds ?? [])],
+      draw: [
+        (plot) => {
+          drawThresholds(plot, props.thresholds ?? []);
+          drawExemplars(plot, props.exemplars ?? [], "y");
+        },
+      ],
       drawClear: [(plot) => drawMarks(plot, props.marks ?? [])],
     },
   };

@@ -1,17 +1,20 @@
 /** An expression over the range: lines, stacked areas, or a heatmap of histograms. */
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { formatDurationMs } from "../../format/durations";
-import { formatCount, unitOfName } from "../../format/numbers";
+import { formatCount, formatValue, unitOfName } from "../../format/numbers";
 import { formatLegend, formatSeries } from "../../format/series";
+import { formatTime } from "../../format/times";
 import { heatmapOf } from "../../plot/buckets";
+import { type Exemplar, useExemplars } from "../../plot/exemplars";
 import { HeatmapPlot } from "../../plot/heatmap";
 import { Legend } from "../../plot/legend";
 import { Plot } from "../../plot/plot";
 import { type RangeData, queryColumns } from "../../plot/range_query";
 import { autoStep, onGrid, zoomTo } from "../../time/range";
-import { Empty, ErrorBox, Loading, Notices } from "../../ui/states";
-import { useRequest } from "../../use_request";
 import { findingOfError, findingsOfNotices } from "../../ui/promql/findings";
+import { Empty, ErrorBox, LabelList, Loading, Notices } from "../../ui/states";
+import { Table } from "../../ui/table";
+import { useRequest } from "../../use_request";
 import type { TabProps } from "./panel";
 import { MODES, fixedStep } from "./state";
 
@@ -110,6 +113,8 @@ function LinesDrawing({ panel, unit, data }: Parameters<typeof Drawing>[0]) {
       })),
     [data, panel.legend, hidden],
   );
+  const expression = panel.expression;
+  const exemplars = useExemplars(useMemo(() => (panel.exemplars ? [expression] : []), [panel.exemplars, expression]), data.range);
   return (
     <>
       <Plot
@@ -121,10 +126,33 @@ function LinesDrawing({ panel, unit, data }: Parameters<typeof Drawing>[0]) {
         stacked={panel.mode === "stacked"}
         logarithmic={panel.logarithmic}
         cursorKey="explore"
+        exemplars={exemplars}
         onZoom={zoomTo}
       />
       <Legend lines={lines} unit={unit} onHide={setHidden} />
+      {panel.exemplars && <ExemplarTable exemplars={exemplars} unit={unit} />}
     </>
+  );
+}
+
+function ExemplarTable({ exemplars, unit }: { exemplars: readonly Exemplar[]; unit: string }) {
+  if (!exemplars.length) return <p class="hint">No exemplars were sent with these series.</p>;
+  return (
+    <details>
+      <summary>Exemplars: {formatCount(exemplars.length)}</summary>
+      <Table
+        label="Exemplars"
+        rows={exemplars}
+        keyOf={(_, index) => index}
+        pageLength={20}
+        columns={[
+          { name: "Time", value: ({ time }) => time, show: ({ time }) => formatTime(time) },
+          { name: "Value", value: ({ value }) => value, show: ({ value }) => formatValue(value, unit) },
+          { name: "Labels", value: ({ labels }) => formatSeries(labels), show: ({ labels }) => <LabelList labels={labels} /> },
+          { name: "Series", value: ({ series }) => formatSeries(series) },
+        ]}
+      />
+    </details>
   );
 }
 
@@ -181,6 +209,14 @@ function Options({
           onChange={(event) => onChange({ logarithmic: event.currentTarget.checked })}
         />
         logarithmic
+      </label>
+      <label class="inline">
+        <input
+          type="checkbox"
+          checked={panel.exemplars}
+          onChange={(event) => onChange({ exemplars: event.currentTarget.checked })}
+        />
+        exemplars
       </label>
       <datalist id="units">
         {["short", "percentunit", "percent", "bytes", "decbytes", "Bps", "bps", "s", "ms", "reqps", "ops"].map(

@@ -20,6 +20,7 @@ export interface Panel {
   /** With `{{label}}` for values of labels; empty for the whole name of the series. */
   legend: string;
   logarithmic: boolean;
+  exemplars: boolean;
   /** How many series are asked for at most; 0 for the usual number. */
   limit: number;
   /** Whether explain runs the query and measures it. */
@@ -34,6 +35,7 @@ export const EMPTY: Panel = {
   unit: "",
   legend: "",
   logarithmic: false,
+  exemplars: false,
   limit: 0,
   measure: false,
 };
@@ -56,6 +58,7 @@ export function readPanels(query: URLSearchParams): Panel[] {
       unit: get("unit"),
       legend: get("legend"),
       logarithmic: get("log") === "1",
+      exemplars: get("show_exemplars") === "1",
       limit: Number(get("limit")) || 0,
       measure: get("measure") === "1",
     });
@@ -79,6 +82,7 @@ export function writePanels(panels: readonly Panel[], options: { replace?: boole
     put("unit", panel.unit);
     put("legend", panel.legend);
     put("log", panel.logarithmic);
+    put("show_exemplars", panel.exemplars);
     put("limit", panel.limit || "");
     put("measure", panel.measure);
   });

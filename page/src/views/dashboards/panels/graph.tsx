@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { formatTime, plotDate } from "../../../format/times";
+import { type Exemplar, ExemplarFacts, drawExemplars, exemplarAt, useExemplars } from "../../../plot/exemplars";
 import { zone } from "../../../time/zone";
 import { type Mark, Swatch } from "../../../plot/plot";
 import { colour, isDark } from "../../../theme";
@@ -24,6 +25,7 @@ interface Hover {
   top: number;
   row: number;
   nearest: number;
+  exemplar?: Exemplar | undefined;
 }
 
 export function Graph({ panel, data, range, marks, cursorKey, height }: PanelProps) {
@@ -32,6 +34,8 @@ export function Graph({ panel, data, range, marks, cursorKey, height }: PanelPro
   const dark = isDark.value;
   const isOff = (name: string) => off.has(name);
   const graph = useMemo(() => graphData(data.frames, dark, isOff), [data.frames, dark, off]);
+  const withExemplars = data.asked.filter(({ query, isInstant }) => query.exemplars && !isInstant);
+  const exemplars = useExemplars(withExemplars.map(({ expr }) => expr), withExemplars[0] ?? range);
   const legend = options.legend;
   const shown = graph.lines.filter(({ settings }) => !settings.hidden?.legend);
   const hasLegend = legend?.mode !== "hidden" && shown.length > 0;
@@ -40,7 +44,7 @@ export function Graph({ panel, data, range, marks, cursorKey, height }: PanelPro
   const plotHeight = hasLegend && !isRight ? Math.max(height - legendRows * 25 - 6, 60) : height;
   return (
     <div class={`graph ${isRight ? "is-right" : ""}`} style={{ height: `${height}px` }}>
-      <Drawing graph={graph} off={off} options={options} range={range} height={plotHeight} {...(marks && { marks })} {...(cursorKey && { cursorKey })} label={panel.title || "graph"} />
+      <Drawing graph={graph} off={off} options={options} range={range} height={plotHeight} exemplars={exemplars} {...(marks && { marks })} {...(cursorKey && { cursorKey })} label={panel.title || "graph"} />
       {hasLegend && <GraphLegend lines={shown} options={options} off={off} onOff={setOff} />}
     </div>
   );
@@ -54,17 +58,18 @@ interface DrawingProps {
   height: number;
   marks?: Mark[];
   cursorKey?: string;
+  exemplars: readonly Exemplar[];
   label: string;
 }
 
-function Drawing({ graph, off, options, range, height, marks, cursorKey, label }: DrawingProps) {
+function Drawing({ graph, off, options, range, height, marks, cursorKey, exemplars, label }: DrawingProps) {
   const box = useRef<HTMLDivElement>(null);
   const [hover, setHover] = useState<Hover | null>(null);
   const dark = isDark.value;
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    const settings = plotOptions(graph, off, range, element.clientWidth || 400, height, marks ?? [], cursorKey, setHover);
+    const settings = plotOptions(graph, off, range, element.clientWidth || 400, height, marks ?? [], exemplars, cursorKey, setHover);
     const columns = graph.lines.map((line) => withGaps(line.drawn, graph.times, line.settings));
     const plot = new uPlot(settings, [graph.times, ...columns] as uPlot.AlignedData, element);
     const observer = new ResizeObserver(() => {
@@ -75,7 +80,7 @@ function Drawing({ graph, off, options, range, height, marks, cursorKey, label }
       observer.disconnect();
       plot.destroy();
     };
-  }, [graph, off, range.start, range.end, height, dark, marks, cursorKey, zone.value]);
+  }, [graph, off, range.start, range.end, height, dark, marks, exemplars, cursorKey, zone.value]);
   return (
     <div class="plot graph-plot" role="img" aria-label={label}>
       <div ref={box} class="plot-canvas" style={{ height: `${height}px` }} />
@@ -92,7 +97,7 @@ function Tooltip({ hover, graph, off, options }: { hover: Hover; graph: GraphDat
     .filter(({ line, value }) => value !== null && !off.has(line.name) && !line.settings.hidden?.tooltip && !line.settings.hidden?.graph && !(hide_zeros && value === 0));
   if (mode === "single") rows = rows.filter(({ index }) => index === hover.nearest);
   if (sort !== "none") rows = rows.toSorted((a, b) => (sort === "asc" ? 1 : -1) * compareValues(a.value, b.value));
-  if (time === undefined || !rows.length) return null;
+  if (time === undefined || (!rows.length && !hover.exemplar)) return null;
   const isRight = hover.left > 320;
   const style = { top: `${Math.max(hover.top - 20, 0)}px`, ...(isRight ? { right: `calc(100% - ${hover.left - 14}px)` } : { left: `${hover.left + 14}px` }) };
   return (
@@ -106,6 +111,7 @@ function Tooltip({ hover, graph, off, options }: { hover: Hover; graph: GraphDat
         </div>
       ))}
       {rows.length > TOOLTIP_ROWS && <div>and {rows.length - TOOLTIP_ROWS} more</div>}
+      {hover.exemplar && <ExemplarFacts exemplar={hover.exemplar} unit={graph.lines[0]?.settings.unit} />}
     </div>
   );
 }
@@ -200,7 +206,7 @@ const TIME_TICKS: uPlot.Axis.Values = [
 
 function plotOptions(
   graph: GraphData, off: ReadonlySet<string>, range: { start: number; end: number }, width: number, height: number,
-  marks: Mark[], cursorKey: string | undefined, setHover: (hover: Hover | null) => void,
+  marks: Mark[], exemplars: readonly Exemplar[], cursorKey: string | undefined, setHover: (hover: Hover | null) => void,
 ): uPlot.Options {
   const { lines } = graph;
   const isHidden = (line: GraphLine) => off.has(line.name) || Boolean(line.settings.hidden?.graph);
@@ -235,14 +241,14 @@ function plotOptions(
         if (selected > 4) zoomTo(plot.posToVal(left, "x"), plot.posToVal(left + selected, "x"));
         plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
       }],
-      setCursor: [(plot) => setHover(hoverOf(plot))],
+      setCursor: [(plot) => setHover(hoverOf(plot, exemplars))],
       drawClear: [(plot) => { drawAreas(plot, lines, keys); drawMarks(plot, marks); }],
-      draw: [(plot) => drawThresholdLines(plot, lines, keys)],
+      draw: [(plot) => { drawThresholdLines(plot, lines, keys); drawExemplars(plot, exemplars, keys.length ? "y0" : "y"); }],
     },
   };
 }
 
-function hoverOf(plot: uPlot): Hover | null {
+function hoverOf(plot: uPlot, exemplars: readonly Exemplar[]): Hover | null {
   const { left = -1, top = -1, idx } = plot.cursor;
   if (left < 0 || idx === null || idx === undefined || !plot.cursor.event) return null;
   let [nearest, distance] = [-1, Infinity];
@@ -252,7 +258,7 @@ function hoverOf(plot: uPlot): Hover | null {
     const found = Math.abs(plot.valToPos(value, series.scale ?? "y") - top);
     if (found < distance) [nearest, distance] = [index - 1, found];
   });
-  return { left: left + plot.over.offsetLeft, top, row: idx, nearest };
+  return { left: left + plot.over.offsetLeft, top, row: idx, nearest, exemplar: exemplarAt(plot, exemplars, plot.scales["y0"] ? "y0" : "y") };
 }
 
 function axisStyle(): uPlot.Axis {
