@@ -3,7 +3,6 @@
 import re
 import struct
 from collections.abc import Iterator
-from itertools import islice
 from typing import Final, TypeAlias
 
 from promcompat.core.errors import BadDataError
@@ -50,11 +49,17 @@ def parse_series_values(text: str) -> list[Value | None]:
                 f"{quote(text[at:].split()[0])} is not a value: expected a number, `a+bxn`, `_`, "
                 "`_xn`, `stale`, `{{…}}`, `{{…}}xn` or `{{…}}+{{…}}xn`"
             )
-        values += islice(_expanded(match), _MAX_VALUES + 1)
-        if len(values) > _MAX_VALUES:
+        if len(values) + _n_values(match) > _MAX_VALUES:
             raise BadDataError(f"a series has more than {_MAX_VALUES} values")
+        values += _expanded(match)
         at = match.end()
     return values
+
+
+def _n_values(match: re.Match[str]) -> int:
+    if match["gaps"]:
+        return int(match["gaps"])
+    return int(match["times"] or match["repeats"] or 0) + 1
 
 
 def _expanded(match: re.Match[str]) -> Iterator[Value | None]:
@@ -63,10 +68,10 @@ def _expanded(match: re.Match[str]) -> Iterator[Value | None]:
     elif match["stale"]:
         yield _STALE
     elif match["start"] is None:
-        yield from [None] * min(int(match["gaps"] or 1), _MAX_VALUES + 1)
+        yield from [None] * _n_values(match)
     else:
         value, delta = float(match["start"]), float(match["delta"] or 0)
-        for _ in range(min(int(match["times"] or 0), _MAX_VALUES) + 1):
+        for _ in range(_n_values(match)):
             yield value
             # One addition after the other, as promtool adds them.
             value += delta
