@@ -128,12 +128,14 @@ async def test_no_input_is_a_server_error(native: NativeClient) -> None:
 
 
 async def send_everything(native: NativeClient, route: Route) -> None:
+    await send(native, route, query="unheard_of=1", body=valid_body(route))
     for text in TEXTS:
-        for name in [*route.query.model_fields, "unheard_of"]:
+        for name in route.query.model_fields:
             await send(native, route, query=f"{name}={quote(text)}", body=valid_body(route))
         if route.parts and text:
             await send(native, route, part=text, body=valid_body(route))
-    for name in [*route.headers, "Content-Type", "Content-Encoding", "Accept-Encoding"]:
+    of_body = () if route.method in ("GET", "DELETE") else ("Content-Type", "Content-Encoding")
+    for name in [*route.headers, *of_body, "Accept-Encoding"]:
         for text in HEADERS:
             await send(native, route, body=valid_body(route), headers={name: text})
     if route.body is not None:
