@@ -55,10 +55,10 @@ def read_histograms(messages: Sequence[bytes], options: HistogramOptions) -> Scr
 
 def finest_schema(min_factor: float) -> int:
     """The finest schema whose buckets grow by at least a factor; 0 sets no limit."""
-    if min_factor <= 1:
+    if not min_factor > 1:
         return LAST_SCHEMA
-    schema = math.floor(-math.log2(math.log2(min_factor)))
-    return max(_FIRST_SCHEMA, min(schema, LAST_SCHEMA))
+    schema = max(-math.log2(math.log2(min_factor)), _FIRST_SCHEMA)
+    return min(math.floor(schema), LAST_SCHEMA)
 
 
 def _at_schema(histograms: Histograms, finest: int) -> Histograms:

@@ -1,5 +1,6 @@
 """Scraped native histograms on their way to where they are stored."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -122,7 +123,8 @@ def test_exemplars_of_a_native_histogram_are_stored_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "schema"), [(0, 8), (1, 8), (1.001, 8), (1.5, 0), (2, 0), (1.4, 1), (1e9, -4)]
+    ("factor", "schema"),
+    [(0, 8), (1, 8), (1.001, 8), (1.5, 0), (2, 0), (1.4, 1), (1e9, -4), (math.inf, -4)],
 )
 def test_the_finest_schema_grows_by_the_factor(factor: float, schema: int) -> None:
     assert finest_schema(factor) == schema
