@@ -17,7 +17,7 @@ from promcompat.scraping.series_cache import ScrapedBatch
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_WAITING: Final = 2_000_000
-"""Samples; about 300 MB with their keys, ten minutes of 50,000 series every 15 seconds."""
+"""Samples by weight; about 300 MB, ten minutes of 50,000 series every 15 seconds."""
 _MAX_BATCH: Final = 20_000
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -52,10 +52,10 @@ class Delivery:
     def put(self, batch: ScrapedBatch) -> None:
         """Take a batch; returns at once."""
         self._waiting.append(batch)
-        self._n_waiting += batch.n_rows
+        self._n_waiting += batch.weight
         while self._n_waiting > _MAX_WAITING and len(self._waiting) > 1:
             oldest = self._waiting.popleft()
-            self._n_waiting -= oldest.n_rows
+            self._n_waiting -= oldest.weight
             self._drop(oldest)
         self._idle.clear()
         self._arrived.set()
@@ -92,11 +92,11 @@ class Delivery:
 
     def _take(self) -> list[ScrapedBatch]:
         """Batches from the front of the queue, in their order, up to a size."""
-        taken, n_rows = [self._waiting.popleft()], 0
-        while self._waiting and n_rows + self._waiting[0].n_rows < _MAX_BATCH:
-            n_rows += self._waiting[0].n_rows
+        taken, weight = [self._waiting.popleft()], 0
+        while self._waiting and weight + self._waiting[0].weight < _MAX_BATCH:
+            weight += self._waiting[0].weight
             taken.append(self._waiting.popleft())
-        self._n_waiting -= sum(batch.n_rows for batch in taken)
+        self._n_waiting -= sum(batch.weight for batch in taken)
         return taken
 
     async def _deliver(self, batch: ScrapedBatch) -> None:

@@ -35,6 +35,8 @@ MAX_FUTURE_MS: Final = 600_000
 _KEPT_SCRAPES: Final = 10
 """Metadata stays for so many scrapes after its metric has gone."""
 _SPARE_TEXTS: Final = 1_000
+_BYTES_PER_SAMPLE: Final = 150
+"""Of a float that waits, with its key."""
 ScrapedExemplar = tuple[dict[str, str], float, int | None]
 """Labels, value and, if the target says one, time."""
 
@@ -67,9 +69,14 @@ class ScrapedBatch:
     exemplars: Sequence[SeriesExemplar] = ()
 
     @property
-    def n_rows(self) -> int:
-        """How many samples it has, at least 1 for the memory that metadata needs."""
-        return max(1, len(self.columns.series))
+    def weight(self) -> int:
+        """What it takes in memory, in samples: of a histogram, as many as are as large.
+
+        At least 1 for the memory that metadata needs.
+        """
+        histograms = self.columns.histograms
+        n_bytes = 0 if histograms is None else histograms.n_bytes
+        return max(1, len(self.columns.series) + n_bytes // _BYTES_PER_SAMPLE)
 
 
 @dataclass(slots=True)

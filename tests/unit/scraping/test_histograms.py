@@ -64,6 +64,7 @@ def test_histograms_of_several_scrapes_are_sent_by_remote_write() -> None:
     known = known_series()
     batches = [scraped(known, everything(n), NOW + n) for n in (1, 2)]
     batch = merged(batches)
+    assert batch.weight > sum(len(part.columns.series) for part in batches)
     assert texts_of(batch) == [text for part in batches for text in texts_of(part)]
     request = WriteRequest.FromString(snappy.decompress(encode_request(batch, 0, 1_000)))
     sent = [TimeSeries.FromString(series).histograms for series in request.timeseries]
