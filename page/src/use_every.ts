@@ -1,8 +1,13 @@
 /** What a view does again and again while it is shown. */
 import { useEffect, useRef } from "preact/hooks";
+import { refreshMs } from "./time/range";
 
-/** Call `act` every `everyMs`; a hidden page waits, and catches up when it is shown. */
-export function useEvery(everyMs: number, act: () => void): void {
+/**
+ * Call `act` as often as the page is to be refreshed, or else every `usualMs`; a hidden page waits, and
+ * catches up when it is shown.
+ */
+export function useEvery(usualMs: number, act: () => void): void {
+  const everyMs = refreshMs.value || usualMs;
   const latest = useRef(act);
   latest.current = act;
   useEffect(() => {

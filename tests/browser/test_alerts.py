@@ -32,7 +32,7 @@ def firing(machine: Machine) -> Iterator[str]:
 def test_an_alert_is_explained_and_handled(
     tab: Page, machine: Machine, firing: str, check_accessibility: Callable[[Page], None]
 ) -> None:
-    tab.goto(f"{machine.url}/alerts")
+    tab.goto(f"{machine.url}/alerts?refresh=1s")
     table = tab.get_by_role("region", name="Alerts", exact=True)
     expect(table.get_by_text("node is there")).to_be_visible(timeout=60_000)
     expect(tab.get_by_role("img", name=re.compile("^firing since")).first).to_be_visible()
@@ -66,7 +66,7 @@ def test_an_alert_is_explained_and_handled(
     tab.get_by_role("tab", name="Silences").click()
     silences.get_by_role("button", name=f"End the silence of alertname={firing}").click()
     expect(silences.get_by_text("maintenance")).to_have_count(0)
-    tab.goto(f"{machine.url}/alerts?labels=alertname={firing}")
+    tab.goto(f"{machine.url}/alerts?refresh=1s&labels=alertname={firing}")
     table.get_by_role("link", name=firing).click()
     tab.get_by_role("button", name="Resolve…").click()
     dialog.get_by_label("Reason").fill("it is gone")

@@ -90,7 +90,7 @@ def healing(
 def test_a_repair_is_approved_and_helps(
     tab: Page, healing: Machine, check_accessibility: Callable[[Page], None]
 ) -> None:
-    tab.goto(f"{healing.url}/repairs")
+    tab.goto(f"{healing.url}/repairs?refresh=1s")
     open_repairs = tab.get_by_role("region", name="Open repairs")
     approve = open_repairs.get_by_role("button", name="Approve: Deep")
     expect(approve).to_be_visible()
@@ -123,7 +123,7 @@ def test_without_temporal_a_repair_waits_and_can_be_cancelled(tab: Page, machine
     rule = {"name": "Unserved", "expr": "vector(1)", "interval": "1s"}
     made = machine.send("/rules", rule | {"remediation": remediation})
     try:
-        tab.goto(f"{machine.url}/repairs?rule=Unserved")
+        tab.goto(f"{machine.url}/repairs?refresh=1s&rule=Unserved")
         expect(tab.get_by_text("remediation is not configured")).to_be_visible()
         tab.get_by_role("button", name="Cancel repair: Unserved").click()
         dialog = tab.get_by_role("dialog")

@@ -44,7 +44,7 @@ def test_a_first_start_says_what_to_do_and_turns_into_the_picture(
         expect(waiting).to_have_count(0)
         expect(tab.get_by_role("link", name="queue_length")).to_contain_text("42")
         # What the service measures of itself.
-        tab.goto(f"{service.url}/status?refresh=1s")
+        tab.goto(f"{service.url}/status?refresh=1s&from=now-5m")
         expect(tab.get_by_role("img", name="Head: samples in memory")).to_be_visible()
         expect(tab.get_by_text("no background task failed in the last hour")).to_be_visible()
         check_accessibility(tab)

@@ -175,14 +175,19 @@ export function onGrid({ start, end }: TimeRange, step: number): TimeRange & { s
   return { start: Math.floor(start / step) * step, end: Math.floor(end / step) * step, step };
 }
 
+/** How often the page is refreshed, at most each second; 0: only when asked. */
+export const refreshMs = computed(() => {
+  const ms = refresh.value ? parseDurationMs(refresh.value) : 0;
+  return ms ? Math.max(ms, 1000) : 0;
+});
+
 let timer: number | undefined;
 effect(() => {
   window.clearInterval(timer);
-  const everyMs = refresh.value ? parseDurationMs(refresh.value) : 0;
   // A hidden page asks nothing, and catches up when it is shown.
-  if (everyMs) timer = window.setInterval(() => document.hidden || reload(), Math.max(everyMs, 1000));
+  if (refreshMs.value) timer = window.setInterval(() => document.hidden || reload(), refreshMs.value);
 });
 document.addEventListener("visibilitychange", () => {
-  const everyMs = refresh.peek() ? parseDurationMs(refresh.peek()) : 0;
+  const everyMs = refreshMs.peek();
   if (!document.hidden && everyMs && Date.now() - readAtMs.peek() > everyMs) reload();
 });

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { type Alert, MOST_LISTED, type Remediation, listAll, seconds } from "../../api/alerting";
 import { formatSeconds } from "../../format/durations";
 import { hrefOf, place, setQuery } from "../../router";
-import { range, reload } from "../../time/range";
+import { range, refreshMs, reload } from "../../time/range";
 import { Empty, ErrorBox, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { useEvery } from "../../use_every";
@@ -31,7 +31,8 @@ export default function Repairs() {
 }
 
 function RepairList() {
-  useEvery(POLL_MS, reload);
+  // With a refresh the range changes by itself.
+  useEvery(POLL_MS, () => refreshMs.peek() || reload());
   const { start, end } = range.value;
   const rule = place.value.query.get("rule") ?? "";
   const { data, error, reload: again } = useRequest(

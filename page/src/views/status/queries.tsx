@@ -1,5 +1,4 @@
 /** Queries that run now, which can be cancelled, and those that took longest. */
-import { useEffect } from "preact/hooks";
 import { send, sendForJson } from "../../api/transport";
 import { formatDurationMs, formatSeconds, parseDurationMs } from "../../format/durations";
 import { formatCount } from "../../format/numbers";
@@ -9,6 +8,7 @@ import { range } from "../../time/range";
 import { ErrorBox, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { toast, toastError } from "../../ui/toast";
+import { useEvery } from "../../use_every";
 import { useRequest } from "../../use_request";
 import { may } from "../../who";
 
@@ -52,10 +52,7 @@ function RunningQueries() {
     (signal) => sendForJson<{ data: Running[] }>("api/v1/status/active_queries", { signal }),
     [],
   );
-  useEffect(() => {
-    const timer = window.setInterval(() => document.hidden || reload(), AGAIN_MS);
-    return () => window.clearInterval(timer);
-  }, []);
+  useEvery(AGAIN_MS, reload);
   const cancel = (id: string) =>
     send(`api/v1/status/active_queries/${encodeURIComponent(id)}`, { method: "DELETE" })
       .then(() => {
