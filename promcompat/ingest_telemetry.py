@@ -47,7 +47,7 @@ class RemoteWriteMetrics:
         )
         self.start_timestamps_received = Counter(
             "promcompat_remote_write_start_timestamps_received",
-            "Start timestamps received by remote write 2.0; they are not stored.",
+            "Start timestamps received by remote write 2.0; those that differ are stored.",
             registry=registry,
         )
         self.metadata_received = Counter(

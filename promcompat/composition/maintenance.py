@@ -7,6 +7,7 @@ from promcompat.metrics.maintenance_service import MaintenanceService
 from promcompat.settings import Settings
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository
 from sql.samples.metric_storage import MetricStorage
+from sql.series.starts import SeriesStartStep
 
 
 def make_maintenance(
@@ -17,5 +18,8 @@ def make_maintenance(
     return MaintenanceService(
         metrics.maintenance,
         settings.retention_days,
-        further_steps=[ExemplarStep(exemplars, exemplar_limits(settings, current))],
+        further_steps=[
+            ExemplarStep(exemplars, exemplar_limits(settings, current)),
+            SeriesStartStep(metrics.database.write_pool),
+        ],
     )

@@ -197,7 +197,8 @@ class WriteBatch:
     `server_timed` marks the rows whose timestamp is the server's clock, not the sender's: if its
     millisecond is taken, such a row gets the next free one of its series. None: no rows.
     `histograms` are what those of `values` that are no floats refer to, see
-    `promcompat.core.histograms`.
+    `promcompat.core.histograms`. `starts` has the Unix ms since which the series of each row
+    counts, as its sender says, or 0; None: no row has one.
     """
 
     series_ids: IntArray
@@ -210,6 +211,7 @@ class WriteBatch:
     known_version: int = 0
     identities: Mapping[bytes, SeriesIdentity] = field(default_factory=dict)
     histograms: Histograms | None = None
+    starts: IntArray | None = None
 
     @classmethod
     def of_keys(
@@ -238,6 +240,7 @@ class WriteBatch:
             values=self.values[kept],
             unknown_keys=list(compress(self.unknown_keys, kept_keys)),
             server_timed=None if self.server_timed is None else self.server_timed[kept],
+            starts=None if self.starts is None else self.starts[kept],
         )
 
 

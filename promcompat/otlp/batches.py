@@ -69,6 +69,7 @@ def make_batch(samples: Samples, known: KnownSeries, limits: LabelLimits) -> Poi
         known_version=known.version,
         identities=new.identities,
         histograms=cells.histograms,
+        starts=_starts(samples, points[is_kept]),
     )
     reasons = new.invalid | new.refused
     dropped = np.flatnonzero(~is_kept).tolist()
@@ -76,6 +77,11 @@ def make_batch(samples: Samples, known: KnownSeries, limits: LabelLimits) -> Poi
         samples.points[row]: reasons.get(samples.keys[row]) or faults[row] for row in dropped
     }
     return PointBatch(batch, points[is_kept], refused)
+
+
+def _starts(samples: Samples, points: IntArray) -> IntArray | None:
+    """Since when the series of rows count, which belong to these data points (-1: to none)."""
+    return np.array([*samples.starts_ms, 0], np.int64)[points] if any(samples.starts_ms) else None
 
 
 def _cells(samples: Samples) -> tuple[FloatArray, Histograms | None, dict[int, str]]:

@@ -105,23 +105,26 @@ class Summary(_message.Message):
     def __init__(self, data_points: _Optional[_Iterable[_Union[SummaryDataPoint, _Mapping]]] = ...) -> None: ...
 
 class NumberDataPoint(_message.Message):
-    __slots__ = ("time_unix_nano", "as_double", "as_int", "exemplars", "attributes", "flags")
+    __slots__ = ("start_time_unix_nano", "time_unix_nano", "as_double", "as_int", "exemplars", "attributes", "flags")
+    START_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     AS_DOUBLE_FIELD_NUMBER: _ClassVar[int]
     AS_INT_FIELD_NUMBER: _ClassVar[int]
     EXEMPLARS_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
+    start_time_unix_nano: int
     time_unix_nano: int
     as_double: float
     as_int: int
     exemplars: _containers.RepeatedScalarFieldContainer[bytes]
     attributes: _containers.RepeatedScalarFieldContainer[bytes]
     flags: int
-    def __init__(self, time_unix_nano: _Optional[int] = ..., as_double: _Optional[float] = ..., as_int: _Optional[int] = ..., exemplars: _Optional[_Iterable[bytes]] = ..., attributes: _Optional[_Iterable[bytes]] = ..., flags: _Optional[int] = ...) -> None: ...
+    def __init__(self, start_time_unix_nano: _Optional[int] = ..., time_unix_nano: _Optional[int] = ..., as_double: _Optional[float] = ..., as_int: _Optional[int] = ..., exemplars: _Optional[_Iterable[bytes]] = ..., attributes: _Optional[_Iterable[bytes]] = ..., flags: _Optional[int] = ...) -> None: ...
 
 class HistogramDataPoint(_message.Message):
-    __slots__ = ("time_unix_nano", "count", "sum", "bucket_counts", "explicit_bounds", "exemplars", "attributes", "flags")
+    __slots__ = ("start_time_unix_nano", "time_unix_nano", "count", "sum", "bucket_counts", "explicit_bounds", "exemplars", "attributes", "flags")
+    START_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     SUM_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +133,7 @@ class HistogramDataPoint(_message.Message):
     EXEMPLARS_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
+    start_time_unix_nano: int
     time_unix_nano: int
     count: int
     sum: float
@@ -138,11 +142,12 @@ class HistogramDataPoint(_message.Message):
     exemplars: _containers.RepeatedScalarFieldContainer[bytes]
     attributes: _containers.RepeatedScalarFieldContainer[bytes]
     flags: int
-    def __init__(self, time_unix_nano: _Optional[int] = ..., count: _Optional[int] = ..., sum: _Optional[float] = ..., bucket_counts: _Optional[_Iterable[int]] = ..., explicit_bounds: _Optional[_Iterable[float]] = ..., exemplars: _Optional[_Iterable[bytes]] = ..., attributes: _Optional[_Iterable[bytes]] = ..., flags: _Optional[int] = ...) -> None: ...
+    def __init__(self, start_time_unix_nano: _Optional[int] = ..., time_unix_nano: _Optional[int] = ..., count: _Optional[int] = ..., sum: _Optional[float] = ..., bucket_counts: _Optional[_Iterable[int]] = ..., explicit_bounds: _Optional[_Iterable[float]] = ..., exemplars: _Optional[_Iterable[bytes]] = ..., attributes: _Optional[_Iterable[bytes]] = ..., flags: _Optional[int] = ...) -> None: ...
 
 class ExponentialHistogramDataPoint(_message.Message):
-    __slots__ = ("attributes", "time_unix_nano", "count", "sum", "scale", "zero_count", "positive", "negative", "flags", "exemplars")
+    __slots__ = ("attributes", "start_time_unix_nano", "time_unix_nano", "count", "sum", "scale", "zero_count", "positive", "negative", "flags", "exemplars")
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     SUM_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +158,7 @@ class ExponentialHistogramDataPoint(_message.Message):
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     EXEMPLARS_FIELD_NUMBER: _ClassVar[int]
     attributes: _containers.RepeatedScalarFieldContainer[bytes]
+    start_time_unix_nano: int
     time_unix_nano: int
     count: int
     sum: float
@@ -162,7 +168,7 @@ class ExponentialHistogramDataPoint(_message.Message):
     negative: Buckets
     flags: int
     exemplars: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, attributes: _Optional[_Iterable[bytes]] = ..., time_unix_nano: _Optional[int] = ..., count: _Optional[int] = ..., sum: _Optional[float] = ..., scale: _Optional[int] = ..., zero_count: _Optional[int] = ..., positive: _Optional[_Union[Buckets, _Mapping]] = ..., negative: _Optional[_Union[Buckets, _Mapping]] = ..., flags: _Optional[int] = ..., exemplars: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, attributes: _Optional[_Iterable[bytes]] = ..., start_time_unix_nano: _Optional[int] = ..., time_unix_nano: _Optional[int] = ..., count: _Optional[int] = ..., sum: _Optional[float] = ..., scale: _Optional[int] = ..., zero_count: _Optional[int] = ..., positive: _Optional[_Union[Buckets, _Mapping]] = ..., negative: _Optional[_Union[Buckets, _Mapping]] = ..., flags: _Optional[int] = ..., exemplars: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Buckets(_message.Message):
     __slots__ = ("offset", "bucket_counts")
@@ -173,20 +179,22 @@ class Buckets(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., bucket_counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SummaryDataPoint(_message.Message):
-    __slots__ = ("time_unix_nano", "count", "sum", "quantile_values", "attributes", "flags")
+    __slots__ = ("start_time_unix_nano", "time_unix_nano", "count", "sum", "quantile_values", "attributes", "flags")
+    START_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     SUM_FIELD_NUMBER: _ClassVar[int]
     QUANTILE_VALUES_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
+    start_time_unix_nano: int
     time_unix_nano: int
     count: int
     sum: float
     quantile_values: _containers.RepeatedCompositeFieldContainer[ValueAtQuantile]
     attributes: _containers.RepeatedScalarFieldContainer[bytes]
     flags: int
-    def __init__(self, time_unix_nano: _Optional[int] = ..., count: _Optional[int] = ..., sum: _Optional[float] = ..., quantile_values: _Optional[_Iterable[_Union[ValueAtQuantile, _Mapping]]] = ..., attributes: _Optional[_Iterable[bytes]] = ..., flags: _Optional[int] = ...) -> None: ...
+    def __init__(self, start_time_unix_nano: _Optional[int] = ..., time_unix_nano: _Optional[int] = ..., count: _Optional[int] = ..., sum: _Optional[float] = ..., quantile_values: _Optional[_Iterable[_Union[ValueAtQuantile, _Mapping]]] = ..., attributes: _Optional[_Iterable[bytes]] = ..., flags: _Optional[int] = ...) -> None: ...
 
 class ValueAtQuantile(_message.Message):
     __slots__ = ("quantile", "value")

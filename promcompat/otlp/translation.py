@@ -80,7 +80,8 @@ class Samples:
     Row i is a sample of the series with key `keys[i]`, a stale marker if it is in `stale_rows`, and
     belongs to the data point with the number `points[i]` (-1: to none). Those in `histogram_rows`
     are `histograms`, in this order. `n_points` are translated; `rejected` counts the other data
-    points by the reason for which they are not.
+    points by the reason for which they are not. `starts_ms` has for each that is translated since
+    when its series counts (Unix ms), or 0.
     """
 
     keys: list[bytes] = field(default_factory=list)
@@ -94,6 +95,7 @@ class Samples:
     metadata: dict[str, MetricMetadata] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
     n_points: int = 0
+    starts_ms: list[int] = field(default_factory=list)
 
     def add(self, key: bytes, timestamp_ms: int, value: float, *, is_stale: bool = False) -> None:
         """Add a row of the data point at hand."""
@@ -225,7 +227,11 @@ class _Resource:
                 self._add_summary(point, name, labels.of_point(point.attributes), time_ms)
             else:
                 is_added = self._add_number(point, kind, name, labels, time_ms, is_delta=is_delta)
-            self.samples.n_points += is_added
+            if is_added:
+                self.samples.n_points += 1
+                # A delta begins where the one before it ended, and says nothing of its series.
+                has_start = kind != "gauge" and not is_delta
+                self.samples.starts_ms.append(_start_ms(point) if has_start else 0)
 
     def _add_number(
         self,
@@ -385,6 +391,10 @@ class _Resource:
         self.samples.metadata[TARGET_INFO] = MetricMetadata(
             TARGET_INFO, "gauge", "Target metadata", ""
         )
+
+
+def _start_ms(point: _Point) -> int:
+    return int(min(point.start_time_unix_nano, _LARGEST_NS) // _NS_PER_MS)
 
 
 def _key_of(name: str, labels: SeriesLabels, attributes: Sequence[bytes]) -> bytes:

@@ -112,9 +112,12 @@ def decode_write_request(
     limits: LabelLimits,
     max_series: int,
     decoded: DecodedRows | None = None,
+    starts: IntArray | None = None,
 ) -> DecodedWrite:
     """Decode a `prometheus.WriteRequest`, and join its samples with those `decoded` already.
 
+    `starts` are the start timestamps of the rows of the message, 0 for histograms, which have
+    their own.
     Labels of known series are not decoded. Rows keep the order of the request. Raises BadDataError
     for malformed protobuf and for more than `max_series` series, metadata entries or fields of one
     series.
@@ -124,7 +127,7 @@ def decode_write_request(
     left = LeftSeries.of(wire.left, wire.histograms)
     new = NewSeries(limits, known.refused)
     ids = left.resolve(known, new)
-    rows = _join(wire.rows, left, ids)
+    rows = _join(wire.rows, left, ids).with_starts(starts)
     if decoded is not None:
         rows = decoded.rows.with_others(decoded.places, rows)
     is_kept = rows.ids != DROPPED
@@ -143,6 +146,7 @@ def decode_write_request(
         known_version=known.version,
         identities=new.identities,
         histograms=cells.histograms,
+        starts=kept.starts,
     )
     return DecodedWrite(
         batch=batch,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +24,32 @@ _CUSTOM_VALUES: Final = 16
 """The numbers of fields whose elements are counted."""
 
 
+class HistogramRows(NamedTuple):
+    """The columns of rows that are histograms, as in `HistogramSamples`."""
+
+    timestamps: IntArray
+    bits: NDArray[np.uint64]
+    starts: IntArray
+
+
 @dataclass(frozen=True, slots=True)
 class HistogramSamples:
     """Histograms of a request in its order, as samples.
 
     `bits` uint64 are the bits of their cells: they refer to `histograms`, but for stale markers,
     which are the float one, and those with a fault. `faults` has a text for the rows that are not
-    valid.
+    valid. `starts` are start timestamps, 0 without one.
     """
 
     timestamps: IntArray
     bits: NDArray[np.uint64]
     histograms: Histograms
     faults: dict[int, str]
-    n_start_timestamps: int
+    starts: IntArray
+
+    def part(self, chosen: slice) -> "HistogramRows":
+        """What rows have of some of them."""
+        return HistogramRows(self.timestamps[chosen], self.bits[chosen], self.starts[chosen])
 
 
 def decode_histograms(messages: Sequence[bytes]) -> HistogramSamples:
@@ -55,8 +67,8 @@ def decode_histograms(messages: Sequence[bytes]) -> HistogramSamples:
     kept = reduced(found.take(is_kept), shifts[is_kept])
     bits = np.full(len(found), STALE_NAN_BITS, np.uint64)
     bits[is_kept] = np.arange(len(kept), dtype=np.uint64) | np.uint64(HISTOGRAM_BITS)
-    n_starts = int(np.count_nonzero(fields[:, wire.START_TIMESTAMP]))
-    return HistogramSamples(fields[:, wire.TIMESTAMP].copy(), bits, kept, faults, n_starts)
+    times, starts = fields[:, wire.TIMESTAMP].copy(), fields[:, wire.START_TIMESTAMP].copy()
+    return HistogramSamples(times, bits, kept, faults, starts)
 
 
 def read_columns(message: bytes, ends: IntArray) -> tuple[Histograms, IntArray]:

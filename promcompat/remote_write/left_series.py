@@ -1,7 +1,7 @@
 """The series of a request that are not in the table of known ones, and histograms of all series."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Final, NamedTuple
 
@@ -22,7 +22,11 @@ from promcompat.remote_write.decode_kernels import (
     N_HISTOGRAM_COLUMNS,
     UNUSUAL,
 )
-from promcompat.remote_write.histograms import HistogramSamples, decode_histograms
+from promcompat.remote_write.histograms import (
+    HistogramRows,
+    HistogramSamples,
+    decode_histograms,
+)
 from promcompat.remote_write.new_series import NewSeries
 from promcompat.remote_write.remote_pb2 import TimeSeries
 from promcompat.remote_write.series_key import decode_series_key
@@ -50,12 +54,14 @@ class SampleRows:
     """Samples in the order of the request; the values as their bits.
 
     `is_histogram` marks histograms, and stale markers in their place; None: there are none.
+    `starts` are start timestamps, 0 for rows without; None: no row has one.
     """
 
     ids: IntArray
     timestamps: IntArray
     bits: NDArray[np.uint64]
     is_histogram: BoolArray | None = None
+    starts: IntArray | None = None
 
     @classmethod
     def empty(cls, n_rows: int) -> "SampleRows":
@@ -71,11 +77,19 @@ class SampleRows:
             np.insert(self.timestamps, places, others.timestamps),
             np.insert(self._float_bits(others), places, others._float_bits(self)),
             self._marks_with(places, others),
+            self._starts_with(places, others),
         )
+
+    def with_starts(self, starts: IntArray | None) -> "SampleRows":
+        """These rows with the start timestamps of those that are not histograms."""
+        if starts is None:
+            return self
+        return replace(self, starts=starts if self.starts is None else starts + self.starts)
 
     def take(self, index: BoolArray | slice) -> "SampleRows":
         marks = None if self.is_histogram is None else self.is_histogram[index]
-        return SampleRows(self.ids[index], self.timestamps[index], self.bits[index], marks)
+        starts = None if self.starts is None else self.starts[index]
+        return SampleRows(self.ids[index], self.timestamps[index], self.bits[index], marks, starts)
 
     def _float_bits(self, others: "SampleRows") -> NDArray[np.uint64]:
         """The bits, of which none may look like a histogram when there are others that do."""
@@ -89,6 +103,12 @@ class SampleRows:
         mine = np.zeros(len(self.ids), bool) if self.is_histogram is None else self.is_histogram
         theirs = others.is_histogram
         return np.insert(mine, places, False if theirs is None else theirs)
+
+    def _starts_with(self, places: IntArray, others: "SampleRows") -> IntArray | None:
+        if self.starts is None and others.starts is None:
+            return None
+        mine = np.zeros(len(self.ids), np.int64) if self.starts is None else self.starts
+        return np.insert(mine, places, 0 if others.starts is None else others.starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +237,7 @@ class LeftSeries:
     @property
     def n_start_timestamps(self) -> int:
         """How many histograms say since when they count."""
-        return 0 if self.read is None else self.read.n_start_timestamps
+        return 0 if self.read is None else int(np.count_nonzero(self.read.starts))
 
     def described_faults(self, ids: IntArray) -> Iterator[str]:
         """Texts for the first histograms that are not valid, of series that are not dropped."""
@@ -288,8 +308,7 @@ class LeftSeries:
         return _filled(
             rows,
             np.array(self.rows_of_messages, np.int64),
-            read.timestamps[n_found:],
-            read.bits[n_found:],
+            read.part(slice(n_found, None)),
             faults,
         )
 
@@ -301,8 +320,7 @@ class LeftSeries:
         return _filled(
             rows,
             self.found.rows,
-            self.read.timestamps[:n_found],
-            self.read.bits[:n_found],
+            self.read.part(slice(n_found)),
             [message for message in self.read.faults if message < n_found],
         )
 
@@ -328,17 +346,20 @@ def _series_of_rows(left: Sequence[Left], rows: IntArray) -> list[int | None]:
 def _filled(
     rows: SampleRows,
     places: IntArray,
-    timestamps: IntArray,
-    histogram_bits: NDArray[np.uint64],
+    read: HistogramRows,
     faults: Sequence[int],
 ) -> SampleRows:
     """Rows with histograms at these places; those with a fault are dropped."""
     bits = without_histogram_bits(rows.bits.view(np.float64)).view(np.uint64)
-    rows.timestamps[places], bits[places] = timestamps, histogram_bits
+    rows.timestamps[places], bits[places] = read.timestamps, read.bits
+    starts = None
+    if read.starts.any():
+        starts = np.zeros(len(bits), np.int64)
+        starts[places] = read.starts
     rows.ids[places[list(faults)]] = DROPPED
     is_histogram = np.zeros(len(bits), bool)
     is_histogram[places] = True
-    return SampleRows(rows.ids, rows.timestamps, bits, is_histogram)
+    return SampleRows(rows.ids, rows.timestamps, bits, is_histogram, starts)
 
 
 def _take_key(series: TimeSeries) -> bytes:

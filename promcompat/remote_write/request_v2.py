@@ -29,6 +29,7 @@ from promcompat.remote_write.metadata import decode_metadata
 from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
 from promcompat.remote_write.remote_v2_pb2 import Request, TimeSeries
 from promcompat.remote_write.snappy_block import unpack
+from promcompat.remote_write.start_kernels import read_starts
 from promcompat.remote_write.symbol_faults import describe_fault
 from promcompat.remote_write.symbol_kernels import (
     LEFT_END,
@@ -81,11 +82,12 @@ class WrittenOut:
 
     `lines` are entries of metadata, as numbers of symbols. `faults` describes some of the
     `n_faults` series and exemplars that are invalid. Exemplars with too long labels are counted
-    only.
+    only. `starts` are the start timestamps of its rows but for histograms, None without any.
     """
 
     message: bytes
     lines: IntArray
+    starts: IntArray | None
     faults: tuple[str, ...]
     n_faults: int
     n_histograms: int
@@ -97,6 +99,7 @@ class WrittenOut:
 _NOTHING: Final = WrittenOut(
     message=b"",
     lines=np.empty((0, 4), np.int64),
+    starts=None,
     faults=(),
     n_faults=0,
     n_histograms=0,
@@ -202,10 +205,14 @@ class SymbolRequest:
             following, n_rows = left[n_written, [LEFT_NUMBER, LEFT_ROW]].tolist()
             left = left[:n_written]
             n_starts = self._decode_known(known, following).n_start_timestamps
+        rows = found.rows.take(slice(n_rows))
+        if n_starts:
+            known_series = np.delete(
+                self._series[self._next : following], left[:, LEFT_NUMBER] - self._next, axis=0
+            )
+            rows = replace(rows, starts=self._starts(known_series, 0, n_rows))
         return SymbolPiece(
-            known=DecodedRows(
-                found.rows.take(slice(n_rows)), np.repeat(left[:, LEFT_ROW], left[:, LEFT_WRITTEN])
-            ),
+            known=DecodedRows(rows, np.repeat(left[:, LEFT_ROW], left[:, LEFT_WRITTEN])),
             others=others,
             metadata=self._new_metadata(np.concatenate((found.lines, others.lines))),
             n_start_timestamps=n_starts + others.n_start_timestamps,
@@ -263,9 +270,17 @@ class SymbolRequest:
         if n_faults and faults[n_faults - 1, 1] == NOT_CANONICAL:
             raise _NotCanonicalError
         self._check_size(n_bytes)
+        written = left[:n_written][left[:n_written, LEFT_WRITTEN] > 0]
         return n_written, WrittenOut(
             message=out[:n_bytes].tobytes(),
             lines=lines[:n_lines],
+            starts=self._starts(
+                written[:, [LEFT_FIRST, LEFT_END]],
+                written[:, LEFT_WRITTEN],
+                int(written[:, LEFT_WRITTEN].sum()),
+            )
+            if totals[N_START_TIMESTAMPS]
+            else None,
             faults=tuple(self._describe(left, faults[:n_faults])),
             n_faults=n_faults,
             n_histograms=int(totals[N_HISTOGRAMS]),
@@ -273,6 +288,13 @@ class SymbolRequest:
             n_long_exemplars=int(totals[N_LONG_EXEMPLARS]),
             n_start_timestamps=int(totals[N_START_TIMESTAMPS]),
         )
+
+    def _starts(self, series: IntArray, rows_of_each: IntArray | int, n_rows: int) -> IntArray:
+        """The start timestamps of the samples of series; see `read_starts`."""
+        starts, columns = np.zeros(n_rows, np.int64), np.empty((len(series), 3), np.int64)
+        columns[:, :2], columns[:, 2] = series, rows_of_each
+        read_starts(np.frombuffer(self.message, np.uint8), columns, starts)
+        return starts
 
     def _find_parts(self) -> None:
         nothing = np.empty((0, 2), np.int64)
@@ -392,7 +414,9 @@ class SymbolPieces:
         piece = self._piece = self._request.read_piece(known)
         metadata, refusals = self._request.read_metadata(piece.metadata)
         others = piece.others
-        decoded = decode_write_request(others.message, known, limits, max_series, piece.known)
+        decoded = decode_write_request(
+            others.message, known, limits, max_series, piece.known, others.starts
+        )
         return replace(
             decoded,
             batch=replace(decoded.batch, metadata=metadata),

@@ -70,6 +70,43 @@ ON CONFLICT (tenant_id, family) DO UPDATE
 SET type = excluded.type, help = excluded.help, unit = excluded.unit
 WHERE (m.type, m.help, m.unit) IS DISTINCT FROM (excluded.type, excluded.help, excluded.unit)
 
+-- add_series_starts --
+-- Notes that series $1 say in samples at times $3 that they began at $2 (both Unix ms), with the first sample
+-- that says so. A series that is gone meanwhile has none.
+INSERT INTO series_start AS t (series_id, start_ms, from_ms)
+SELECT u.series_id, u.start_ms, min(u.from_ms)
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (series_id, start_ms, from_ms)
+JOIN series AS s ON s.id = u.series_id
+GROUP BY u.series_id, u.start_ms
+ORDER BY u.series_id, u.start_ms
+ON CONFLICT (series_id, start_ms) DO UPDATE SET from_ms = excluded.from_ms
+WHERE excluded.from_ms < t.from_ms
+
+-- copy_series_starts --
+-- Series $2 get the starts of the series $1, of which samples up to time $3 become theirs.
+INSERT INTO series_start AS t (series_id, start_ms, from_ms)
+SELECT u.target, o.start_ms, min(o.from_ms)
+FROM unnest($1::bigint[], $2::bigint[]) AS u (source, target)
+JOIN series_start AS o ON o.series_id = u.source AND o.from_ms <= $3
+GROUP BY u.target, o.start_ms
+ORDER BY u.target, o.start_ms
+ON CONFLICT (series_id, start_ms) DO UPDATE SET from_ms = excluded.from_ms
+WHERE excluded.from_ms < t.from_ms
+
+-- count_excess_series_starts --
+-- How many starts `delete_excess_series_starts` would delete.
+SELECT count(*) FROM excess_series_starts($1)
+
+-- delete_excess_series_starts --
+-- Deletes the starts that no kept sample has, and those before the newest $1 of a series; returns how many.
+WITH deleted AS (
+    DELETE FROM series_start AS t
+    USING excess_series_starts($1) AS e
+    WHERE t.series_id = e.series_id AND t.start_ms = e.start_ms
+    RETURNING t.series_id
+)
+SELECT count(*) FROM deleted
+
 -- list_metadata --
 -- Metadata of one family, or of all when it is NULL; a definition takes precedence over senders.
 SELECT

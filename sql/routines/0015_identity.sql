@@ -156,6 +156,7 @@ BEGIN
     WHERE removed_at < now() - interval '1 day' AND position < promcompat.removal_position();
     INSERT INTO promcompat.series_removal (series_ids)
     SELECT array_agg(r.id) FROM removed AS r HAVING count(*) > 0;
+    DELETE FROM promcompat.series_start AS t USING removed AS r WHERE t.series_id = r.id;
     INSERT INTO promcompat.series_generation AS g (tenant_id, slot, generation, n_series)
     SELECT r.tenant_id, 0, promcompat.change_stamp(), -r.n_removed
     FROM (SELECT tenant_id, count(*) AS n_removed FROM removed GROUP BY tenant_id) AS r

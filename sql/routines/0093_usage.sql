@@ -1,5 +1,5 @@
--- What is said of tenants and metrics, and how much each tenant stores: `tenants`, `definitions`, `usage` and
--- `usage_by_day`. The usage is read from catalogues and from what is written beside pages (their number of
+-- What is said of tenants, metrics and series, and how much each tenant stores: `tenants`, `definitions`,
+-- `metrics_start`, `usage` and `usage_by_day`. The usage is read from catalogues and from what is written beside pages (their number of
 -- samples, and how many of a day are in blocks). Nothing is decoded.
 
 -- The tenants that the caller may read, by name.
@@ -14,6 +14,34 @@ SELECT d.tenant_id, d.name, d.display_name, d.description, d.unit, d.type, d.agg
     d.retention_days, d.duplicate_policy, d.alert_threshold, d.version, d.created_at, d.updated_at
 FROM metric_definition AS d
 WHERE d.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
+
+-- When the counters of series began, as their senders say, and the first sample that says so. What holds at
+-- a time is the row with the latest start before it.
+CREATE OR REPLACE VIEW metrics_start WITH (security_barrier) AS
+SELECT s.tenant_id, s.metric_name AS name, s.labels, from_unix_ms(t.start_ms) AS start_time,
+    from_unix_ms(t.from_ms) AS first_sample, s.id AS series_id
+FROM series_start AS t
+JOIN series AS s ON s.id = t.series_id
+WHERE s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
+
+-- The starts of series that are gone or have newer ones: `most` of these, or one of which samples have
+-- expired.
+CREATE OR REPLACE FUNCTION excess_series_starts(most integer)
+RETURNS TABLE (series_id bigint, start_ms bigint)
+LANGUAGE sql STABLE SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+    SELECT t.series_id, t.start_ms
+    FROM (
+        SELECT o.series_id, o.start_ms,
+            lead(o.from_ms) OVER of_series AS next_ms,
+            lead(o.from_ms, most) OVER of_series IS NOT NULL AS is_beyond
+        FROM promcompat.series_start AS o
+        WINDOW of_series AS (PARTITION BY o.series_id ORDER BY o.start_ms)
+    ) AS t
+    LEFT JOIN promcompat.kept_series AS k ON k.id = t.series_id
+    WHERE t.is_beyond OR k.id IS NULL OR promcompat.from_unix_ms(t.next_ms) < k.kept_from
+$$;
+REVOKE EXECUTE ON FUNCTION excess_series_starts(integer) FROM PUBLIC;
 
 -- The partitions of blocks and their size on disk, with indexes and TOAST.
 CREATE OR REPLACE FUNCTION block_partition_sizes() RETURNS TABLE (slot integer, bytes bigint)

@@ -34,7 +34,7 @@ SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
     SELECT to_regclass('promcompat.' || v)
     FROM unnest(ARRAY[
-        'tenants', 'series', 'metrics', 'metrics_hourly', 'metrics_hourly_by_series', 'definitions',
+        'tenants', 'series', 'metrics', 'metrics_start', 'metrics_hourly', 'metrics_hourly_by_series', 'definitions',
         'corrections', 'usage', 'usage_by_day', 'visible_row', 'visible_arrival', 'visible_run',
         'visible_block', 'visible_deletion', 'visible_retention'
     ]) AS v

@@ -42,6 +42,7 @@ from sql.series.catalogue import PostgresCatalogue
 from sql.series.metadata import MetadataWriter
 from sql.series.reader import SeriesReader
 from sql.series.resolver import SeriesResolver
+from sql.series.starts import SeriesStarts
 
 _RETENTION: Final = load_queries("retention")
 
@@ -238,7 +239,9 @@ def _series_access(
     guard, labels = database.guard, LabelsCache(2 * eighth)
     known_keys = SeriesCache(4 * eighth, run_in_thread)
     guard.subscribe(known_keys.forget)
+    starts = SeriesStarts(database.write_pool)
     guard.on_step_back(labels.clear)
+    guard.on_step_back(starts.forget)
     return SeriesAccess(
         database=database,
         known_keys=known_keys,
@@ -247,4 +250,5 @@ def _series_access(
         ),
         reader=SeriesReader(labels, stats, eighth, database.options.query_timeout_seconds, guard),
         metadata=MetadataWriter(database.write_pool),
+        starts=starts,
     )

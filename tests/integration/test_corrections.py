@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -203,6 +204,23 @@ async def test_renamed_series_merge_in_the_order_of_arrival(
     assert await stored(storage, "n") == expected
     await correct(storage, change)
     assert await stored(storage, "n") == expected
+
+
+async def test_starts_of_series_go_with_their_samples(
+    storage: MetricStorage, database_url: str
+) -> None:
+    batch = make_batch({A: points(1, 2), B: points(3, 4, 5)})
+    starts = np.array([T0 - 2, T0 - 2, T0 - 1, T0 - 1, T0 + 2 * MINUTE_MS])
+    await storage.store.write_batch(TENANT, replace(batch, starts=starts))
+    await correct(storage, RelabelSeries(scope_of("m", 0, 1), {METRIC_NAME: "n", "host": "x"}))
+    # Both became one; of what began behind the renamed range, only the old series has samples.
+    async with connected(database_url) as owner:
+        rows = await owner.fetch(
+            "SELECT name || (labels ->> 'host'), (extract(epoch FROM start_time) * 1000)::bigint"
+            " FROM metrics_start ORDER BY 1, 2"
+        )
+    of_b = [("mb", T0 - 1), ("mb", T0 + 2 * MINUTE_MS)]
+    assert [tuple(row) for row in rows] == [("ma", T0 - 2), *of_b, ("nx", T0 - 2), ("nx", T0 - 1)]
 
 
 async def test_removed_label_keeps_series_that_have_none(storage: MetricStorage) -> None:

@@ -1,8 +1,10 @@
 """A role that may read one tenant tries to see another one, and to become the owner."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import asyncpg
+import numpy as np
 import pytest
 
 from sql.samples.codec.pages import encode_pages
@@ -36,7 +38,8 @@ async def reader(
     async with opened_storage(database_url, store=StoreKind.ROWS) as storage:
         for tenant in ("mine", "theirs"):
             labels = make_labels(tenant, secret=tenant)
-            await storage.store.write_batch(tenant, make_batch({labels: [(T0, 1.0)]}))
+            batch = replace(make_batch({labels: [(T0, 1.0)]}), starts=np.array([T0 - 1]))
+            await storage.store.write_batch(tenant, batch)
         await storage.drains.drainer.drain_all()
     database_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
     database_server.run_sql(f"CREATE SCHEMA attack AUTHORIZATION {role}", database)
@@ -56,6 +59,7 @@ async def names_seen(reader: asyncpg.Connection) -> set[str]:
         "SELECT metric_name FROM promcompat.series",
         "SELECT metric_name FROM promcompat.series_matching(NULL)",
         "SELECT name FROM promcompat.tenants",
+        "SELECT name FROM promcompat.metrics_start",
         "SELECT name FROM promcompat.definitions",
         "SELECT tenant FROM promcompat.usage",
         "SELECT tenant FROM promcompat.usage_by_day",
@@ -235,6 +239,7 @@ async def test_functions_of_the_reader_see_only_rows_it_may_see(
         ("series", "metric_name"),
         ("series", "labels::text"),
         ("tenants", "name"),
+        ("metrics_start", "labels::text"),
         ("definitions", "name"),
         ("usage", "tenant"),
         ("usage", "top_metrics::text"),

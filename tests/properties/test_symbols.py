@@ -193,6 +193,7 @@ def _decode(message: bytes, known: KnownSeries, keys: list[bytes]) -> list[objec
         (decoded.n_received, decoded.n_exemplars, decoded.n_histograms),
         (decoded.n_start_timestamps, decoded.n_undescribed, decoded.refusals),
         decoded.exemplars,
+        [0] * len(batch) if batch.starts is None else batch.starts.tolist(),
     ]
 
 

@@ -181,6 +181,8 @@ class CorrectionSteps:
         rows = np.flatnonzero(is_moved)
         if not len(rows):
             return _Result()
+        # Before the samples: what is copied for a step that is repeated is there already.
+        await self._sources.series.starts.copy(samples.ids[rows], targets[rows], window.end_ms)
         policies = self._sources.policies
         definitions = await policies.versions([tenant_id])
         arrivals: list[NewArrival] = []

@@ -117,6 +117,8 @@ class BatchWriter:
         resolved = await self._series.resolver.resolve(
             tenant, tenant_id, batch, is_storable=in_bounds, version=version
         )
+        # Before the samples, as metadata: what an unanswered request has stored is stored once.
+        await self._series.starts.store(resolved.series_ids, batch)
         rows, kept, rejection = _storable_rows(tenant_id, resolved, batch, in_bounds, version)
         if rejection is None:
             await self._write_rows(tenant, tenant_id, rows)

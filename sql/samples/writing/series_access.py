@@ -11,6 +11,7 @@ from sql.database.database import Database
 from sql.series.metadata import MetadataWriter
 from sql.series.reader import SeriesReader
 from sql.series.resolver import SeriesResolver
+from sql.series.starts import SeriesStarts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class SeriesAccess:
     resolver: SeriesResolver
     reader: SeriesReader
     metadata: MetadataWriter
+    starts: SeriesStarts
 
     async def selected_ids(
         self, tenant: str, selection: SeriesSelection

@@ -12,8 +12,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric, ScopeMetrics
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.otlp import point_keys
 from promcompat.otlp.attribute_text import text_of
+from promcompat.otlp.batches import make_batch
 from promcompat.otlp.deltas import DeltaTotals
 from promcompat.otlp.export_pb2 import Request
 from promcompat.otlp.names import TranslationStrategy
@@ -24,6 +26,7 @@ from promcompat.otlp.resources import OtlpOptions
 from promcompat.otlp.translation import Samples, translate
 from promcompat.remote_write.series_key import decode_series_key
 from tests.factories import encode_labels
+from tests.known_series import NOTHING_KNOWN
 from tests.otlp_payloads import attributes, value
 
 TIME_MS = 1_700_000_000_000
@@ -293,3 +296,36 @@ def test_what_is_remembered_is_bounded_though_nothing_is_remembered_of_a_resourc
         assert reader.known.of("kept", 0).find("what") == (b"key",)
         reader.read(request.SerializeToString(), "default", is_json=False)
     assert reader.known.of("kept", 0).find("what") is None
+
+
+@pytest.mark.parametrize("sums_deltas", [False, True])
+def test_cumulative_points_say_since_when_they_count(sums_deltas: bool) -> None:
+    times = {"time_unix_nano": TIME_MS * 10**6, "start_time_unix_nano": 7_999_999}
+
+    def fill(scope: ScopeMetrics) -> None:
+        scope.metrics.add(name="g").gauge.data_points.add(**times)
+        counter = scope.metrics.add(name="c").sum
+        counter.aggregation_temporality = 2
+        counter.data_points.add(**times)
+        counter.data_points.add(time_unix_nano=TIME_MS * 10**6)
+        delta = scope.metrics.add(name="d").sum
+        delta.aggregation_temporality = 1
+        delta.data_points.add(**times)
+        histogram = scope.metrics.add(name="h").histogram
+        histogram.aggregation_temporality = 2
+        histogram.data_points.add(**times)
+        native = scope.metrics.add(name="e").exponential_histogram
+        native.aggregation_temporality = 2
+        native.data_points.add(**times)
+        scope.metrics.add(name="s").summary.data_points.add(**times)
+
+    resource = {**RESOURCE, "region": "eu"}
+    _, samples = rows_of(fill, OtlpOptions(sums_deltas=sums_deltas), resource)
+    made = make_batch(samples, NOTHING_KNOWN, DEFAULT_LABEL_LIMITS)
+    assert made.batch.starts is not None
+    names = [decode_series_key(key).get("__name__") for key in samples.keys]
+    expected = [("g", 0), ("c", 7), ("c", 0), ("h_count", 7), ("h_bucket", 7), ("e", 7)]
+    expected += [("s_sum", 7), ("s_count", 7), ("target_info", 0)]
+    if sums_deltas:
+        expected.insert(3, ("d", 0))
+    assert list(zip(names, made.batch.starts.tolist(), strict=True)) == expected

@@ -11,10 +11,14 @@ from promcompat.remote_write.remote_v2_pb2 import Metadata, Request, Sample, Tim
 from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest, family_of
 from tests.factories import encode_labels
 from tests.known_series import NOTHING_KNOWN, known_series
+from tests.wire import Pairs
+from tests.wire_histograms import WireHistogram
 from tests.wire_v2 import RequestV2
 
 LIMIT = 1 << 20
 UP = (("__name__", "up"), ("job", "a"))
+OTHER = (("__name__", "other"), ("job", "a"))
+HISTOGRAM = WireHistogram(count=1, zero_count=1, sum=0.0)
 
 
 def decode(request: RequestV2, known=NOTHING_KNOWN) -> DecodedWrite:  # type: ignore[no-untyped-def]
@@ -33,6 +37,29 @@ def test_series_are_those_that_senders_of_version_1_made_known() -> None:
     assert (batch.series_ids.tolist(), batch.timestamps.tolist()) == ([100, 100], [-1_000, 2_000])
     assert batch.values.view(np.uint64).tolist() == [0x3FF8000000000000, 0x7FF0000000000002]
     assert (decoded.n_received, decoded.n_start_timestamps, decoded.refusals) == (2, 2, ())
+    assert batch.starts is not None
+    assert batch.starts.tolist() == [500, 500]
+
+
+@pytest.mark.parametrize("known", [(), (UP,), (UP, OTHER)])
+def test_each_sample_keeps_its_start_timestamp_whatever_is_known(known: tuple[Pairs, ...]) -> None:
+    request = RequestV2()
+    request.add(UP, (1, 1.0), (2, 1.0), start_ms=-500)
+    request.add(OTHER, (1, 1.0))
+    exemplars = [([("trace_id", "x")], 1.0, 1)]
+    request.add(OTHER, (3, 1.0), start_ms=1 << 62, exemplars=exemplars)
+    request.add(UP, (3, 1.0), start_ms=7, histograms=[HISTOGRAM, HISTOGRAM.but(start_ms=9)])
+    # Its schema is not valid: what has no row has no start.
+    request.add(UP, (4, 1.0), start_ms=8, histograms=[HISTOGRAM.but(schema=-60, start_ms=6)])
+    batch = decode(request, known_series(map(encode_labels, known))).batch
+    assert batch.starts is not None
+    assert batch.starts.tolist() == [-500, -500, 0, 1 << 62, 7, 0, 9, 8]
+
+
+def test_a_request_without_start_timestamps_has_no_column_of_them() -> None:
+    request = RequestV2()
+    request.add(UP, (1, 1.0), histograms=[HISTOGRAM])
+    assert decode(request).batch.starts is None
 
 
 def test_metadata_is_that_of_families_and_comes_once() -> None:
@@ -120,7 +147,11 @@ def test_start_timestamps_of_known_series_behind_the_end_of_a_piece_are_counted_
     known = known_series([encode_labels(UP)])
     counted, has_next = [], True
     while has_next:
-        counted.append(pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT).n_start_timestamps)
+        decoded = pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT)
+        counted.append(decoded.n_start_timestamps)
+        assert decoded.batch.starts is not None
+        expected = np.where(decoded.batch.series_ids >= 0, 500, 0)
+        assert decoded.batch.starts.tolist() == expected.tolist()
         has_next = pieces.advance()
     assert len(counted) > 2
     assert sum(counted) == 4_500

@@ -1,0 +1,135 @@
+"""When counters began, as senders say: what is stored of it, and when nothing is."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
+from promcompat.core.maintenance import StepNotes
+from sql.database.database import Database
+from sql.series.starts import SeriesStartStep
+from tests.http_service import NOW_MS, Service, running_service
+from tests.repositories import connected, opened_storage
+from tests.wire_v2 import V2_HEADERS, RequestV2
+
+pytestmark = pytest.mark.integration
+
+COUNTER = (("__name__", "c_total"), ("job", "a"))
+FAILURE = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER fail BEFORE INSERT ON series_start FOR EACH STATEMENT EXECUTE FUNCTION fail();
+"""
+
+
+@asynccontextmanager
+async def opened_service(url: str) -> AsyncIterator[Service]:
+    """What a process is: nothing of it is shared with another one but the database."""
+    async with opened_storage(url) as storage, running_service(storage.store) as running:
+        yield running
+
+
+async def write(service: Service, time_ms: int, start_ms: int, *names: str) -> int:
+    """Write a sample of the counter, and of gauges that have no start; returns the status."""
+    request = RequestV2()
+    request.add(COUNTER, (time_ms, 1.0), start_ms=start_ms)
+    for name in names:
+        request.add([("__name__", name)], (time_ms, 1.0))
+    response = await service.post("/api/v1/write", data=request.body(), headers=V2_HEADERS)
+    return response.status
+
+
+async def starts(owner: asyncpg.Connection) -> list[tuple[str, int, int]]:
+    """The name of each series, its starts, and their first samples, in ms before now."""
+    rows = await owner.fetch(
+        "SELECT name, extract(epoch FROM start_time) * 1000,"
+        " extract(epoch FROM first_sample) * 1000 FROM metrics_start ORDER BY 1, 2"
+    )
+    return [(name, NOW_MS - int(start), NOW_MS - int(first)) for name, start, first in rows]
+
+
+async def test_processes_store_each_start_once_and_the_same_again_never(database_url: str) -> None:
+    async with (
+        connected(database_url) as owner,
+        opened_service(database_url) as one,
+        opened_service(database_url) as two,
+    ):
+        began, again = NOW_MS - 9_000, NOW_MS - 2_000
+        assert await write(one, NOW_MS - 5_000, began, "gauge") == 204
+        assert await starts(owner) == [("c_total", 9_000, 5_000)]
+        await owner.execute(FAILURE)
+        # The same start makes no statement, which would fail. Another one is not acknowledged.
+        assert await write(one, NOW_MS - 4_000, began) == 204
+        assert await write(one, NOW_MS - 1_500, again) == 503
+        await owner.execute("DROP TRIGGER fail ON series_start")
+        versions = await owner.fetch("SELECT xmin FROM series_start")
+        assert await write(two, NOW_MS - 3_000, began) == 204
+        assert await owner.fetch("SELECT xmin FROM series_start") == versions
+        # The other process is the first that stores the new start; the sender retries here.
+        assert await write(two, NOW_MS - 1_000, again) == 204
+        assert await write(one, NOW_MS - 1_500, again) == 204
+        assert await write(one, NOW_MS - 1_500, again) == 204
+        # A start after its sample is none, nor is one before the first year.
+        assert await write(one, NOW_MS, NOW_MS + 1) == 204
+        assert await write(two, NOW_MS, -(1 << 62)) == 204
+        expected = [("c_total", 9_000, 5_000), ("c_total", 2_000, 1_500)]
+        assert await starts(owner) == expected
+        async with opened_service(database_url) as restarted:
+            assert await write(restarted, NOW_MS, again) == 204
+        assert await starts(owner) == expected
+        await owner.execute("DELETE FROM series WHERE metric_name = 'c_total'")
+        assert await owner.fetchval("SELECT count(*) FROM series_start") == 0
+        assert await write(one, NOW_MS, again) == 204
+        assert await starts(owner) == [("c_total", 2_000, 0)]
+
+
+async def test_otlp_points_say_when_they_began(database_url: str) -> None:
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="requests").sum
+    metric.aggregation_temporality, metric.is_monotonic = 2, True
+    metric.data_points.add(
+        time_unix_nano=NOW_MS * 10**6, start_time_unix_nano=(NOW_MS - 7) * 10**6 + 999_999
+    )
+    async with connected(database_url) as owner, opened_service(database_url) as service:
+        response = await service.post(
+            "/api/v1/otlp/v1/metrics",
+            data=request.SerializeToString(),
+            headers={"Content-Type": "application/x-protobuf"},
+        )
+        assert response.status == 200
+        assert await starts(owner) == [("requests_total", 7, 0)]
+
+
+async def test_maintenance_deletes_starts_that_no_kept_sample_has(database_url: str) -> None:
+    database = await Database.open(database_url)
+    step = SeriesStartStep(database.write_pool)
+    try:
+        async with connected(database_url) as owner:
+            await owner.execute(
+                "UPDATE service_retention SET days = 10;"
+                "INSERT INTO tenant (name) VALUES ('t');"
+                "INSERT INTO series (tenant_id, metric_name, labels, fingerprint)"
+                " SELECT t.id, n, '{}', decode(md5(n), 'hex')"
+                " FROM tenant AS t, unnest(ARRAY['old', 'many', 'one']) AS n;"
+                # Days ago: that of 30 holds until the one of 20, which holds for kept samples.
+                "INSERT INTO series_start SELECT s.id, ms, ms FROM series AS s, LATERAL (SELECT"
+                " floor(extract(epoch FROM now() - d * interval '1 day') * 1000)::bigint"
+                " FROM unnest(ARRAY[30, 20, 5]) AS d) AS b (ms) WHERE s.metric_name = 'old';"
+                "INSERT INTO series_start SELECT s.id, 0, 0 FROM series AS s"
+                " WHERE s.metric_name = 'one';"
+                "INSERT INTO series_start SELECT s.id, ms, ms FROM series AS s, LATERAL (SELECT"
+                " floor(extract(epoch FROM now()) * 1000)::bigint - d"
+                " FROM generate_series(1, 105) AS d) AS b (ms) WHERE s.metric_name = 'many';"
+                "INSERT INTO series_start VALUES (1, 0, 0)"
+            )
+            assert await step.plan() == 7
+            assert await step.run(StepNotes(step.name)) == 7
+            assert await step.plan() == 0
+            kept = await owner.fetch("SELECT name, count(*) FROM metrics_start GROUP BY 1")
+            assert dict(map(tuple, kept)) == {"old": 2, "many": 100, "one": 1}
+    finally:
+        await database.close()
