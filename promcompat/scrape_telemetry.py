@@ -63,7 +63,9 @@ class ScrapeMetrics:
         )
         self.targets = gauge("scrape_targets", "Targets that this service scrapes.", "livemax")
         self.waiting_samples = gauge(
-            "scrape_waiting_samples", "Scraped samples that wait to be stored.", "livemax"
+            "scrape_waiting_samples",
+            "Scraped samples that wait to be stored; histograms count by their size.",
+            "livemax",
         )
         self.reload_successful = gauge(
             "scrape_config_last_reload_successful",
