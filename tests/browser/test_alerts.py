@@ -81,7 +81,7 @@ def test_a_rule_is_tested_before_it_is_saved(
     tab.get_by_role("link", name="New rule").click()
     tab.get_by_label("Name of the alert").fill("LongQueue")
     expression = tab.get_by_role("textbox", name="Expression")
-    expression.fill("queue_length >")
+    expression.press_sequentially("queue_length >")
     test = tab.get_by_role("button", name="Test with the last day")
     test.click()
     expect(tab.get_by_role("alert")).to_contain_text("unexpected end of input")

@@ -20,11 +20,14 @@ export function PromqlEditor({
   return Editor ? <Editor {...props} findings={found} /> : <div class="editor-shell">{props.given.text}</div>;
 }
 
-/** An editor whose text the caller keeps, as a field of a form. */
+/**
+ * A field of a form. Later values of `initial` change nothing: a text that comes back while somebody types
+ * on would be put in place of what they have typed since.
+ */
 export function PromqlField({
-  text,
+  initial,
   ...props
-}: Omit<Parameters<typeof PromqlEditor>[0], "given"> & { text: string }) {
-  const given = useMemo(() => ({ text }), [text]);
+}: Omit<Parameters<typeof PromqlEditor>[0], "given"> & { initial: string }) {
+  const [given] = useState({ text: initial });
   return <PromqlEditor {...props} given={given} />;
 }

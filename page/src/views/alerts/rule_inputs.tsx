@@ -69,7 +69,7 @@ export function RuleInputs({
         <PromqlField
           label="Expression"
           hint="sum by (queue) (queue_length) > 500 — Enter tests it, Ctrl-Space completes"
-          text={form.expr}
+          initial={form.expr}
           findings={findingOfError(error ?? undefined)}
           onChange={(expr) => onChange({ ...form, expr })}
           onRun={onTest}

@@ -83,7 +83,7 @@ function PanelFields({ draft, set }: { draft: Panel; set: (change: Partial<Panel
           <legend>Queries</legend>
           {queries.map((query, index) => (
             <div class="row" key={query.ref}>
-              <div class="field"><span aria-hidden="true">{query.ref}</span><PromqlField label={query.ref} hint="An expression; Ctrl-Space completes" hasVariables text={query.expr} onChange={(expr) => set({ queries: queries.map((one, place) => (place === index ? { ...one, expr } : one)) })} /></div>
+              <div class="field"><span aria-hidden="true">{query.ref}</span><PromqlField label={query.ref} hint="An expression; Ctrl-Space completes" hasVariables initial={query.expr} onChange={(expr) => set({ queries: queries.map((one, place) => (place === index ? { ...one, expr } : one)) })} /></div>
               <label>Legend<input placeholder="{{label}}" value={query.legend ?? ""} onInput={(event) => setQuery(index, { legend: event.currentTarget.value })} /></label>
               <label>Form<select value={query.format ?? "time_series"} onChange={(event) => setQuery(index, { format: event.currentTarget.value as "table" })}><option value="time_series">series</option><option value="table">table</option><option value="heatmap">heatmap</option></select></label>
               <label class="inline"><input type="checkbox" checked={query.instant ?? false} onChange={(event) => setQuery(index, { instant: event.currentTarget.checked, range: !event.currentTarget.checked })} />now only</label>
