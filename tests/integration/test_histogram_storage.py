@@ -11,7 +11,7 @@ import pytest
 from promcompat.core.corrections import CorrectionRequest, ReplaceSamples, SampleScope
 from promcompat.core.histograms import Histograms, histogram_cells, histogram_numbers, is_histogram
 from promcompat.core.model import Labels, SampleBlock, SelectHints, SeriesSelection, WriteBatch
-from promcompat.core.native_queries import SamplePageQuery
+from promcompat.core.native_queries import SamplePageQuery, histograms_of_rows
 from promcompat.core.ports import Store
 from promql.values.histogram_columns import HistogramColumns
 from sql.database.database import Database
@@ -258,7 +258,8 @@ async def test_lists_have_floats_and_histograms(database_url: str) -> None:
         await storage.store.write_batch("default", batch_of(WRITTEN))
         matchers = (make_matcher("__name__", "=", "h"),)
         latest = await storage.sample_lists.latest_samples("default", matchers, 10)
-        assert [(row.labels, row.histogram and columns_of(row.histogram)) for row in latest] == [
+        states = [(row.labels, histograms_of_rows([row])) for row in latest]
+        assert [(labels, found and columns_of(found)) for labels, found in states] == [
             (A, columns_of(grown(9))),
             (B, None),
             (C, None),
@@ -271,7 +272,7 @@ async def test_lists_have_floats_and_histograms(database_url: str) -> None:
             limit=10,
         )
         page = await storage.sample_lists.sample_page("default", query)
-        assert [(row.labels, shown(row.histogram or row.value)) for row in page] == [
+        assert [(row.labels, shown(histograms_of_rows([row]) or row.value)) for row in page] == [
             (labels, shown(WRITTEN[labels][k][1])) for k in range(2) for labels in (A, B, C)
         ]
         tenant_id, lookup = await storage.database.tenants.find("default"), storage.sample_lookup
