@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Machine
 
@@ -126,6 +126,18 @@ def send_with_exemplar(machine: Machine, now: int) -> None:
         assert answer.status == 200
 
 
+def hover_until(tab: Page, over: Locator, shown: Locator) -> None:
+    """Move the mouse near the upper end of a plot's middle; until it is drawn, nothing happens."""
+    for attempt in range(100):
+        box = over.bounding_box()
+        if box is not None:
+            over.hover(position={"x": box["width"] / 2, "y": 3 + attempt % 2})
+            if shown.is_visible():
+                return
+        tab.wait_for_timeout(100)
+    expect(shown).to_be_visible()
+
+
 def test_exemplars_lead_to_their_traces(
     tab: Page, machine: Machine, check_accessibility: Callable[[Page], None]
 ) -> None:
@@ -148,10 +160,8 @@ def test_exemplars_lead_to_their_traces(
         over = tab.get_by_role("img", name=name).locator(".u-over")
         with tab.expect_response(lambda answer: "query_exemplars" in answer.url):
             tab.reload()
-        box = over.bounding_box()
-        assert box is not None
-        over.hover(position={"x": box["width"] / 2, "y": 3})
-        expect(tab.locator(".plot-tooltip")).to_contain_text("trace_id=" + "ab" * 16)
+        tooltip = tab.locator(".plot-tooltip", has_text="trace_id=" + "ab" * 16)
+        hover_until(tab, over, tooltip)
 
 
 def test_samples_are_those_that_were_sent(tab: Page, machine: Machine) -> None:
