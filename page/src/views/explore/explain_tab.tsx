@@ -10,9 +10,8 @@ import { Table } from "../../ui/table";
 import { useRequest } from "../../use_request";
 import { useEffect } from "preact/hooks";
 import { findingOfError } from "../../ui/promql/findings";
-import type { TabProps } from "./panel";
 import { sqlOf } from "./sql";
-import { fixedStep } from "./state";
+import { fixedStep, type TabProps } from "./state";
 
 export function ExplainTab({ panel, range, onChange, onFindings }: TabProps) {
   const step = fixedStep(panel) ?? autoStep(range, window.innerWidth);

@@ -15,8 +15,7 @@ import { findingOfError, findingsOfNotices } from "../../ui/promql/findings";
 import { Empty, ErrorBox, LabelList, Loading, Notices } from "../../ui/states";
 import { Table } from "../../ui/table";
 import { useRequest } from "../../use_request";
-import type { TabProps } from "./panel";
-import { MODES, fixedStep } from "./state";
+import { MODES, fixedStep, type TabProps } from "./state";
 
 /** More lines than anybody tells apart; whoever wants them all may ask for them. */
 const USUAL_SERIES = 1000;

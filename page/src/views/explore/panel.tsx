@@ -12,7 +12,7 @@ import { GraphTab } from "./graph_tab";
 import { forgetAll, history } from "./history";
 import { SamplesTab } from "./samples_tab";
 import { Start } from "./start";
-import type { Panel, Tab } from "./state";
+import type { Panel, Tab, TabProps } from "./state";
 import { TableTab } from "./table_tab";
 
 const TAB_NAMES = [
@@ -30,16 +30,6 @@ export interface PanelProps {
   isNarrow: boolean;
   onChange: (change: Partial<Panel>) => void;
   onRemove?: () => void;
-}
-
-/** What each tab has. */
-export interface TabProps {
-  panel: Panel;
-  range: TimeRange;
-  isNarrow: boolean;
-  onChange: (change: Partial<Panel>) => void;
-  /** Receives the places that the service says something about. */
-  onFindings: (findings: Finding[]) => void;
 }
 
 const CONTENTS: Record<Tab, ComponentType<TabProps>> = {

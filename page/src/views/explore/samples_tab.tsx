@@ -9,8 +9,8 @@ import { formatTime } from "../../format/times";
 import { Empty, ErrorBox, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { useRequest } from "../../use_request";
-import type { TabProps } from "./panel";
 import { HistogramCell } from "./table_tab";
+import type { TabProps } from "./state";
 
 const MOST_SERIES = 200;
 const MOST_SAMPLES = 50_000;

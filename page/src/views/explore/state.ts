@@ -4,6 +4,8 @@
  */
 import { formatDurationMs, parseDurationMs } from "../../format/durations";
 import { type QueryChange, place, setQuery } from "../../router";
+import type { TimeRange } from "../../time/range";
+import type { Finding } from "../../ui/promql/findings";
 
 export const TABS = ["graph", "table", "samples", "explain"] as const;
 export const MODES = ["lines", "stacked", "heatmap"] as const;
@@ -25,6 +27,16 @@ export interface Panel {
   limit: number;
   /** Whether explain runs the query and measures it. */
   measure: boolean;
+}
+
+/** What each tab has. */
+export interface TabProps {
+  panel: Panel;
+  range: TimeRange;
+  isNarrow: boolean;
+  onChange: (change: Partial<Panel>) => void;
+  /** Receives the places that the service says something about. */
+  onFindings: (findings: Finding[]) => void;
 }
 
 export const EMPTY: Panel = {

@@ -7,7 +7,7 @@ import { Empty, ErrorBox, Loading, Notices } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { useRequest } from "../../use_request";
 import { findingOfError, findingsOfNotices } from "../../ui/promql/findings";
-import type { TabProps } from "./panel";
+import type { TabProps } from "./state";
 
 const MOST_ROWS = 50_000;
 
