@@ -38,7 +38,7 @@ def _read_rule(reader: StrictReader, node: yaml.Node) -> RelabelRule:
         items = reader.items(fields["source_labels"], "model.LabelNames")
         stated["source_labels"] = tuple(map(reader.text, items))
     if "modulus" in fields:
-        stated["modulus"] = reader.integer(fields["modulus"])
+        stated["modulus"] = reader.natural(fields["modulus"], "uint64")
     if "action" in fields:
         stated["action"] = parse_action(reader.text(fields["action"]))
     return RelabelRule(**stated)

@@ -179,14 +179,23 @@ class StrictReader:
 
     def integer(self, node: yaml.Node | None) -> int:
         """A whole number."""
+        return self._whole_number(node, "int")
+
+    def natural(self, node: yaml.Node | None, go_type: str = "uint") -> int:
+        """A whole number that is not negative."""
+        return self._whole_number(node, go_type)
+
+    def _whole_number(self, node: yaml.Node | None, go_type: str) -> int:
         if node is None or _is_null(node):
             return 0
         try:
             if node.tag == f"{_TAG}int":
-                return int(str(node.value).replace("_", ""), 0)
+                number = int(str(node.value).replace("_", ""), 0)
+                if number >= 0 or not go_type.startswith("uint"):
+                    return number
         except ValueError:
             pass
-        self._cannot(node, "int")
+        self._cannot(node, go_type)
         return 0
 
     def boolean(self, node: yaml.Node | None) -> bool:

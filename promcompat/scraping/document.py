@@ -197,7 +197,7 @@ def _with_shared(source: _Source, fields: _Fields, defaults: JobConfig) -> JobCo
     reader, limits = source.reader, defaults.limits
 
     def limit(name: str, default: int) -> int:
-        return reader.integer(fields[name]) if name in fields else default
+        return reader.natural(fields[name]) if name in fields else default
 
     body = fields.get("body_size_limit")
     validation = _choice(source, fields.get("metric_name_validation_scheme"), ("utf8", "legacy"))
@@ -234,7 +234,7 @@ def _histograms(source: _Source, fields: _Fields, defaults: HistogramOptions) ->
         converts_classic=_switch(
             source, fields, "convert_classic_histograms_to_nhcb", default=defaults.converts_classic
         ),
-        bucket_limit=source.reader.integer(limit) if limit else defaults.bucket_limit,
+        bucket_limit=source.reader.natural(limit) if limit else defaults.bucket_limit,
         min_bucket_factor=_number(source, factor) if factor else defaults.min_bucket_factor,
     )
 
