@@ -44,8 +44,3 @@ class TimeBounds:
 
 YEARS_1_TO_9999: Final = TimeBounds(-62_135_596_800_000, 253_402_300_799_999)
 """What pages of samples can hold."""
-
-
-def is_storable_text(text: str) -> bool:
-    """Whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
-    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)

@@ -5,22 +5,12 @@ that PostgreSQL cannot store (U+0000, lone surrogates).
 """
 
 from promcompat.core.model import METRIC_NAME
+from promcompat.core.storable_text import text_fault
 
 MAX_NAME_BYTES = 2000
 """Metric names are indexed, and a B-tree entry of PostgreSQL holds at most 2,704 bytes."""
 METRIC_NAME_TEXT = f"a name of 1 to {MAX_NAME_BYTES} bytes of UTF-8"
 LABEL_NAME_TEXT = "a non-empty UTF-8 name other than __name__"
-UNICODE_TEXT = "Unicode text without U+0000 or lone surrogates"
-_SURROGATES = ("\ud800", "\udfff")
-
-
-def text_fault(text: str) -> str | None:
-    """Why the text cannot be stored; None if it can."""
-    if "\0" in text:
-        return "contains U+0000, which the database cannot store"
-    if any(_SURROGATES[0] <= char <= _SURROGATES[1] for char in text):
-        return "is not valid Unicode: it contains a lone surrogate"
-    return None
 
 
 def metric_name_fault(name: str) -> str | None:

@@ -7,13 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from native_api.contract.names import (
-    METRIC_NAME_TEXT,
-    UNICODE_TEXT,
-    label_name_fault,
-    metric_name_fault,
-    text_fault,
-)
+from native_api.contract.names import METRIC_NAME_TEXT, label_name_fault, metric_name_fault
 from native_api.contract.problem import FieldError, InvalidRequestError, fault
 from native_api.contract.route import Call, PathPart
 from native_api.contract.times import TIME_TEXT, parse_time_ms, parse_time_parameter
@@ -21,6 +15,7 @@ from native_api.contract.validation import quoted_value
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.storable_text import UNICODE_TEXT, text_fault
 
 ValueT = TypeVar("ValueT")
 

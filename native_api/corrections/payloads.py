@@ -6,13 +6,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from native_api.contract.names import (
-    METRIC_NAME_TEXT,
-    UNICODE_TEXT,
-    label_name_fault,
-    metric_name_fault,
-    text_fault,
-)
+from native_api.contract.names import METRIC_NAME_TEXT, label_name_fault, metric_name_fault
 from native_api.contract.pages import PageQuery
 from native_api.contract.parameters import (
     LabelFilter,
@@ -36,6 +30,7 @@ from promcompat.core.corrections import (
 )
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, Labels, SampleBlock
+from promcompat.core.storable_text import UNICODE_TEXT, text_fault
 
 MAX_REPLACEMENTS = 100_000
 """The most samples of one replacement, which is one transaction."""

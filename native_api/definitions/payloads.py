@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from native_api.contract.merge_patch import patch_type
-from native_api.contract.names import MAX_NAME_BYTES, label_name_fault, text_fault
+from native_api.contract.names import MAX_NAME_BYTES, label_name_fault
 from native_api.contract.pages import PageQuery
 from native_api.contract.parameters import StoredText, stored_json
 from native_api.contract.problem import FieldError
@@ -31,6 +31,7 @@ from promcompat.core.definitions import (
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.remediation import RemediationSpec
+from promcompat.core.storable_text import text_fault
 from promcompat.core.thresholds import (
     NO_LIMIT,
     AlertThreshold,

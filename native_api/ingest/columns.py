@@ -14,10 +14,8 @@ import numpy as np
 from native_api.contract.names import (
     LABEL_NAME_TEXT,
     METRIC_NAME_TEXT,
-    UNICODE_TEXT,
     label_name_fault,
     metric_name_fault,
-    text_fault,
 )
 from native_api.contract.times import (
     MAX_TIME_MS,
@@ -31,6 +29,7 @@ from native_api.ingest.series_identities import Identity, KeyCache, identities_o
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import METRIC_NAME, UNKNOWN_SERIES, IntArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
+from promcompat.core.storable_text import UNICODE_TEXT, text_fault
 from promcompat.remote_write.series_key import decode_series_key
 from promcompat.remote_write.series_key import encode_series_key as encode_wire_labels
 

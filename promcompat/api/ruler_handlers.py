@@ -10,6 +10,7 @@ from promcompat.alerting.rule_files.rule_document import GroupDocument, RuleFile
 from promcompat.alerting.rule_files.rule_writer import group_value, namespaces_value, yaml_text
 from promcompat.api.envelope import text_response
 from promcompat.core.errors import BadDataError, NotFoundError
+from promcompat.core.storable_text import text_fault
 from promcompat.core.yaml_nodes import YamlError, first_document
 from promcompat.http.bodies import BODIES
 from promcompat.http.context import services_of, tenant_of
@@ -44,8 +45,8 @@ def _namespace_of(request: web.Request) -> str:
 
 
 def _storable(name: str) -> str:
-    if "\0" in name:
-        raise BadDataError("a name must not contain a NUL character")
+    if found := text_fault(name):
+        raise BadDataError(f"the name {found}")
     return name
 
 

@@ -3,7 +3,6 @@
 Values are read from the nodes of a document, because errors name lines and columns.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,11 +11,11 @@ import yaml
 
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
+from promcompat.core.storable_text import text_fault
 from promcompat.core.strconv import quote
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _MAX_BYTES: Final = 16 << 20
 _MAX_VALUES: Final = 1_000_000
 
@@ -173,8 +172,8 @@ class StrictReader:
             self._cannot(node, "string")
             return ""
         text = str(node.value)
-        if _UNSTORABLE.search(text):
-            self._add(node, "a NUL character or half of a surrogate pair cannot be stored")
+        if found := text_fault(text):
+            self._add(node, f"the text {found}")
         return text
 
     def integer(self, node: yaml.Node | None) -> int:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
+from promcompat.core.storable_text import text_fault
+
 MAX_TEXT: Final = 100_000
 
 
@@ -18,12 +20,8 @@ class DocumentPart(BaseModel):
 
 
 def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("has a character U+0000, which the database cannot hold")
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        raise ValueError("has half of a surrogate pair") from exc
+    if found := text_fault(text):
+        raise ValueError(found)
     return text
 
 

@@ -21,7 +21,7 @@ from promcompat.core.remediation import (
     StepState,
     Verdict,
 )
-from sql.catalog import is_storable_text
+from promcompat.core.storable_text import is_storable_text
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.database.rows import row_reader

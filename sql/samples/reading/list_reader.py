@@ -16,7 +16,7 @@ from promcompat.core.native_queries import (
     SampleRow,
 )
 from promcompat.core.ports import MatcherSets, SampleListReader
-from sql.catalog import is_storable_text
+from promcompat.core.storable_text import is_storable_text
 from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries

@@ -327,7 +327,10 @@ def test_inputs_are_filled_in() -> None:
             },
             "schema v2",
         ),
-        ({"title": "a\0b", "panels": []}, r"^the dashboard cannot be read: title: has a character"),
+        (
+            {"title": "a\0b", "panels": []},
+            r"^the dashboard cannot be read: title: contains U\+0000",
+        ),
         ({"title": "x" * 501, "panels": []}, r": title: is too long; expected at most 500$"),
     ],
 )
