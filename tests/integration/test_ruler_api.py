@@ -83,7 +83,7 @@ async def test_a_group_is_stored_read_replaced_and_deleted(native: NativeClient)
         ("POST", "/n", "rules: []", 400, "rule group name must not be empty"),
         ("POST", "/n", "name: x", 400, "invalid rules configuration: rule group 'x' has no rules"),
         ("POST", "/n", "{name: x, rules: [{record: a, expr: sum(}]}", 400, "could not parse"),
-        ("POST", "/%00", GROUP, 400, "NUL"),
+        ("POST", "/%00", GROUP, 400, "the name contains U+0000"),
     ],
 )
 async def test_errors_are_plain_text(
