@@ -1,5 +1,6 @@
 """Arrivals, drains, compaction and reads of a test database, and a plain model of them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -115,6 +116,11 @@ class StoredBlocks:
         async with acquired(self.pool) as connection:
             value: int = await connection.fetchval(statement, *args)
         return value
+
+    async def drain_after_kill(self) -> None:
+        """Drain everything, as soon as the server has noticed that a killed drain is gone."""
+        while (result := await self.drainer.drain()).is_busy or result.n_arrivals:
+            await asyncio.sleep(0.01 if result.is_busy else 0)
 
     async def set_next_aside(self) -> None:
         """Let the next drain set the oldest arrival aside, and pass it."""

@@ -147,7 +147,7 @@ class TestExactlyOnce:
         kills = Kills(n_statements)
         with kills, suppress(StorageUnavailableError):
             await blocks.drainer.drain()
-        await blocks.drainer.drain_all()
+        await blocks.drain_after_kill()
         expected = scrapes(2, range(3))
         del expected[1, NOW_MS + 1]
         assert await blocks.fetchval("SELECT sum(n_samples) FROM sample_run") == 5
