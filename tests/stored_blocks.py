@@ -119,8 +119,10 @@ class StoredBlocks:
 
     async def drain_after_kill(self) -> None:
         """Drain everything, as soon as the server has noticed that a killed drain is gone."""
-        while (result := await self.drainer.drain()).is_busy or result.n_arrivals:
-            await asyncio.sleep(0.01 if result.is_busy else 0)
+        while (result := await self.drainer.drain()).is_busy:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        if result.n_arrivals:
+            await self.drainer.drain_all()
 
     async def set_next_aside(self) -> None:
         """Let the next drain set the oldest arrival aside, and pass it."""
