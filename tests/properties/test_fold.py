@@ -44,6 +44,21 @@ def test_a_fold_equals_the_samples_taken_one_by_one(
     assert rows_of(fold(pieces, deletions)) == folded(pieces, deletions)
 
 
+@given(
+    st.lists(st.tuples(SERIES, TIMES, BITS, st.booleans()), min_size=9, max_size=20),
+    st.sampled_from((1, 1_000_000)),
+)
+def test_many_pieces_of_few_series_each(
+    rows: list[tuple[int, int, int, bool]], distance: int
+) -> None:
+    """The ids of series are next to each other, or far apart; every piece has two of them."""
+    pieces = []
+    for arrival, (series, time_ms, bits, replaces) in enumerate(rows):
+        some = {(series * distance, time_ms): bits, ((series + 1) * distance, time_ms): bits}
+        pieces.append(Piece(samples_of(some), arrival, arrival, replaces))
+    assert rows_of(fold(pieces)) == folded(pieces, ())
+
+
 @given(pieces(), deletions(), st.data())
 def test_a_piece_that_is_seen_twice_changes_nothing(
     pieces: list[Piece], deletions: list[Deletion], data: st.DataObject
