@@ -57,6 +57,11 @@ class QuerySettings(BaseSettings):
         description="Most queries a worker runs at the same time (Prometheus: "
         "--query.max-concurrency).",
     )
+    query_processes: Annotated[int, Field(ge=0)] = Field(
+        4,
+        description="Most processes of low priority in which a worker evaluates long queries while "
+        "several tenants query; 0: its own threads do that.",
+    )
     query_lookback_delta: DurationMs = Field(
         300_000,
         description="How far an instant selector looks back for a sample (Prometheus: "

@@ -6,7 +6,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from promcompat.core.errors import ExecutionError, QueryCanceledError, QueryTimeoutError
 
@@ -52,6 +52,10 @@ class LimitExceededError(ExecutionError):
     def __init__(self, limit: str, message: str) -> None:
         super().__init__(message)
         self.limit = limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process."""
+        return type(self), (self.limit, str(self))
 
 
 class MemoryTakenError(Exception):
@@ -221,6 +225,16 @@ class QueryBudget(TimeLimit):
             raise LimitExceededError("max_estimated_memory_consumption_per_query", text)
         if needed > self._taken_bytes + UNSHARED_BYTES:
             self._take(needed)
+
+    def take_shared(self, n_bytes: int) -> None:
+        """Hold so many bytes of the shared memory in all. Raises MemoryTakenError."""
+        if n_bytes > self._taken_bytes:
+            self._take(n_bytes)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What was passed to `keep`, and not released."""
+        return self._kept_bytes
 
     def _take(self, n_bytes: int) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -17,15 +17,14 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from promcompat.core.errors import (
-    BadDataError,
     ExecutionError,
     QueryTimeoutError,
 )
 from promcompat.core.limit_definitions import LIMIT_OF
-from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock, SeriesSelection
+from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
 from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
-from promql.ast import Call, Expr, SubqueryExpr, ValueType, walk
+from promql.ast import Call, Expr, SubqueryExpr, walk
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
     BYTES_PER_SAMPLE,
@@ -38,17 +37,22 @@ from promql.budget import (
     memory_stays_taken,
     run_limited,
 )
-from promql.evaluation.chunks import Evaluation, evaluate_plan
+from promql.evaluation.chunks import Evaluation
 from promql.evaluation.evaluator import EvaluationOptions
+from promql.evaluation.stages import (
+    Evaluated,
+    FinalValue,
+    NoProcessError,
+    QueryProcesses,
+    QueryText,
+    evaluate_query,
+    final_value,
+    parse_query,
+    plan_query,
+)
 from promql.features import DEFAULT_FEATURES, Feature, Features
 from promql.functions.registry import FUNCTIONS
-from promql.histograms.found_resets import without_said_resets
-from promql.parsing.lalr_parser import ParseCheck
-from promql.parsing.parser import BYTES_PER_TOKEN, parse_expr
-from promql.parsing.type_checker import value_type
-from promql.planning.durations import DurationError
 from promql.planning.plan import Plan
-from promql.planning.planner import make_plan
 from promql.query import Query
 from promql.query_slots import QuerySlots
 from promql.values.annotation_texts import annotation_texts
@@ -61,11 +65,9 @@ from promql.values.matrix import (
     Value,
     Windows,
 )
-from promql.values.shapes import byte_count, take_rows
-from promql.values.windows import windows_to_block
+from promql.values.shapes import byte_count
 
 ResultT = TypeVar("ResultT")
-FinalValue = Matrix | ScalarGrid | StringValue | SampleBlock
 
 _MAX_THREADS = max(2, os.cpu_count() or 1)
 """More threads delay the event loop, which also answers writes: work that takes it 1.8 ms (p99 22)
@@ -74,8 +76,6 @@ _LARGE_QUERY_BYTES = 64 << 20
 _MEMORY_CHECK_SECONDS = 0.05
 _LONG_TEXT = 4_096
 """Characters. Parsing 20,000 takes 25 ms, and evaluating that many operators takes a second."""
-_BYTES_PER_COPIED_SAMPLE = 24
-"""A raw sample copied into the answer, and the index it is copied from."""
 _SORTED_IN_THREAD_FROM = 2_000
 _INLINE_CELLS = 50_000
 _SAMPLES_LIKE_A_CELL = 4
@@ -129,6 +129,13 @@ class _Run:
             self.timings_seconds[stage] = self.timings_seconds.get(stage, 0.0) + spent
 
 
+@dataclass(frozen=True, slots=True)
+class _PlannedElsewhere:
+    """What a plan that another process made has to read."""
+
+    selections: tuple[SeriesSelection, ...]
+
+
 class Engine:
     """A `QueryRunner` over the samples of a `SampleReader`."""
 
@@ -138,11 +145,14 @@ class Engine:
         options: EngineOptions,
         large_query_ended: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
+        processes: QueryProcesses | None = None,
     ) -> None:
         """`large_query_ended` is called after each query that took much memory.
 
-        Without `limits`, every tenant has those of the options.
+        Without `limits`, every tenant has those of the options. `processes` do long work while
+        several tenants have queries.
         """
+        self._processes = processes
         self._reader = reader
         self._options = options
         self._large_query_ended = large_query_ended
@@ -253,16 +263,22 @@ class Engine:
         with run.timed("execTotalTime"):
             async with self._slot(run):
                 with run.timed("evalTotalTime"):
-                    with run.timed("queryPreparationTime"):
-                        plan = await self._plan(run)
-                        blocks = await self._select(run, plan)
-                    with run.timed("innerEvalTime"):
-                        evaluation = await self._evaluate(run, plan, blocks)
-                        for note in dict.fromkeys(note for block in blocks for note in block.notes):
-                            evaluation.annotations.info(note)
-                    with run.timed("resultSortTime"):
-                        value = await self._finalize(run, evaluation.value)
-        return _result(run, value, evaluation)
+                    return _result(run, await self._stages(run))
+
+    async def _stages(self, run: _Run) -> Evaluated:
+        with run.timed("queryPreparationTime"):
+            planned = await self._plan_anywhere(run)
+            blocks = await self._select(run, planned.selections)
+        notes = dict.fromkeys(note for block in blocks for note in block.notes)
+        with run.timed("innerEvalTime"):
+            evaluation = await self._evaluate(run, planned, blocks)
+            for note in notes:
+                evaluation.annotations.info(note)
+        with run.timed("resultSortTime"):
+            if isinstance(evaluation, Evaluated):
+                return evaluation
+            value = await self._finalize(run, evaluation.value)
+            return Evaluated(value, evaluation.annotations, evaluation.samples_per_step)
 
     @asynccontextmanager
     async def _slot(self, run: _Run) -> AsyncIterator[None]:
@@ -270,7 +286,18 @@ class Engine:
         async with AsyncExitStack() as held:
             with run.timed("execQueueTime"):
                 await held.enter_async_context(self._slots.slot(run.query, run.budget))
+            if processes := self._processes_for(run):
+                processes.prepare()
             yield
+
+    async def _plan_anywhere(self, run: _Run) -> Plan | _PlannedElsewhere:
+        """The plan, or of a text that takes long to parse what a process says it has to read."""
+        if len(run.query.text) > _LONG_TEXT and (processes := self._processes_for(run)):
+            text = self._text_of(run)
+            with suppress(NoProcessError):
+                work = partial(processes.selections, text, run.budget)
+                return _PlannedElsewhere(await self._run_in_thread(run, work))
+        return await self._plan(run)
 
     async def _plan(self, run: _Run) -> Plan:
         """Plan here, or in a thread when the text would keep the event loop from other requests.
@@ -283,26 +310,34 @@ class Engine:
         return await self._run_in_thread(run, partial(self._plan_now, run))
 
     def _plan_now(self, run: _Run) -> Plan:
-        query = run.query
-        expr = parse_expr(query.text, _token_counter(run.budget), features=self._options.features)
-        result_type = value_type(expr)
-        if query.is_range:
-            _require_range_type(result_type)
-        try:
-            return make_plan(
-                expr,
-                result_type,
-                query.eval_range,
-                lookback_ms=run.lookback_ms,
-                default_subquery_step_ms=self._options.default_subquery_step_ms,
-            )
-        except DurationError as exc:
-            raise exc.in_bytes(query.text) from exc
+        text = self._text_of(run)
+        return plan_query(text, parse_query(text, run.budget))
 
-    async def _select(self, run: _Run, plan: Plan) -> list[SampleBlock]:
-        if not plan.selections:
+    def _text_of(self, run: _Run) -> QueryText:
+        query, features = run.query, self._options.features
+        return QueryText(
+            text=query.text,
+            eval_range=query.eval_range,
+            is_range=query.is_range,
+            options=EvaluationOptions(
+                lookback_ms=run.lookback_ms,
+                delayed_name_removal=Feature.DELAYED_NAME_REMOVAL in features,
+                uses_start_timestamps=Feature.USE_START_TIMESTAMPS in features,
+            ),
+            features=features,
+            default_subquery_step_ms=self._options.default_subquery_step_ms,
+            trusts_reset_hints=self._options.trusts_reset_hints,
+        )
+
+    def _processes_for(self, run: _Run) -> QueryProcesses | None:
+        """Where long work of a query runs, unless in threads of this process."""
+        return self._processes if self._slots.has_others(run.query) else None
+
+    async def _select(
+        self, run: _Run, selections: tuple[SeriesSelection, ...]
+    ) -> list[SampleBlock]:
+        if not selections:
             return []
-        selections = plan.selections
         if run.query.counts_samples:
             selections = tuple(map(_with_every_sample, selections))
         return await self._read(run, selections)
@@ -335,23 +370,28 @@ class Engine:
             name = "max_fetched_series_per_query"
             raise LimitExceededError(name, LIMIT_OF[name].exceeded(limit))
 
-    async def _evaluate(self, run: _Run, plan: Plan, blocks: Sequence[SampleBlock]) -> Evaluation:
-        """Evaluate a short query here and a long one in a thread, which spares ingest's latency."""
-        options = EvaluationOptions(
-            lookback_ms=run.lookback_ms,
-            delayed_name_removal=Feature.DELAYED_NAME_REMOVAL in self._options.features,
-            uses_start_timestamps=Feature.USE_START_TIMESTAMPS in self._options.features,
-        )
-        if not self._options.trusts_reset_hints:
-            blocks = [without_said_resets(block) for block in blocks]
-        evaluate = partial(_evaluate_now, plan, blocks, options, run.budget)
-        if len(run.query.text) <= _LONG_TEXT and not _is_long(plan, blocks):
-            return evaluate()
+    async def _evaluate(
+        self, run: _Run, planned: Plan | _PlannedElsewhere, blocks: list[SampleBlock]
+    ) -> Evaluation | Evaluated:
+        """Evaluate a short query here, and a long one in a process, or else in a thread.
+
+        Both spare ingest's latency.
+        """
+        text = self._text_of(run)
+        is_short = len(text.text) <= _LONG_TEXT
+        if is_short and isinstance(planned, Plan) and not _is_long(planned, blocks):
+            return evaluate_query(text, planned, blocks, run.budget)
+        if processes := self._processes_for(run):
+            with suppress(NoProcessError):
+                elsewhere = partial(processes.evaluate, text, blocks, run.budget)
+                return await self._run_in_thread(run, elsewhere)
+        plan = planned if isinstance(planned, Plan) else await self._plan(run)
+        evaluate = partial(evaluate_query, text, plan, blocks, run.budget)
         return await self._run_in_thread(run, evaluate)
 
     async def _finalize(self, run: _Run, value: Value) -> FinalValue:
         """The value as the result has it; made in a thread when there are many series to sort."""
-        finalize = partial(_final_value, value, run.query.is_range, run.budget)
+        finalize = partial(final_value, self._text_of(run), value, run.budget)
         if _n_series(value) < _SORTED_IN_THREAD_FROM:
             return finalize()
         return await self._run_in_thread(run, finalize)
@@ -360,19 +400,6 @@ class Engine:
         """Work in one of the engine's threads, waiting no longer than the query may take."""
         async with self._slots.thread(run.query, run.budget):
             return await run_limited(self._threads, run.budget, partial(run.budget.run, work))
-
-
-def _token_counter(budget: QueryBudget) -> ParseCheck:
-    """Counts the tokens of a text against the budget while it is parsed."""
-    n_counted = 0
-
-    def check(n_tokens: int) -> None:
-        nonlocal n_counted
-        budget.check_time()
-        budget.keep((n_tokens - n_counted) * BYTES_PER_TOKEN)
-        n_counted = n_tokens
-
-    return check
 
 
 def _held_by(value: FinalValue) -> tuple[object, int]:
@@ -401,14 +428,6 @@ def _without_frames(error: BaseException) -> BaseException:
     return error.with_traceback(None)
 
 
-def _require_range_type(result_type: ValueType) -> None:
-    if result_type not in (ValueType.VECTOR, ValueType.SCALAR):
-        raise BadDataError(
-            f'invalid expression type "{result_type.document_name}" for range query, '
-            "must be Scalar or instant Vector"
-        )
-
-
 def _is_long(plan: Plan, blocks: Sequence[SampleBlock]) -> bool:
     n_steps = plan.eval_range.n_steps
     cells = sum(
@@ -429,17 +448,6 @@ def _may_take_long(node: Expr) -> bool:
             return False
 
 
-def _evaluate_now(
-    plan: Plan, blocks: Sequence[SampleBlock], options: EvaluationOptions, budget: QueryBudget
-) -> Evaluation:
-    try:
-        return evaluate_plan(plan, blocks, options, budget)
-    except RecursionError as exc:
-        raise ExecutionError("expression is nested too deeply") from exc
-    except MemoryError as exc:
-        raise ExecutionError("query ran out of memory in query execution") from exc
-
-
 def _n_series(value: Value) -> int:
     match value:
         case Matrix():
@@ -450,34 +458,11 @@ def _n_series(value: Value) -> int:
             return 0
 
 
-def _final_value(value: Value, is_range: bool, budget: QueryBudget) -> FinalValue:
-    match value:
-        case Windows():
-            n_samples = int((value.hi - value.lo).sum())
-            budget.check_bytes(n_samples * _BYTES_PER_COPIED_SAMPLE)
-            return windows_to_block(value)
-        case Matrix() if is_range:
-            return _sorted_by_labels(value, budget)
-        case ScalarGrid() if is_range:
-            row = value.values[None, :]
-            return Matrix.of((EMPTY_LABELS,), row, np.ones(row.shape, bool))
-        case Matrix() | ScalarGrid() | StringValue():
-            return value
-
-
-def _sorted_by_labels(matrix: Matrix, budget: QueryBudget) -> Matrix:
-    order = sorted(range(len(matrix.labels)), key=lambda row: matrix.labels[row].pairs)
-    if all(row == place for place, row in enumerate(order)):
-        return matrix
-    budget.check_bytes(byte_count(matrix))
-    return take_rows(matrix, order)
-
-
-def _result(run: _Run, value: FinalValue, evaluation: Evaluation) -> QueryResult:
+def _result(run: _Run, evaluation: Evaluated) -> QueryResult:
     query = run.query
     warnings, infos = annotation_texts(evaluation.annotations, query.text)
     return QueryResult(
-        value,
+        evaluation.value,
         query.eval_range.timestamps(),
         query.is_range,
         warnings,

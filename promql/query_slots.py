@@ -27,7 +27,7 @@ class QuerySlots:
         """At most half as many slots, and as many threads again, are for tenants that have none."""
         self._limits = limits
         self._slots = Turns(n_slots, n_slots // 2)
-        self._threads = Turns(n_threads, n_threads)
+        self._threads = Turns(n_threads, n_threads, within=self._slots)
 
     @asynccontextmanager
     async def slot(self, query: Query, limit: TimeLimit) -> AsyncIterator[None]:
@@ -49,6 +49,10 @@ class QuerySlots:
         async with AsyncExitStack() as held:
             await self._take(self._threads, query, limit, held)
             yield
+
+    def has_others(self, query: Query) -> bool:
+        """Whether another tenant has queries, or had some seconds ago."""
+        return self._slots.has_others(query.tenant)
 
     async def _take(
         self, turns: Turns, query: Query, limit: TimeLimit, held: AsyncExitStack

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from promcompat.alerting.alerts import AlertService
 from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
@@ -51,6 +51,8 @@ from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.metrics.snapshot_service import SnapshotService
 from promcompat.otlp.reader import OtlpReader
 from promcompat.querying.native_query_service import NativeQueryService
+from promcompat.querying.processes import messages
+from promcompat.querying.processes.pool import EvaluationProcesses, process_command
 from promcompat.querying.query_service import QueryService
 from promcompat.querying.result_cache import RangeResultCache
 from promcompat.remediation.service import RemediationService
@@ -60,6 +62,7 @@ from promcompat.services import Receivers, Services
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine
+from promql.evaluation.stages import QueryProcesses
 from promql.features import Feature
 from sql.database.tenant_retention import PostgresTenantRetentions
 from sql.database.tenant_usage import PostgresTenantUsages
@@ -69,6 +72,9 @@ from sql.samples.metric_storage import MetricStorage
 
 if TYPE_CHECKING:
     from promcompat.remediation.launcher import TemporalRemediationLauncher
+
+
+EVALUATION_MODULE: Final = "promcompat.processes.evaluation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +106,8 @@ async def open_backend(
     limits = Limits(current, telemetry.limits)
     metric_storage = await connect_storage(settings, patience, is_checked=True, limits=limits)
     sender = HttpSender(notification_policy(settings), settings.outgoing_answer_bytes)
+    n_processes = settings.query_processes if messages.IS_SUPPORTED else 0
+    processes = EvaluationProcesses(n_processes, process_command(EVALUATION_MODULE))
     try:
         metric_storage.database.guard.on_step_back(current.forget)
         await current.refresh(PostgresLimitOverrides(metric_storage.database))
@@ -115,7 +123,13 @@ async def open_backend(
                 metrics=metrics,
                 current_limits=current,
                 limits=limits,
-                queries=build_query_service(settings, metric_storage, large_query_ended, limits),
+                queries=build_query_service(
+                    settings,
+                    metric_storage,
+                    large_query_ended,
+                    limits,
+                    processes if n_processes else None,
+                ),
                 alertmanagers=alertmanagers,
                 webhooks=webhooks,
                 external_url=external_url,
@@ -130,6 +144,7 @@ async def open_backend(
                 await services.rule_evaluator.close()
                 await services.scraping.close()
     finally:
+        processes.close()
         await sender.close()
         await metric_storage.close()
         telemetry.storage.update(asdict(metric_storage.stats))
@@ -140,13 +155,14 @@ def build_query_service(
     storage: MetricStorage,
     large_query_ended: Callable[[], None] = lambda: None,
     limits: Limits | None = None,
+    processes: QueryProcesses | None = None,
 ) -> QueryService:
-    """Queries over one storage of metrics; `large_query_ended` as in Engine.
+    """Queries over one storage of metrics; `large_query_ended` and `processes` as in Engine.
 
     Without `limits`, all tenants have those of the settings.
     """
     known = limits or same_limits(settings)
-    engine = Engine(storage.store, engine_options(settings), large_query_ended, known)
+    engine = Engine(storage.store, engine_options(settings), large_query_ended, known, processes)
     cache = build_range_cache(settings, engine, storage)
     return QueryService(storage.store, engine, cache=cache, limits=known)
 

@@ -62,6 +62,15 @@ class Labels:
         """The label set of a mapping of names to values."""
         return cls(mapping.items())
 
+    @classmethod
+    def of_sorted(cls, pairs: tuple[tuple[str, str], ...]) -> "Labels":
+        """The label set of the `pairs` of another one."""
+        labels = cls.__new__(cls)
+        labels.pairs = pairs
+        labels._hash = hash(pairs)
+        labels._without_metadata = labels._json = None
+        return labels
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Labels) and self.pairs == other.pairs
 

@@ -55,9 +55,17 @@ class Turns:
     """
 
     def __init__(
-        self, n_slots: int, n_extra: int = 0, now_seconds: Callable[[], float] = time.monotonic
+        self,
+        n_slots: int,
+        n_extra: int = 0,
+        now_seconds: Callable[[], float] = time.monotonic,
+        within: "Turns | None" = None,
     ) -> None:
-        """`n_extra` more slots are for tenants that have none."""
+        """`n_extra` more slots are for tenants that have none.
+
+        Slots `within` others: whoever has work there competes here too, even without a slot.
+        """
+        self._within = within
         self._n_slots = n_slots
         self._n_extra = n_extra
         self._now_seconds = now_seconds
@@ -75,7 +83,7 @@ class Turns:
         Raises TooManyWaitingError.
         """
         queue = self._queue_of(claim)
-        self._note(claim.tenant)
+        self.note(claim.tenant)
         if queue.waiting or not self._is_free(claim, queue):
             await self._wait(claim, queue)
         else:
@@ -104,14 +112,16 @@ class Turns:
             queue = self._queues[key] = _Queue(self._clock)
         return queue
 
-    def _note(self, tenant: str) -> None:
-        """Remember when each of the last two tenants asked."""
+    def note(self, tenant: str) -> None:
+        """A tenant has work, if only a little that needs no slot."""
         newest = tenant, self._now_seconds()
         first, second = self._last_two
         self._last_two = (newest, second if first[0] == tenant else first)
 
-    def _has_others(self, tenant: str) -> bool:
+    def has_others(self, tenant: str) -> bool:
         """Whether another tenant has work, or had some seconds ago."""
+        if self._within is not None and self._within.has_others(tenant):
+            return True
         if self._running_of.total() > self._running_of[tenant]:
             return True
         recent = self._now_seconds() - _RECENT_SECONDS
@@ -123,7 +133,7 @@ class Turns:
         is_first = not self._running_of[claim.tenant]
         if is_first and self._n_running < self._n_slots + self._n_extra:
             return True
-        most = max(1, self._n_slots // 2) if self._has_others(claim.tenant) else self._n_slots
+        most = max(1, self._n_slots // 2) if self.has_others(claim.tenant) else self._n_slots
         return (
             self._n_running < self._n_slots
             and self._running_of[claim.tenant] < most

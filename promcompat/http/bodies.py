@@ -144,6 +144,10 @@ class RequestBodies:
         """The same for one tenant, which waits for its turn; "": before the tenant is known."""
         return TenantWork(self, tenant)
 
+    def note(self, tenant: str) -> None:
+        """A tenant has work that needs no thread."""
+        self._turns.note(tenant)
+
     async def in_thread(self, tenant: str, work: Callable[[], T]) -> T:
         """Call a function in a thread, once it is the tenant's turn."""
         async with self._turns.turn(Claim(tenant=tenant)):
@@ -162,6 +166,7 @@ class TenantWork:
     ) -> T:
         """Call a function that processes `n_bytes`; in a thread if that may take long."""
         if n_bytes < _IN_THREAD_FROM_BYTES:
+            self.bodies.note(self.tenant)
             return function(*args, **kwargs)
         return await self.in_thread(function, *args, **kwargs)
 

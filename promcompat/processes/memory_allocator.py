@@ -62,10 +62,11 @@ class FreedMemory:
         if not self._n_due:
             return
         self._n_due -= 1
-        await asyncio.to_thread(_give_back)
+        await asyncio.to_thread(give_back_memory)
 
 
-def _give_back() -> None:
+def give_back_memory() -> None:
+    """Return free pages to the system."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):

@@ -1,6 +1,7 @@
 """Duration expressions, as in `foo[5m * 2] offset (1h - 10m)`, computed to milliseconds."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,10 @@ class DurationError(BadDataError):
         super().__init__(f"{pos.start}:{pos.end}: {reason}")
         self.reason = reason
         self.pos = pos
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process."""
+        return type(self), (self.reason, self.pos)
 
     def in_bytes(self, query: str) -> "DurationError":
         """The same error with byte offsets into the UTF-8 of the query, as in Prometheus."""

@@ -149,3 +149,20 @@ async def test_a_bounded_number_waits() -> None:
     await worker.close()
     async with turns.turn(claim):
         assert turns.n_waiting("a") == 0
+
+
+async def test_who_has_a_little_work_keeps_half_of_the_slots_free() -> None:
+    slots = Turns(4)
+    threads = Worker(Turns(4, within=slots))
+    slots.note("b")
+    threads.ask(Claim(tenant="a"), 4)
+    await settle()
+    assert len(threads.order) == 2
+    await threads.close()
+    bodies = Turns(4)
+    bodies.note("b")
+    worker = Worker(bodies)
+    worker.ask(Claim(tenant="a"), 4)
+    await settle()
+    assert len(worker.order) == 2
+    await worker.close()

@@ -1,0 +1,1 @@
+"""Processes of low priority that evaluate long queries, so that others do not wait for them."""
