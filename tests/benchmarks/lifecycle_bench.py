@@ -43,7 +43,10 @@ RETENTION_DAYS: Final = 90
 SHORT_DAYS: Final = 7
 PERIOD_DAYS: Final = 30
 _SIZES: Final = """
-SELECT 'runs' AS level, pg_total_relation_size('sample_run') AS n_bytes,
+SELECT 'runs' AS level, (
+    SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
+    FROM pg_inherits WHERE inhparent = 'sample_run'::regclass
+) AS n_bytes,
     coalesce(sum(n_samples), 0)::bigint AS n_samples
 FROM sample_run
 UNION ALL

@@ -425,6 +425,22 @@ class TestWorkload:
         assert await n_rows(blocks, "sample_run") <= 4
         assert await blocks.compact_all() == 0
 
+    async def test_merges_of_days_that_have_ended_leave_no_space_behind(
+        self, blocks: StoredBlocks, database_url: str
+    ) -> None:
+        """What stays in runs is behind all that was deleted, where vacuum could not truncate."""
+        for number in range(20):
+            await blocks.append(TENANT, scrapes(30, range(20 * number, 20 * number + 20)))
+            await blocks.append(TENANT, {(99, NOW_MS + number): ONE})
+            await blocks.drainer.drain_all()
+        await blocks.compact_all()
+        blocks.clock.now_ms += 2 * DAY_MS
+        await blocks.compact_all()
+        assert await n_rows(blocks, "sample_run") == 1
+        async with connected(database_url) as owner:
+            await owner.execute("VACUUM sample_run")
+            assert await owner.fetchval("SELECT pg_relation_size('sample_run_early')") == 0
+
     async def test_a_fast_series_makes_full_blocks(self, blocks: StoredBlocks) -> None:
         samples = samples_of({(1, NOW_MS + ms): ms for ms in range(50_000)})
         for page in encode_pages(samples, 10_000, 1 << 20):

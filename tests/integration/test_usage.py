@@ -152,7 +152,7 @@ async def test_usage_reads_no_payload(database_url: str) -> None:
     """Payloads of pages are beside their rows (TOAST), and only their sizes are of interest."""
     read = (
         "SELECT sum(toast_blks_read + toast_blks_hit)::bigint FROM pg_statio_all_tables"
-        " WHERE relname IN ('arrival', 'sample_run')"
+        " WHERE relname IN ('arrival', 'sample_run_early')"
     )
     payload = b"".join(sha512(b"%d" % n).digest() for n in range(1_000))
     async with connected(database_url) as owner:
