@@ -100,14 +100,14 @@ INSERT INTO sample_block (
 )
 SELECT
     p.slot, p.tenant_id, p.level, p.replaces, p.first_arrival, p.last_arrival, p.deleted_through,
-    p.n_samples, p.first_series, p.first_ms, p.last_ms, p.payload
+    p.n_samples, p.key, p.first_ms, p.last_ms, p.payload
 FROM unnest(
     $1::integer[], $2::integer[], $3::smallint[], $4::boolean[], $5::bigint[], $6::bigint[],
     $7::bigint[], $8::integer[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
-    $13::bytea[]
+    $13::bytea[], $14::bigint[]
 ) AS p (
     slot, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, first_series, last_series, first_ms, last_ms, payload
+    n_samples, first_series, last_series, first_ms, last_ms, payload, key
 )
 
 -- insert_deletion --
@@ -145,11 +145,14 @@ WHERE EXISTS (SELECT FROM pruned)
 -- stored_pages --
 -- The pages of tenant $1 with samples of series $2 in ($3, $4], whose slots are $5 to $6 or far, and the
 -- deletions to read them with, as rows of source 3. The first row, of source 4, has the state that they
--- belong to: drained_through, the last change, the epoch. There are at most $7 rows in all (NULL: all).
--- The ids are ascending. They come from a subquery: of a constant array the planner would estimate each
--- element, in each partition. For COPY, which takes its snapshot before it plans; the function
+-- belong to: drained_through, the last change, the epoch. There are at most $8 rows in all (NULL: all).
+-- The ids are ascending, and so are their groups $7, by whose least ids the blocks of several series are
+-- found. They come from a subquery: of a constant array the planner would estimate each element, in each
+-- partition. For COPY, which takes its snapshot before it plans; the function
 -- `few_stored_pages` has the same statement.
-WITH wanted AS MATERIALIZED (SELECT $2::bigint[] AS ids)
+WITH wanted AS MATERIALIZED (
+    SELECT w.ids, $7::bigint[] || w.ids AS keys FROM (SELECT $2::bigint[]) AS w (ids)
+)
 SELECT
     4::smallint AS source, 0 AS slot, false AS replaces, s.drained_through AS last_arrival,
     greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS first_arrival,
@@ -170,7 +173,7 @@ SELECT
     1::smallint, 0, b.replaces, b.last_arrival, b.first_arrival,
     b.series_id, b.series_id, b.first_ms, b.n_samples, b.payload
 FROM sample_block AS b
-WHERE b.series_id = ANY((SELECT ids FROM wanted)::bigint[])
+WHERE b.series_id = ANY((SELECT keys FROM wanted)::bigint[])
     AND b.last_ms > $3 AND b.first_ms <= $4
     AND b.slot BETWEEN $5 AND $6
 UNION ALL
@@ -187,11 +190,11 @@ SELECT
     d.first_ms, d.last_ms, 0::bigint, 0, array_send(d.series_ids)
 FROM sample_deletion AS d
 WHERE d.tenant_id = $1 AND d.last_ms > $3 AND d.first_ms <= $4
-LIMIT $7::bigint
+LIMIT $8::bigint
 
 -- few_stored_pages --
 -- The same, with a plan that is kept.
-SELECT * FROM few_stored_pages($1, $2, $3, $4, $5, $6, $7)
+SELECT * FROM few_stored_pages($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- drained_bounds --
 -- The first and the last time of what is drained of a tenant, or has rollups; NULL if nothing is and has.
@@ -324,8 +327,8 @@ LIMIT $5
 -- job_blocks --
 -- The first $5 blocks of tenant $1 and slot $2 up to level $3 and arrival $4, from series $6 on.
 SELECT
-    0::bigint AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms,
+    ctid::text AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, series_id AS first_series, series_id | 15 AS last_series, first_ms, last_ms,
     octet_length(payload) AS n_bytes
 FROM sample_block
 WHERE tenant_id = $1 AND slot = $2 AND level <= $3 AND last_arrival <= $4 AND series_id >= $6
@@ -337,17 +340,10 @@ LIMIT $5
 DELETE FROM sample_run WHERE id = ANY($1::bigint[]) RETURNING id, payload
 
 -- take_blocks --
--- Deletes exactly these blocks of slot $6; returns their payloads with their ordinals, from 1.
-WITH wanted AS (
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[])
-        WITH ORDINALITY AS w (series_id, first_ms, last_ms, last_arrival, replaces, n)
-)
-DELETE FROM sample_block AS b
-USING wanted AS w
-WHERE b.slot = $6
-    AND b.series_id = w.series_id AND b.last_ms = w.last_ms AND b.first_ms = w.first_ms
-    AND b.last_arrival = w.last_arrival AND b.replaces = w.replaces
-RETURNING w.n AS id, b.payload
+-- Deletes exactly these blocks of slot $2, by their places; returns them with their payloads.
+DELETE FROM sample_block
+WHERE slot = $2 AND ctid = ANY($1::text[]::tid[])
+RETURNING ctid::text AS id, payload
 
 -- oldest_deletion --
 -- The oldest deletion that can be worked off: no older arrival of its tenant is set aside, and its
@@ -380,14 +376,14 @@ LIMIT $6
 -- deletion_blocks --
 -- The same for blocks, of slots $7 to $8.
 SELECT
-    0::bigint AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms,
+    ctid::text AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, series_id AS first_series, series_id | 15 AS last_series, first_ms, last_ms,
     octet_length(payload) AS n_bytes
 FROM sample_block
 WHERE tenant_id = $1
     AND greatest(last_arrival, deleted_through) < $2
     AND last_ms >= $4 AND first_ms <= $5
-    AND ($3::bigint[] IS NULL OR series_id = ANY($3))
+    AND ($3::bigint[] IS NULL OR series_id = ANY(block_keys($3)))
     AND slot BETWEEN $7 AND $8
 LIMIT $6
 
@@ -449,10 +445,14 @@ UPDATE drained_extent SET first_ms = $1::bigint
 WHERE slot = $2 AND tenant_id = $3 AND first_ms < $1 AND last_ms >= $1
 
 -- series_with_blocks --
--- Which of the series $1 have a block.
+-- Which of the series $1 have a block. One that is found by another key than that of a group has one series.
 SELECT coalesce(array_agg(w.id ORDER BY w.id), '{}')
 FROM unnest($1::bigint[]) AS w (id)
-WHERE EXISTS (SELECT FROM sample_block AS b WHERE b.series_id = w.id)
+WHERE EXISTS (
+    SELECT FROM sample_block AS b
+    WHERE b.series_id IN (w.id, w.id & -16)
+        AND (b.series_id & 15 <> 0 OR w.id = ANY(page_series(b.payload)))
+)
 
 -- runs_of_series --
 -- The payloads of at most $4 runs of tenant $1 that may have samples of the series $2, after run $3.

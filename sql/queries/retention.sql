@@ -80,12 +80,12 @@ WHERE tenant_id = $1 AND slot = $2
 ORDER BY first_series, id
 
 -- blocks_to_move --
--- The blocks of tenant $1 and slot $2 of the series $3.
+-- The blocks of tenant $1 and slot $2 that may have samples of the series $3.
 SELECT
-    0::bigint AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms
+    ctid::text AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, series_id AS first_series, series_id | 15 AS last_series, first_ms, last_ms
 FROM sample_block
-WHERE tenant_id = $1 AND slot = $2 AND series_id = ANY($3::bigint[])
+WHERE tenant_id = $1 AND slot = $2 AND series_id = ANY(block_keys($3))
 ORDER BY series_id, first_ms, last_arrival, replaces
 
 -- receive_samples --

@@ -241,6 +241,7 @@ AS $$
 DECLARE
     least_series bigint := (SELECT min(s) FROM unnest(of_series) AS s);
     greatest_series bigint := (SELECT max(s) FROM unnest(of_series) AS s);
+    keys bigint[] := promcompat.block_keys(of_series);
 BEGIN
     RETURN QUERY
     WITH page AS (
@@ -261,7 +262,7 @@ BEGIN
         SELECT b.last_arrival, b.replaces, b.payload
         FROM promcompat.visible_block AS b
         WHERE b.tenant_id = of_tenant
-            AND (of_series IS NULL OR b.series_id = ANY (of_series))
+            AND (of_series IS NULL OR b.series_id = ANY (keys))
             AND b.last_ms >= from_ms AND b.first_ms <= to_ms
             AND b.slot BETWEEN 8 * floor(from_ms / 86400000.0)::integer
                 AND 8 * floor(to_ms / 86400000.0)::integer + 7

@@ -248,6 +248,26 @@ BEGIN
 END
 $$;
 
+-- The ids of the series of a page.
+CREATE OR REPLACE FUNCTION page_series(payload bytea) RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+DECLARE
+    lengths integer := get_byte(payload, 5);
+    n_bytes integer := 1 + ((lengths >> 2) & 3);
+    at integer := 7 + (lengths & 3);
+    page bytea;
+    n_series bigint := 0;
+BEGIN
+    FOR k IN REVERSE n_bytes - 1 .. 0 LOOP
+        n_series := (n_series << 8) | get_byte(payload, at + k);
+    END LOOP;
+    -- Most of the page is not needed.
+    page := substr(payload, 1, 64 + 16 * n_series::integer) || '\x0000000000000000'::bytea;
+    RETURN (page_integers(page, at + n_bytes + 1 + ((lengths >> 4) & 3), n_series::integer)).numbers;
+END
+$$;
+
 -- The samples of a page: of the `wanted` series (all if NULL), with times from `first_ms` to `last_ms`,
 -- Unix milliseconds. Values are exact. SQL has one NaN; `nan_bits` has the bits of each, and is NULL
 -- for other values: 9218868437227405314 is the stale marker. Of a native histogram, which is in `histogram`, both

@@ -91,6 +91,19 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION drop_block_partition(integer) FROM PUBLIC;
 
+-- By what the blocks of series are found: their own ids, and the least ids of their groups of 16, see
+-- sql/samples/tables/block_groups.py.
+CREATE OR REPLACE FUNCTION block_keys(series_ids bigint[]) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ARRAY(
+    SELECT s FROM unnest(series_ids) AS s
+    UNION
+    SELECT s & -16 FROM unnest(series_ids) AS s
+);
+
+-- Of version 0023 to 0060, without keys.
+DROP FUNCTION IF EXISTS few_stored_pages(integer, bigint[], bigint, bigint, integer, integer, bigint);
+
 -- The statement `stored_pages` (queries/blocks.sql) with a plan that is kept. A prepared statement would be
 -- planned before it takes its snapshot: between the two, a partition could be made and pages moved into it,
 -- which the plan would not read. The statements of this function have the snapshot of its caller, which
@@ -103,6 +116,7 @@ CREATE OR REPLACE FUNCTION few_stored_pages(
     until_ms bigint,
     first_slot integer,
     last_slot integer,
+    of_groups bigint[],
     n_most bigint
 ) RETURNS TABLE (
     source smallint,
@@ -121,7 +135,9 @@ AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    WITH wanted AS MATERIALIZED (SELECT of_series::bigint[] AS ids)
+    WITH wanted AS MATERIALIZED (
+        SELECT w.ids, of_groups::bigint[] || w.ids AS keys FROM (SELECT of_series::bigint[]) AS w (ids)
+    )
     SELECT
         4::smallint AS source, 0 AS slot, false AS replaces, s.drained_through AS last_arrival,
         greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS first_arrival,
@@ -142,7 +158,7 @@ BEGIN
         1::smallint, 0, b.replaces, b.last_arrival, b.first_arrival,
         b.series_id, b.series_id, b.first_ms, b.n_samples, b.payload
     FROM sample_block AS b
-    WHERE b.series_id = ANY((SELECT ids FROM wanted)::bigint[])
+    WHERE b.series_id = ANY((SELECT keys FROM wanted)::bigint[])
         AND b.last_ms > after_ms AND b.first_ms <= until_ms
         AND b.slot BETWEEN first_slot AND last_slot
     UNION ALL
@@ -163,7 +179,7 @@ BEGIN
 END
 $$;
 REVOKE EXECUTE ON FUNCTION few_stored_pages(
-    integer, bigint[], bigint, bigint, integer, integer, bigint
+    integer, bigint[], bigint, bigint, integer, integer, bigint[], bigint
 ) FROM PUBLIC;
 
 SELECT create_block_partition(-1073741824);

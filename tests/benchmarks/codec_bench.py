@@ -20,6 +20,7 @@ import numpy as np
 
 from sql.samples.codec.pages import Page, decode_joined, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.tables.block_table import BlockRow, Origin, block_rows
 from sql.samples.tables.slots import slot_of
 from tests.components import require_component
 from tests.servers import DatabaseServer, fast_folder, run_server
@@ -27,6 +28,7 @@ from tests.servers import DatabaseServer, fast_folder, run_server
 MAX_SAMPLES, MAX_BYTES = 8_192, 65_536
 DAY_MS = 86_400_000
 T0 = 1_700_000_000_000
+NEAR = Origin(1, slot_of(T0 // DAY_MS), 0, False, 1, 1, 1)
 RESULT = TypeVar("RESULT")
 COLUMNS = [
     "series_id", "first_ms", "last_ms", "first_arrival", "last_arrival", "deleted_through",
@@ -102,7 +104,7 @@ async def measure_table(url: str, pages: list[Page], samples: SeriesSamples) -> 
             await connection.execute("SELECT create_block_partition($1)", slot_of(day))
         records = [
             (
-                page.first_series, page.first_ms, page.last_ms, 1, 1, 0,
+                BlockRow(NEAR, page).key, page.first_ms, page.last_ms, 1, 1, 0,
                 1, slot_of(page.first_ms // DAY_MS), page.n_samples, 1, False, page.payload,
             )
             for page in pages
@@ -164,9 +166,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     samples = read_samples(parser.parse_args().file)
-    blocks = report(
-        "blocks", samples, lambda: encode_pages(samples, MAX_SAMPLES, MAX_BYTES, per_series=True)
+    report(
+        "blocks of one series",
+        samples,
+        lambda: encode_pages(samples, MAX_SAMPLES, MAX_BYTES, per_series=True),
     )
+    blocks = report("blocks", samples, lambda: [row.page for row in block_rows(NEAR, samples)])
     for name, n_series, n_samples, largest in (
         ("arrivals of one sample a series", 20_000, 1, 2_000),
         ("runs of 20 samples a series", 20_000, 20, 65_536),

@@ -39,6 +39,7 @@ from sql.samples.codec.page_kernels import (
     read_pages,
 )
 from sql.samples.codec.page_writing_kernels import SAMPLE_BYTES, SERIES_BYTES, write_pages
+from sql.samples.columns.fold_kernels import copy_rows
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 
 _HEAD_BYTES: Final = 256
@@ -80,14 +81,19 @@ class Page:
 
 
 def encode_pages(
-    samples: SeriesSamples, max_samples: int, max_bytes: int, per_series: bool = False
+    samples: SeriesSamples,
+    max_samples: int,
+    max_bytes: int,
+    per_series: bool = False,
+    cuts: IntArray | None = None,
 ) -> list[Page]:
     """Pages in the order of the samples, cut within a series only where it does not fit.
 
-    With `per_series`, no page has samples of two series. A page has at most `MAX_SAMPLES` (65,536)
-    samples; one of a single sample may exceed `max_bytes`. Cells of samples without histograms
-    refer to none: such a cell becomes the usual NaN. Raises ValueError for times outside the years
-    1 to 9999.
+    With `per_series`, no page has samples of two series. No page has rows on both sides of one of
+    the `cuts` (the first one is 0, the last one behind all rows), and ids need to ascend between
+    two of them only. A page has at most `MAX_SAMPLES` (65,536) samples; one of a single sample may
+    exceed `max_bytes`. Cells of samples without histograms refer to none: such a cell becomes the
+    usual NaN. Raises ValueError for times outside the years 1 to 9999.
     """
     if not len(samples):
         return []
@@ -96,10 +102,13 @@ def encode_pages(
     if samples.timestamps.min() < MIN_MS or samples.timestamps.max() > MAX_MS:
         raise ValueError("times of samples must be in the years 1 to 9999")
     largest = max(1, min(max_samples, MAX_SAMPLES))
-    if not per_series:
-        largest = _fitting(samples, largest, max_bytes)
-    cuts = _page_cuts(samples.offsets, largest, per_series)
-    starts, ends = cuts[:-1], cuts[1:]
+    if cuts is not None:
+        starts, ends = _within(samples.offsets, cuts, largest)
+    else:
+        if not per_series:
+            largest = _fitting(samples, largest, max_bytes)
+        cuts = _page_cuts(samples.offsets, largest, per_series)
+        starts, ends = cuts[:-1], cuts[1:]
     starts, ends = _without_heavy(samples, starts, ends)
     finished: list[tuple[int, Page]] = []
     while len(starts):
@@ -113,6 +122,17 @@ def encode_pages(
         starts, ends = halves[:, :2].reshape(-1), halves[:, 1:].reshape(-1)
     finished.sort(key=lambda item: item[0])
     return [page for _, page in finished]
+
+
+def _within(offsets: IntArray, cuts: IntArray, largest: int) -> tuple[IntArray, IntArray]:
+    """The pages between cuts, those with too many samples cut in two as often as needed."""
+    starts, ends = cuts[:-1], cuts[1:]
+    while (is_large := ends - starts > largest).any():
+        bounds = zip(starts[is_large].tolist(), ends[is_large].tolist(), strict=True)
+        middles = [_middle(offsets, begin, end) for begin, end in bounds]
+        starts = np.sort(np.append(starts, middles))
+        ends = np.append(starts[1:], ends[-1])
+    return starts, ends
 
 
 def encode_cut(samples: SeriesSamples, cuts: IntArray) -> list[Page]:
@@ -352,25 +372,42 @@ def decode_joined(
     start_ms: int = MIN_MS - 1,
     end_ms: int = MAX_MS,
 ) -> SeriesSamples:
-    """The samples of pages whose samples ascend by series and time, as one.
+    """The samples of pages as one, in the order of series and time.
 
-    The arguments and errors are those of `decode_pages`. Raises ValueError if the samples do not
-    ascend.
+    Of a series, each page has times of its own. The arguments and errors are those of
+    `decode_pages`. Raises ValueError if the times of two pages alternate.
     """
     samples, _ = _read(payloads, wanted, start_ms, end_ms)
     ids, offsets = samples.ids, samples.offsets
     if len(ids) < 2:
         return samples
-    is_next = ids[1:] > ids[:-1]
-    if is_next.all():
+    if (ids[1:] > ids[:-1]).all():
         return samples
-    starts = offsets[1:-1]
-    is_later = samples.timestamps[starts] > samples.timestamps[starts - 1]
-    if not (is_next | ((ids[1:] == ids[:-1]) & is_later)).all():
-        raise ValueError("the pages to be joined are not in the order of series and time")
-    firsts = np.append(0, np.flatnonzero(is_next) + 1)
-    offsets = np.append(offsets[firsts], offsets[-1])
-    return replace(samples, ids=ids[firsts], offsets=offsets)
+    firsts, lasts = samples.timestamps[offsets[:-1]], samples.timestamps[offsets[1:] - 1]
+    order = np.lexsort((firsts, ids))
+    is_next = np.diff(ids[order]) > 0
+    if not (is_next | (firsts[order[1:]] > lasts[order[:-1]])).all():
+        raise ValueError("the pages to be joined have samples of a series within the same times")
+    return _in_order(samples, order, np.append(0, np.flatnonzero(is_next) + 1))
+
+
+def _in_order(samples: SeriesSamples, order: IntArray, heads: IntArray) -> SeriesSamples:
+    """The parts of samples in another order; the series begin with the parts at `heads`."""
+    starts, lengths = samples.offsets[order], np.diff(samples.offsets)[order]
+    offsets = np.append(0, np.cumsum(lengths))
+    ids = samples.ids[order][heads]
+    if np.array_equal(starts, offsets[:-1]):
+        return replace(samples, ids=ids, offsets=np.append(offsets[heads], offsets[-1]))
+    times, bits = np.empty((2, len(samples)), np.int64)
+    columns = samples.timestamps, samples.values.view(np.int64)
+    copy_rows(*columns, starts, lengths, offsets[:-1].copy(), times, bits)
+    return replace(
+        samples,
+        ids=ids,
+        offsets=np.append(offsets[heads], offsets[-1]),
+        timestamps=times,
+        values=bits.view(np.float64),
+    )
 
 
 def _read(

@@ -79,8 +79,9 @@ class SeriesSamples:
             histograms=self.histograms,
         )
 
-    def _cut(self, series: IntArray, first: IntArray, lengths: IntArray) -> "SeriesSamples":
-        rows = _Runs(self.ids[series], first, lengths)
+    def parts(self, ids: IntArray, first: IntArray, lengths: IntArray) -> "SeriesSamples":
+        """Ranges of rows, each the samples of a series, in the order given."""
+        rows = _Runs(ids, first, lengths)
         return SeriesSamples(
             rows.ids,
             rows.offsets(),
@@ -131,7 +132,7 @@ class SeriesSamples:
         first = self._first_after(start_ms)
         lengths = np.maximum(self._first_after(end_ms) - first, 0)
         kept = np.flatnonzero(lengths)
-        return self._cut(kept, first[kept], lengths[kept])
+        return self.parts(self.ids[kept], first[kept], lengths[kept])
 
     def _first_after(self, time_ms: int) -> IntArray:
         """The row of each series' first sample after a time, or where the series ends."""

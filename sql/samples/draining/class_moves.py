@@ -11,13 +11,14 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
 
 from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection, Pool, acquired
-from sql.samples.codec.pages import Page, decode_pages
+from sql.samples.codec.pages import decode_pages
 from sql.samples.draining.drain_transaction import (
     CONTENT_FAULTS,
     PASSING_FAULTS,
@@ -25,7 +26,7 @@ from sql.samples.draining.drain_transaction import (
 )
 from sql.samples.draining.page_moves import StoredPage, Written, take_pages, write_pages
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
-from sql.samples.tables.block_table import BlockRow, run_rows
+from sql.samples.tables.block_table import BlockRow, RunRow, block_rows, run_rows
 from sql.samples.tables.retention_classes import DEFAULT_CLASS, QUERIES, class_for
 from sql.samples.tables.slots import FAR_SLOT, day_of_slot, slot_of
 
@@ -75,7 +76,7 @@ class ClassMoves:
         series_at_once: int = _SERIES_AT_ONCE,
         samples_at_once: int = _SAMPLES_AT_ONCE,
     ) -> None:
-        """A transaction moves about so many series, with about so many samples in runs."""
+        """A transaction moves about so many series, from pages with about so many samples."""
         self._pool = pool
         self._series_at_once = series_at_once
         self._samples_at_once = samples_at_once
@@ -144,19 +145,23 @@ class ClassMoves:
         return n_samples
 
     async def _next_series(self, moving: MovingClass, slot: int, after: int) -> IntArray:
-        """The next series of the metric, whose runs of the slot have not too many samples."""
+        """The next series of the metric, whose pages of the slot have not too many samples."""
         async with acquired(self._pool) as connection:
             found = await connection.fetchval(
                 QUERIES["series_to_move"], *moving.key, after, self._series_at_once
             )
             scope = moving.tenant_id, slot, found
-            runs = await connection.fetch(QUERIES["runs_to_move"], *scope) if found else []
+            pages = [
+                *(await connection.fetch(QUERIES["runs_to_move"], *scope) if found else []),
+                *(await connection.fetch(QUERIES["blocks_to_move"], *scope) if found else []),
+            ]
         ids = np.array(found, np.int64)
-        n_samples = np.cumsum([row["n_samples"] for row in runs])
+        pages.sort(key=itemgetter("first_series"))
+        n_samples = np.cumsum([row["n_samples"] for row in pages])
         beyond = int(np.searchsorted(n_samples, self._samples_at_once, "right"))
-        if beyond == len(runs):
+        if beyond == len(pages):
             return ids
-        return ids[: max(int(np.searchsorted(ids, runs[beyond]["first_series"])), 1)]
+        return ids[: max(int(np.searchsorted(ids, pages[beyond]["first_series"])), 1)]
 
 
 async def moving_classes(connection: Connection) -> list[MovingClass]:
@@ -239,9 +244,8 @@ async def _move_series(
     written = await asyncio.to_thread(_moved, taken, ids, target, level)
     await write_pages(connection, pages, written)
     await connection.execute(QUERIES["end_merges"])
-    n_blocks = sum(row.page.n_samples for row in written.blocks)
-    n_runs = sum(row.page.n_samples for row in written.runs if row.origin.slot == target)
-    return n_blocks + n_runs
+    rows: list[RunRow | BlockRow] = [*written.runs, *written.blocks]
+    return sum(row.page.n_samples for row in rows if row.origin.slot == target)
 
 
 def _moved(
@@ -249,16 +253,14 @@ def _moved(
 ) -> Written:
     """The pages with the samples of some series in another slot, and runs of at least a level."""
     written = Written()
-    runs = [(page, payload) for page, payload in taken if not page.is_block]
-    decoded = decode_pages([payload for _, payload in runs])
-    for (page, _), samples in zip(runs, decoded, strict=True):
+    decoded = decode_pages([payload for _, payload in taken])
+    for (page, _), samples in zip(taken, decoded, strict=True):
         is_moved = np.repeat(np.isin(samples.ids, ids), np.diff(samples.offsets))
-        moved = replace(page.origin, slot=target, level=max(page.origin.level, level))
-        written.runs += run_rows(moved, samples.where(is_moved))
-        written.runs += run_rows(page.origin, samples.where(~is_moved))
-    for page, payload in taken:
+        moved, rest = samples.where(is_moved), samples.where(~is_moved)
+        origin = replace(page.origin, slot=target)
         if page.is_block:
-            bounds = page.first_series, page.last_series, page.first_ms, page.last_ms
-            same = Page(payload, page.n_samples, *bounds)
-            written.blocks.append(BlockRow(replace(page.origin, slot=target), same))
+            written.blocks += block_rows(origin, moved) + block_rows(page.origin, rest)
+        else:
+            least = replace(origin, level=max(page.origin.level, level))
+            written.runs += run_rows(least, moved) + run_rows(page.origin, rest)
     return written

@@ -32,6 +32,7 @@ from sql.samples.draining.page_moves import (
     take_pages,
     write_pages,
 )
+from sql.samples.tables.block_groups import group_of
 from sql.samples.tables.block_table import (
     FINAL_LEVEL,
     QUERIES,
@@ -200,7 +201,8 @@ class Compactor:
         runs = await connection.fetch(QUERIES["job_runs"], *group, job.after)
         blocks = []
         if job.is_final:
-            blocks = await connection.fetch(QUERIES["job_blocks"], *group, self._from_series)
+            first = group_of(self._from_series)
+            blocks = await connection.fetch(QUERIES["job_blocks"], *group, first)
         pages = [
             *(StoredPage.of(row, is_block=False) for row in runs),
             *(StoredPage.of(row, is_block=True) for row in blocks),
@@ -226,8 +228,8 @@ def bounded_step(
 ) -> _Step:
     """The first pages with about so many samples, and the key up to which they are taken.
 
-    A step ends between two series if it can, else between two times of one series. `pages` are
-    sorted by key and complete before `end`.
+    A step ends between two groups of series if it can, else between two series, or even between
+    two times of one series. `pages` are sorted by key and complete before `end`.
     """
     n_samples = 0
     for page in pages:
@@ -238,7 +240,8 @@ def bounded_step(
             break
         n_samples += page.weight
     if end is not None and pages and end[0] > pages[0].first_series:
-        end = (end[0], MIN_TIMESTAMP_MS)
+        begin = group_of(end[0])
+        end = (begin if begin > pages[0].first_series else end[0], MIN_TIMESTAMP_MS)
     return _Step([page for page in pages if end is None or page.key < end], end)
 
 
@@ -267,7 +270,7 @@ class _Merge:
                 first, last = origin.first_arrival, origin.last_arrival
                 pieces.append(Piece(inside, first, last, origin.replaces))
             if page.is_block:
-                written.blocks += block_rows(origin, beyond)
+                written.blocks += block_rows(origin, beyond, is_apart=True)
             else:
                 written.runs += self._runs_beyond(origin, beyond)
         for replaces in (False, True):
@@ -276,6 +279,8 @@ class _Merge:
                 self._fold(chosen, written, replaces=replaces)
         return written
 
+    # A block is apart beyond the end of a step: its key, like that of a run, is then that of its
+    # first sample. With the key of a group, the next step could end before that sample again.
     def _runs_beyond(self, origin: Origin, beyond: SeriesSamples) -> list[RunRow]:
         """What a run has beyond the end of the step.
 

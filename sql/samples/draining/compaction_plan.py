@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Final
 
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
+from sql.samples.tables.block_groups import SAMPLES_TOGETHER, SERIES_TOGETHER
 from sql.samples.tables.block_table import FINAL_LEVEL, MAX_PAGE_SAMPLES
 from sql.samples.tables.slots import FAR_SLOT, day_of_slot
 
@@ -24,7 +25,9 @@ _FAR_SHARE: Final = 2
 long backfill is rewritten about three times."""
 _SETTLED_MS: Final = MS_PER_HOUR
 """How long after its end a day is merged: the last samples of the day have arrived by then."""
-_FULL_BLOCK_SAMPLES: Final = MAX_PAGE_SAMPLES // 2
+_FULL_SAMPLES: Final = SERIES_TOGETHER * SAMPLES_TOGETHER // 2
+_FULL_FAR_SAMPLES: Final = MAX_PAGE_SAMPLES // 2
+"""Blocks with so many samples need no merge; far ones have one series each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,8 @@ def _crowded_level(layers: Sequence[Layer]) -> int | None:
 
 
 def _is_final_merge_due(extent: Extent, layers: Sequence[Layer]) -> bool:
-    are_full = extent.unmerged_samples >= extent.unmerged_blocks * _FULL_BLOCK_SAMPLES
+    full = _FULL_FAR_SAMPLES if extent.slot == FAR_SLOT else _FULL_SAMPLES
+    are_full = extent.unmerged_samples >= extent.unmerged_blocks * full
     if extent.slot == FAR_SLOT:
         return not are_full and extent.unmerged_samples * _FAR_SHARE >= extent.merged_samples
     late = sum(layer.n_samples for layer in layers if layer.level < FINAL_LEVEL)

@@ -28,13 +28,15 @@ _BYTES_OF_A_SAMPLE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
-    """A run or a block without its payload; `id` is that of a run.
+    """A run or a block without its payload.
 
-    `n_bytes` is the size of the payload, 0 where nobody asked.
+    `id` is that of a run, or where the block is in its partition (its ctid), which is right until
+    the transaction ends: only holders of the lock of drains change blocks. `n_bytes` is the size of
+    the payload, 0 where nobody asked.
     """
 
     is_block: bool
-    id: int
+    id: int | str
     origin: Origin
     n_samples: int
     first_series: int
@@ -93,15 +95,9 @@ async def take_pages(
 async def _take_blocks(
     connection: Connection, slot: int, blocks: Sequence[StoredPage]
 ) -> list[tuple[StoredPage, bytes]]:
-    keys = (
-        [page.first_series for page in blocks],
-        [page.first_ms for page in blocks],
-        [page.last_ms for page in blocks],
-        [page.origin.last_arrival for page in blocks],
-        [page.origin.replaces for page in blocks],
-    )
-    taken = await connection.fetch(QUERIES["take_blocks"], *keys, slot)
-    return [(blocks[number - 1], payload) for number, payload in taken]
+    by_place = {page.id: page for page in blocks}
+    taken = await connection.fetch(QUERIES["take_blocks"], list(by_place), slot)
+    return [(by_place[place], payload) for place, payload in taken]
 
 
 async def write_pages(

@@ -15,6 +15,7 @@ import numpy as np
 from promcompat.core.errors import PromcompatError
 from promcompat.core.explanations import ExplanationDepth, RuleOutcome, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
+from sql.catalog import MS_PER_HOUR
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters
 from sql.pushdown.rules import RULES
@@ -24,6 +25,7 @@ from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainStats
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.reading.reader import SampleAllowance
+from sql.samples.tables.block_groups import groups_of
 from sql.samples.tables.block_table import QUERIES
 from sql.samples.tables.page_stream import PageRow, PageStream
 from sql.samples.tables.slots import slots_between
@@ -35,7 +37,8 @@ _DECODED_BYTES: Final = 32 << 20
 A day of 1,000 series at 15 s is decoded at once, and needs no fold."""
 _RUNS_AT_ONCE: Final = 200
 _BYTES_WORTH_A_THREAD: Final = 64 * 1024
-_FEW_SERIES: Final = 100
+_FEW_BLOCKS: Final = 100
+_SPAN_OF_BLOCK_MS: Final = 6 * MS_PER_HOUR
 _FEW_PAGES: Final = 256
 """They have at most 16 MB. A plan that is kept saves half a millisecond, but the rows of more pages
 cost more than a COPY of them."""
@@ -49,6 +52,7 @@ class StoredPageError(PromcompatError):
     """
 
 
+_RUN: Final = 0
 _TABLES: Final = ("sample_run", "sample_block", "sample_block")
 
 
@@ -79,7 +83,8 @@ class BlockReader:
         self, connection: Connection, question: DrainedQuestion, allowance: SampleAllowance
     ) -> StoredSamples | None:
         """The samples if they are in at most `_FEW_PAGES`; see `DrainedReader`."""
-        if len(question.wanted) > _FEW_SERIES:
+        n_spans = 1 + (question.end_ms - question.start_ms) // _SPAN_OF_BLOCK_MS
+        if len(groups_of(question.wanted)) * n_spans > _FEW_BLOCKS:
             return None
         asked = *_parameters(question), _FEW_PAGES
         rows = await connection.fetch(QUERIES["few_stored_pages"], *asked)
@@ -145,8 +150,9 @@ class BlockReader:
 
 def _parameters(question: DrainedQuestion) -> tuple[object, ...]:
     """The parameters of `stored_pages` up to the limit."""
-    times = question.start_ms, question.end_ms
-    return question.tenant_id, question.wanted.tolist(), *times, *slots_between(*times)
+    times, wanted = (question.start_ms, question.end_ms), question.wanted
+    groups = groups_of(wanted).tolist()
+    return question.tenant_id, wanted.tolist(), *times, *slots_between(*times), groups
 
 
 def _stored(pieces: list[Piece], stream: PageStream) -> StoredSamples:
@@ -235,7 +241,7 @@ class _Copy:
 
         That saves the fold. A drained deletion would be between some of their arrivals.
         """
-        if not pages or any(page.first_series != page.last_series for page in pages):
+        if not pages or any(page.source == _RUN for page in pages):
             return self._decode(pages)
         ordered = sorted(pages, key=attrgetter("first_series", "first_ms"))
         joined = self._joined(ordered)
@@ -269,7 +275,7 @@ class _Copy:
         return decode_pages(payloads, self.wanted, self.start_ms, self.end_ms)
 
     def _joined(self, pages: Sequence[PageRow]) -> SeriesSamples | None:
-        """The samples of pages; None if their series and times do not ascend."""
+        """The samples of pages as one; None if the times of a series alternate between two."""
         payloads = [page.payload for page in pages]
         try:
             return decode_joined(payloads, self.wanted, self.start_ms, self.end_ms)
@@ -281,7 +287,7 @@ class _Copy:
 
 def _named(page: PageRow, exc: CorruptPageError) -> StoredPageError:
     """The error with what finds the row of the page."""
-    column = "first_series" if page.source == 0 else "series_id"
+    column = "first_series" if page.source == _RUN else "series_id"
     return StoredPageError(
         f"stored samples are damaged: the page of {_TABLES[page.source]} with "
         f"{column} = {page.first_series}, first_ms = {page.first_ms} and "

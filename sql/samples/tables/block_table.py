@@ -12,6 +12,7 @@ from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
 from sql.samples.codec.pages import Page, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.tables.block_groups import group_of, group_pages
 from sql.samples.tables.slots import FAR_SLOT, slot_of
 
 QUERIES: Final = load_queries("blocks")
@@ -54,6 +55,12 @@ class BlockRow:
     origin: Origin
     page: Page
 
+    @property
+    def key(self) -> int:
+        """The `series_id`: that of its only series, or the least id of their group."""
+        first = self.page.first_series
+        return first if first == self.page.last_series else group_of(first)
+
 
 def run_rows(origin: Origin, samples: SeriesSamples) -> list[RunRow]:
     """The samples as pages of many series."""
@@ -66,11 +73,18 @@ def run_rows(origin: Origin, samples: SeriesSamples) -> list[RunRow]:
     return [RunRow(origin, n, page) for n, page in zip(counts, pages, strict=True)]
 
 
-def block_rows(origin: Origin, samples: SeriesSamples) -> list[BlockRow]:
-    """The samples as blocks, each of one series and one UTC day."""
+def block_rows(origin: Origin, samples: SeriesSamples, *, is_apart: bool = False) -> list[BlockRow]:
+    """The samples as blocks, each of one UTC day, and of one group of series (`block_groups`).
+
+    Blocks far from now have one series each, as those that are `is_apart`: retention deletes them
+    by the metric.
+    """
     rows = []
     for _, of_day in by_day(samples):
-        pages = encode_pages(of_day, MAX_PAGE_SAMPLES, MAX_PAGE_BYTES, per_series=True)
+        if is_apart or origin.slot == FAR_SLOT:
+            pages = encode_pages(of_day, MAX_PAGE_SAMPLES, MAX_PAGE_BYTES, per_series=True)
+        else:
+            pages = group_pages(of_day, MAX_PAGE_SAMPLES, MAX_PAGE_BYTES)
         rows += [BlockRow(origin, page) for page in pages]
     return rows
 
@@ -133,7 +147,7 @@ async def insert_runs(connection: Connection, rows: Sequence[RunRow]) -> None:
 
 async def insert_blocks(connection: Connection, rows: Sequence[BlockRow]) -> None:
     """Insert blocks; their slots need partitions, see `create_block_partition`."""
-    columns = _columns((row.origin, row.page) for row in rows)
+    columns = _columns((row.origin, row.page, row.key) for row in rows)
     if columns:
         await connection.execute(QUERIES["insert_blocks"], *columns)
 

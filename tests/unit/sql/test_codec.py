@@ -168,10 +168,22 @@ def test_series_scraped_together_share_their_times() -> None:
     assert (sizes[1] - sizes[0]) / 100 < 50
 
 
-def test_pages_out_of_order_are_not_joined() -> None:
-    pages = payloads(encode_pages(samples_of([(1, [(T0, 0), (T0 + 1, 0)])]), 1, LARGE))
-    with pytest.raises(ValueError, match="order"):
-        decode_joined(pages[::-1])
+def test_pages_are_joined_in_the_order_of_series_and_time() -> None:
+    """Blocks of several series follow each other by time, and each has all of its series."""
+    rows = {series: [(T0 + n, series + n) for n in range(6)] for series in (1, 2, 3)}
+    pages = [
+        one_page(samples_of([(series, rows[series][begin : begin + 2]) for series in chosen]))
+        for begin, chosen in ((4, (1, 3)), (0, (1, 2, 3)), (2, (2, 3)))
+    ]
+    joined = decode_joined(payloads(pages), None, T0, T0 + 4)
+    expected = [(1, [rows[1][1], rows[1][4]]), (2, rows[2][1:4]), (3, rows[3][1:5])]
+    assert_same(joined, samples_of(expected))
+
+
+def test_pages_whose_times_alternate_are_not_joined() -> None:
+    pages = [one_page(samples_of([(1, [(T0 + n, 0), (T0 + n + 2, 0)])])) for n in (0, 1)]
+    with pytest.raises(ValueError, match="within the same times"):
+        decode_joined(payloads(pages))
 
 
 def _bits(value: float) -> int:

@@ -97,9 +97,9 @@ class TestNextJob:
         assert next_job(layers(0), [replace(EMPTY, merged_samples=8_000)], {}, AFTER) is not None
 
     def test_full_blocks_are_not_merged_again(self) -> None:
-        full = replace(EMPTY, unmerged_samples=8_192_000, unmerged_blocks=1_000)
+        full = replace(EMPTY, unmerged_samples=16_384_000, unmerged_blocks=1_000)
         assert next_job([], [full], {}, AFTER) is None
-        small = replace(EMPTY, unmerged_samples=8_192_000, unmerged_blocks=10_000)
+        small = replace(EMPTY, unmerged_samples=16_384_000, unmerged_blocks=1_001)
         assert next_job([], [small], {}, AFTER) is not None
 
 
