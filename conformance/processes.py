@@ -131,8 +131,8 @@ def running_prometheus(
     features: Sequence[str] = PROMETHEUS_FEATURES,
     options: Sequence[str] = (),
 ) -> Iterator[RunningProgram]:
-    """Run a Prometheus that receives remote write, on an empty store in the new `folder`."""
-    folder.mkdir(parents=True)
+    """Run a Prometheus that receives remote write; its store in `folder` may be new."""
+    folder.mkdir(parents=True, exist_ok=True)
     config_file = folder / "prometheus.yml"
     config_file.write_text(config)
     port = port or find_free_port()

@@ -117,7 +117,8 @@ class Settings(
         512 * MEBIBYTE,
         description="Memory of a worker for recent samples, which are not moved into blocks or "
         "rows yet. What does not fit is read from the database when a query needs it. Drained "
-        "samples that queries read lately may take a quarter as much besides.",
+        "samples that queries read lately may take a quarter as much besides, and rollups an "
+        "eighth.",
     )
     series_cache_bytes: PositiveInt = Field(
         1024 * MEBIBYTE,

@@ -171,6 +171,11 @@ WITH erased AS (
 UPDATE rollup_mark SET first_series = least($3::bigint, 9223372036854775806) + 1
 WHERE tenant_id = $1 AND day = $2 AND first_series <= $3 AND last_series > $3
 
+-- renew_version --
+-- Says that rollups of tenant $1 have changed.
+INSERT INTO rollup_version (tenant_id) VALUES ($1)
+ON CONFLICT (tenant_id) DO UPDATE SET version = DEFAULT
+
 -- deletion_marks --
 -- The deletions that are marked of the days $2 of tenant $1; which series, or NULL for all of the range.
 SELECT m.first_series, m.last_series, m.first_ms, m.last_ms, d.series_ids
@@ -256,34 +261,52 @@ WHERE ctid IN (
 )
 
 -- rolled_days --
--- The days $2 to $3 of tenant $1 that are rolled up.
-SELECT coalesce(array_agg(day ORDER BY day), '{}')
-FROM rollup_day
-WHERE tenant_id = $1 AND day BETWEEN $2 AND $3 AND rolled_through = 9223372036854775807
+-- The days $2 to $3 of tenant $1 that are rolled up, and the state that their samples belong to.
+SELECT
+    database_epoch() AS epoch, s.drained_through,
+    greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change,
+    ARRAY(
+        SELECT d.day
+        FROM rollup_day AS d
+        WHERE d.tenant_id = $1 AND d.day BETWEEN $2 AND $3 AND d.rolled_through = 9223372036854775807
+        ORDER BY d.day
+    ) AS days
+FROM drain_state AS s
 
--- marks --
--- What is marked of the days $2 to $3 of tenant $1, for series from $4 to $5.
-SELECT DISTINCT day, first_series, last_series, is_deletion
-FROM rollup_mark
-WHERE tenant_id = $1 AND day BETWEEN $2 AND $3 AND last_series >= $4 AND first_series <= $5
-
--- ends_of --
--- The payloads `ends` of buckets $1, series $2 (ascending ids) and periods $3 to $4, in their order.
-SELECT r.ends FROM sample_rollup AS r
-WHERE r.bucket_seconds = $1 AND r.series_id = ANY($2::bigint[]) AND r.period BETWEEN $3 AND $4
-ORDER BY r.series_id, r.period
-
--- extremes_of --
--- The same of the payloads `extremes`.
-SELECT r.extremes FROM sample_rollup AS r
-WHERE r.bucket_seconds = $1 AND r.series_id = ANY($2::bigint[]) AND r.period BETWEEN $3 AND $4
-ORDER BY r.series_id, r.period
-
--- sums_of --
--- The same of the payloads `sums`.
-SELECT r.sums FROM sample_rollup AS r
-WHERE r.bucket_seconds = $1 AND r.series_id = ANY($2::bigint[]) AND r.period BETWEEN $3 AND $4
-ORDER BY r.series_id, r.period
+-- rolled_pages --
+-- The same with the payloads of number $4 (0: ends, 1: extremes, 2: sums) of buckets $5, series $6 (ascending
+-- ids) and periods $7 to $8, in their order, unless the rollups of the tenant have version $9; and with what
+-- is marked for these series, as arrays of day, first and last series, and 1 for a deletion.
+SELECT
+    database_epoch() AS epoch, s.drained_through,
+    greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change,
+    ARRAY(
+        SELECT d.day
+        FROM rollup_day AS d
+        WHERE d.tenant_id = $1 AND d.day BETWEEN $2 AND $3 AND d.rolled_through = 9223372036854775807
+        ORDER BY d.day
+    ) AS days,
+    ARRAY(
+        SELECT DISTINCT ARRAY[m.day, m.first_series, m.last_series, m.is_deletion::integer]
+        FROM rollup_mark AS m
+        WHERE m.tenant_id = $1 AND m.day BETWEEN $2 AND $3
+            AND m.last_series >= ($6::bigint[])[1]
+            AND m.first_series <= ($6::bigint[])[cardinality($6::bigint[])]
+    ) AS marks,
+    v.version,
+    CASE
+        WHEN v.version IS DISTINCT FROM $9 THEN ARRAY(
+            SELECT CASE $4::integer WHEN 0 THEN r.ends WHEN 1 THEN r.extremes ELSE r.sums END
+            FROM sample_rollup AS r
+            WHERE r.bucket_seconds = $5 AND r.series_id = ANY($6::bigint[])
+                AND r.period BETWEEN $7 AND $8
+            ORDER BY r.series_id, r.period
+        )
+    END AS payloads
+FROM drain_state AS s
+CROSS JOIN (
+    SELECT coalesce(max(o.version), 0) AS version FROM rollup_version AS o WHERE o.tenant_id = $1
+) AS v
 
 -- tenants_with_rollups --
 -- The tenants that have rollups.

@@ -116,8 +116,8 @@ def running_system(name: str, folder: Path, settings: dict[str, str]) -> Iterato
 
 @contextmanager
 def running_victoria_metrics(folder: Path) -> Iterator[RunningProgram]:
-    """Run an empty VictoriaMetrics."""
-    folder.mkdir()
+    """Run a VictoriaMetrics; its store in `folder` may be new."""
+    folder.mkdir(exist_ok=True)
     port = find_free_port()
     command: list[str | Path] = [
         find_program("victoria-metrics"),

@@ -5,7 +5,8 @@
 Each day the samples of 200 series, one a minute, are appended and drained, and maintenance runs
 once, two hours after the end of the day. Some metrics are kept for 7 days, the others for 90. What
 maintenance takes for a day of data must not grow with the days before it. `--dense` is a week of
-5,000 series with a sample every 15 s. HTTP and the decoding of requests are not part of it.
+5,000 series with a sample every 15 s. HTTP and the decoding of requests are not part of it. Each
+period prints a line, with the time that the rest will take if it goes on like this.
 """
 
 import argparse
@@ -42,6 +43,8 @@ FIRST_DAY: Final = 19_000
 RETENTION_DAYS: Final = 90
 SHORT_DAYS: Final = 7
 PERIOD_DAYS: Final = 30
+OFFSET_MS: Final = 4_321
+"""Scrapes are not at whole minutes. A sample exactly at the start of a bucket is one of its own."""
 _SIZES: Final = """
 SELECT 'runs' AS level, (
     SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
@@ -84,6 +87,10 @@ class Day:
     def maintenance_seconds(self) -> float:
         """All steps together."""
         return sum(step.seconds for step in self.report.steps)
+
+    def seconds_of(self, name: str) -> float:
+        """What a step took."""
+        return sum(step.seconds for step in self.report.steps if step.name == name)
 
 
 class Life:
@@ -139,7 +146,7 @@ class Life:
         values = self._values[:, None] + np.cumsum(steps, axis=1)
         values[1::2] = np.round(steps[1::2] * 1.5, 1)
         self._values = values[:, -1]
-        times = np.arange(n_times) * self._load.step_ms + start_ms
+        times = np.arange(n_times) * self._load.step_ms + start_ms + OFFSET_MS
         samples = SeriesSamples(
             self._ids,
             np.arange(n_series + 1) * n_times,
@@ -174,11 +181,21 @@ def period_line(first_day: int, days: Sequence[Day], load: Load) -> str:
     appending = float(np.median([day.append_seconds for day in days]))
     n_dropped = sum(day.report.amount_of("retain") for day in days)
     n_samples = load.n_series * DAY_MS // load.step_ms
+    names = [step.name for step in days[-1].report.steps]
+    seconds = {name: float(np.median([day.seconds_of(name) for day in days])) for name in names}
+    longest = sorted(seconds, key=lambda name: -seconds[name])[:2]
     return (
         f"days {first_day:3} to {first_day + len(days) - 1:3}: maintenance {maintenance:6.3f} s "
         f"for a day of {n_samples:,} samples (appending, drains and merges {appending:6.2f} s), "
-        f"{n_dropped} partitions dropped"
+        f"{n_dropped} partitions dropped; "
+        + ", ".join(f"{name} {seconds[name]:.3f} s" for name in longest)
     )
+
+
+def progress_line(n_days: int, load: Load, seconds: float) -> str:
+    """How far it is, and how long the rest will take."""
+    left = seconds / n_days * (load.days - n_days)
+    return f"  {n_days} of {load.days} days after {seconds:.0f} s, about {left:.0f} s more"
 
 
 async def report_sizes(url: str) -> None:
@@ -200,12 +217,13 @@ async def run(server: DatabaseServer, load: Load) -> None:
     try:
         life = Life(storage, clock, load)
         await life.begin()
-        period = min(PERIOD_DAYS, max(load.days // 4, 1))
-        medians = []
+        period = min(PERIOD_DAYS, max(load.days // 8, 1))
+        medians, started = [], time.perf_counter()
         for first in range(0, load.days, period):
             days = [await life.live(day) for day in range(first, min(first + period, load.days))]
             assert not [failure for day in days for failure in day.report.failures]
             _say(period_line(first, days, load))
+            _say(progress_line(first + len(days), load, time.perf_counter() - started))
             medians.append(float(np.median([day.maintenance_seconds for day in days])))
         await report_sizes(url)
         _say(f"the last period takes {medians[-1] / medians[0]:.2f} of the first")

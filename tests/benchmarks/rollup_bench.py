@@ -2,8 +2,10 @@
 
 Prometheus, VictoriaMetrics and promcompat hold the same counters and gauges, of 30 days at 15 s
 and of a year at 5 minutes. Ours were drained, compacted and rolled up, and the service was started
-again. The same service without pushdown answers from raw samples. Nothing is asserted: figures of a
-shared machine are for people to judge, as ratios.
+again. The same service without pushdown answers from raw samples. With `--folder` what was loaded
+is kept there, and asked again by the next run; by then Prometheus has merged its blocks, which
+makes it slow just after loading. Nothing is asserted: figures of a shared machine are for people to
+judge, as ratios.
 """
 
 import argparse
@@ -11,17 +13,18 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import snappy
 from rich.console import Console
 
 from conformance.processes import running_promcompat, running_prometheus
-from conformance.prometheus_api import PrometheusApi, encode_write_requests, open_session
-from promcompat.core.model import Labels
+from conformance.prometheus_api import PrometheusApi, open_session
+from promcompat.core.model import FloatArray, IntArray
 from sql.database.connection_pool import acquired
 from sql.embedded.database import EmbeddedDatabase
 from sql.samples.metric_storage import MetricStorage
@@ -39,7 +42,7 @@ from tests.benchmarks.query_bench import (
 from tests.benchmarks.query_data import DAY_MS
 from tests.benchmarks.settled_data import settle
 from tests.components import find_program
-from tests.factories import make_labels
+from tests.factories import encode_field, encode_labels, make_labels
 
 _MINUTE_MS: Final = 60_000
 _SPANS: Final = {"month": (30 * DAY_MS, 15_000), "year": (365 * DAY_MS, 5 * _MINUTE_MS)}
@@ -50,6 +53,7 @@ _DAY_BLOCKS: Final = (
     "--storage.tsdb.max-block-duration=31d",
 )
 """Else Prometheus writes 4,380 blocks of two hours for a year, and merges them afterwards."""
+_SAMPLE: Final = np.dtype([("head", "u1", 3), ("value", "<f8"), ("tag", "u1"), ("time", "u1", 6)])
 QUERIES: Final = (
     TimedQuery(
         "30 days, rate[5m] every hour", "sum by (job) (rate(month_total[5m]))", 30 * DAY_MS, HOUR_MS
@@ -109,17 +113,35 @@ def write_bodies(n_series: int, end_ms: int) -> Iterator[bytes]:
                 counter = times // 1_000 % 100_000_000 * (1 + number % 7)
                 # Whole numbers and quarters have exact sums; others are read raw for averages.
                 gauge = random.integers(0, 4_000, len(times)) / 4
-                series.append((_labels(f"{name}_total", number), _points(times, counter * 1.0)))
-                series.append((_labels(f"{name}_gauge", number), _points(times, gauge)))
-        yield from encode_write_requests(series, _SAMPLES_PER_REQUEST)
+                series.append((f"{name}_total", number, times, counter * 1.0))
+                series.append((f"{name}_gauge", number, times, gauge))
+        yield from _requests(series)
 
 
-def _labels(name: str, number: int) -> Labels:
-    return make_labels(name, job=f"job-{number % 10}", instance=f"10.0.0.{number}:9100")
+def _requests(series: Sequence[tuple[str, int, IntArray, FloatArray]]) -> Iterator[bytes]:
+    """Requests with about `_SAMPLES_PER_REQUEST` samples each, of whole series."""
+    parts: list[bytes] = []
+    n_samples = 0
+    for name, number, times, values in series:
+        labels = make_labels(name, job=f"job-{number % 10}", instance=f"10.0.0.{number}:9100")
+        parts.append(encode_field(1, encode_labels(labels) + _encoded(times, values)))
+        n_samples += len(times)
+        if n_samples >= _SAMPLES_PER_REQUEST:
+            yield snappy.compress(b"".join(parts))
+            parts, n_samples = [], 0
+    if parts:
+        yield snappy.compress(b"".join(parts))
 
 
-def _points(times: np.ndarray, values: np.ndarray) -> list[tuple[int, float]]:
-    return list(zip(times.tolist(), values.tolist(), strict=True))
+def _encoded(times: IntArray, values: FloatArray) -> bytes:
+    """Sample messages of one size, as all times of these years are varints of six bytes."""
+    messages = np.zeros(len(times), _SAMPLE)
+    messages["head"] = (2 << 3 | 2, 16, 1 << 3 | 1)
+    messages["value"] = values
+    messages["tag"] = 2 << 3
+    sevens = times[:, None] >> np.arange(0, 42, 7) & 0x7F
+    messages["time"] = sevens | np.where(np.arange(6) < 5, 0x80, 0)
+    return messages.tobytes()
 
 
 async def load(urls: Mapping[str, str], n_series: int, end_ms: int) -> None:
@@ -188,33 +210,44 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.rollup_bench")
     parser.add_argument("--series", type=int, default=5, help="counters and gauges, of each span")
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where what is loaded stays for the next run")
     options = parser.parse_args()
     options.writes = False
+    with ExitStack() as stack:
+        folder = options.folder
+        if folder is None:
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix="promcompat-bench-"))
+            folder = Path(name)
+        run(folder, options, stack)
+    return 0
+
+
+def run(folder: Path, options: argparse.Namespace, stack: ExitStack) -> None:
+    """Load the servers in a folder, if that was not done yet, and ask them."""
     console = Console()
-    end_ms = (time.time_ns() // 1_000_000 // HOUR_MS) * HOUR_MS
-    with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)
-        start = stack.enter_context
-        prometheus = start(
-            running_prometheus(
-                find_program("prometheus"), folder / "prometheus", options=_DAY_BLOCKS
-            )
-        )
-        victoria_url = start(running_victoria_metrics(folder / "victoria")).url
-        log, data = folder / "promcompat.log", folder / "data"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    log, data, loaded = folder / "promcompat.log", folder / "data", folder / "end_ms"
+    start = stack.enter_context
+    binary = find_program("prometheus")
+    prometheus = start(running_prometheus(binary, folder / "prometheus", options=_DAY_BLOCKS))
+    urls = {"prometheus": prometheus.url}
+    urls["victoriametrics"] = start(running_victoria_metrics(folder / "victoria")).url
+    if loaded.exists():
+        end_ms = int(loaded.read_text())
+    else:
+        end_ms = (time.time_ns() // 1_000_000 // HOUR_MS) * HOUR_MS
         with running_promcompat(None, log, data_dir=str(data)) as service:
-            urls = dict(zip(SERVERS, (service.url, prometheus.url, victoria_url), strict=True))
             started = time.perf_counter()
-            asyncio.run(load(urls, options.series, end_ms))
+            asyncio.run(load({**urls, "promcompat": service.url}, options.series, end_ms))
             console.print(f"loaded in {time.perf_counter() - started:.0f} s")
         console.print(settle(data))
         console.print(roll_up(data))
-        for pushdown, place in (("true", "rollups"), ("false", "raw samples")):
-            with running_promcompat(None, log, data_dir=str(data), pushdown=pushdown) as service:
-                urls["promcompat"] = service.url
-                print_table(asyncio.run(ask_all(urls, end_ms, options)), place)
-    return 0
+        loaded.write_text(str(end_ms))
+    for pushdown, place in (("true", "rollups"), ("false", "raw samples")):
+        with running_promcompat(None, log, data_dir=str(data), pushdown=pushdown) as service:
+            asked = {name: {**urls, "promcompat": service.url}[name] for name in SERVERS}
+            print_table(asyncio.run(ask_all(asked, end_ms, options)), place)
 
 
 if __name__ == "__main__":

@@ -30,13 +30,13 @@ from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.reading.kept_times import Retentions
 from sql.samples.reading.reader import SampleAllowance
-from sql.samples.reading.snapshots import (
+from sql.samples.reading.sample_snapshot import (
     PiecemealSnapshot,
     ReadPools,
     SampleSnapshot,
-    SampleSnapshots,
     StoredSnapshot,
 )
+from sql.samples.reading.snapshots import SampleSnapshots
 from sql.samples.storage_options import wall_clock_ms
 from sql.samples.tables.retention_classes import FOREVER
 from tests.repositories import connected

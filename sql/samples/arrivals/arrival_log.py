@@ -89,6 +89,11 @@ class DrainState:
     drained_through: int
     last_change: int
 
+    @classmethod
+    def of(cls, row: asyncpg.Record) -> "DrainState":
+        """The state in a row that has it among others."""
+        return cls(row["epoch"], row["drained_through"], row["last_change"])
+
 
 @dataclass(frozen=True, slots=True)
 class SyncAnswer:

@@ -109,5 +109,6 @@ async def _forget(connection: Connection, *, expired: ExpiredRollups) -> None:
 async def _delete(connection: Connection, *, name: str, parameters: tuple[object, ...]) -> int:
     n_rows: int = await connection.fetchval(QUERIES[f"delete_{name}"], *parameters, _ROWS_AT_ONCE)
     if n_rows:
+        await connection.execute(QUERIES["renew_version"], parameters[0])
         await connection.execute(RETENTION_QUERIES["ask_for_orphans"])
     return n_rows

@@ -19,7 +19,8 @@ from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.columns.histogram_pools import joined_values
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.reader import SampleAllowance
-from sql.samples.reading.snapshots import SampleSnapshot, SampleSnapshots
+from sql.samples.reading.sample_snapshot import SampleSnapshot
+from sql.samples.reading.snapshots import SampleSnapshots
 
 ALL_TIMES: Final = (MIN_TIMESTAMP_MS - 1, MAX_TIMESTAMP_MS)
 """Every time that the database can hold, as `(start_ms, end_ms]`."""

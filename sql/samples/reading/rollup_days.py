@@ -1,27 +1,30 @@
 """Which days of a question rollups hold for, and which series have changed on some of them."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import asyncpg
 import numpy as np
 
 from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY
+from sql.samples.head.head import StaleViewError
 from sql.samples.reading.changed_days import (
     Change,
     ChangedDays,
     Intervals,
     changed_intervals,
 )
-from sql.samples.reading.reader import SampleAllowance
-from sql.samples.reading.snapshots import StoredSnapshot
+from sql.samples.reading.sample_snapshot import SampleSnapshot
+from sql.samples.rollups.rollup_pages import PAYLOADS, Level
 from sql.samples.tables.rollup_marks import QUERIES
 from sql.samples.tables.slots import day_of, first_whole_days
 
 _MOST_GAPS: Final = 8
 """Between more days that are not rolled up, only the longest stretch is read from rollups."""
+_MOST_PAGES: Final = 10_000
+"""In one answer: a page has at most 64 KiB, and an array of them at most 1 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,45 +50,100 @@ class RollupQuestion:
     end_ms: int
 
 
-async def rolled_span(
-    snapshot: StoredSnapshot,
-    question: RollupQuestion,
-    allowance: SampleAllowance,
-    *,
-    is_coarse: bool,
-) -> Span | None:
-    """The days to read from rollups, None if there are none; errors as of the allowance.
+@dataclass(frozen=True, slots=True)
+class RollupScope:
+    """A question with what its series keep of it, and the periods of a level (inclusive)."""
 
-    `is_coarse`: only days of which samples are no longer kept.
+    question: RollupQuestion
+    kept: "_KeptDays"
+    level: Level
+    periods: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RolledPages:
+    """A span, and the payloads of its rollups in the order of series and period.
+
+    The payloads are None where their version is the one that was known already.
     """
-    tenant_id, wanted = question.tenant_id, question.wanted
+
+    span: Span
+    version: int
+    payloads: Sequence[bytes] | None
+
+
+async def rollup_scope(
+    snapshot: SampleSnapshot, question: RollupQuestion, level: Level, *, is_coarse: bool
+) -> RollupScope | None:
+    """What a question may read from rollups, None if nothing.
+
+    `is_coarse`: only days of which samples are no longer kept. Raises StorageUnavailableError.
+    """
     kept = await _kept_days(snapshot, question)
     if is_coarse:
         kept = kept.without_whole_days()
-    bounds = tenant_id, kept.first, kept.last
-    days = await snapshot.connection.fetchval(QUERIES["rolled_days"], *bounds)
-    runs = _runs(days)
-    if not runs:
+    if kept.first > kept.last:
         return None
-    marks = await snapshot.connection.fetch(
-        QUERIES["marks"], *bounds, int(wanted[0]), int(wanted[-1])
+    first_ms = max(question.start_ms + 1, kept.first * MS_PER_DAY)
+    last_ms = min(question.end_ms, (kept.last + 1) * MS_PER_DAY - 1)
+    periods = first_ms // level.period_ms, last_ms // level.period_ms
+    return RollupScope(question, kept, level, periods)
+
+
+async def rolled_pages(
+    snapshot: SampleSnapshot, scope: RollupScope, payload: str, known_version: int | None
+) -> RolledPages | None:
+    """The rollups of a scope, None if no day is rolled up.
+
+    Raises StaleViewError or StorageUnavailableError.
+    """
+    question, kept, periods = scope.question, scope.kept, scope.periods
+    at_once = max(1, _MOST_PAGES // (periods[1] - periods[0] + 1))
+    rows: list[asyncpg.Record] = []
+    for first in range(0, len(question.wanted), at_once):
+        row = await snapshot.row_of(
+            QUERIES["rolled_pages"],
+            question.tenant_id,
+            kept.first,
+            kept.last,
+            list(PAYLOADS).index(payload),
+            scope.level.bucket_seconds,
+            question.wanted[first : first + at_once].tolist(),
+            *periods,
+            known_version,
+        )
+        if not row["days"]:
+            return None
+        if rows and row["version"] != rows[0]["version"]:
+            raise StaleViewError("samples were rolled up during a query; try again")
+        rows.append(row)
+    runs = _runs(rows[0]["days"])
+    changes = [
+        Change(first, last, day, day, bool(is_deletion))
+        for row in rows
+        for day, first, last, is_deletion in row["marks"]
+    ]
+    changes += await _changes_in_head(snapshot, question, runs)
+    parts = [*changed_intervals(question.wanted, kept.first_whole, changes), *kept.raw]
+    span = Span(
+        runs,
+        ChangedDays.of(question.wanted, parts, (runs[0][0], runs[-1][1])),
+        kept.first_whole,
     )
-    changes = [Change(first, last, day, day, gone) for day, first, last, gone in marks]
-    changes += await _changes_in_head(snapshot, question, runs, allowance)
-    parts = [*changed_intervals(wanted, kept.first_whole, changes), *kept.raw]
-    changed = ChangedDays.of(wanted, parts, (runs[0][0], runs[-1][1]))
-    return Span(runs, changed, kept.first_whole)
+    version = rows[0]["version"]
+    if version == known_version:
+        return RolledPages(span, version, None)
+    return RolledPages(span, version, [page for row in rows for page in row["payloads"]])
 
 
-async def count_rolled_days(snapshot: StoredSnapshot, question: RollupQuestion) -> tuple[int, int]:
+async def count_rolled_days(snapshot: SampleSnapshot, question: RollupQuestion) -> tuple[int, int]:
     """How many days of a question are rolled up, and how many of these have lost samples.
 
     Some of them may have changed since.
     """
     kept = await _kept_days(snapshot, question)
-    days = await snapshot.connection.fetchval(
-        QUERIES["rolled_days"], question.tenant_id, kept.first, kept.last
-    )
+    bounds = question.tenant_id, kept.first, kept.last
+    days = (await snapshot.row_of(QUERIES["rolled_days"], *bounds))["days"]
     end = int(kept.first_whole.max())
     return len(days), sum(day < end for day in days)
 
@@ -111,7 +169,7 @@ class _KeptDays:
         return replace(self, last=min(self.last, end - 1), raw=[*self.raw, whole])
 
 
-async def _kept_days(snapshot: StoredSnapshot, question: RollupQuestion) -> _KeptDays:
+async def _kept_days(snapshot: SampleSnapshot, question: RollupQuestion) -> _KeptDays:
     """Which days a question may read from rollups, as far as the retention of its series goes."""
     first, last = day_of(question.start_ms + 1), day_of(question.end_ms)
     kept = snapshot.kept[question.tenant_id]
@@ -137,18 +195,14 @@ def _runs(days: Sequence[int]) -> list[tuple[int, int]]:
 
 
 async def _changes_in_head(
-    snapshot: StoredSnapshot,
-    question: RollupQuestion,
-    runs: Sequence[tuple[int, int]],
-    allowance: SampleAllowance,
+    snapshot: SampleSnapshot, question: RollupQuestion, runs: Sequence[tuple[int, int]]
 ) -> list[Change]:
     """What undrained samples and deletions change of the rolled-up days."""
     start_ms = max(question.start_ms, runs[0][0] * MS_PER_DAY - 1)
     end_ms = min(question.end_ms, (runs[-1][1] + 1) * MS_PER_DAY - 1)
-    scope = question.tenant_id, question.wanted, start_ms, end_ms
-    view = await snapshot.head.complete(snapshot.view, snapshot.connection, *scope)
+    recent = await snapshot.recent(question.tenant_id, question.wanted, start_ms, end_ms)
     changes = []
-    for piece in await asyncio.to_thread(view.samples, *scope):
+    for piece in recent.pieces:
         samples = piece.samples
         firsts, lasts = samples.offsets[:-1], samples.offsets[1:] - 1
         rows = zip(
@@ -158,7 +212,7 @@ async def _changes_in_head(
             strict=True,
         )
         changes += [Change(one, one, *days) for one, *days in rows]
-    for deletion in view.deletions(question.tenant_id):
+    for deletion in recent.deletions:
         if deletion.first_ms > end_ms or deletion.last_ms <= start_ms:
             continue
         days = day_of(deletion.first_ms), day_of(deletion.last_ms)

@@ -13,21 +13,34 @@ reading takes from rollups only the days of which samples are no longer kept.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TypeVar
 
 import numpy as np
 
 from promcompat.core.histograms import is_histogram
-from promcompat.core.model import BoolArray, FloatArray, IntArray
+from promcompat.core.model import FloatArray, IntArray
 from sql.catalog import MS_PER_DAY
-from sql.pushdown.window_grid import WindowGrid
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
 from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.rolled_samples import Rolled, rolled_samples
+from sql.samples.reading.rollup_cache import (
+    KnownRollups,
+    RollupCache,
+    RollupKey,
+    RollupVersion,
+)
 from sql.samples.reading.rollup_choice import RollupUse, Stand, coarse_note, inexact_note
-from sql.samples.reading.rollup_days import RollupQuestion, Span, rolled_span
-from sql.samples.reading.snapshots import StoredSnapshot
+from sql.samples.reading.rollup_days import (
+    RollupQuestion,
+    RollupScope,
+    Span,
+    rolled_pages,
+    rollup_scope,
+)
+from sql.samples.reading.sample_snapshot import SampleSnapshot
 from sql.samples.rollups.rollup_kernels import (
     FINEST,
     GRAIN,
@@ -35,19 +48,21 @@ from sql.samples.rollups.rollup_kernels import (
     UNBOUNDED,
     find_certain_sums,
 )
-from sql.samples.rollups.rollup_pages import Column, Columns, decoded, without_marked
-from sql.samples.tables.rollup_marks import QUERIES
+from sql.samples.rollups.rollup_pages import Column, decoded
 
 _PAYLOAD_OF: Final = {
-    Stand.ENDS: ("ends_of", (Column.ENDS, Column.STANDS_FOR)),
-    Stand.RESETS: ("ends_of", (Column.ENDS, Column.STANDS_FOR)),
-    Stand.SOME: ("ends_of", (Column.ENDS,)),
-    Stand.MINIMUM: ("extremes_of", (Column.MINIMUM,)),
-    Stand.MAXIMUM: ("extremes_of", (Column.MAXIMUM,)),
-    Stand.COUNT: ("sums_of", (Column.COUNT,)),
-    Stand.SUM: ("sums_of", (Column.COUNT, Column.SUM, Column.LOST, Column.MAGNITUDE)),
-    Stand.MEAN: ("sums_of", (Column.COUNT, Column.SUM, Column.LOST, Column.MAGNITUDE)),
+    Stand.ENDS: ("ends", (Column.ENDS, Column.STANDS_FOR)),
+    Stand.RESETS: ("ends", (Column.ENDS, Column.STANDS_FOR)),
+    Stand.SOME: ("ends", (Column.ENDS,)),
+    Stand.MINIMUM: ("extremes", (Column.MINIMUM,)),
+    Stand.MAXIMUM: ("extremes", (Column.MAXIMUM,)),
+    Stand.COUNT: ("sums", (Column.COUNT,)),
+    Stand.SUM: ("sums", (Column.COUNT, Column.SUM, Column.LOST, Column.MAGNITUDE)),
+    Stand.MEAN: ("sums", (Column.COUNT, Column.SUM, Column.LOST, Column.MAGNITUDE)),
 }
+_WORTH_A_THREAD: Final = 20_000
+"""Fewer samples, or bytes of pages, take less time than a thread."""
+T = TypeVar("T")
 Times = tuple[int, int]
 """`(start_ms, end_ms]`."""
 
@@ -71,11 +86,14 @@ class RolledSamples:
 
 
 class RollupReader:
-    """Reads rollups in the caller's snapshot."""
+    """Reads rollups in the caller's snapshot, or what `cache` knows of them."""
+
+    def __init__(self, cache: RollupCache) -> None:
+        self._cache = cache
 
     async def read(
         self,
-        snapshot: StoredSnapshot,
+        snapshot: SampleSnapshot,
         question: RollupQuestion,
         use: RollupUse,
         allowance: SampleAllowance,
@@ -85,19 +103,21 @@ class RollupReader:
         """The samples of a question; None if none of its days can be read from rollups.
 
         `coarse`: where samples are gone, series are read from rollups that are not exact for them.
-        Raises what the allowance raises, and CorruptPageError.
+        Raises what the allowance raises, StaleViewError and CorruptPageError.
         """
-        span = await rolled_span(snapshot, question, allowance, is_coarse=use.is_coarse)
-        if span is None:
+        scope = await rollup_scope(snapshot, question, use.level, is_coarse=use.is_coarse)
+        found = None if scope is None else await self._rolled(snapshot, scope, use)
+        if found is None:
             return None
-        rolled = await self._rolled(snapshot, question, use, span)
+        rolled, span = found
         allowance.add(len(rolled.samples))
         raw = await _raw_parts(snapshot, question, span, allowance)
-        joined = await asyncio.to_thread(_joined, rolled, raw)
+        n_samples = len(rolled.samples) + sum(map(len, raw))
+        joined = await _run(n_samples, partial(_joined, rolled, raw))
         inexact = NO_SAMPLES.ids
         if not use.is_coarse:
-            inexact = await asyncio.to_thread(_inexact_series, joined, use)
-            inexact = np.union1d(inexact, rolled.marked_ids)
+            inexact = await _run(n_samples, partial(_inexact_series, joined, use))
+            inexact = np.union1d(inexact, rolled.marked.ids)
         samples, notes = joined.samples, []
         if len(inexact):
             whole = await snapshot.read(
@@ -112,110 +132,46 @@ class RollupReader:
         return RolledSamples(samples, len(rolled.samples), len(inexact), notes)
 
     async def _rolled(
-        self, snapshot: StoredSnapshot, question: RollupQuestion, use: RollupUse, span: Span
-    ) -> "_Rolled":
-        name, columns = _PAYLOAD_OF[use.stand]
-        first_ms = span.days[0][0] * MS_PER_DAY - 1
-        last_ms = (span.days[-1][1] + 1) * MS_PER_DAY - 1
-        times = max(question.start_ms, first_ms), min(question.end_ms, last_ms)
-        rows = await snapshot.connection.fetch(
-            QUERIES[name],
-            use.level.bucket_seconds,
-            question.wanted.tolist(),
-            (times[0] + 1) // use.level.period_ms,
-            times[1] // use.level.period_ms,
-        )
-        payloads = [row[0] for row in rows]
-        found = await asyncio.to_thread(decoded, payloads, question.wanted, columns, *times)
-        found, marked_ids = without_marked(found)
-        rolled = await asyncio.to_thread(_standing, found, use.stand)
-        rolled = _without_changed(_in_windows(rolled, use.grid), span)
-        return replace(rolled, marked_ids=marked_ids)
+        self, snapshot: SampleSnapshot, scope: RollupScope, use: RollupUse
+    ) -> tuple[Rolled, Span] | None:
+        """What stands for the samples of a scope, and its span; None if no day is rolled up."""
+        key, epoch = RollupKey.of(scope.question, use), snapshot.view.epoch
+        known = self._cache.find(key, scope.periods)
+        if known is not None and known.version.epoch != epoch:
+            known = None
+        payload, columns = _PAYLOAD_OF[use.stand]
+        number = None if known is None else known.version.number
+        pages = await rolled_pages(snapshot, scope, payload, number)
+        if pages is None:
+            return None
+        if pages.payloads is not None:
+            n_bytes = sum(map(len, pages.payloads))
+            decode = partial(_decoded, pages.payloads, scope, use, columns)
+            version = RollupVersion(epoch, pages.version)
+            known = KnownRollups(version, scope.periods, await _run(n_bytes, decode))
+            self._cache.add(key, known)
+        assert known is not None
+        times = scope.question.start_ms, scope.question.end_ms
+        within = partial(known.rolled.within, *times, pages.span)
+        return await _run(len(known.rolled.samples), within), pages.span
 
 
-@dataclass(frozen=True, slots=True)
-class _Rolled:
-    """Samples that stand for others, and the magnitudes of these (see `rollup_kernels.GRAIN`).
-
-    `magnitudes` is None where nothing is summed. Of the series `marked_ids` there are histograms.
-    """
-
-    samples: SeriesSamples
-    magnitudes: IntArray | None = None
-    marked_ids: IntArray = field(default_factory=lambda: NO_SAMPLES.ids)
+async def _run(size: int, work: Callable[[], T]) -> T:
+    """The result of work on so many bytes or samples, in a thread if that takes a while."""
+    return work() if size < _WORTH_A_THREAD else await asyncio.to_thread(work)
 
 
-def _standing(columns: Columns, stand: Stand) -> _Rolled:
-    """The columns as samples that stand for others."""
-    match stand:
-        case Stand.SOME:
-            return _Rolled(columns[Column.ENDS])
-        case Stand.ENDS | Stand.RESETS:
-            counts = columns[Column.STANDS_FOR].values.astype(np.int64)
-            return _Rolled(replace(columns[Column.ENDS], counts=counts))
-        case Stand.MINIMUM:
-            return _Rolled(_single(columns[Column.MINIMUM]))
-        case Stand.MAXIMUM:
-            return _Rolled(_single(columns[Column.MAXIMUM]))
-        case Stand.COUNT:
-            count = columns[Column.COUNT]
-            return _Rolled(replace(count, counts=count.values.astype(np.int64)))
-        case Stand.SUM | Stand.MEAN:
-            return _sums(columns)
-
-
-def _single(samples: SeriesSamples) -> SeriesSamples:
-    return replace(samples, counts=np.ones(len(samples), np.int64))
-
-
-def _sums(columns: Columns) -> _Rolled:
-    """Each sum, and a millisecond before it what it lost by rounding, which counts for nothing."""
-    total, lost = columns[Column.SUM], columns[Column.LOST]
-    counts = columns[Column.COUNT].values.astype(np.int64)
-    magnitudes = columns[Column.MAGNITUDE].values.astype(np.int64)
-    sums = replace(total, counts=counts)
-    if not len(lost):
-        return _Rolled(sums, magnitudes)
-    before = replace(lost, timestamps=lost.timestamps - 1, counts=np.zeros(len(lost), np.int64))
-    joined = joined_samples([sums, before])
-    spread = np.full(len(joined), NO_ABSOLUTE, np.int64)
-    # A sum counts for at least one sample, and what was lost for none.
-    assert joined.counts is not None
-    spread[joined.counts > 0] = magnitudes
-    return _Rolled(joined, spread)
-
-
-def _in_windows(rolled: _Rolled, grid: WindowGrid) -> _Rolled:
-    """Without what is between windows: with an hour between windows of 5 minutes, most of it."""
-    if not grid.has_gaps or not len(rolled.samples):
-        return rolled
-    until_next_ms = (grid.first_ms - rolled.samples.timestamps) % grid.step_ms
-    return _where(rolled, until_next_ms < grid.reach_ms)
-
-
-def _where(rolled: _Rolled, is_kept: BoolArray) -> _Rolled:
-    if is_kept.all():
-        return rolled
-    magnitudes = None if rolled.magnitudes is None else rolled.magnitudes[is_kept]
-    samples = rolled.samples.where(is_kept) if is_kept.any() else NO_SAMPLES
-    return _Rolled(samples, magnitudes)
-
-
-def _without_changed(rolled: _Rolled, span: Span) -> _Rolled:
-    """Without days that are not rolled up, and without changed series on days that may differ."""
-    samples = rolled.samples
-    if not len(samples):
-        return rolled
-    days = samples.timestamps // MS_PER_DAY
-    is_kept = np.zeros(len(samples), np.bool_)
-    for first, last in span.days:
-        is_kept |= (days >= first) & (days <= last)
-    is_kept &= ~span.changed.holds(samples)
-    return _where(rolled, is_kept)
+def _decoded(
+    payloads: Sequence[bytes], scope: RollupScope, use: RollupUse, columns: Sequence[Column]
+) -> Rolled:
+    """The pages of all periods of a scope."""
+    first, last = scope.periods
+    times = first * use.level.period_ms - 1, (last + 1) * use.level.period_ms - 1
+    return rolled_samples(decoded(payloads, scope.question.wanted, columns, *times), use)
 
 
 async def _raw_parts(
-    snapshot: StoredSnapshot, question: RollupQuestion, span: Span, allowance: SampleAllowance
+    snapshot: SampleSnapshot, question: RollupQuestion, span: Span, allowance: SampleAllowance
 ) -> list[SeriesSamples]:
     """What is read raw: times that are not rolled up, and changed series."""
     tenant_id = question.tenant_id
@@ -253,12 +209,12 @@ def _changed_times(question: RollupQuestion, span: Span) -> list[tuple[IntArray,
     return times
 
 
-def _joined(rolled: _Rolled, raw: Sequence[SeriesSamples]) -> _Rolled:
+def _joined(rolled: Rolled, raw: Sequence[SeriesSamples]) -> Rolled:
     parts = [part for part in raw if len(part)]
     if not parts:
         return rolled
     if rolled.magnitudes is None:
-        return _Rolled(joined_samples([rolled.samples, *parts]))
+        return Rolled(joined_samples([rolled.samples, *parts]))
     # Magnitudes take the place of the values while those are sorted in the same way.
     samples = joined_samples([rolled.samples, *parts])
     magnitudes = joined_samples(
@@ -267,7 +223,7 @@ def _joined(rolled: _Rolled, raw: Sequence[SeriesSamples]) -> _Rolled:
             *(replace(part, values=_magnitudes(part)) for part in parts),
         ]
     )
-    return _Rolled(samples, magnitudes.values.astype(np.int64))
+    return Rolled(samples, magnitudes.values.astype(np.int64))
 
 
 def _magnitudes(samples: SeriesSamples) -> FloatArray:
@@ -313,7 +269,7 @@ def _of_gone_days(
     return samples.where(is_gone == gone)
 
 
-def _inexact_series(joined: _Rolled, use: RollupUse) -> IntArray:
+def _inexact_series(joined: Rolled, use: RollupUse) -> IntArray:
     """The series whose windows may have another value than with raw samples."""
     samples = joined.samples
     if not len(samples):

@@ -22,6 +22,7 @@ from sql.database.storage_stats import StorageStats
 from sql.pushdown.read_planner import ASSUMED_INTERVAL_MS
 from sql.pushdown.rules import RULES
 from sql.samples.reading.reader import SampleAllowance, shared_out
+from sql.samples.reading.rollup_cache import RollupCache
 from sql.samples.reading.rollup_choice import (
     RollupVerdict,
     judge_coarse_rollups,
@@ -30,12 +31,8 @@ from sql.samples.reading.rollup_choice import (
 )
 from sql.samples.reading.rollup_days import RollupQuestion, count_rolled_days
 from sql.samples.reading.rollup_reader import RolledSamples, RollupReader
-from sql.samples.reading.snapshots import (
-    SampleSnapshot,
-    SampleSnapshots,
-    StoredSnapshot,
-    UnfoldedSamples,
-)
+from sql.samples.reading.sample_snapshot import SampleSnapshot, UnfoldedSamples
+from sql.samples.reading.snapshots import SampleSnapshots
 from sql.series.reader import SeriesReader
 
 _Collected = UnfoldedSamples | RolledSamples
@@ -82,9 +79,11 @@ class SnapshotSelections:
         max_bytes: int,
         uses_rollups: bool = True,
         coarse_rollups: bool = False,
+        rollup_cache_bytes: int = 0,
     ) -> None:
         """`max_samples`, `max_bytes` bound all selections of one query together (0: no bound).
 
+        Rollups that were read lately stay in at most `rollup_cache_bytes` of memory.
         `coarse_rollups`: where samples are gone, rollups answer what they cannot answer exactly.
         """
         self._pool = pool
@@ -95,7 +94,7 @@ class SnapshotSelections:
         self._max_bytes = max_bytes
         self._uses_rollups = uses_rollups
         self._coarse_rollups = coarse_rollups and uses_rollups and snapshots.has_rollups
-        self._rollups = RollupReader()
+        self._rollups = RollupReader(RollupCache(rollup_cache_bytes))
 
     async def select(
         self,
@@ -108,11 +107,7 @@ class SnapshotSelections:
         started = time.perf_counter()
         times = _times_of(selections)
         read = partial(self._read, tenant_id, selections, check_bytes)
-        if await self._may_use_rollups(tenant_id, selections, asked_at):
-            async with self._snapshots.open([tenant_id], *times, asked_at) as snapshot:
-                collected, allowance = await read(snapshot)
-        else:
-            collected, allowance = await self._snapshots.answer(read, tenant_id, times, asked_at)
+        collected, allowance = await self._snapshots.answer(read, tenant_id, times, asked_at)
         blocks = [
             await self._block_of(tenant_id, request, unfolded, allowance)
             for request, unfolded in collected
@@ -134,19 +129,6 @@ class SnapshotSelections:
         requests = await self._requests(snapshot, tenant_id, selections)
         collected = await self._collect_all(snapshot, tenant_id, requests, allowance)
         return list(zip(requests, collected, strict=True)), allowance
-
-    async def _may_use_rollups(
-        self, tenant_id: int, selections: Sequence[SeriesSelection], asked_at: float | None
-    ) -> bool:
-        """Whether some selection may be read from rollups, which takes several statements."""
-        if not self._uses_rollups or not self._snapshots.has_rollups:
-            return False
-        if any(judge_rollups(selection).use is not None for selection in selections):
-            return True
-        if not self._coarse_rollups:
-            return False
-        kept = await self._snapshots.kept_now(tenant_id, asked_at)
-        return _times_of(selections)[0] < max(kept.limits_ms)
 
     async def _requests(
         self, snapshot: SampleSnapshot, tenant_id: int, selections: Sequence[SeriesSelection]
@@ -214,7 +196,7 @@ class SnapshotSelections:
     ) -> RolledSamples | None:
         """The samples of a request if some of them can be read from rollups."""
         can_use = self._uses_rollups and snapshot.drained.has_rollups
-        if not can_use or not isinstance(snapshot, StoredSnapshot):
+        if not can_use or not snapshot.reads_drained:
             return None
         coarse = self._coarse_rollups and await _has_lost_samples(snapshot, tenant_id, request)
         verdict = judge_rollups(request.selection)
@@ -327,7 +309,7 @@ class SnapshotSelections:
             return RuleOutcome("rollups", False, "pushdown is turned off")
         if verdict.use is None:
             return await self._judge_coarse(snapshot, tenant_id, request, verdict.reason)
-        if not isinstance(snapshot, StoredSnapshot):
+        if not snapshot.reads_drained:
             return RuleOutcome("rollups", False, f"{verdict.reason}, but the head has everything")
         n_days, _ = await count_rolled_days(snapshot, request.rollup_question(tenant_id))
         if not n_days:
@@ -338,7 +320,7 @@ class SnapshotSelections:
         self, snapshot: SampleSnapshot, tenant_id: int, request: _Request, reason: str
     ) -> RuleOutcome:
         """What becomes of the days whose samples are gone, if rollups are not exact."""
-        if not isinstance(snapshot, StoredSnapshot):
+        if not snapshot.reads_drained:
             return RuleOutcome("rollups", False, reason)
         _, n_gone = await count_rolled_days(snapshot, request.rollup_question(tenant_id))
         if not n_gone:
@@ -359,14 +341,14 @@ def _times_of(selections: Sequence[SeriesSelection]) -> tuple[int, int]:
     return bounds.start_ms - 1, bounds.end_ms
 
 
-async def _has_lost_samples(snapshot: StoredSnapshot, tenant_id: int, request: _Request) -> bool:
+async def _has_lost_samples(snapshot: SampleSnapshot, tenant_id: int, request: _Request) -> bool:
     """Whether some series no longer keeps samples of all of a request's time."""
     from_ms = await snapshot.kept[tenant_id].from_ms(request.selector.ids, snapshot.connection)
     return request.start_ms + 1 < int(from_ms.max())
 
 
 async def _said_to_be_missing(
-    snapshot: StoredSnapshot,
+    snapshot: SampleSnapshot,
     tenant_id: int,
     request: _Request,
     allowance: SampleAllowance,

@@ -1,241 +1,47 @@
-"""What one question sees of the samples: the head alone, or the head and what is drained.
+"""Opens what questions see of the samples: the head alone, or the head and what is drained.
 
 Recent samples are in the memory of the process. A question that reaches further back also reads
 runs and blocks, or rows. Both are as of one moment, so no sample is seen twice or missed while a
-drain moves it: each statement that reads pages says what was drained by then, and if that is more
-than in the head's view, the question starts again. What takes several statements, as rollups, rows
-and arrivals that the head has no room for, has a REPEATABLE READ transaction instead.
+drain moves it: each statement that reads pages or rollups says what was drained by then, and if
+that is more than in the head's view, the question starts again. Rows, and arrivals that the head
+has no room for, take several statements and have a REPEATABLE READ transaction instead.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
-from operator import attrgetter
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from asyncpg.transaction import Transaction
 
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.model import IntArray, SeriesSelection
+from promcompat.core.model import IntArray
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.database.connection_pool import Connection, Pool, acquired
+from sql.database.connection_pool import Connection, acquired
 from sql.database.statements import Statement, inline_parameters
 from sql.query_loader import load_queries
 from sql.samples.arrivals.arrival_log import DrainState
-from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
 from sql.samples.reading.drained_cache import Bounds, DrainedBounds, DrainedCache
-from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
-from sql.samples.reading.kept_times import Clip, KeptTimes, Retentions
-from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.drained_reader import DrainedReader
+from sql.samples.reading.kept_times import KeptTimes, Retentions
+from sql.samples.reading.sample_snapshot import (
+    PiecemealSnapshot,
+    ReadPools,
+    SampleSnapshot,
+    StoredSnapshot,
+)
 from sql.samples.tables.block_table import QUERIES
 
 _QUERIES: Final = load_queries("head")
 _ATTEMPTS: Final = 5
 _ATTEMPTS_OUTSIDE: Final = 2
 _SERIES_WORTH_A_THREAD: Final = 64
-_SAMPLES_WORTH_A_THREAD: Final = 20_000
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPools:
-    """The pools of a database for reading: any statements, and few short ones."""
-
-    reads: Pool
-    questions: Pool
-
-
-@dataclass(frozen=True, slots=True)
-class UnfoldedSamples:
-    """Pieces of one tenant, the deletions to fold them with, and what is kept of them.
-
-    `settled` as in StoredSamples.
-    """
-
-    pieces: Sequence[Piece]
-    deletions: Sequence[Deletion]
-    settled: SeriesSamples = NO_SAMPLES
-    clip: Clip | None = None
-
-    async def folded(self) -> SeriesSamples:
-        """The samples that count, ascending by series id and time."""
-        n_samples = len(self.settled) + sum(len(piece.samples) for piece in self.pieces)
-        is_folded = len(self.pieces) == 1 and not (self.deletions or len(self.settled) or self.clip)
-        if is_folded or n_samples < _SAMPLES_WORTH_A_THREAD:
-            return self._folded()
-        return await asyncio.to_thread(self._folded)
-
-    def _folded(self) -> SeriesSamples:
-        samples = self.settled.then(fold(self.pieces, self.deletions))
-        return samples if self.clip is None else self.clip.of(samples)
-
-
-@dataclass(frozen=True, slots=True)
-class SampleSnapshot:
-    """The samples of some tenants at one moment, for the time range it was opened for.
-
-    `connection` is in the transaction of the snapshot; None when the head has every sample of the
-    time range. `kept` says what each tenant keeps.
-    """
-
-    view: HeadView
-    head: Head
-    drained: DrainedReader
-    kept: Mapping[int, KeptTimes]
-    connection: Connection | None
-
-    async def collect(
-        self,
-        tenant_id: int,
-        wanted: IntArray,
-        start_ms: int,
-        end_ms: int,
-        allowance: SampleAllowance,
-        selection: SeriesSelection | None = None,
-    ) -> UnfoldedSamples:
-        """The samples of series (ascending ids) in `(start_ms, end_ms]`, which are folded later.
-
-        Of a `selection`, some samples may stand for others. Raises what the allowance raises, and
-        StoredPageError.
-        """
-        question = self.kept_part(tenant_id, wanted, start_ms, end_ms)
-        recent = await self.recent(*question)
-        allowance.add_pieces(recent.pieces)
-        clip = await self.kept[tenant_id].clip(wanted, self.connection)
-        if self.connection is None:
-            return replace(recent, clip=clip)
-        asked = self.question_of(question, recent, selection)
-        stored = await self.drained.read(self.connection, asked, allowance)
-        return _joined(stored, recent, clip)
-
-    def kept_part(
-        self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
-    ) -> tuple[int, IntArray, int, int]:
-        """The same question without the times of which no series keeps samples."""
-        return tenant_id, wanted, max(start_ms, self.kept[tenant_id].first_ms - 1), end_ms
-
-    async def recent(
-        self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
-    ) -> UnfoldedSamples:
-        """What is undrained of these samples, and the undrained deletions of the tenant."""
-        view, question = self.view, (tenant_id, wanted, start_ms, end_ms)
-        if self.connection is not None:
-            view = await self.head.complete(view, self.connection, *question)
-        return UnfoldedSamples(await _samples_of(view, *question), view.deletions(tenant_id))
-
-    def question_of(
-        self,
-        question: tuple[int, IntArray, int, int],
-        recent: UnfoldedSamples,
-        selection: SeriesSelection | None,
-    ) -> DrainedQuestion:
-        """What to ask about drained samples, given what is undrained of the same ones.
-
-        No sample stands for others when some of the selection's are no longer kept.
-        """
-        tenant_id, _, start_ms, end_ms = question
-        firsts = [int(piece.samples.timestamps.min()) for piece in recent.pieces]
-        firsts += [one.first_ms for one in recent.deletions if one.last_ms > start_ms]
-        settled_until_ms = min([end_ms, *(first_ms - 1 for first_ms in firsts)])
-        if selection is not None and max(self.kept[tenant_id].limits_ms) > selection.start_ms + 1:
-            settled_until_ms = MIN_TIMESTAMP_MS - 1
-        return DrainedQuestion(*question, self.view.drained_through, settled_until_ms, selection)
-
-    async def read(
-        self,
-        tenant_id: int,
-        wanted: IntArray,
-        start_ms: int,
-        end_ms: int,
-        allowance: SampleAllowance,
-    ) -> SeriesSamples:
-        """The samples of series (ascending ids) in `(start_ms, end_ms]`; errors as `collect`."""
-        unfolded = await self.collect(tenant_id, wanted, start_ms, end_ms, allowance)
-        return await unfolded.folded()
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSnapshot(SampleSnapshot):
-    """A snapshot of the head and of what is drained."""
-
-    connection: Connection
-
-
-def _joined(stored: StoredSamples, recent: UnfoldedSamples, clip: Clip | None) -> UnfoldedSamples:
-    deletions = [*stored.deletions, *recent.deletions]
-    deletions.sort(key=attrgetter("arrival_id"))
-    pieces = [*stored.pieces, *recent.pieces]
-    return UnfoldedSamples(pieces, deletions, stored.settled, clip)
-
-
-@dataclass(frozen=True, slots=True)
-class PiecemealSnapshot(SampleSnapshot):
-    """A snapshot without a transaction, which would take three more round trips.
-
-    Each read is a statement with a snapshot of its own. Its samples are those of the view's if
-    nothing was drained or changed in between; otherwise it raises StaleViewError. What was read
-    under the same state before is in `cache`.
-    """
-
-    pools: ReadPools
-    cache: DrainedCache
-    bounds: DrainedBounds
-
-    async def collect(
-        self,
-        tenant_id: int,
-        wanted: IntArray,
-        start_ms: int,
-        end_ms: int,
-        allowance: SampleAllowance,
-        selection: SeriesSelection | None = None,
-    ) -> UnfoldedSamples:
-        """See `SampleSnapshot`; raises StaleViewError too."""
-        question = self.kept_part(tenant_id, wanted, start_ms, end_ms)
-        recent = await self.recent(*question)
-        allowance.add_pieces(recent.pieces)
-        clip = await self.kept[tenant_id].clip(wanted, None)
-        if not len(wanted):
-            return replace(recent, clip=clip)
-        asked = self.question_of(question, recent, selection)
-        stored = await self.cache.find(self.view.drain_state, asked)
-        if stored is None:
-            stored = await self._read(asked, allowance)
-        else:
-            allowance.add_pieces(stored.pieces)
-        return _joined(stored, recent, clip)
-
-    async def _read(self, asked: DrainedQuestion, allowance: SampleAllowance) -> StoredSamples:
-        stored = await self._read_pages(asked, allowance)
-        if stored.state != self.view.drain_state:
-            raise StaleViewError("samples were drained during a query; try again")
-        await self.cache.add(asked, stored, self.bounds)
-        return stored
-
-    async def _read_pages(
-        self, asked: DrainedQuestion, allowance: SampleAllowance
-    ) -> StoredSamples:
-        async with acquired(self.pools.questions) as connection:
-            few = await self.drained.read_few(connection, asked, allowance)
-        if few is not None:
-            return few
-        async with acquired(self.pools.reads) as connection:
-            return await self.drained.read(connection, asked, allowance)
-
-
-async def _samples_of(
-    view: HeadView, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
-) -> Sequence[Piece]:
-    question = tenant_id, wanted, start_ms, end_ms
-    is_short = len(wanted) < _SERIES_WORTH_A_THREAD
-    if is_short or view.expected_samples(*question) < _SAMPLES_WORTH_A_THREAD:
-        return view.samples(*question)
-    return await asyncio.to_thread(view.samples, *question)
 
 
 def _reading(connection: Connection) -> Transaction:
@@ -454,7 +260,7 @@ class SampleSnapshots:
     ) -> HeadView | None:
         """A view for the snapshot of a transaction, if possible the known one; None: overtaken."""
         if known is not None:
-            state = DrainState(**await connection.fetchrow(QUERIES["drain_state"]))
+            state = DrainState.of(await connection.fetchrow(QUERIES["drain_state"]))
             return known if state == known.drain_state else None
         try:
             return await self._head.view_in(connection, tenant_ids)

@@ -164,18 +164,22 @@ def _marked(columns: Columns, ids: IntArray) -> Columns:
     return marked
 
 
-def without_marked(columns: Columns) -> tuple[Columns, IntArray]:
-    """The columns of a payload without marked values, and the series with marks, ascending."""
+def marked_samples(columns: Columns) -> SeriesSamples:
+    """The marked values of a payload's columns; nothing where no series has histograms."""
     for column in columns.values():
         is_marked = is_histogram(column.values)
         if is_marked.any():
-            ids = np.repeat(column.ids, np.diff(column.offsets))[is_marked]
-            rest = {
-                name: one.where(~is_marked) if len(one) == len(is_marked) else one
-                for name, one in columns.items()
-            }
-            return rest, np.unique(ids)
-    return columns, NO_SAMPLES.ids
+            return column.where(is_marked)
+    return NO_SAMPLES
+
+
+def without_marked(columns: Columns) -> Columns:
+    """The columns of a payload of which some value is marked, without what is marked."""
+    is_marked = next(found for one in columns.values() if (found := is_histogram(one.values)).any())
+    return {
+        name: one.where(~is_marked) if len(one) == len(is_marked) else one
+        for name, one in columns.items()
+    }
 
 
 def hours_of(samples: SeriesSamples) -> list[HourRow]:

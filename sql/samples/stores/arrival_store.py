@@ -25,8 +25,9 @@ from sql.samples.reading.drained_reader import DrainedReader
 from sql.samples.reading.kept_times import KeptState, Retentions
 from sql.samples.reading.lookup import SnapshotLookup
 from sql.samples.reading.newest import first_and_last, windows_of
+from sql.samples.reading.sample_snapshot import ReadPools
 from sql.samples.reading.selections import SnapshotSelections
-from sql.samples.reading.snapshots import ReadPools, SampleSnapshots
+from sql.samples.reading.snapshots import SampleSnapshots
 from sql.samples.storage_options import StorageOptions, wall_clock_ms
 from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.writing.backlog import Backlog
@@ -37,6 +38,7 @@ from sql.samples.writing.writer import SampleWriter
 
 _HEAD_PER_CACHE: Final = 4
 """Drained samples that were read lately may take a quarter of what the head may take."""
+_HEAD_PER_ROLLUP_CACHE: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,7 @@ class ArrivalStore:
             max_bytes=options.max_memory_bytes,
             uses_rollups=options.pushdown is not PushdownMode.OFF,
             coarse_rollups=options.coarse_rollups,
+            rollup_cache_bytes=options.max_head_bytes // _HEAD_PER_ROLLUP_CACHE,
         )
 
     async def close(self) -> None:

@@ -335,6 +335,7 @@ class Rollups:
         if result.hours:
             columns = zip(*result.hours, strict=True)
             await connection.execute(QUERIES["insert_hours"], job.tenant_id, *columns)
+        await connection.execute(QUERIES["renew_version"], job.tenant_id)
 
     async def _delete_left_rows(self) -> None:
         """Delete some rows of days that were forgotten, once an hour; see `forget_rolled_days`."""

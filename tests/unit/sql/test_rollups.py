@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from promcompat.core.model import SelectHints, SeriesSelection
 from sql.catalog import MS_PER_DAY
 from sql.samples.columns.series_samples import SeriesSamples, joined_samples
+from sql.samples.reading.rolled_samples import rolled_samples
 from sql.samples.reading.rollup_choice import RollupUse, Stand, judge_rollups
-from sql.samples.reading.rollup_reader import _inexact_series, _joined, _standing
+from sql.samples.reading.rollup_reader import _inexact_series, _joined
 from sql.samples.rollups.outlived import Deleted, Outlived, counted
 from sql.samples.rollups.rollup_pages import (
     DAY,
@@ -71,8 +72,9 @@ def test_sums_that_are_certain_do_not_depend_on_rollups(values: list[float]) -> 
     )
     found = judge_rollups(question).use
     assert found is not None
-    rolled = _standing(rolled_up(samples, HOUR), Stand.SUM)
-    inexact = _inexact_series(rolled, RollupUse(HOUR, Stand.SUM, found.grid))
+    use = RollupUse(HOUR, Stand.SUM, found.grid)
+    rolled = rolled_samples(rolled_up(samples, HOUR), use)
+    inexact = _inexact_series(rolled, use)
     if not len(inexact):
         assert compensated_sum(rolled.samples.values.tolist()) == compensated_sum(values)
     assert rolled.samples.counts is not None
@@ -94,7 +96,7 @@ def test_sums_of_random_numbers_are_certain_and_those_that_cancel_are_not() -> N
     ).use
     assert use is not None
     assert use.level is DAY
-    inexact = _inexact_series(_standing(rolled_up(samples, FIVE_MINUTES), Stand.SUM), use)
+    inexact = _inexact_series(rolled_samples(rolled_up(samples, FIVE_MINUTES), use), use)
     assert inexact.tolist() == [2]
 
 
@@ -113,7 +115,7 @@ def test_means_that_are_certain_are_those_of_prometheus(values: list[float]) -> 
         selection(START_MS, START_MS + MS_PER_DAY, range_ms=MS_PER_DAY, function="avg_over_time")
     ).use
     assert use is not None
-    rolled = _standing(rolled_up(samples, HOUR), use.stand)
+    rolled = rolled_samples(rolled_up(samples, HOUR), use)
     if not len(_inexact_series(rolled, use)):
         assert rolled.samples.values.sum() / len(values) == mean(values)
 
@@ -140,7 +142,7 @@ def test_means_are_certain_where_nothing_is_rounded(values: list[float], is_cert
     ).use
     assert use is not None
     doubled = joined_samples([samples, replace(samples, timestamps=times + 60_000)])
-    rolled = _standing(rolled_up(doubled, HOUR), use.stand)
+    rolled = rolled_samples(rolled_up(doubled, HOUR), use)
     raw = replace(samples, timestamps=times + 9 * 3_600_000)
     for joined in (rolled, _joined(rolled, [raw])):
         assert (not len(_inexact_series(joined, use))) == is_certain
