@@ -165,9 +165,8 @@ def _decoded(
     payloads: Sequence[bytes], scope: RollupScope, use: RollupUse, columns: Sequence[Column]
 ) -> Rolled:
     """The pages of all periods of a scope."""
-    first, last = scope.periods
-    times = first * use.level.period_ms - 1, (last + 1) * use.level.period_ms - 1
-    return rolled_samples(decoded(payloads, scope.question.wanted, columns, *times), use)
+    wanted, periods = scope.question.wanted, scope.periods
+    return rolled_samples(decoded(payloads, wanted, columns, use.level, periods), use)
 
 
 async def _raw_parts(

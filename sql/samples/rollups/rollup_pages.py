@@ -1,7 +1,9 @@
 """Rollups of samples as columns, and columns as the rows of `sample_rollup`.
 
 A column has a number for each bucket of a series. Columns are kept as samples of the codec: the
-time of a bucket is its last millisecond, or its start for a sample that is exactly there.
+time of a bucket is its last millisecond, or its start for a sample that is exactly there. In pages
+that start is moved to the middle of the bucket: of samples at whole minutes, times are as regular
+then as those of others. Pages of earlier versions have it where it is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +47,8 @@ PAYLOADS: Final[Mapping[str, Sequence[Column]]] = {
 }
 """The columns of each payload of a row."""
 
+_OF_SAMPLES: Final = frozenset(PAYLOADS["ends"])
+"""Columns whose times are those of samples, and not of buckets."""
 Columns = Mapping[Column, SeriesSamples]
 
 
@@ -238,7 +242,13 @@ def rollup_rows(columns: Columns, level: Level) -> list[RollupRow]:
     """The rows that hold these columns, sorted by series and period."""
     pages: dict[tuple[int, int], list[bytes]] = {}
     for number, names in enumerate(PAYLOADS.values()):
-        for series_id, period, payload in _encoded(columns, names, level):
+        moved = {
+            name: columns[name]
+            if name in _OF_SAMPLES
+            else _to_middle(columns[name], level.width_ms)
+            for name in names
+        }
+        for series_id, period, payload in _encoded(moved, names, level):
             row = pages.setdefault((series_id, period), [b""] * len(PAYLOADS))
             row[number] = payload
     return [RollupRow(*key, payloads) for key, payloads in sorted(pages.items())]
@@ -267,6 +277,23 @@ def _encoded(
         yield int(series[at]), int(periods[at]), page.payload
 
 
+def _to_middle(column: SeriesSamples, width_ms: int) -> SeriesSamples:
+    """A column of buckets as pages have it."""
+    is_start = column.timestamps % width_ms == 0
+    return replace(column, timestamps=column.timestamps + is_start * _middle(width_ms))
+
+
+def _to_start(times: IntArray, width_ms: int) -> IntArray:
+    """The times of a column of pages, of this version or an earlier one."""
+    middle = _middle(width_ms)
+    return np.asarray(times - (times % width_ms == middle) * middle)
+
+
+def _middle(width_ms: int) -> int:
+    """So long after its start; no bucket has another time like it."""
+    return width_ms // 2 - 1
+
+
 def _changes(column: IntArray) -> BoolArray:
     """Whether each number differs from the one before it; the first one does."""
     return np.asarray(np.diff(column, prepend=column[:1] - 1) != 0)
@@ -276,19 +303,21 @@ def decoded(
     payloads: Sequence[bytes],
     wanted: IntArray,
     names: Sequence[Column],
-    start_ms: int,
-    end_ms: int,
+    level: Level,
+    periods: tuple[int, int],
 ) -> Columns:
-    """Some columns of wanted series (ascending ids) in `(start_ms, end_ms]`.
+    """Some columns of wanted series (ascending ids) in some periods of a level, both inclusive.
 
     The payloads are those of rows in the order of series and period. Raises CorruptPageError.
     """
+    start_ms, end_ms = periods[0] * level.period_ms - 1, (periods[1] + 1) * level.period_ms - 1
     filled = [payload for payload in payloads if payload]
     found = {}
     for name in names:
         ids = writable(wanted * COLUMNS + int(name))
         samples = decode_joined(filled, ids, start_ms, end_ms) if filled else NO_SAMPLES
-        found[name] = SeriesSamples(
-            samples.ids // COLUMNS, samples.offsets, samples.timestamps, samples.values
-        )
+        times = samples.timestamps
+        if name not in _OF_SAMPLES:
+            times = _to_start(times, level.width_ms)
+        found[name] = SeriesSamples(samples.ids // COLUMNS, samples.offsets, times, samples.values)
     return found

@@ -305,11 +305,10 @@ class Rollups:
         """The columns of the rows that cover the days of a job, and of other days too."""
         rows = await connection.fetch(QUERIES["rollups_of"], *_scope(level, job))
         columns: dict[Column, SeriesSamples] = {}
-        start_ms = job.days[0] * MS_PER_DAY // level.period_ms * level.period_ms - 1
-        end_ms = (job.days[-1] * MS_PER_DAY // level.period_ms + 1) * level.period_ms
+        periods = job.days[0] // level.period_days, job.days[-1] // level.period_days
         for payload, names in PAYLOADS.items():
             payloads = [row[payload] for row in rows]
-            columns.update(await asyncio.to_thread(decoded, payloads, ids, names, start_ms, end_ms))
+            columns.update(await asyncio.to_thread(decoded, payloads, ids, names, level, periods))
         return columns
 
     async def _replace(self, connection: Connection, job: _Job, result: _Result) -> None:

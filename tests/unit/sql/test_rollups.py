@@ -15,6 +15,7 @@ from sql.samples.columns.series_samples import SeriesSamples, joined_samples
 from sql.samples.reading.rolled_samples import rolled_samples
 from sql.samples.reading.rollup_choice import RollupUse, Stand, judge_rollups
 from sql.samples.reading.rollup_reader import _inexact_series, _joined
+from sql.samples.rollups import rollup_pages
 from sql.samples.rollups.outlived import Deleted, Outlived, counted
 from sql.samples.rollups.rollup_pages import (
     DAY,
@@ -163,9 +164,32 @@ def test_columns_are_read_back_from_their_rows(samples: SeriesSamples) -> None:
         rows = rollup_rows(columns, level)
         for number, names in enumerate(PAYLOADS.values()):
             payloads = [row.payloads[number] for row in rows]
-            found = decoded(payloads, samples.ids, names, -(1 << 62), 1 << 62)
+            found = decoded(payloads, samples.ids, names, level, EVER)
             for name in names:
                 assert_equal(found[name], columns[name])
+
+
+EVER = -(1 << 22), 1 << 22
+
+
+def test_samples_at_the_starts_of_buckets_are_read_from_pages_of_any_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = START_MS + np.arange(-600, 600) * 60_000
+    numbers = np.arange(1_200) * 7.25
+    samples = SeriesSamples(np.array([5]), np.array([0, len(times)]), times, numbers)
+    columns = rolled_up(samples, FIVE_MINUTES)
+    rows = rollup_rows(columns, FIVE_MINUTES)
+    monkeypatch.setattr(rollup_pages, "_to_middle", lambda column, _width_ms: column)
+    earlier = rollup_rows(columns, FIVE_MINUTES)
+    names = PAYLOADS["sums"]
+    for some in (rows, earlier, [rows[0], *earlier[1:]]):
+        payloads = [row.payloads[2] for row in some]
+        found = decoded(payloads, samples.ids, names, FIVE_MINUTES, EVER)
+        for name in names:
+            assert_equal(found[name], columns[name])
+    lengths = [sum(len(row.payloads[2]) for row in some) for some in (rows, earlier)]
+    assert lengths[0] < 0.8 * lengths[1]
 
 
 @settings(max_examples=30)
