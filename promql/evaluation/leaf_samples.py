@@ -16,7 +16,7 @@ from promql.budget import BYTES_PER_SAMPLE, QueryBudget
 from promql.functions.extended_histograms import SmoothedSelector
 from promql.functions.extended_ranges import smoothed_samples
 from promql.functions.info_function import add_info_labels, look_up_info
-from promql.histograms.found_resets import found_reset_hints
+from promql.histograms.found_resets import found_reset_hints, hints_of_neighbours
 from promql.planning.plan import Plan
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Annotations, Matrix
@@ -63,13 +63,14 @@ class LeafSamples:
     ) -> None:
         self._leaf_of = plan.leaf_of
         self._find_resets = plan.find_resets
+        self._without_buckets = plan.without_buckets
         self._blocks = blocks
         self._lookback_ms = lookback_ms
         self._budget = budget
         self._annotations = annotations
         self._kept_bytes = 0
         self._range_blocks: dict[int, SampleBlock] = {}
-        self._histograms: dict[int, HistogramColumns] = {}
+        self._histograms: dict[tuple[int, bool, bool], HistogramColumns] = {}
         self.per_step = np.zeros(plan.eval_range.n_steps, np.int64)
 
     def values(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
@@ -124,7 +125,9 @@ class LeafSamples:
             columns = self._with_found_resets(block, times_ms, self._lookback_ms, is_used)
             matrix = with_used_histograms(replace(matrix, histograms=columns))
         else:
-            matrix = with_stored_histograms(matrix, block.histograms)
+            matrix = with_stored_histograms(
+                matrix, block.histograms, without_buckets=selector in self._without_buckets
+            )
         self.per_step += histogram_weights(matrix)
         return matrix
 
@@ -146,14 +149,32 @@ class LeafSamples:
         end_ms = moved_times(grid, selector.vector_selector.modifiers)
         leaf = self._leaf_of[selector.vector_selector]
         block = self._without_stale(leaf)
-        if block.histograms is not None and leaf not in self._histograms:
+        histograms = None
+        if block.histograms is not None:
+            histograms = self._range_histograms(leaf, selector, end_ms)
+        return RangeVector.of(block, end_ms, selector.range_ms, histograms)
+
+    def _range_histograms(
+        self, leaf: int, selector: MatrixSelector, end_ms: IntArray
+    ) -> HistogramColumns:
+        """The histograms of a range selector, made once for all that want the same of them."""
+        block, vector_selector = self._without_stale(leaf), selector.vector_selector
+        finds_resets = vector_selector in self._find_resets
+        without_buckets = vector_selector in self._without_buckets
+        key = leaf, finds_resets, without_buckets
+        if key not in self._histograms:
+            assert block.histograms is not None
             self._keep(block.histograms.n_bytes)
-            if selector.vector_selector in self._find_resets:
+            if finds_resets:
                 columns = self._with_found_resets(block, end_ms, selector.range_ms)
             else:
                 columns = HistogramColumns.of(block.histograms)
-            self._histograms[leaf] = columns
-        return RangeVector.of(block, end_ms, selector.range_ms, self._histograms.get(leaf))
+                if without_buckets:
+                    self._budget.check_time()
+                    columns = replace(columns, hints=hints_of_neighbours(block, columns))
+                    columns = columns.without_buckets()
+            self._histograms[key] = columns
+        return self._histograms[key]
 
     def _with_found_resets(
         self,
@@ -166,7 +187,8 @@ class LeafSamples:
         self._budget.check_time()
         self._budget.check_bytes(block.histograms.n_bytes)
         columns = HistogramColumns.of(block.histograms)
-        return replace(columns, hints=found_reset_hints(block, columns, end_ms, reach_ms, is_used))
+        hints = found_reset_hints(block, columns, end_ms, reach_ms, is_used)
+        return replace(columns, hints=hints).without_buckets()
 
     def _without_stale(self, leaf: int) -> SampleBlock:
         if leaf not in self._range_blocks:

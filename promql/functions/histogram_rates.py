@@ -94,14 +94,15 @@ def extrapolated_change(operation: int, windows: MixedWindows) -> WindowHistogra
     lead = spans.first + is_left_out
     is_mixed = have_mixed_schemas(spans, lead, is_counter)
     spans.warn(is_mixed, mixed_schemas)
-    spans, is_left_out, lead = spans.where(~is_mixed), is_left_out[~is_mixed], lead[~is_mixed]
+    if is_mixed.any():
+        spans, is_left_out, lead = spans.where(~is_mixed), is_left_out[~is_mixed], lead[~is_mixed]
     warn_of_kind(spans, is_counter, all_samples=is_counter)
     is_new, place = _distinct(spans)
     changed = spans.where(is_new)
     limits = _least_schemas(changed, lead[is_new], is_counter)
     combined = _change(changed, is_left_out[is_new], np.flatnonzero(resets), limits)
     inform_of_bounds(windows, combined)
-    changes = combined.histograms.take(place)
+    changes = combined.histograms if is_new.all() else combined.histograms.take(place)
     factors = _factors(spans, windows, changes.counts, is_counter)
     if operation == kernels.RATE:
         factors = factors / (windows.call.vector.range_ms / 1000)

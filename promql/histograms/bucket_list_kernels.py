@@ -13,6 +13,7 @@ from promcompat.core.model import FloatArray, IntArray
 from promql.numbers.kahan_kernels import kahan_add
 
 Lists = tuple[IntArray, FloatArray, FloatArray, IntArray]
+LISTS = "Tuple((int64[:, ::1], float64[:, ::1], float64[:, ::1], int64[::1]))"
 
 
 @kernel(allocates=False)
@@ -159,6 +160,39 @@ def merge_lists(is_compensated: bool, lists: Lists, at: int, new: int, first: in
             j += 1
         n += 1
     lengths[to] = n
+
+
+@kernel(allocates=False)
+def has_buckets(lists: Lists, at: int, indices: IntArray) -> bool:
+    """Whether a list has all of these buckets, whose indices ascend."""
+    own, length, i = lists[0][at], lists[3][at], 0
+    for index in indices:
+        while i < length and own[i] < index:
+            i += 1
+        if i == length or own[i] != index:
+            return False
+    return True
+
+
+@kernel(allocates=False)
+def add_to_list(
+    is_compensated: bool,
+    lists: Lists,
+    at: int,
+    sign: float,
+    divisor: float,
+    indices: IntArray,
+    counts: FloatArray,
+) -> None:
+    """Add buckets, each `sign * count / divisor`, to a list that has all of them."""
+    own, totals, rests, i = lists[0][at], lists[1][at], lists[2][at], 0
+    for j in range(len(indices)):
+        while own[i] < indices[j]:
+            i += 1
+        count = sign * counts[j]
+        if divisor != 1:
+            count /= divisor
+        totals[i], rests[i] = added(is_compensated, totals[i], rests[i], count)
 
 
 @kernel(allocates=False)

@@ -8,7 +8,6 @@ import numpy as np
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.histograms.combination_kernels import (
     ANY_SCHEMA,
-    BOUNDS,
     COLLISION,
     MIXED,
     N_BOUND_LISTS,
@@ -18,6 +17,7 @@ from promql.histograms.combination_kernels import (
     combine,
 )
 from promql.histograms.kernel_columns import source_of, work_lists
+from promql.histograms.source_kernels import BOUNDS
 from promql.values.histogram_columns import Buckets, HistogramColumns
 
 

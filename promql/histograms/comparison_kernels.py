@@ -6,16 +6,17 @@ from promcompat.core.bucket_bounds_kernels import exponential_bound
 from promcompat.core.compiled_kernels import kernel
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.histograms.bucket_list_kernels import (
+    LISTS,
     Lists,
     fill_list,
     reduced_index,
     widened_zero_bucket,
 )
-from promql.histograms.combination_kernels import (
+from promql.histograms.source_kernels import (
     BOUNDS,
     COUNT,
+    CUSTOM,
     HINT,
-    LISTS,
     SCHEMA,
     SOURCE,
     THRESHOLD,
@@ -24,8 +25,21 @@ from promql.histograms.combination_kernels import (
 )
 from promql.values.sample_kernels import INTEGERS
 
-_CUSTOM = -53
 _RESET, _NO_RESET = 1, 2
+
+
+@kernel(allocates=False)
+def _have_same_or_more(
+    indices: IntArray, counts: FloatArray, old_indices: IntArray, old_counts: FloatArray
+) -> bool:
+    """Whether the buckets are those of before, and none has fewer observations now."""
+    if len(indices) != len(old_indices):
+        return False
+    differs, n_below = 0, 0
+    for i in range(len(indices)):
+        differs |= indices[i] ^ old_indices[i]
+        n_below += counts[i] < old_counts[i]
+    return not differs and not n_below
 
 
 @kernel(allocates=False)
@@ -40,15 +54,23 @@ def _has_bucket_below(source: Source, side: int, row: int, previous: int, thresh
     offsets = source[5] if side else source[2]
     indices = source[6] if side else source[3]
     counts = source[7] if side else source[4]
+    may_be_inside = schema != CUSTOM
     at, end = offsets[row], offsets[row + 1]
     old, old_end = offsets[previous], offsets[previous + 1]
+    if not shift and _have_same_or_more(
+        indices[at:end], counts[at:end], indices[old:old_end], counts[old:old_end]
+    ):
+        return False
     while old < old_end:
-        index, count = reduced_index(indices[old], shift), 0.0
-        while old < old_end and reduced_index(indices[old], shift) == index:
+        index, count = reduced_index(indices[old], shift), counts[old]
+        old += 1
+        while shift and old < old_end and reduced_index(indices[old], shift) == index:
             count += counts[old]
             old += 1
-        if schema != _CUSTOM and exponential_bound(schema, index) <= threshold:
-            continue
+        if may_be_inside:
+            if exponential_bound(schema, index) <= threshold:
+                continue
+            may_be_inside = False
         while at < end and indices[at] < index:
             at += 1
         is_there = at < end and indices[at] == index
@@ -122,14 +144,14 @@ def _is_reset(source: Source, lists: Lists, row: int, previous: int) -> bool:
         return bool(hint == _RESET)
     if source[1][row, COUNT] < source[1][previous, COUNT]:
         return True
-    if schema == _CUSTOM:
-        if integers[previous, SCHEMA] != _CUSTOM:
+    if schema == CUSTOM:
+        if integers[previous, SCHEMA] != CUSTOM:
             return True
         if integers[row, BOUNDS] != integers[previous, BOUNDS]:
             return _has_custom_bucket_below(source, row, previous)
     if schema > integers[previous, SCHEMA]:
         return True
-    if schema != _CUSTOM and _has_zero_bucket_below(source, lists, row, previous):
+    if schema != CUSTOM and _has_zero_bucket_below(source, lists, row, previous):
         return True
     threshold = source[1][row, THRESHOLD]
     for side in range(2):  # noqa: SIM110 - kernels have no generators

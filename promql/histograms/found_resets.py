@@ -26,6 +26,25 @@ def without_said_resets(block: SampleBlock) -> SampleBlock:
     return replace(block, histograms=replace(histograms, hints=hints))
 
 
+def hints_of_neighbours(block: SampleBlock, columns: HistogramColumns) -> IntArray:
+    """The hint of each histogram, int64 [n], from a comparison with the sample before it.
+
+    `columns` are the histograms of `block`, each for one sample. Only gauges keep their hint; a
+    histogram that does not follow another one has the hint UNKNOWN.
+    """
+    hints = np.where(columns.hints == GAUGE, GAUGE, UNKNOWN)
+    chosen = is_histogram(block.values)
+    follows = np.zeros(len(chosen), bool)
+    follows[1:] = chosen[1:] & chosen[:-1]
+    starts = block.offsets[:-1]
+    follows[starts[starts < len(follows)]] = False
+    places = np.flatnonzero(follows)
+    number, before = (histogram_numbers(block.values[at]) for at in (places, places - 1))
+    found = np.where(were_reset(columns, number, before), RESET, NO_RESET)
+    hints[number] = np.where(hints[number] == GAUGE, GAUGE, found)
+    return hints
+
+
 def found_reset_hints(
     block: SampleBlock,
     columns: HistogramColumns,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from promql.histograms.bucket_list_kernels import Lists
-from promql.histograms.combination_kernels import Source
+from promql.histograms.source_kernels import Source
 from promql.values.histogram_columns import HistogramColumns
 
 

@@ -19,7 +19,8 @@ class Plan:
     every step; they are evaluated for one step. `shown_parens` are the step-invariant parts that
     are in parentheses: annotations show their position with the parentheses, as in Prometheus.
     `find_resets` are the selectors whose histograms are compared with those before them, see
-    `promql.histograms.found_resets`.
+    `promql.histograms.found_resets`. Of the histograms of `without_buckets` only counts and sums
+    are wanted; these selectors have no `anchored` and no `smoothed`.
     """
 
     parsed: Expr
@@ -31,3 +32,4 @@ class Plan:
     step_invariant: frozenset[Expr] = frozenset()
     shown_parens: frozenset[Expr] = frozenset()
     find_resets: frozenset[VectorSelector] = frozenset()
+    without_buckets: frozenset[VectorSelector] = frozenset()

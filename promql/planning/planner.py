@@ -68,6 +68,7 @@ def make_plan(
         step_invariant=frozenset(part.expr for part in invariant if part.has_selector),
         shown_parens=frozenset(part.expr for part in invariant if isinstance(part.expr, ParenExpr)),
         find_resets=frozenset(leaves.find_resets),
+        without_buckets=frozenset(leaves.without_buckets),
     )
 
 
@@ -247,15 +248,16 @@ _FARTHEST_MS = 1 << 62
 
 
 class _HintUse(Enum):
-    """How far the nodes around a node decide whether reset hints of histograms matter.
+    """What the nodes around a node want of histograms.
 
-    They do where histograms are added (ADDED) of which only counts and sums are wanted (COUNTED).
-    Whatever needs buckets, or makes gauges, ends that (NONE).
+    Only counts and sums may be wanted (COUNTED), until something needs buckets (NONE). Reset hints
+    matter where such histograms are added (ADDED), unless they are made gauges (GAUGES).
     """
 
     NONE = 0
     COUNTED = 1
     ADDED = 2
+    GAUGES = 3
 
 
 _COUNTING = frozenset(("histogram_avg", "histogram_count", "histogram_sum"))
@@ -274,8 +276,10 @@ def _hint_use(expr: Expr, around: _HintUse | None) -> _HintUse | None:
         case _:
             name = ""
     ends = isinstance(expr, SubqueryExpr) or name in _NEEDS_BUCKETS or name in TRIM_OPERATORS
-    if around is _HintUse.NONE or ends or (around and name in _MAKES_GAUGES):
+    if around is _HintUse.NONE or ends:
         return _HintUse.NONE
+    if around is _HintUse.GAUGES or (around and name in _MAKES_GAUGES):
+        return _HintUse.GAUGES
     if name in _COUNTING:
         return around or _HintUse.COUNTED
     return _HintUse.ADDED if around and name in _ADDS else around
@@ -321,6 +325,7 @@ class _Leaves:
         self.selections: list[SeriesSelection] = []
         self.leaf_of: dict[VectorSelector, int] = {}
         self.find_resets: set[VectorSelector] = set()
+        self.without_buckets: set[VectorSelector] = set()
         self._index: dict[tuple[object, ...], int] = {}
 
     def visit(self, expr: Expr, context: _Context) -> None:
@@ -354,6 +359,8 @@ class _Leaves:
         if selector.extension:
             self._add_extended(selector, matchers, seen, range_ms)
             return
+        if context.hint_use not in (None, _HintUse.NONE):
+            self.without_buckets.add(selector)
         if context.hint_use is _HintUse.ADDED:
             # Each histogram is compared with the one before it, so none may be missing.
             self.find_resets.add(selector)

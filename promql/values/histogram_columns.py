@@ -7,6 +7,7 @@ import numpy as np
 
 from promcompat.core.histograms import CUSTOM_BUCKETS, Histograms, Index, Ragged
 from promcompat.core.model import BoolArray, FloatArray, IntArray
+from promql.values.bucket_column_kernels import count_spans, place_buckets
 
 UNKNOWN, RESET, NO_RESET, GAUGE = 0, 1, 2, 3
 """Counter reset hints."""
@@ -82,7 +83,8 @@ class HistogramColumns:
         lengths = np.array([*(len(bounds) for bounds in self.bound_sets), 0], np.int64)
         cells = lengths[self.bounds]
         for side in (self.positive, self.negative):
-            cells = cells + np.diff(side.offsets) + _spans(side).lengths
+            cells = cells + np.diff(side.offsets)
+            count_spans(side.offsets, side.indices, cells)
         return np.asarray((176 + 8 * cells) // 16)
 
     def take(self, index: Index) -> "HistogramColumns":
@@ -107,6 +109,15 @@ class HistogramColumns:
     def without_reset_hints(self) -> "HistogramColumns":
         """The same histograms, of which only gauges keep their hint."""
         return replace(self, hints=np.where(self.hints == GAUGE, GAUGE, UNKNOWN))
+
+    def without_buckets(self) -> "HistogramColumns":
+        """The same histograms, of which only schemas, hints, counts and sums are left."""
+        n, zeros = len(self), np.zeros(len(self))
+        none = Buckets.none(n)
+        bounds = np.full(n, -1, np.int64)
+        return HistogramColumns(
+            self.schemas, self.hints, zeros, zeros, self.counts, self.sums, none, none, bounds
+        )
 
     @staticmethod
     def joined(parts: "Sequence[HistogramColumns]") -> "HistogramColumns":
@@ -147,6 +158,22 @@ class HistogramColumns:
             tuple(places),
         )
 
+    @classmethod
+    def counts_of(cls, stored: Histograms) -> "HistogramColumns":
+        """The same `without_buckets`."""
+        n, zeros = len(stored), np.zeros(len(stored))
+        return cls(
+            stored.schemas.astype(np.int64),
+            stored.hints.astype(np.int64),
+            zeros,
+            zeros,
+            _as_floats(stored.counts, stored.is_float),
+            stored.sums,
+            Buckets.none(n),
+            Buckets.none(n),
+            np.full(n, -1, np.int64),
+        )
+
     def stored(self) -> Histograms:
         """The histograms as they are stored, with counts that are floats."""
         lists = [self.bound_sets[place] if place >= 0 else () for place in self.bounds.tolist()]
@@ -183,14 +210,18 @@ def _as_floats(bits: IntArray, is_float: BoolArray) -> FloatArray:
 
 def _buckets(spans: Ragged[np.int32], stored: Ragged[np.int64], is_float: BoolArray) -> Buckets:
     """The buckets that spans place; they have as many as are stored."""
-    offsets, lengths = spans.cells[:, 0].astype(np.int64), spans.cells[:, 1].astype(np.int64)
-    ends = np.cumsum(offsets + lengths)
-    # The first offset of a histogram counts from 0, the others from the end of the span before.
-    before = np.concatenate(([0], ends))[spans.offsets[:-1]]
-    starts = ends - lengths - np.repeat(before, spans.lengths)
-    cells = np.arange(len(stored.cells)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    counts = _as_floats(stored.cells, np.repeat(is_float, stored.lengths))
-    return Buckets(stored.offsets, np.repeat(starts, lengths) + cells, counts)
+    indices, counts = np.empty(len(stored.cells), np.int64), np.empty(len(stored.cells))
+    place_buckets(
+        spans.offsets,
+        np.ascontiguousarray(spans.cells),
+        stored.offsets,
+        stored.cells,
+        stored.cells.view(np.float64),
+        is_float,
+        indices,
+        counts,
+    )
+    return Buckets(stored.offsets, indices, counts)
 
 
 def _spans(buckets: Buckets) -> Ragged[np.int32]:

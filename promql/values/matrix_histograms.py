@@ -115,7 +115,9 @@ def used_histograms(matrix: Matrix, n_histograms: int) -> BoolArray:
     return is_used
 
 
-def with_stored_histograms(matrix: Matrix, stored: Histograms) -> Matrix:
+def with_stored_histograms(
+    matrix: Matrix, stored: Histograms, *, without_buckets: bool = False
+) -> Matrix:
     """A matrix whose cells refer to stored histograms, with those that it needs as columns.
 
     The array of values is changed.
@@ -127,6 +129,8 @@ def with_stored_histograms(matrix: Matrix, stored: Histograms) -> Matrix:
     is_used = np.zeros(len(stored), bool)
     is_used[numbers] = True
     matrix.values[found] = histogram_cells((np.cumsum(is_used) - 1)[numbers])
+    if without_buckets:
+        return replace(matrix, histograms=HistogramColumns.counts_of(stored).take(is_used))
     return replace(matrix, histograms=HistogramColumns.of(stored.take(is_used)))
 
 
