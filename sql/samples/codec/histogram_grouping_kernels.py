@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from promcompat.core.compiled_kernels import kernel
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from sql.samples.codec.column_kernels import signed
-from sql.samples.codec.histogram_kernels import DIFFERENCES, RAW
+from sql.samples.codec.histogram_kernels import DIFFERENCES, MAX_CELLS, RAW
 from sql.samples.codec.histogram_layout_kernels import (
     UNORDERED,
     Layouts,
@@ -29,17 +29,19 @@ Bounds = tuple[IntArray, FloatArray]
 
 _LARGEST: Final = 1 << 58
 """Counts above that are not subtracted: SQL, which decodes pages too, must not overflow."""
+_SURELY_SMALL: Final = _LARGEST // (MAX_CELLS + 2)
+"""As many of these as a page has do not exceed it."""
 _LARGEST_FLOAT: Final = 2.0**53
 _HASH: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
 
 
-@kernel()
+@kernel(allocates=False)
 def mixed(digest: np.uint64, number: int) -> np.uint64:
     digest = (digest ^ np.uint64(number)) * _HASH
     return digest ^ (digest >> np.uint64(29))
 
 
-@kernel()
+@kernel(allocates=False)
 def is_same_family(flat: Flat, bounds: Bounds, one: int, other: int) -> bool:
     """Whether two histograms have schema, kind, zero threshold and bounds in common, to the bit."""
     thresholds = flat[3].view(np.int64)
@@ -58,7 +60,7 @@ def is_same_family(flat: Flat, bounds: Bounds, one: int, other: int) -> bool:
     return True
 
 
-@kernel()
+@kernel(allocates=False)
 def hash_of_family(flat: Flat, bounds: Bounds, one: int) -> np.uint64:
     digest = mixed(np.uint64(flat[0][one]), signed(flat[2][one]))
     digest = mixed(digest, flat[3].view(np.int64)[one])
@@ -68,7 +70,7 @@ def hash_of_family(flat: Flat, bounds: Bounds, one: int) -> np.uint64:
     return digest
 
 
-@kernel()
+@kernel(allocates=False)
 def is_same_layout(ragged: Ragged, one: int, other: int) -> bool:
     """Whether two histograms have the same spans on both sides."""
     for side in range(2):
@@ -85,7 +87,7 @@ def is_same_layout(ragged: Ragged, one: int, other: int) -> bool:
     return True
 
 
-@kernel()
+@kernel(allocates=False)
 def hash_of_layout(ragged: Ragged, one: int, family: int) -> np.uint64:
     digest = mixed(np.uint64(family), 1)
     for side in range(2):
@@ -176,15 +178,28 @@ def fill_layouts(ragged: Ragged, firsts: IntArray, n_layouts: int, layouts: Layo
     return n_spans
 
 
-@kernel()
+@kernel(allocates=False)
 def is_whole(number: float, bits: int) -> bool:
     """Whether a float is a whole number that an integer gives back to the bit."""
     return 0.0 <= number <= _LARGEST_FLOAT and np.rint(number) == number and bits >= 0
 
 
-@kernel()
+@kernel(allocates=False)
+def has_small_counts(flat: Flat, ragged: Ragged, one: int) -> bool:
+    """Whether the integers of a histogram are so small that their sum need not be checked."""
+    union = flat[4][one] | flat[5][one]
+    for i in range(ragged[4][one], ragged[4][one + 1]):
+        union |= ragged[5][i]
+    for i in range(ragged[6][one], ragged[6][one + 1]):
+        union |= ragged[7][i]
+    return 0 <= union <= _SURELY_SMALL
+
+
+@kernel(allocates=False)
 def has_differences(flat: Flat, ragged: Ragged, one: int) -> bool:
     """Whether all counts of a histogram are whole numbers that may be subtracted."""
+    if not flat[2][one] and has_small_counts(flat, ragged, one):
+        return True
     total = signed(0)
     for k in range(4):
         if k < 2:

@@ -47,6 +47,7 @@ from sql.samples.codec.histogram_kernels import (
     has_values,
     most_of,
     size_of_columns,
+    sum_of,
 )
 from sql.samples.codec.histogram_layout_kernels import (
     Layouts,
@@ -144,6 +145,52 @@ def append_differences(
         ends[2] += m - 1
 
 
+@kernel(allocates=False)
+def append_cells(
+    cells: IntArray, begin: int, end: int, is_float: bool, firsts: IntArray, at: int
+) -> tuple[int, int]:
+    """Append the buckets of a side to the first numbers; `(place behind them, their sum)`."""
+    total, floats = signed(0), cells.view(np.float64)
+    for i in range(begin, end):
+        cell = signed(floats[i]) if is_float else cells[i]
+        firsts[at] = cell
+        total += cell
+        at += 1
+    return at, total
+
+
+@kernel(allocates=False)
+def append_alone(
+    flat: Flat, ragged: Ragged, numbers: IntArray, firsts: IntArray, at: int, excesses: IntArray
+) -> int:
+    """Append histograms, each of which is a group of differences; the place behind their numbers.
+
+    These are the pages of scrapes. A call for each of them would take longer than its numbers do.
+    """
+    zeros, counts = flat[4].view(np.float64), flat[5].view(np.float64)
+    for k in range(len(numbers)):
+        one = numbers[k]
+        is_float, zero, count = flat[2][one], flat[4][one], flat[5][one]
+        if is_float:
+            zero, count = signed(zeros[one]), signed(counts[one])
+        firsts[at] = zero
+        begin, end = ragged[4][one], ragged[4][one + 1]
+        at, total = append_cells(ragged[5], begin, end, is_float, firsts, at + 1)
+        excesses[k] = count - zero - total
+        begin, end = ragged[6][one], ragged[6][one + 1]
+        at, total = append_cells(ragged[7], begin, end, is_float, firsts, at)
+        excesses[k] -= total
+    return at
+
+
+@kernel(allocates=False)
+def end_of_alone(groups: IntArray, g: int) -> int:
+    """The first group from `g` on that has several histograms, or has not differences."""
+    while g < groups.shape[1] and groups[0, g] == 1 and groups[1, g] == DIFFERENCES:
+        g += 1
+    return g
+
+
 @kernel()
 def put_varint(out: Bytes, position: int, number: int) -> int:
     while number >= 128:
@@ -227,7 +274,18 @@ def append_streams(
     tried = np.empty(17, np.int64)
     ends = np.zeros(4, np.int64)
     begin, n_united, n_excesses = signed(0), signed(0), signed(0)
-    for g in range(groups.shape[1]):
+    g = signed(0)
+    while g < groups.shape[1]:
+        behind_alone = end_of_alone(groups, g)
+        if behind_alone > g:
+            behind = begin + behind_alone - g
+            ends[0] = append_alone(
+                flat, ragged, numbers[begin:behind], streams[0], ends[0], excesses[n_excesses:]
+            )
+            n_excesses += behind - begin
+            n_united += sum_of(groups[2, g:behind_alone])
+            begin, g = behind, behind_alone
+            continue
         m, mode, n_union = groups[0, g], groups[1, g], groups[2, g]
         union, behind = unions[n_united : n_united + n_union], begin + m
         fill_matrix(
@@ -241,7 +299,7 @@ def append_streams(
         else:
             n_excesses += m
             append_differences(matrix, m, n_union + 1, streams, ends, tried)
-        begin, n_united = behind, n_united + n_union
+        begin, n_united, g = behind, n_united + n_union, g + 1
     append(columns, EXCESS_COLUMN, excesses, n_excesses)
     for stream in range(4):
         append(columns, EXCESS_COLUMN + 1 + stream, streams[stream], ends[stream])
