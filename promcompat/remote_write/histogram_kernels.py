@@ -33,6 +33,8 @@ N_FIELDS = 8
 POSITIVE_SPANS, NEGATIVE_SPANS, POSITIVE, NEGATIVE, BOUNDS = range(5)
 """The columns of `starts`."""
 N_PARTS = 5
+_LONG_RUN = 9
+"""Of bytes that do not end a number; with fewer it has at most 63 bits."""
 _LOW_BITS = (1 << 63) - 1
 _MAX_INT32 = (1 << 31) - 1
 
@@ -63,7 +65,14 @@ def _signed(number: int) -> int:
 
 @kernel(allocates=False)
 def _count_varints(message: Bytes, first: int, end: int) -> int:
-    """How many numbers a packed field has; UNUSUAL if the last one does not end."""
+    """How many numbers a packed field has; UNUSUAL if one does not end or has over 64 bits."""
+    n_numbers = run = longest = 0
+    for position in range(first, end):
+        run = run + 1 if message[position] >= 0x80 else 0
+        longest = max(longest, run)
+        n_numbers += run == 0
+    if not run and longest < _LONG_RUN:
+        return n_numbers
     n_numbers = 0
     while first < end:
         _, first = read_varint(message, first, end)
@@ -147,7 +156,11 @@ def _read_span(message: Bytes, first: int, end: int, spans: Spans, place: int) -
 def _read_deltas(message: Bytes, first: int, end: int, out: Ints, place: int, last: int) -> int:
     """Fill in absolute counts from a place on, after the count `last`; the place after them."""
     while first < end:
-        number, first = read_varint(message, first, end)
+        number = int(message[first])
+        if number < 0x80:
+            first += 1
+        else:
+            number, first = read_varint(message, first, end)
         last += _signed(number)
         out[place] = last
         place += 1

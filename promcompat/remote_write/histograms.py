@@ -64,7 +64,8 @@ def decode_histograms(messages: Sequence[bytes]) -> HistogramSamples:
     faults = {row: text for row, text in faults.items() if not is_stale[row]}
     is_kept = ~is_stale
     is_kept[list(faults)] = False
-    kept = reduced(found.take(is_kept), shifts[is_kept])
+    kept = found if is_kept.all() else found.take(is_kept)
+    kept = reduced(kept, shifts[is_kept])
     bits = np.full(len(found), STALE_NAN_BITS, np.uint64)
     bits[is_kept] = np.arange(len(kept), dtype=np.uint64) | np.uint64(HISTOGRAM_BITS)
     times, starts = fields[:, wire.TIMESTAMP].copy(), fields[:, wire.START_TIMESTAMP].copy()

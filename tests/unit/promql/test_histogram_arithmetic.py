@@ -76,6 +76,42 @@ def exponential(draw: st.DrawFn) -> HistogramColumns:
     )
 
 
+@given(exponential(), st.lists(st.integers(0, 9), min_size=20, max_size=20), st.integers(0, 2))
+def test_one_layout_gives_what_reconciled_layouts_give(
+    one: HistogramColumns, numbers: list[int], width: int
+) -> None:
+    """Terms of one layout are added as they are; an empty bucket more, and they are merged."""
+
+    def with_counts(counts: list[int], *more: int) -> HistogramColumns:
+        sides = ([int(i) for i in side.indices] for side in (one.positive, one.negative))
+        positive, negative = (
+            [(index, counts[at]) for at, index in enumerate(indices)] for indices in sides
+        )
+        return histogram(
+            int(one.schemas[0]),
+            count=sum(counts),
+            total=0.1 * counts[0],
+            positive=positive + [(index, 0) for index in more],
+            negative=negative,
+            zero=(2.0**-width, counts[1]),
+        )
+
+    left, right = with_counts(numbers[:10]), with_counts(numbers[10:])
+    wider = with_counts(numbers[10:], 1000)
+    for combine in (add, subtract):
+        found, merged = combine(left, right).histograms, combine(left, wider).histograms
+        assert are_equal(join([found, merged]), np.array([0]), np.array([1])).all()
+    terms = join([left, right, left])
+    offsets, rows = of_all(terms)
+    found, merged = (
+        total(join([left, term, left]), offsets, rows).histograms for term in (right, wider)
+    )
+    assert are_equal(join([found, merged]), np.array([0]), np.array([1])).all()
+    pair = join([left, right, wider])
+    first, second = were_reset(pair, np.array([1, 2]), np.array([0, 0]))
+    assert first == second
+
+
 def reduced(buckets: dict[int, float], shift: int) -> dict[int, float]:
     merged: dict[int, float] = {}
     for index, count in buckets.items():

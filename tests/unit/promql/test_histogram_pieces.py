@@ -105,6 +105,33 @@ def test_a_grid_in_pieces_gives_the_histograms_of_the_whole_grid(text: str) -> N
     assert pieces.samples_per_step.tolist() == whole.samples_per_step.tolist()
 
 
+RESET_BUCKET = histogram(1, count=95, total=9, positive=[(1, 1), (3, 94)])
+"""With more observations than those before it, but with fewer in a bucket."""
+
+
+@pytest.mark.parametrize("function", ["rate", "increase", "irate", "delta", "sum_over_time"])
+def test_counts_without_buckets_are_those_with_them(function: str) -> None:
+    one = [growing(number) for number in (*range(28, 31), *range(20, 24))]
+    block = block_of({make_labels("h", n="1"): [*one, RESET_BUCKET, *one]})
+    counts = evaluate(f"histogram_count({function}(h[4m]))", block=block).value
+    whole = cells_of(evaluate(f"{function}(h[4m])", block=block).value)
+    expected = {
+        step: cell[0]
+        for cells in whole.values()
+        for step, cell in cells.items()
+        if isinstance(cell, tuple)
+    }
+    assert expected
+    assert list(cells_of(counts).values()) == [expected]
+
+
+def test_a_query_wants_buckets_in_one_place_and_counts_in_another() -> None:
+    text = "histogram_count(rate(h[4m])) and histogram_quantile(0.5, rate(h[4m])) > 0"
+    assert cells_of(evaluate(text).value) == cells_of(
+        evaluate("histogram_count(rate(h[4m])) > 0").value
+    )
+
+
 @pytest.mark.parametrize("text", [*QUERIES, "avg_over_time(h[4m])", "idelta(h[4m])"])
 @pytest.mark.parametrize("terms", [1, 5])
 def test_windows_in_cuts_give_the_histograms_of_all_windows_at_once(

@@ -81,6 +81,27 @@ def test_shared_selection_has_no_hint_of_one_use_only() -> None:
     assert selection.hints == SelectHints(step_ms=MINUTE, reach_ms=5 * MINUTE)
 
 
+@pytest.mark.parametrize(
+    ("text", "wants_only_counts"),
+    [
+        ("histogram_count(rate(foo[5m]))", True),
+        ("sum(histogram_avg(sum by (job) (foo)))", True),
+        ("histogram_sum(foo * 2)", True),
+        ("rate(foo[5m])", False),
+        ("histogram_count(foo </ 1)", False),
+        ("histogram_count(rate(foo[5m:1m]))", False),
+        ("histogram_count(max_over_time(foo[5m:1m]))", False),
+        ("histogram_quantile(0.9, foo)", False),
+        ("histogram_quantile(scalar(histogram_count(foo)), vector(1))", False),
+    ],
+)
+def test_buckets_are_left_out_where_only_counts_are_wanted(
+    text: str, wants_only_counts: bool
+) -> None:
+    found = plan(text)
+    assert found.without_buckets == (frozenset(found.leaf_of) if wants_only_counts else frozenset())
+
+
 def test_at_start_and_end_are_ignored_in_parameters() -> None:
     found = plan("topk(scalar(k @ end()), foo @ start())")
     assert bounds(found.selections) == [(-5, 60), (-5, 0)]
