@@ -6,7 +6,7 @@ from typing import Any
 
 from conformance.prometheus_api import PrometheusApi, Response, format_seconds
 from promcompat.core.model import EvalRange, Labels
-from tests.factories import Points
+from tests.factories import Points, Starts
 from tests.promqltest.answer import (
     Answer,
     MatrixAnswer,
@@ -27,8 +27,10 @@ class HttpTarget:
 
     api: PrometheusApi
 
-    async def load(self, series: Mapping[Labels, Points]) -> None:
-        """See Target."""
+    async def load(self, series: Mapping[Labels, Points], starts: Starts) -> None:
+        """See Target. Raises ValueError for starts, which remote write 1.0 has not."""
+        if starts:
+            raise ValueError("remote write 1.0 cannot say when counters began")
         await self.api.write(series)
 
     async def query(self, expr: str, time_ms: int) -> Reply:

@@ -357,6 +357,7 @@ class Engine:
         n_samples = sum(len(block.timestamps) for block in blocks)
         n_series = sum(len(block.labels) for block in blocks)
         n_bytes = sum(block.histograms.n_bytes for block in blocks if block.histograms is not None)
+        n_bytes += sum(block.starts.nbytes for block in blocks if block.starts is not None)
         self._check_series(run.query.tenant, n_series)
         budget.check_size(n_samples, 0)
         n_bytes += n_samples * BYTES_PER_SAMPLE + n_series * BYTES_PER_MADE_LABELS

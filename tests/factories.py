@@ -24,6 +24,8 @@ STALE_NAN = float(np.array([STALE_NAN_BITS], np.uint64).view(np.float64)[0])
 Points = Sequence[tuple[int, float]]
 MixedPoints = Sequence[tuple[int, float | HistogramColumns]]
 """Samples that are floats or single histograms."""
+Starts = Mapping[Labels, Mapping[int, int]]
+"""When the counter of a series began, by the time of the sample that says so; both Unix ms."""
 
 
 def make_labels(name: str = "", /, **labels: str) -> Labels:
@@ -67,6 +69,7 @@ def series_key(labels: Labels) -> bytes:
 def make_batch(
     series: Mapping[Labels, MixedPoints] | Iterable[tuple[Labels, MixedPoints]],
     metadata: Sequence[MetricMetadata] = (),
+    starts: Starts | None = None,
 ) -> WriteBatch:
     """The batch of all points of all series, series by series."""
     items = list(series.items() if isinstance(series, Mapping) else series)
@@ -80,6 +83,9 @@ def make_batch(
         {series_key(labels): labels for labels, _ in items},
         tuple(metadata),
     )
+    if starts:
+        began = [starts.get(labels, {}).get(time, 0) for labels, row in items for time, _ in row]
+        batch = replace(batch, starts=np.array(began, np.int64))
     return replace(batch, histograms=histograms)
 
 

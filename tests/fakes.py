@@ -34,11 +34,12 @@ def matches_all(labels: Labels, matchers: Sequence[LabelMatcher]) -> bool:
 class StoredSeries:
     """The samples of one series: value bits by time, and the times in order when asked."""
 
-    __slots__ = ("_bits", "_times")
+    __slots__ = ("_bits", "_times", "starts")
 
     def __init__(self) -> None:
         self._bits: dict[int, int] = {}
         self._times: list[int] | None = []
+        self.starts: dict[int, int] = {}
 
     def add(self, timestamp_ms: int, bits: int) -> int | None:
         """Store a sample; the bits already stored at this time when they are others."""
@@ -122,6 +123,9 @@ class InMemoryStore:
         n_rows = len(batch)
         is_timed = [False] * n_rows if batch.server_timed is None else batch.server_timed.tolist()
         series_of = _labels_of_rows(batch, data)
+        if batch.starts is not None:
+            for labels, time, start in zip(series_of, times, batch.starts.tolist(), strict=True):
+                data.series[labels].starts[time] = start
         for row in sorted(range(n_rows), key=is_timed.__getitem__):
             series = data.series[series_of[row]]
             if is_timed[row]:
@@ -242,6 +246,7 @@ def _select(data: TenantData, selection: SeriesSelection) -> SampleBlock:
     kept: list[Labels] = []
     times: list[int] = []
     bits: list[int] = []
+    starts: list[int] = []
     offsets = [0]
     for labels in data.series:
         if not matches_all(labels, selection.matchers):
@@ -251,6 +256,7 @@ def _select(data: TenantData, selection: SeriesSelection) -> SampleBlock:
             kept.append(labels)
             times += found[0]
             bits += found[1]
+            starts += [data.series[labels].starts.get(time, 0) for time in found[0]]
             offsets.append(len(times))
     cells = HistogramCells(
         np.array(bits, np.uint64).view(np.float64), data.histograms.all
@@ -261,6 +267,7 @@ def _select(data: TenantData, selection: SeriesSelection) -> SampleBlock:
         cells.values,
         np.array(offsets, np.int64),
         histograms=cells.histograms,
+        starts=np.array(starts, np.int64) if selection.hints.wants_starts else None,
     )
 
 

@@ -265,7 +265,8 @@ class SampleBlock:
     `counts` (int64) is the number of stored samples that each one represents, where samples that a
     query does not need were left out but still have to be counted. None: one each.
     `notes` tell people where the samples are not all that were stored. `histograms` are what those
-    of `values` that are no floats refer to, see `promcompat.core.histograms`.
+    of `values` that are no floats refer to, see `promcompat.core.histograms`. `starts` (int64 ms)
+    are when the counter of each sample began, 0 if that is not known; None: nobody asked.
     """
 
     labels: tuple[Labels, ...]
@@ -275,6 +276,7 @@ class SampleBlock:
     counts: IntArray | None = None
     notes: Sequence[str] = ()
     histograms: Histograms | None = None
+    starts: IntArray | None = None
 
     @classmethod
     def empty(cls) -> "SampleBlock":
@@ -292,6 +294,7 @@ class SampleBlock:
             offsets,
             None if self.counts is None else self.counts[index],
             histograms=self.histograms,
+            starts=None if self.starts is None else self.starts[index],
         )
 
 
@@ -303,7 +306,8 @@ class SelectHints:
     matrix selector (0 for an instant selector, which needs the last sample of the lookback).
     `reach_ms` is how far each eval time looks back, the range or the lookback delta; the eval times
     are `start_ms + reach_ms`, one step later, and so on up to `end_ms` of the selection. 0 means
-    unknown, so no sample of the selection may be left out.
+    unknown, so no sample of the selection may be left out. `wants_starts` is no hint: the block
+    must have `starts`.
     """
 
     step_ms: int = 0
@@ -312,6 +316,7 @@ class SelectHints:
     function: str = ""
     grouping: tuple[str, ...] = ()
     by: bool = False
+    wants_starts: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

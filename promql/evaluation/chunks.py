@@ -119,6 +119,7 @@ def _pieces(
             lookback_ms=options.lookback_ms,
             # Every subquery has a step already.
             default_subquery_step_ms=grid.step_ms,
+            uses_starts=options.uses_start_timestamps,
         )
         for grid in grids
     ]

@@ -1,7 +1,7 @@
 """Evaluates a plan: one value per node for all steps of the grid. Pure, without I/O."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -314,17 +314,16 @@ class Evaluator:
         return without_empty_rows(value) if isinstance(value, Matrix) else value
 
     def _eval_start_timestamp(self, call: Call, grid: EvalRange) -> Evaluating[Matrix]:
-        """0, as none is known, for each sample of a selector if the feature is enabled.
+        """When the counters of a selector began, 0 where that is not known.
 
-        This is what Prometheus answers that does not store start timestamps.
+        As in Prometheus, there is no result without the feature, nor of another expression.
         """
-        value = yield call.args[0], grid
-        assert isinstance(value, Matrix)
-        is_selector = isinstance(unwrap_parens(call.args[0]), VectorSelector)
-        if not (is_selector and self._options.uses_start_timestamps):
-            return Matrix.empty(grid.n_steps)
-        unknown = replace(value, values=np.zeros_like(value.values), histograms=None)
-        return drop_names(unknown, self._options.delayed_name_removal)
+        selector = unwrap_parens(call.args[0])
+        if self._options.uses_start_timestamps and isinstance(selector, VectorSelector):
+            starts = self._leaves.start_times(selector, grid)
+            return drop_names(starts, self._options.delayed_name_removal)
+        yield call.args[0], grid
+        return Matrix.empty(grid.n_steps)
 
     def _instant_call(self, call: Call, args: Sequence[Value], grid: EvalRange) -> InstantCall:
         return InstantCall(

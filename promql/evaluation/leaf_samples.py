@@ -10,6 +10,7 @@ from promcompat.core.model import (
     EvalRange,
     IntArray,
     SampleBlock,
+    is_stale,
 )
 from promql.ast import Call, MatrixSelector, TimeModifiers, VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
@@ -77,26 +78,27 @@ class LeafSamples:
         """The value of an instant selector."""
         if selector.extension == "smoothed":
             return self._smoothed(selector, grid)
-        return self._look_up(selector, grid, selector.modifiers, wants_times=False)
+        block = self._block_of(selector)
+        matrix = self._look_up(block, grid, selector.modifiers, wants_times=False)
+        return self._with_histograms(matrix, selector, grid)
 
     def times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
         """The times of the samples of an instant selector, in seconds."""
-        modifiers = selector.modifiers
-        if modifiers.timestamp_ms is not None:
-            # Prometheus 3.5 ignores an offset beside `@` when `timestamp(selector)` looks for the
-            # sample, though not when it selects samples.
-            modifiers = replace(modifiers, offset_ms=0)
-        return self._look_up(selector, grid, modifiers, wants_times=True)
+        block, modifiers = self._block_of(selector), _modifiers_for_times(selector)
+        return self._look_up(block, grid, modifiers, wants_times=True)
+
+    def start_times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
+        """When the counters of the samples of an instant selector began, in seconds; else 0."""
+        block = self._block_of(selector)
+        self._budget.check_bytes(block.values.nbytes)
+        starts = np.zeros(len(block.values)) if block.starts is None else block.starts / 1000
+        starts = np.where(is_stale(block.values), block.values, starts)
+        block = replace(block, values=starts, histograms=None)
+        return self._look_up(block, grid, _modifiers_for_times(selector), wants_times=False)
 
     def _look_up(
-        self,
-        selector: VectorSelector,
-        grid: EvalRange,
-        modifiers: TimeModifiers,
-        *,
-        wants_times: bool,
+        self, block: SampleBlock, grid: EvalRange, modifiers: TimeModifiers, *, wants_times: bool
     ) -> Matrix:
-        block = self._block_of(selector)
         n_series = len(block.labels)
         self._budget.check_size(n_series * grid.n_steps)
         self._budget.check_bytes(grid.n_steps * BYTES_PER_STEP)
@@ -117,11 +119,16 @@ class LeafSamples:
                 if wants_times:
                     values[:, steps] = found.timestamps / 1000
             result.close_rows(series)
-        matrix = result.matrix(block.labels, np.zeros(n_series, bool))
-        if block.histograms is None or wants_times:
+        return result.matrix(block.labels, np.zeros(n_series, bool))
+
+    def _with_histograms(self, matrix: Matrix, selector: VectorSelector, grid: EvalRange) -> Matrix:
+        """The values of an instant selector with the histograms that they refer to."""
+        block = self._block_of(selector)
+        if block.histograms is None:
             return matrix
         if selector in self._find_resets:
             is_used = used_histograms(matrix, len(block.histograms))
+            times_ms = moved_times(grid, selector.modifiers)
             columns = self._with_found_resets(block, times_ms, self._lookback_ms, is_used)
             matrix = with_used_histograms(replace(matrix, histograms=columns))
         else:
@@ -221,6 +228,15 @@ class LeafSamples:
         samples = look_up_info(base, block, selector.matchers, times_ms, self._lookback_ms)
         self.per_step += samples.present.sum(axis=0)
         return add_info_labels(base, block.labels, samples, selector.matchers)
+
+
+def _modifiers_for_times(selector: VectorSelector) -> TimeModifiers:
+    """When `timestamp(selector)` and `start_timestamp(selector)` look for samples.
+
+    Prometheus ignores an offset beside `@` there, though not when it selects samples.
+    """
+    modifiers = selector.modifiers
+    return modifiers if modifiers.timestamp_ms is None else replace(modifiers, offset_ms=0)
 
 
 def moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:

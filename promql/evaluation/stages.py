@@ -91,6 +91,7 @@ def plan_query(query: QueryText, expr: Expr) -> Plan:
             query.eval_range,
             lookback_ms=query.options.lookback_ms,
             default_subquery_step_ms=query.default_subquery_step_ms,
+            uses_starts=query.options.uses_start_timestamps,
         )
     except DurationError as exc:
         raise exc.in_bytes(query.text) from exc

@@ -171,7 +171,8 @@ def _ranges(windows: MixedWindows, is_smoothed: bool) -> Spans:
     if is_smoothed:
         has_value &= padded[np.maximum(first, 0)] <= end_ms
     rows, steps = np.nonzero(has_value)
-    return Spans(windows, rows, steps, first[rows, steps], last[rows, steps])
+    begins_inside = np.zeros(len(rows), bool)
+    return Spans(windows, rows, steps, first[rows, steps], last[rows, steps], begins_inside)
 
 
 def _ends_of(spans: Spans, resets: BoolArray, is_smoothed: bool) -> _Ends:

@@ -11,6 +11,7 @@ from promcompat.core.histograms import CUSTOM_BUCKETS
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.functions import window_kernels as kernels
 from promql.functions.mixed_windows import MixedWindows
+from promql.functions.started_counters import warn_of_overlaps
 from promql.histograms.arithmetic import (
     add_and_subtract,
     average,
@@ -47,16 +48,26 @@ class WindowHistograms:
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Windows of two or more histograms: series, step, first and last sample of each."""
+    """Windows of histograms: series, step, first and last sample of each.
+
+    `begins_inside`: the counter of the first sample began within the window, and was 0 then. Only
+    such a window may have a single sample.
+    """
 
     windows: MixedWindows
     rows: IntArray
     steps: IntArray
     first: IntArray
     last: IntArray
+    begins_inside: BoolArray
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def rises_to_first(self) -> BoolArray:
+        """Which windows rise to the first sample from 0, apart from those that have only this."""
+        return self.begins_inside & (self.last > self.first)
 
     def where(self, chosen: BoolArray | slice) -> "Spans":
         """Some of them."""
@@ -66,6 +77,7 @@ class Spans:
             steps=self.steps[chosen],
             first=self.first[chosen],
             last=self.last[chosen],
+            begins_inside=self.begins_inside[chosen],
         )
 
     def warn(self, chosen: BoolArray, text: Callable[[str], str]) -> None:
@@ -87,26 +99,42 @@ class Spans:
 def extrapolated_change(operation: int, windows: MixedWindows) -> WindowHistograms:
     """RATE, INCREASE and DELTA."""
     is_counter = operation != kernels.DELTA
-    spans = _spans_of(windows, windows.n_histograms == windows.hi - windows.lo)
+    begins = windows.begin_inside()
+    spans = _spans_of(windows, windows.n_histograms == windows.hi - windows.lo, begins)
     resets = resets_of(windows) if is_counter else np.zeros(len(windows.numbers), bool)
     # What was before a reset between the first two samples does not matter.
-    is_left_out = resets[spans.first + 1]
-    lead = spans.first + is_left_out
+    is_left_out = resets[np.minimum(spans.first + 1, spans.last)] | (spans.first == spans.last)
+    lead = np.minimum(spans.first + is_left_out, spans.last)
     is_mixed = have_mixed_schemas(spans, lead, is_counter)
     spans.warn(is_mixed, mixed_schemas)
     if is_mixed.any():
         spans, is_left_out, lead = spans.where(~is_mixed), is_left_out[~is_mixed], lead[~is_mixed]
     warn_of_kind(spans, is_counter, all_samples=is_counter)
+    if is_counter and windows.began is not None:
+        _warn_of_overlaps(spans)
     is_new, place = _distinct(spans)
     changed = spans.where(is_new)
     limits = _least_schemas(changed, lead[is_new], is_counter)
     combined = _change(changed, is_left_out[is_new], np.flatnonzero(resets), limits)
     inform_of_bounds(windows, combined)
-    changes = combined.histograms if is_new.all() else combined.histograms.take(place)
+    is_value = ~combined.is_mixed[place]
+    if not is_value.all():
+        spans.warn(~is_value, mixed_schemas)
+        spans, place = spans.where(is_value), place[is_value]
+    is_same = len(place) == len(combined.histograms)
+    changes = combined.histograms if is_same else combined.histograms.take(place)
     factors = _factors(spans, windows, changes.counts, is_counter)
     if operation == kernels.RATE:
         factors = factors / (windows.call.vector.range_ms / 1000)
     return WindowHistograms(spans.rows, spans.steps, scale(changes, factors).with_hint(GAUGE))
+
+
+def _warn_of_overlaps(spans: Spans) -> None:
+    """Warn of the windows whose samples contradict each other in when the counter began."""
+    windows = spans.windows
+    lo, hi = windows.lo, np.array(windows.lo)
+    hi[spans.rows, spans.steps] = spans.last + 1
+    warn_of_overlaps(windows.block, lo, hi, windows.call)
 
 
 def latest_change(operation: int, windows: MixedWindows) -> WindowHistograms:
@@ -156,10 +184,15 @@ def statistic(operation: int, windows: MixedWindows) -> WindowHistograms:
     return WindowHistograms(rows[is_value], steps[is_value], columns)
 
 
-def _spans_of(windows: MixedWindows, chosen: BoolArray) -> Spans:
-    rows, steps = np.nonzero(chosen & (windows.hi - windows.lo > 1))
+def _spans_of(
+    windows: MixedWindows, chosen: BoolArray, begins_inside: BoolArray | None = None
+) -> Spans:
+    sizes = windows.hi - windows.lo
+    is_enough = sizes > 1 if begins_inside is None else (sizes > 1) | begins_inside
+    rows, steps = np.nonzero(chosen & is_enough)
     lo, hi = windows.lo[rows, steps], windows.hi[rows, steps]
-    return Spans(windows, rows, steps, lo, hi - 1)
+    begins = np.zeros(len(rows), bool) if begins_inside is None else begins_inside[rows, steps]
+    return Spans(windows, rows, steps, lo, hi - 1, begins)
 
 
 def resets_of(windows: MixedWindows) -> BoolArray:
@@ -196,6 +229,7 @@ def _distinct(spans: Spans) -> tuple[BoolArray, IntArray]:
     """Which windows have other samples than the one before, and which of these each one equals."""
     is_new = np.ones(len(spans), bool)
     is_new[1:] = (np.diff(spans.first) != 0) | (np.diff(spans.last) != 0)
+    is_new[1:] |= spans.begins_inside[1:] != spans.begins_inside[:-1]
     return is_new, np.cumsum(is_new) - 1
 
 
@@ -227,7 +261,7 @@ def _change(
         numbers, cut_limits = windows.numbers[terms], None if limits is None else limits[cut]
         return add_and_subtract(windows.columns, offsets, numbers, signs, cut_limits)
 
-    return in_cuts(windows, 2 - is_left_out + n_resets, combine_cut)
+    return in_cuts(windows, 2 - is_left_out + n_resets + spans.rises_to_first, combine_cut)
 
 
 def offsets_of(lengths: IntArray) -> IntArray:
@@ -252,11 +286,12 @@ def _terms(
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """The samples whose sum is the change in each window: offsets, samples and signs.
 
-    These are the last one, minus the first unless it is left out, plus those before resets.
+    These are the last one, minus the first unless it is left out, plus those before resets, and
+    plus the first again if the counter rose to it from 0 within the window.
     """
     begins, n_resets = _resets_in(spans, reset_samples)
     n_ends = 2 - is_left_out
-    offsets = offsets_of(n_ends + n_resets)
+    offsets = offsets_of(n_ends + n_resets + spans.rises_to_first)
     terms, signs = np.empty(offsets[-1], np.int64), np.ones(offsets[-1])
     terms[offsets[:-1]] = spans.last
     minus = offsets[:-1][~is_left_out] + 1
@@ -264,6 +299,7 @@ def _terms(
     of_resets = offsets_of(n_resets)
     places = ranges_of(offsets[:-1] + n_ends, of_resets)
     terms[places] = reset_samples[ranges_of(begins, of_resets)] - 1
+    terms[offsets[1:][spans.rises_to_first] - 1] = spans.first[spans.rises_to_first]
     return offsets, terms, signs
 
 
@@ -286,7 +322,7 @@ def _factors(
     sampled = (last_ms - first_ms) / 1000
     to_start = (first_ms - (end_ms - windows.call.vector.range_ms)) / 1000
     to_end = (end_ms - last_ms) / 1000
-    distance = sampled / (spans.last - spans.first)
+    distance = sampled / np.maximum(spans.last - spans.first, 1)
     to_start = np.where(to_start >= distance * _SLACK, distance / 2, to_start)
     to_end = np.where(to_end >= distance * _SLACK, distance / 2, to_end)
     if is_counter:
@@ -295,6 +331,10 @@ def _factors(
             to_zero = sampled * (first_counts / changed_counts)
             can_be_zero = (changed_counts > 0) & (first_counts >= 0) & (to_zero < to_start)
         to_start = np.where(can_be_zero, to_zero, to_start)
+    if windows.block.starts is not None:
+        starts = windows.block.starts[spans.first]
+        sampled = np.where(spans.begins_inside, (last_ms - starts) / 1000, sampled)
+        to_start = np.where(spans.begins_inside, 0.0, to_start)
     return np.asarray((sampled + to_start + to_end) / sampled)
 
 

@@ -23,6 +23,7 @@ from promql.functions.histogram_rates import (
     statistic,
 )
 from promql.functions.mixed_windows import MixedWindows
+from promql.functions.started_counters import reduce_started_floats
 from promql.histograms.arithmetic import are_equal
 from promql.values.annotation_texts import ignored_in_range, mixed_in_range
 from promql.values.histogram_columns import HistogramColumns
@@ -67,8 +68,9 @@ def reduce_samples(operation: int, call: RangeCall) -> Matrix:
     """
     vector = call.vector
     labels, drop_name = vector.block.labels, vector.drop_name
+    floats = reduce_floats if vector.block.starts is None else reduce_started_floats
     if vector.histograms is None:
-        return reduce_floats(operation, call).matrix(labels, drop_name)
+        return floats(operation, call).matrix(labels, drop_name)
     if operation in _OF_EITHER:
         _count_weights(call)
         rows = reduce_floats(operation, call)
@@ -76,7 +78,7 @@ def reduce_samples(operation: int, call: RangeCall) -> Matrix:
             return rows.matrix(labels, drop_name)
         return with_used_histograms(rows.matrix(labels, drop_name, vector.histograms))
     reduction = MixedReduction(
-        partial(reduce_floats, operation), _windows, partial(_reduce_piece, operation)
+        partial(floats, operation), _windows, partial(_reduce_piece, operation)
     )
     return reduce_mixed(reduction, call, vector.histograms)
 
@@ -169,6 +171,8 @@ def count_pairs(operation: int, windows: MixedWindows) -> IntArray:
     with np.errstate(invalid="ignore"):
         if operation == kernels.RESETS:
             differs[1:] |= are_floats & (after < before)
+            if windows.began is not None:
+                differs[1:] |= are_floats & windows.began[1:]
             differs[pairs] = windows.resets_at(pairs)
         else:
             are_nan = np.isnan(before) & np.isnan(after)

@@ -14,6 +14,7 @@ from promcompat.core.model import (
     SampleBlock,
 )
 from promql.functions.function_calls import RangeCall
+from promql.functions.started_counters import began_after_last, begin_inside
 from promql.histograms.arithmetic import were_reset
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.label_columns import label_pairs
@@ -26,7 +27,8 @@ class MixedWindows:
 
     The window of series i at step j has the samples `[lo[i, j], hi[i, j])` of `block`,
     `is_histogram` and `numbers`, which are the places of histograms in `columns`, and 0 for floats.
-    `n_histograms` int64 [n_series, n_steps] counts those of each window.
+    `n_histograms` int64 [n_series, n_steps] counts those of each window. `began` says of each
+    sample whether its counter began after the sample before; None where that does not count.
     """
 
     block: SampleBlock
@@ -37,6 +39,7 @@ class MixedWindows:
     hi: IntArray
     n_histograms: IntArray
     call: RangeCall
+    began: BoolArray | None = None
 
     @classmethod
     def of(
@@ -56,6 +59,7 @@ class MixedWindows:
             hi,
             until[hi] - until[lo],
             call,
+            began_after_last(block),
         )
 
     @property
@@ -90,7 +94,12 @@ class MixedWindows:
 
     def resets_at(self, samples: IntArray) -> BoolArray:
         """Whether a counter was reset before each sample; it and the one before are histograms."""
-        return were_reset(self.columns, self.numbers[samples], self.numbers[samples - 1])
+        resets = were_reset(self.columns, self.numbers[samples], self.numbers[samples - 1])
+        return resets if self.began is None else resets | self.began[samples]
+
+    def begin_inside(self) -> BoolArray:
+        """In which windows the counter of the first sample began: bool [n_series, n_steps]."""
+        return begin_inside(self.block, self.lo, self.hi, self.call.vector)
 
     def warn(self, windows: BoolArray, text: Callable[[str], str]) -> None:
         """A warning for each metric with any of these windows [n_series, n_steps]."""

@@ -48,13 +48,15 @@ def make_plan(
     *,
     lookback_ms: int,
     default_subquery_step_ms: int,
+    uses_starts: bool = False,
 ) -> Plan:
     """Plan the evaluation of `expr`, a type-checked query of `result_type`, over `eval_range`.
 
-    Raises BadDataError for an invalid duration.
+    With `uses_starts`, functions of counters read when these began. Raises BadDataError for an
+    invalid duration.
     """
     resolved = _resolve(expr, eval_range, default_subquery_step_ms)
-    leaves = _Leaves(lookback_ms)
+    leaves = _Leaves(lookback_ms, uses_starts)
     whole = _Context(eval_range.start_ms, eval_range.end_ms, eval_range.step_ms)
     leaves.visit(resolved, whole)
     invariant = _invariant_parts(resolved)
@@ -264,6 +266,8 @@ _COUNTING = frozenset(("histogram_avg", "histogram_count", "histogram_sum"))
 _NEEDS_BUCKETS = frozenset(("histogram_fraction", "histogram_quantile", "histogram_quantiles"))
 _MAKES_GAUGES = frozenset(("delta", "idelta", "increase", "irate", "rate"))
 _ADDS = frozenset(("+", "-", "avg", "avg_over_time", "sum", "sum_over_time"))
+_USES_STARTS = (frozenset(("start_timestamp",)), frozenset(("increase", "irate", "rate", "resets")))
+"""The functions that read when counters began, of instant vectors and of range vectors."""
 
 
 def _hint_use(expr: Expr, around: _HintUse | None) -> _HintUse | None:
@@ -320,8 +324,9 @@ class _Context:
 class _Leaves:
     """Collects the selections, equal ones only once."""
 
-    def __init__(self, lookback_ms: int) -> None:
+    def __init__(self, lookback_ms: int, uses_starts: bool) -> None:
         self._lookback_ms = lookback_ms
+        self._uses_starts = uses_starts
         self.selections: list[SeriesSelection] = []
         self.leaf_of: dict[VectorSelector, int] = {}
         self.find_resets: set[VectorSelector] = set()
@@ -367,6 +372,11 @@ class _Leaves:
             seen = replace(seen, start_ms=seen.start_ms - self._lookback_ms)
             self._add_selection(selector, matchers, seen, SelectHints(step_ms=seen.step_ms))
             return
+        if self._uses_starts and context.function in _USES_STARTS[range_ms > 0]:
+            # Resets between samples count, so none may be missing.
+            hints = SelectHints(step_ms=context.step_ms, range_ms=range_ms, wants_starts=True)
+            self._add_selection(selector, matchers, seen, hints)
+            return
         hints = SelectHints(
             step_ms=context.step_ms,
             range_ms=range_ms,
@@ -400,7 +410,9 @@ class _Leaves:
         seen: _Context,
         hints: SelectHints,
     ) -> None:
-        key = (matchers, seen.start_ms, seen.end_ms, hints.step_ms, hints.range_ms)
+        key = (
+            matchers, seen.start_ms, seen.end_ms, hints.step_ms, hints.range_ms, hints.wants_starts
+        )  # fmt: skip
         index = self._index.setdefault(key, len(self.selections))
         self.leaf_of[selector] = index
         if index == len(self.selections):

@@ -136,6 +136,14 @@ def reconciled_bounds(operation: str) -> str:
     return f"mismatched custom buckets were reconciled during {operation}"
 
 
+def overlapping_start(metric_name: str) -> str:
+    """Warning: a counter began, as a sample says, before a sample that says otherwise."""
+    return (
+        "sample has start time that overlaps with previous sample timestamp for metric "
+        f"{quote(metric_name)}"
+    )
+
+
 def _of_metric(text: str, metric_name: str) -> str:
     return f"{text} for metric name {quote(metric_name)}" if metric_name else text
 
@@ -144,8 +152,11 @@ def annotation_texts(
     annotations: Annotations, text: str, limit: int = MAX_ANNOTATIONS
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Warnings and infos as the API shows them, with their positions in the query `text`."""
-    infos = [(found + annotations.tail_of(found), pos) for found, pos in annotations.infos]
-    return _texts("warning", annotations.warnings, text, limit), _texts("info", infos, text, limit)
+    warnings, infos = (
+        [(found + annotations.tail_of(found), pos) for found, pos in kind]
+        for kind in (annotations.warnings, annotations.infos)
+    )
+    return _texts("warning", warnings, text, limit), _texts("info", infos, text, limit)
 
 
 def _texts(

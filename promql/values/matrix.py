@@ -3,6 +3,7 @@
 A mask says where samples are absent, because NaN is a value.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -90,16 +91,22 @@ Value = Matrix | ScalarGrid | StringValue | Windows
 class Annotations:
     """The warnings and infos of one query: distinct texts, in the order they first occurred."""
 
-    __slots__ = ("_forced", "_infos", "_warnings")
+    __slots__ = ("_counts", "_forced", "_infos", "_warnings")
 
     def __init__(self) -> None:
         self._warnings: dict[tuple[str, PositionRange | None], None] = {}
         self._infos: dict[tuple[str, PositionRange | None], None] = {}
         self._forced: dict[str, ForcedMonotonicity] = {}
+        self._counts: Counter[str] = Counter()
 
     def warn(self, text: str, pos: PositionRange | None = None) -> None:
         """Add `text` (without the prefix `PromQL warning: `) about the expression at `pos`."""
         self._warnings[text, pos] = None
+
+    def warn_counted(self, text: str, pos: PositionRange, count: int) -> None:
+        """Add a warning of something that occurred so often; those of equal texts become one."""
+        self._counts[text] += count
+        self.warn(text, pos)
 
     def info(self, text: str, pos: PositionRange | None = None) -> None:
         """Add `text` (without the prefix `PromQL info: `) about the expression at `pos`."""
@@ -112,7 +119,9 @@ class Annotations:
         self.info(text, pos)
 
     def tail_of(self, text: str) -> str:
-        """What an answer shows after a text: how far counts were forced."""
+        """What an answer shows after a text: how often it holds, or how far counts were forced."""
+        if self._counts[text] > 1:
+            return f" ({self._counts[text]} occurrences)"
         return self._forced[text].text() if text in self._forced else ""
 
     @property

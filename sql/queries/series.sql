@@ -82,6 +82,13 @@ ORDER BY u.series_id, u.start_ms
 ON CONFLICT (series_id, start_ms) DO UPDATE SET from_ms = excluded.from_ms
 WHERE excluded.from_ms < t.from_ms
 
+-- starts_of_series --
+-- The starts of series $1 in samples up to time $2: series, first sample with the start, and the start.
+SELECT t.series_id, t.from_ms, t.start_ms
+FROM series_start AS t
+WHERE t.series_id = ANY ($1::bigint[]) AND t.from_ms <= $2::bigint
+ORDER BY t.series_id, t.from_ms, t.start_ms
+
 -- copy_series_starts --
 -- Series $2 get the starts of the series $1, of which samples up to time $3 become theirs.
 INSERT INTO series_start AS t (series_id, start_ms, from_ms)

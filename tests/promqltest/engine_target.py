@@ -9,7 +9,7 @@ from promcompat.core.ports import Store
 from promql.engine import Engine
 from promql.query import Query
 from promql.values.matrix import QueryResult
-from tests.factories import MixedPoints, make_batch
+from tests.factories import MixedPoints, Starts, make_batch
 from tests.promqltest.answer import read_answer
 from tests.promqltest.target import Reply
 
@@ -22,9 +22,9 @@ class EngineTarget:
     engine: Engine
     tenant: str
 
-    async def load(self, series: Mapping[Labels, MixedPoints]) -> None:
+    async def load(self, series: Mapping[Labels, MixedPoints], starts: Starts) -> None:
         """See Target."""
-        await self.store.write_batch(self.tenant, make_batch(series))
+        await self.store.write_batch(self.tenant, make_batch(series, starts=starts))
 
     async def query(self, expr: str, time_ms: int) -> Reply:
         """See Target."""

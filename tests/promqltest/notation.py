@@ -184,3 +184,40 @@ def parse_series(text: str) -> ScriptSeries:
     """A series description: labels, then values."""
     labels, rest = parse_metric(text)
     return ScriptSeries(labels, parse_sequence(rest))
+
+
+_START_DURATION = r"(?:0|(?:\d+(?:ms|[ywdhms]))+)"
+_START = re.compile(
+    rf"\s*(?:(?P<unknown>_)|(?P<sign>[-+]?)(?P<start>{_START_DURATION})"
+    rf"(?:(?P<change_sign>[-+])(?P<change>{_START_DURATION})(?=x))?)(?:x(?P<times>\d+))?(?=\s|$)"
+)
+
+
+def parse_starts(text: str) -> tuple[Labels, tuple[int | None, ...]] | None:
+    """`x@st -1m 0-1mx3`: when the counter of each value began, in ms after its time.
+
+    None for a description of values; None in place of a start is one that is not known.
+    """
+    labels, rest = parse_metric(text)
+    if not rest.startswith("@st"):
+        return None
+    starts: list[int | None] = []
+    index, end = len("@st"), len(rest.rstrip())
+    while index < end:
+        match = _START.match(rest, index)
+        if match is None:
+            raise ScriptError(f"bad start in {text!r} at {rest[index:].lstrip()!r}")
+        n = int(match["times"] or 0)
+        if match["unknown"]:
+            starts += [None] * max(n, 1)
+        else:
+            start = _signed_ms(match["sign"], match["start"])
+            change = _signed_ms(match["change_sign"], match["change"]) if match["change"] else 0
+            starts += [start + change * i for i in range(n + 1)]
+        index = match.end()
+    return labels, tuple(starts)
+
+
+def _signed_ms(sign: str, duration: str) -> int:
+    duration_ms = parse_duration_ms(duration)
+    return -duration_ms if sign == "-" else duration_ms

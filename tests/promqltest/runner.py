@@ -73,7 +73,8 @@ class CaseRunner:
         with_histograms: list[Labels] = []
         for command in case.commands:
             if isinstance(command, Load):
-                await self.target.load(load_points(command, self.with_histograms))
+                points = load_points(command, self.with_histograms)
+                await self.target.load(points, load_starts(command))
                 with_histograms += histogram_series(command)
             elif not self.with_histograms and _needs_histograms(command, with_histograms):
                 yield Outcome(command.line, command.expr, Status.SKIPPED, "native histograms")
@@ -163,6 +164,19 @@ def load_points(command: Load, with_histograms: bool) -> dict[Labels, MixedPoint
     if command.with_nhcb and with_histograms:
         points |= custom_bucket_histograms(points)
     return points
+
+
+def load_starts(command: Load) -> dict[Labels, dict[int, int]]:
+    """When the counters of samples began, by the time of the sample, in Unix ms."""
+    interval_ms = command.interval_ms
+    return {
+        labels: {
+            index * interval_ms: index * interval_ms + after
+            for index, after in enumerate(starts)
+            if after is not None
+        }
+        for labels, starts in command.starts.items()
+    }
 
 
 def _points(series: ScriptSeries, interval_ms: int) -> MixedPoints:

@@ -51,12 +51,15 @@ class Load:
     """Store `series`, their n-th value at n times `interval_ms`.
 
     `with_nhcb` asks for the native histograms of custom buckets that the classic ones amount to.
+    `starts` are when the counters of values began, in ms after the time of each value; None: that
+    is not known.
     """
 
     line: int
     interval_ms: int
     with_nhcb: bool
     series: tuple[ScriptSeries, ...]
+    starts: Mapping[Labels, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

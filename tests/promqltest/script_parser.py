@@ -14,6 +14,7 @@ from tests.promqltest.notation import (
     parse_duration_ms,
     parse_number,
     parse_series,
+    parse_starts,
     unquote,
 )
 from tests.promqltest.script import (
@@ -96,8 +97,11 @@ def _parse_load(line: int, head: str, series: Sequence[str]) -> Load:
     match = _LOAD.fullmatch(head)
     if match is None:
         raise ScriptError(f"bad load: {head!r}")
-    parsed = {item.labels: item for item in map(parse_series, series)}
-    return Load(line, parse_duration_ms(match[2]), match[1] is not None, tuple(parsed.values()))
+    starts = dict(filter(None, map(parse_starts, series)))
+    values = (parse_series(text) for text in series if parse_starts(text) is None)
+    parsed = {item.labels: item for item in values}
+    interval_ms, with_nhcb = parse_duration_ms(match[2]), match[1] is not None
+    return Load(line, interval_ms, with_nhcb, tuple(parsed.values()), starts)
 
 
 def _parse_eval(line: int, head: str, rest: NumberedLines) -> tuple[Eval, NumberedLines]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from promcompat.core.model import EvalRange, Labels
-from tests.factories import MixedPoints
+from tests.factories import MixedPoints, Starts
 from tests.promqltest.answer import Answer
 
 
@@ -22,8 +22,11 @@ class Reply:
 class Target(Protocol):
     """One empty store, at first."""
 
-    async def load(self, series: Mapping[Labels, MixedPoints]) -> None:
-        """Store samples; they can be queried when this returns."""
+    async def load(self, series: Mapping[Labels, MixedPoints], starts: Starts) -> None:
+        """Store samples; they can be queried when this returns.
+
+        `starts` are when the counters of some of them began.
+        """
 
     async def query(self, expr: str, time_ms: int) -> Reply:
         """Ask an instant query."""

@@ -192,7 +192,7 @@ def has_small_counts(flat: Flat, ragged: Ragged, one: int) -> bool:
         union |= ragged[5][i]
     for i in range(ragged[6][one], ragged[6][one + 1]):
         union |= ragged[7][i]
-    return 0 <= union <= _SURELY_SMALL
+    return bool(0 <= union <= _SURELY_SMALL)
 
 
 @kernel(allocates=False)

@@ -32,6 +32,7 @@ from sql.samples.reading.rollup_choice import (
 from sql.samples.reading.rollup_days import RollupQuestion, count_rolled_days
 from sql.samples.reading.rollup_reader import RolledSamples, RollupReader
 from sql.samples.reading.sample_snapshot import SampleSnapshot, UnfoldedSamples
+from sql.samples.reading.sample_starts import read_starts
 from sql.samples.reading.snapshots import SampleSnapshots
 from sql.series.reader import SeriesReader
 
@@ -228,7 +229,12 @@ class SnapshotSelections:
             key = tenant_id, request.selection.matchers
             known = LabelledSeries(samples.ids, labels)
             self._series_reader.remember_labels(key, request.selector, known)
-        return replace(samples.as_block(labels), notes=notes)
+        block = replace(samples.as_block(labels), notes=notes)
+        if not request.selection.hints.wants_starts:
+            return block
+        async with acquired(self._pool) as connection:
+            starts = await read_starts(connection, samples.ids, request.end_ms, allowance)
+        return replace(block, starts=starts.of_samples(samples))
 
     async def explain(
         self,
