@@ -208,6 +208,11 @@ class SampleListReader(Protocol):
     ) -> list[SampleRow]:
         """The newest sample, not a stale marker, of each matching series, sorted by labels."""
 
+    async def sample_of_newest_series(
+        self, tenant: str, matchers: tuple[LabelMatcher, ...]
+    ) -> SampleRow | None:
+        """The newest sample, not a stale marker, of the matching series that came last."""
+
     async def metric_names(self, tenant: str, prefix: str, after: str, limit: int) -> list[str]:
         """Names of metrics ever written that start with `prefix` and come after `after`, sorted."""
 

@@ -116,18 +116,13 @@ class MetricKinds:
         return MetricShape.SAMPLES
 
     async def _has_native_histograms(self, tenant: str, name: str) -> bool:
-        """Whether the newest sample of a series of that name is one.
+        """Whether the newest sample of the newest series of that name is one.
 
         One series tells: whoever sends native histograms sends them for all of a metric. To read
         the newest samples of all series would cost as much as the question itself.
         """
-        found = await self._catalogue.series(tenant, [of_metric(name, ())], *ALL_TIME_MS, 1)
-        if not found:
-            return False
-        matchers = tuple(LabelMatcher(label, MatchOp.EQUAL, value) for label, value in found[0])
-        # The series with more labels than these match, too.
-        rows = await self._samples.latest_samples(tenant, matchers, 1)
-        return bool(rows) and rows[0].histogram is not None
+        newest = await self._samples.sample_of_newest_series(tenant, of_metric(name, ()))
+        return newest is not None and newest.histogram is not None
 
     async def _has_counters(self, tenant: str, name: str) -> bool:
         return await self._is_written(tenant, f"{name}_count") and await self._is_written(

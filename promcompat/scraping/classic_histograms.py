@@ -36,6 +36,12 @@ class ClassicPart:
     bound: float = 0.0
 
 
+def family_of_part(labels: Mapping[str, str]) -> str:
+    """The family that the series with these labels is a part of if it is a histogram; or empty."""
+    name = labels.get(METRIC_NAME, "")
+    return next((name.removesuffix(end) for end in _SUFFIXES if name.endswith(end)), "")
+
+
 def part_of(
     labels: Mapping[str, str], metadata: Mapping[str, MetricMetadata]
 ) -> ClassicPart | None:

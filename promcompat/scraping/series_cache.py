@@ -19,7 +19,12 @@ from promcompat.core.model import (
 from promcompat.core.ports import ALL_TIME_MS
 from promcompat.imports.columns import NORMAL_NAN_BITS, Faults, ImportedColumns
 from promcompat.remote_write.series_key import encode_series_key
-from promcompat.scraping.classic_histograms import ClassicHistograms, ClassicPart, part_of
+from promcompat.scraping.classic_histograms import (
+    ClassicHistograms,
+    ClassicPart,
+    family_of_part,
+    part_of,
+)
 from promcompat.scraping.native_histograms import HistogramError, read_histograms
 from promcompat.scraping.scrape_limits import (
     BucketLimitError,
@@ -122,6 +127,8 @@ class TargetSeries:
         self._by_key: dict[bytes, ScrapedSeries] = {}
         self._tracked: list[ScrapedSeries] = []
         self._described_in: dict[str, int] = {}
+        self._types: dict[str, str] = {}
+        self._texts_of: dict[str, list[str]] = {}
         self._sent: dict[str, MetricMetadata] = {}
         self._n_texts = 0
         self._reports: dict[str, ScrapedSeries] = {}
@@ -152,8 +159,19 @@ class TargetSeries:
         return found
 
     def note_family(self, described: MetricMetadata) -> None:
-        """Note that the current scrape describes a family."""
+        """Note that the current scrape describes a family.
+
+        Texts whose series are a part of a histogram, or may be, are read again if its type changes.
+        """
         self._described_in[described.family] = self.scrape
+        if self._types.get(described.family) != described.type:
+            self._types[described.family] = described.type
+            for text in self._texts_of.pop(described.family, ()):
+                self.by_text.pop(text, None)
+
+    def note_part(self, family: str, text: str) -> None:
+        """Note that a text is a part of a family if this is a classic histogram."""
+        self._texts_of.setdefault(family, []).append(text)
 
     def end(self, tracked: list[ScrapedSeries], *, is_complete: bool) -> list[ScrapedSeries]:
         """Finish the scrape; returns the series that have gone and get a stale marker."""
@@ -180,10 +198,16 @@ class TargetSeries:
                 text: series for text, series in self.by_text.items() if series.seen_in == now
             }
             self._by_key = {series.key: series for series in self.by_text.values() if series.key}
+            kept = (
+                (family, [text for text in texts if text in self.by_text])
+                for family, texts in self._texts_of.items()
+            )
+            self._texts_of = {family: texts for family, texts in kept if texts}
         self._n_texts = len(self.by_text)
         for family, scrape in list(self._described_in.items()):
             if now - scrape > _KEPT_SCRAPES:
                 del self._described_in[family]
+                self._types.pop(family, None)
                 self.metadata.pop(family, None)
                 self._sent.pop(family, None)
                 self.metadata_changes += 1
@@ -226,7 +250,12 @@ class Scrape:
 
     def new_series(self, text: str, labels: dict[str, str]) -> ScrapedSeries:
         """See the port. Raises ScrapeError for labels that fail the scrape."""
-        part = None if self._classic is None else part_of(labels, self.metadata)
+        part = None
+        if self._classic is not None:
+            part = part_of(labels, self.metadata)
+            family = family_of_part(labels)
+            if family:
+                self._known.note_part(family, text)
         if part is not None and not self._histograms.keeps_classic:
             found = self.by_text[text] = ScrapedSeries(b"", Labels(), part=part)
             return found

@@ -15,6 +15,8 @@ from promql.values.histogram_columns import HistogramColumns
 
 _STALE: Final[float] = struct.unpack("<d", struct.pack("<Q", STALE_NAN_BITS))[0]
 _MAX_VALUES: Final = 10_000_000
+_MAX_HISTOGRAMS: Final = 100_000
+"""A histogram takes about a hundred times as long as a number, and as much memory."""
 # No hexadecimal numbers: `0x5` is six zeros.
 _NUMBER: Final = r"(?:inf|nan|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 _ITEM: Final = re.compile(
@@ -41,7 +43,7 @@ def parse_series_labels(text: str) -> Labels:
 def parse_series_values(text: str) -> list[Value | None]:
     """The values of consecutive intervals, None for none. Raises BadDataError."""
     values: list[Value | None] = []
-    text, at = text.rstrip(), 0
+    text, at, n_histograms = text.rstrip(), 0, 0
     while at < len(text):
         match = _ITEM.match(text, at)
         if match is None:
@@ -51,6 +53,9 @@ def parse_series_values(text: str) -> list[Value | None]:
             )
         if len(values) + _n_values(match) > _MAX_VALUES:
             raise BadDataError(f"a series has more than {_MAX_VALUES} values")
+        n_histograms += _n_values(match) if match["histogram"] is not None else 0
+        if n_histograms > _MAX_HISTOGRAMS:
+            raise BadDataError(f"a series has more than {_MAX_HISTOGRAMS} histograms")
         values += _expanded(match)
         at = match.end()
     return values

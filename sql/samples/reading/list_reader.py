@@ -97,6 +97,17 @@ class PostgresSampleListReader:
         return sorted(found, key=lambda row: row.labels.pairs)[:limit]
 
     @read_again
+    async def sample_of_newest_series(
+        self, tenant: str, matchers: tuple[LabelMatcher, ...]
+    ) -> SampleRow | None:
+        """The newest sample of one series; see the port. Ids are in the order of series."""
+        tenant_id, ids = await self._matching(tenant, matchers)
+        if not len(ids):
+            return None
+        found = await self._rows(await self._pages.latest(tenant_id, np.array([ids.max()])))
+        return found[0] if found else None
+
+    @read_again
     async def metric_names(self, tenant: str, prefix: str, after: str, limit: int) -> list[str]:
         """Metric names; see the port."""
         tenant_id = await self._database.tenants.find(tenant)

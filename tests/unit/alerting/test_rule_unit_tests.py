@@ -265,7 +265,18 @@ def test_a_test_may_start_at_any_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["abc", "1+x3", "1x", "{{number:1}}", "{{count:1}", "{{count:1}}y", "1e9x999999999"]
+    "text",
+    [
+        "abc",
+        "1+x3",
+        "1x",
+        "{{number:1}}",
+        "{{count:1}",
+        "{{count:1}}y",
+        "1e9x999999999",
+        "{{count:1}}+{{count:1}}x100000",
+        "{{count:1}}x50000 {{count:1}}x50000",
+    ],
 )
 def test_values_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(BadDataError):

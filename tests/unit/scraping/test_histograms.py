@@ -89,11 +89,24 @@ def test_a_float_whose_bits_look_like_a_histogram_is_nan() -> None:
     assert batch.columns.values.view(np.uint64).tolist() == [NORMAL_NAN_BITS]
 
 
-def converted(text: str) -> ScrapedBatch:
-    scrape = known_series(HistogramOptions(converts_classic=True)).begin(NOW, NOW)
+def converted(text: str, known: TargetSeries | None = None, at_ms: int = NOW) -> ScrapedBatch:
+    known = known or known_series(HistogramOptions(converts_classic=True))
+    scrape = known.begin(at_ms, at_ms)
     read_text(text, scrape)
     rows, stale, exemplars = scrape.complete()
-    return batch_of(rows, {NOW: stale}, exemplars=exemplars)
+    return batch_of(rows, {at_ms: stale}, exemplars=exemplars)
+
+
+def test_series_are_parts_of_a_histogram_while_their_family_is_one() -> None:
+    known = known_series(HistogramOptions(converts_classic=True))
+    lines = 'x_bucket{le="+Inf"} 3\nx_count 3\nx_sum 2\n'
+    found = [
+        converted(f"# TYPE x {kind}\n{lines}", known, NOW + number)
+        for number, kind in enumerate(("untyped", "histogram", "untyped", "histogram"))
+    ]
+    assert [batch.columns.histograms is not None for batch in found] == [False, True, False, True]
+    # Those that are no longer there get a stale marker.
+    assert [len(batch.columns.series) for batch in found] == [3, 4, 4, 4]
 
 
 def test_counts_beyond_integers_become_those_of_a_float_histogram() -> None:
