@@ -5,6 +5,7 @@ import math
 import random
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ class IngestRates:
         self._limits = limits
         self._now_seconds = now_seconds
         self._jitter = jitter
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        """By when they were used last."""
         self._reported: Mapping[UUID, Mapping[str, int]] = {}
 
     def request(self, tenant: str) -> "RequestAllowance":
@@ -164,8 +166,9 @@ class IngestRates:
         bucket = self._buckets.get(tenant)
         if bucket is None:
             if len(self._buckets) >= _MAX_BUCKETS:
-                self._buckets.clear()
+                self._buckets.popitem(last=False)
             bucket = self._buckets[tenant] = _Bucket(float(burst), now)
+        self._buckets.move_to_end(tenant)
         bucket.fill(rate, burst, now)
         return bucket
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import orjson
 import uvloop
 
+from promcompat.access.command_audit import recorded
 from promcompat.composition.limits import stored_limits
+from promcompat.core.audit import AuditRepository
 from promcompat.core.errors import BadDataError
 from promcompat.core.preconditions import Precondition
 from promcompat.core.tenant_limits import Limits
@@ -19,6 +21,7 @@ from promcompat.dashboards.grafana.importer import Imported, describe
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.command_storage import command_storage
 from promcompat.settings import Settings
+from sql.access.audit_repository import PostgresAudit
 from sql.dashboards.dashboard_repository import PostgresDashboardRepository
 
 _ACTOR = "promcompat dashboards"
@@ -71,25 +74,30 @@ def _report(file: str, imported: Imported) -> None:
 
 
 @asynccontextmanager
-async def _service(settings: Settings) -> AsyncIterator[DashboardService]:
+async def _service(
+    settings: Settings,
+) -> AsyncIterator[tuple[DashboardService, AuditRepository]]:
     async with command_storage(settings) as storage:
         limits = Limits(await stored_limits(settings, storage.database))
-        yield DashboardService(PostgresDashboardRepository(storage.database), limits)
+        service = DashboardService(PostgresDashboardRepository(storage.database), limits)
+        yield service, PostgresAudit(storage.database)
 
 
 async def _import(
     tenant: str, files: Sequence[tuple[Path, Imported]], uid: str, settings: Settings
 ) -> None:
-    async with _service(settings) as service:
+    async with _service(settings) as (service, audit):
         for path, imported in files:
-            stored, _ = await service.save(
-                tenant,
-                uid or uid_of(imported, path),
-                imported.dashboard,
-                Precondition(),
-                actor=_ACTOR,
-                reason=f"imported from {path.name}",
-            )
+            wanted = uid or uid_of(imported, path)
+            async with recorded(audit, _ACTOR, f"import {wanted}", tenant):
+                stored, _ = await service.save(
+                    tenant,
+                    wanted,
+                    imported.dashboard,
+                    Precondition(),
+                    actor=_ACTOR,
+                    reason=f"imported from {path.name}",
+                )
             _report(f"{path} is the dashboard {stored.uid}", imported)
 
 
@@ -97,7 +105,7 @@ async def _documents(
     tenant: str, uid: str | None, settings: Settings
 ) -> Sequence[tuple[str, bytes]]:
     """The uids and texts of all dashboards, or of one."""
-    async with _service(settings) as service:
+    async with _service(settings) as (service, _):
         uids = [one.uid for one in await service.list_dashboards(tenant)] if uid is None else [uid]
         found = [await service.get(tenant, one) for one in uids]
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -118,7 +126,7 @@ def _write(documents: Sequence[tuple[str, bytes]], folder: Path | None) -> None:
 
 
 async def _list(tenant: str, settings: Settings) -> None:
-    async with _service(settings) as service:
+    async with _service(settings) as (service, _):
         for one in await service.list_dashboards(tenant):
             source = f", from {one.source}" if one.source else ""
             sys.stdout.write(f"{one.uid}: {one.title}{source}\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import uvloop
 
+from promcompat.access.command_audit import recorded
 from promcompat.alerting.rule_files.checking import check_file
 from promcompat.alerting.rule_files.rule_document import (
     RuleFile,
@@ -18,12 +19,14 @@ from promcompat.alerting.rule_files.rule_writer import file_value, yaml_text
 from promcompat.alerting.rule_files.unit_tests import report_of, run_test_file
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.composition.limits import stored_limits
+from promcompat.core.audit import AuditRepository
 from promcompat.core.errors import BadDataError
 from promcompat.core.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.command_storage import command_storage
 from promcompat.processes.rule_backfill import run_backfill
 from promcompat.settings import Settings
+from sql.access.audit_repository import PostgresAudit
 from sql.alerting.rule_repository import PostgresRuleRepository
 
 
@@ -72,23 +75,25 @@ def _read(path: Path, namespace: str) -> Sequence[RuleFile]:
 
 
 @asynccontextmanager
-async def _rule_groups(settings: Settings) -> AsyncIterator[RuleGroups]:
+async def _rule_groups(settings: Settings) -> AsyncIterator[tuple[RuleGroups, AuditRepository]]:
     async with command_storage(settings) as storage:
         limits = Limits(await stored_limits(settings, storage.database))
-        yield RuleGroups(PostgresRuleRepository(storage.database), limits)
+        groups = RuleGroups(PostgresRuleRepository(storage.database), limits)
+        yield groups, PostgresAudit(storage.database)
 
 
 async def _load(tenant: str, files: Sequence[RuleFile], settings: Settings) -> None:
-    async with _rule_groups(settings) as service:
+    async with _rule_groups(settings) as (service, audit):
         for file in files:
-            is_changed = await service.store_namespace(tenant, file.namespace, file.groups)
+            async with recorded(audit, "promcompat rules", f"load {file.namespace}", tenant):
+                is_changed = await service.store_namespace(tenant, file.namespace, file.groups)
             n_rules = sum(len(group.rules) for group in file.groups)
             outcome = "loaded" if is_changed else "nothing has changed"
             sys.stdout.write(f"{file.namespace}: {n_rules} rules, {outcome}\n")
 
 
 async def _export(tenant: str, namespace: str | None, settings: Settings) -> None:
-    async with _rule_groups(settings) as service:
+    async with _rule_groups(settings) as (service, _):
         found = await service.groups(tenant, namespace)
     documents = [
         yaml_text({"namespace": name, **file_value(groups)}) for name, groups in found.items()

@@ -8,9 +8,11 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import uvloop
 
+from promcompat.access.command_audit import recorded
 from promcompat.core.errors import NotFoundError, PromcompatError
 from promcompat.database import SHORT, owner_url, try_until_answered
 from promcompat.settings import Settings
+from sql.access.audit_repository import PostgresAudit
 from sql.database.database import Database
 from sql.database.tenant_readers import grant_tenant, list_readers, revoke_tenant
 from sql.database.tenant_retention import list_retentions, set_retention
@@ -73,8 +75,12 @@ def _list(settings: Settings) -> int:
 
 def _set_retention(settings: Settings, tenant: str, text: str) -> int:
     days = _days_of(text)
-    if not _on_database(settings, lambda database: set_retention(database, tenant, days)):
-        raise NotFoundError(f"there is no tenant {tenant!r}; its first write creates it")
+
+    async def store(database: Database) -> None:
+        if not await set_retention(database, tenant, days):
+            raise NotFoundError(f"there is no tenant {tenant!r}; its first write creates it")
+
+    _change(settings, tenant, f"set-retention {text}", store)
     sys.stdout.write(f"{tenant}: kept {_text_of(days)}\n")
     return 0
 
@@ -101,8 +107,11 @@ def _text_of(days: int | None) -> str:
 
 
 def _grant(settings: Settings, tenant: str, role: str, *, creates: bool) -> int:
-    password = _on_database(
-        settings, lambda database: grant_tenant(database, tenant, role, creates=creates)
+    password = _change(
+        settings,
+        tenant,
+        f"grant {role}",
+        lambda database: grant_tenant(database, tenant, role, creates=creates),
     )
     sys.stdout.write(f"{role} reads {tenant}\n")
     if password is not None:
@@ -111,10 +120,13 @@ def _grant(settings: Settings, tenant: str, role: str, *, creates: bool) -> int:
 
 
 def _revoke(settings: Settings, tenant: str, role: str) -> int:
-    if not _on_database(settings, lambda database: revoke_tenant(database, tenant, role)):
-        raise NotFoundError(
-            f"{role!r} did not read {tenant!r}; promcompat tenant list shows who does"
-        )
+    async def revoke(database: Database) -> None:
+        if not await revoke_tenant(database, tenant, role):
+            raise NotFoundError(
+                f"{role!r} did not read {tenant!r}; promcompat tenant list shows who does"
+            )
+
+    _change(settings, tenant, f"revoke {role}", revoke)
     sys.stdout.write(f"{role} no longer reads {tenant}\n")
     return 0
 
@@ -130,6 +142,18 @@ def address_of(url: str, role: str, password: str) -> str:
     user = f"{quote(role, safe='')}:{quote(password, safe='')}"
     hosts = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{user}@{hosts}", query=urlencode(kept)))
+
+
+def _change(
+    settings: Settings, tenant: str, change: str, act: Callable[[Database], Awaitable[ResultT]]
+) -> ResultT:
+    """Make a change that the audit trail records."""
+
+    async def make(database: Database) -> ResultT:
+        async with recorded(PostgresAudit(database), "promcompat tenant", change, tenant):
+            return await act(database)
+
+    return _on_database(settings, make)
 
 
 def _on_database(settings: Settings, act: Callable[[Database], Awaitable[ResultT]]) -> ResultT:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from promcompat.core import audit
 from promcompat.core.audit import (
     KEPT_DAYS,
     AuditEntry,
@@ -29,6 +30,9 @@ class PostgresAudit:
         values = entry.actor, entry.tenant, entry.action, entry.target, KEPT_DAYS
         async with acquired(self._database.write_pool) as connection:
             record_id: int = await connection.fetchval(_QUERIES["begin_audit"], *values)
+            if not record_id % audit.BOUND_EVERY:
+                most = audit.MAX_RECORDS_OF_TENANT, record_id, audit.MAX_RECORDS
+                await connection.execute(_QUERIES["bound_audit"], entry.tenant, *most)
         return record_id
 
     async def end(self, record_id: int, status: int, request: str) -> None:

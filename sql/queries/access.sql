@@ -60,6 +60,14 @@ WITH removed AS (
 )
 INSERT INTO audit (actor, tenant, action, target) VALUES ($1, $2, $3, $4) RETURNING id
 
+-- bound_audit --
+-- Removes all but the newest $2 records of tenant $1, and all but the newest $4 of those up to id $3, whose
+-- numbers are without gaps.
+DELETE FROM audit WHERE id <= $3 - $4::bigint
+    OR tenant = $1 AND id <= (
+        SELECT a.id FROM audit AS a WHERE a.tenant = $1 ORDER BY a.id DESC OFFSET $2 LIMIT 1
+    )
+
 -- end_audit --
 -- Records that what record $1 is about ended with status $2, and the beginning of its body, $3.
 UPDATE audit SET status = $2, request = $3 WHERE id = $1

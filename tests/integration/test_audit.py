@@ -4,14 +4,19 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
 from promcompat.__main__ import main
+from promcompat.core import audit
 from promcompat.core.access import Role
+from promcompat.core.audit import AuditEntry, AuditFilter
 from promcompat.core.errors import StorageUnavailableError
+from sql.access.audit_repository import PostgresAudit
+from sql.database.database import Database, DatabaseOptions
 from tests.access_service import AccessService, running_access_service
 from tests.servers import DatabaseServer
 
@@ -135,20 +140,52 @@ async def test_a_change_that_cannot_be_recorded_is_not_made(
     ]
 
 
+async def test_the_newest_records_of_each_tenant_stay(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "BOUND_EVERY", 10)
+    monkeypatch.setattr(audit, "MAX_RECORDS_OF_TENANT", 5)
+    database = await Database.open(url, DatabaseOptions())
+    try:
+        trail = PostgresAudit(database)
+
+        async def record(tenant: str, number: int) -> None:
+            entry = AuditEntry(actor="a", tenant=tenant, action="b", target=str(number))
+            await trail.end(await trail.begin(entry), 200, "")
+
+        async def kept(tenant: str | None) -> list[str]:
+            found = await trail.list(AuditFilter(tenant=tenant), 1 << 62, 100)
+            return [one.target for one in found]
+
+        await record("red", 0)
+        for number in range(1, 30):
+            await record("blue", number)
+        assert await kept("red") == ["0"]
+        assert await kept("blue") == ["29", "28", "27", "26", "25"]
+        monkeypatch.setattr(audit, "MAX_RECORDS", 12)
+        for number in range(30, 40):
+            await record("blue", number)
+        assert await kept("red") == []
+        assert await kept(None) == ["39", "38", "37", "36", "35"]
+    finally:
+        await database.close()
+
+
 async def test_commands_are_recorded_and_old_records_go(
-    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found: 4711")
 
     monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", url)
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(
             "INSERT INTO promcompat.audit (at, actor, tenant, action, target)"
             " VALUES (now() - interval '366 days', 'a', '', 'b', 'c')"
         )
-        await run_commands(url)
+        await run_commands(tmp_path)
         rows = await connection.fetch("SELECT * FROM promcompat.audit ORDER BY id")
     finally:
         await connection.close()
@@ -158,16 +195,29 @@ async def test_commands_are_recorded_and_old_records_go(
         ("promcompat token", "create x", "", 400),
         ("promcompat limits", "set max_rules=3", "red", 200),
         ("promcompat limits", "unset max_rules", "red", 200),
+        ("promcompat rules", "load team", "red", 200),
+        ("promcompat dashboards", "import board", "red", 200),
+        ("promcompat tenant", "set-retention 9", "red", 200),
+        ("promcompat tenant", "set-retention 9", "none", 400),
+        ("promcompat tenant", "revoke nobody", "red", 400),
     ]
     assert all(row["actor"] == f"command:uid {os.getuid()}" for row in rows)
 
 
-async def run_commands(url: str) -> None:
+async def run_commands(folder: Path) -> None:
+    rules, board = folder / "team.yml", folder / "board.json"
+    rules.write_text("groups:\n- name: g\n  rules:\n  - {record: r, expr: up}\n")
+    board.write_text('{"title": "Board", "panels": []}')
     for command in (
         ("token", "create", "x", "--role", "read"),
         ("token", "create", "x", "--role", "read"),
         ("limits", "set", "red", "max_rules=3"),
         ("limits", "unset", "red", "max_rules"),
+        ("rules", "load", str(rules), "--tenant", "red"),
+        ("dashboards", "import", str(board), "--tenant", "red", "--uid", "board"),
+        ("tenant", "set-retention", "red", "9"),
+        ("tenant", "set-retention", "none", "9"),
+        ("tenant", "revoke", "red", "nobody"),
     ):
         # In a thread, as each command has an event loop of its own.
-        await asyncio.to_thread(main, [command[0], "--database-url", url, *command[1:]])
+        await asyncio.to_thread(main, command)
