@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from promcompat.alerting.rule_files.rule_conversion import document_of, rules_of
@@ -13,8 +14,10 @@ from promcompat.alerting.rule_files.rule_document import (
 )
 from promcompat.core.alert_ports import RuleGroupsChange, RuleRepository
 from promcompat.core.alerts import Rule
-from promcompat.core.errors import BadDataError
+from promcompat.core.errors import BadDataError, OverloadedError, PreconditionFailedError
 from promcompat.core.tenant_limits import Limits
+
+_ATTEMPTS = 20
 
 
 class RuleGroups:
@@ -37,10 +40,15 @@ class RuleGroups:
     async def store_group(self, tenant: str, namespace: str, group: GroupDocument) -> bool:
         """Create or replace a group; returns whether anything changed.
 
-        Raises RuleFileError for what Prometheus refuses, and BadDataError for too many rules.
+        Raises RuleFileError for what Prometheus refuses, BadDataError for too many rules, and
+        OverloadedError when others change the same rules all the time.
         """
-        known = await self._rules.list_rules(tenant, group.name, namespace=namespace)
-        return await self._store(tenant, namespace, [group], known)
+
+        async def store() -> bool:
+            known = await self._rules.list_rules(tenant, group.name, namespace=namespace)
+            return await self._store(tenant, namespace, [group], known)
+
+        return await _last_one_wins(store)
 
     async def store_namespace(
         self, tenant: str, namespace: str, groups: Sequence[GroupDocument]
@@ -49,8 +57,12 @@ class RuleGroups:
 
         Raises as `store_group`.
         """
-        known = await self._rules.list_rules(tenant, namespace=namespace)
-        return await self._store(tenant, namespace, groups, known)
+
+        async def store() -> bool:
+            known = await self._rules.list_rules(tenant, namespace=namespace)
+            return await self._store(tenant, namespace, groups, known)
+
+        return await _last_one_wins(store)
 
     async def delete(self, tenant: str, namespace: str, group: str | None = None) -> bool:
         """Delete a group, or all of a namespace; False when there is none."""
@@ -100,6 +112,14 @@ class RuleGroups:
             if len(after) > max(limits.ruler_max_rule_groups_per_tenant, len(before)):
                 detail = f": there would be {len(after)}"
                 raise BadDataError(refuse(tenant, "ruler_max_rule_groups_per_tenant", detail))
+
+
+async def _last_one_wins(store: Callable[[], Awaitable[bool]]) -> bool:
+    """Look at the rules again when others have changed them meanwhile. Raises OverloadedError."""
+    for _ in range(_ATTEMPTS):
+        with suppress(PreconditionFailedError):
+            return await store()
+    raise OverloadedError("others change these rules at the same time; try again")
 
 
 def changes_between(known: Sequence[Rule], wanted: Sequence[Rule]) -> RuleGroupsChange:

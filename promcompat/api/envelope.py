@@ -1,6 +1,5 @@
 """The JSON envelope of the Prometheus HTTP API, and the one table from errors to status codes."""
 
-import asyncio
 import math
 from collections.abc import Sequence
 
@@ -11,12 +10,14 @@ from promcompat.api.json_text import dump_json
 from promcompat.core.errors import (
     AccessError,
     BadDataError,
+    ConflictError,
     ExecutionError,
     ForbiddenError,
     NotFoundError,
     NotSupportedError,
     OverloadedError,
     PayloadTooLargeError,
+    PreconditionFailedError,
     PromcompatError,
     QueryCanceledError,
     QueryTimeoutError,
@@ -27,6 +28,7 @@ from promcompat.core.errors import (
     UnsupportedMediaTypeError,
 )
 from promcompat.core.strconv import to_unicode
+from promcompat.http.bodies import work_of
 from promcompat.http.guard import challenge_headers
 
 STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
@@ -40,6 +42,8 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     ForbiddenError: 403,
     RateLimitedError: 429,
     NotFoundError: 404,
+    ConflictError: 409,
+    PreconditionFailedError: 412,
     QueryCanceledError: 499,
     QueryTimeoutError: 503,
     # Prometheus answers storage errors with 500; senders retry 503 too, and honour Retry-After.
@@ -119,7 +123,7 @@ async def success_response(
     if len(encoded) < _IN_THREAD_FROM_BYTES:
         body = escape_html(b"".join(parts))
     else:
-        body = await asyncio.to_thread(lambda: escape_html(b"".join(parts)))
+        body = await work_of(request).in_thread(lambda: escape_html(b"".join(parts)))
     return await _compressed(request, body)
 
 
@@ -132,7 +136,7 @@ async def _compressed(request: web.Request, body: bytes) -> web.Response:
     if len(body) < _IN_THREAD_FROM_BYTES:
         packed = igzip.compress(body, GZIP_LEVEL, mtime=0)
     else:
-        packed = await asyncio.to_thread(igzip.compress, body, GZIP_LEVEL, mtime=0)
+        packed = await work_of(request).in_thread(igzip.compress, body, GZIP_LEVEL, mtime=0)
     headers = {hdrs.CONTENT_ENCODING: "gzip"}
     return web.Response(body=packed, content_type=_JSON, headers=headers)
 

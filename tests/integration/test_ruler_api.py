@@ -103,3 +103,12 @@ async def test_a_group_is_replaced_only_after_its_evaluation(native: NativeClien
         done, _ = await asyncio.wait([replacing], timeout=0.5)
         assert not done
     assert (await replacing)[0] == 202
+
+
+async def test_groups_that_are_sent_at_once_are_all_accepted(native: NativeClient) -> None:
+    bodies = [GROUP.replace("1m", f"{minutes}m") for minutes in range(1, 9)]
+    asked = [ask(native, "POST", f"{BASE}/a", body) for body in bodies]
+    deleted = [ask(native, "DELETE", f"{BASE}/a/g") for _ in range(2)]
+    answers = await asyncio.gather(*asked, *deleted)
+    assert [status for status, _, _ in answers[:8]] == [202] * 8
+    assert {status for status, _, _ in answers[8:]} <= {202, 404}
