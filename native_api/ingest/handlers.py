@@ -39,7 +39,7 @@ from native_api.ingest.payloads import (
 )
 from promcompat.core.errors import PromcompatError, StaleKnowledgeError, WriteRejectedError
 from promcompat.core.model import WriteBatch
-from promcompat.http.bodies import BODIES
+from promcompat.http.bodies import BODIES, work_of
 from promcompat.http.context import SETTINGS, TELEMETRY
 from promcompat.metrics.metric_service import MetricService
 
@@ -246,8 +246,9 @@ async def _reply(
     is_batch: bool,
     status: int = 200,
 ) -> web.Response:
-    bodies = request.app[BODIES]
-    errors = await bodies.work(_BYTES_PER_FAULT * len(faults), _documents, faults, is_batch)
+    errors = await work_of(request).work(
+        _BYTES_PER_FAULT * len(faults), _documents, faults, is_batch
+    )
     rejected = len({found.index for found in faults})
     reply = {"accepted": accepted, "rejected": rejected, "errors": errors}
     return json_response(request, reply, status)

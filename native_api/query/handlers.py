@@ -1,7 +1,5 @@
 """The reading routes: samples, names, newest samples, statistics, buckets."""
 
-import asyncio
-
 import numpy as np
 from aiohttp import web
 
@@ -41,6 +39,7 @@ from promcompat.core.native_queries import (
     Statistics,
     histograms_of_rows,
 )
+from promcompat.http.bodies import work_of
 from promcompat.imports.histogram_objects import histogram_objects
 from promcompat.querying.bucket_grid import count_buckets
 from promcompat.querying.bucket_reader import MAX_BUCKETS
@@ -175,7 +174,7 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
                 looks_back=query.fill is Fill.PREVIOUS,
             ),
         )
-    body = await asyncio.to_thread(render_buckets, name, query, answer, now_ms)
+    body = await work_of(call.request).in_thread(render_buckets, name, query, answer, now_ms)
     return json_response(call.request, body)
 
 

@@ -1,6 +1,5 @@
 """`/rules`: alert rules."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +25,7 @@ from native_api.rules.payloads import (
 from promcompat.alerting.rule_trial import MAX_EVALUATIONS, try_rule
 from promcompat.core.alerts import Rule, RuleEvaluation
 from promcompat.core.errors import PreconditionFailedError
+from promcompat.http.bodies import work_of
 
 _DAY_MS = 86_400_000
 
@@ -36,7 +36,7 @@ async def handle_list_rules(call: Call[RuleListQuery, None]) -> web.Response:
     rules = await service.list_rules(call.tenant, call.query.group)
     evaluations = await service.evaluations(call.tenant)
     # In a thread: there may be ten thousand.
-    body = await asyncio.to_thread(_list_json, rules, evaluations)
+    body = await work_of(call.request).in_thread(_list_json, rules, evaluations)
     return json_response(call.request, body)
 
 

@@ -1,6 +1,6 @@
 """`cardinality/label_names`, `label_values` and `active_series`, as Mimir has them."""
 
-import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -11,6 +11,7 @@ from promcompat.api.params import MAX_TIME_MS, MIN_TIME_MS, Form, parse_go_int
 from promcompat.api.query_parsing import parse_selectors, within_query_time
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
+from promcompat.http.bodies import work_of
 from promcompat.http.context import services_of, tenant_of
 from promcompat.metrics.cardinality import count_series, count_values, largest
 
@@ -28,7 +29,7 @@ async def handle_label_names(request: web.Request) -> web.Response:
     form = await read_form(request)
     limit = _limit(form)
     series = await _series(request, form, is_active=_wants_active(form), is_required=False)
-    counts = await asyncio.to_thread(count_values, series)
+    counts = await work_of(request).in_thread(count_values, series)
     listed = [
         {"label_name": name, "label_values_count": count} for name, count in largest(counts, limit)
     ]
@@ -53,7 +54,7 @@ async def handle_label_values(request: web.Request) -> web.Response:
             f"(limit: {_MAX_NAMES} actual: {len(names)}) exceeded"
         )
     series = await _series(request, form, is_active=_wants_active(form), is_required=False)
-    found = await asyncio.to_thread(count_series, series, names)
+    found = await work_of(request).in_thread(count_series, series, names)
     listed = [
         {
             "label_name": label.name,
@@ -73,8 +74,12 @@ async def handle_active_series(request: web.Request) -> web.Response:
     """The label sets of the matching series that have a sample in the last 20 minutes."""
     form = await read_form(request)
     series = await _series(request, form, is_active=True, is_required=True)
-    dump = await asyncio.to_thread(lambda: dump_json([dict(labels.pairs) for labels in series]))
+    dump = await work_of(request).in_thread(_dumped, series)
     return web.Response(body=b'{"data":' + dump + b"}", content_type="application/json")
+
+
+def _dumped(series: Sequence[Labels]) -> bytes:
+    return dump_json([dict(labels.pairs) for labels in series])
 
 
 async def _series(

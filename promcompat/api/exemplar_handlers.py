@@ -13,7 +13,7 @@ from promcompat.api.query_parsing import parse_query, within_query_time
 from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import Exemplar, ExemplarsOfSeries
 from promcompat.core.matchers import LabelMatcher
-from promcompat.http.bodies import BODIES
+from promcompat.http.bodies import work_of
 from promcompat.http.context import services_of, tenant_of
 from promql.ast import Expr, VectorSelector, walk
 
@@ -39,7 +39,7 @@ async def handle_query_exemplars(request: web.Request) -> web.Response:
         found = await service.select(tenant, selectors, start_ms, end_ms)
     n_bytes = _BYTES_PER_EXEMPLAR * sum(len(series.exemplars) for series in found)
     return await success_response(
-        request, await request.app[BODIES].work(n_bytes, _exemplars_json, found)
+        request, await work_of(request).work(n_bytes, _exemplars_json, found)
     )
 
 

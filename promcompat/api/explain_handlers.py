@@ -1,7 +1,5 @@
 """`explain`: how a query would be executed, and with `analyze` what executing it cost."""
 
-import asyncio
-
 from aiohttp import web
 
 from promcompat.api.envelope import success_response
@@ -17,6 +15,7 @@ from promcompat.api.params import (
 from promcompat.api.query_parsing import read_query
 from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import EvalRange
+from promcompat.http.bodies import work_of
 from promcompat.http.context import services_of, tenant_of
 from promql.query import Query
 
@@ -34,7 +33,7 @@ async def handle_explain(request: web.Request) -> web.Response:
     with errors_naming("query"):
         explanation = await service.explain(query, depth)
     # The query may be a megabyte long.
-    data = await asyncio.to_thread(explanation_json, explanation)
+    data = await work_of(request).in_thread(explanation_json, explanation)
     return await success_response(request, data)
 
 

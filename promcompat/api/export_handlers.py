@@ -3,7 +3,6 @@
 Portions of time are read, rendered and sent one after another, so that any amount can be exported.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -26,6 +25,7 @@ from promcompat.api.query_parsing import parse_any_selectors
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.model import SampleBlock
 from promcompat.core.ports import MatcherSets
+from promcompat.http.bodies import work_of
 from promcompat.http.context import services_of, tenant_of
 from promcompat.imports.parquet_file import ParquetStream
 
@@ -50,7 +50,7 @@ async def handle_export(request: web.Request) -> web.StreamResponse:
                 return await _export(request, form, _JSON, b"", write)
             case "parquet":
                 # In a thread, because the first one imports pyarrow.
-                stream = await asyncio.to_thread(ParquetStream)
+                stream = await work_of(request).in_thread(ParquetStream)
                 return await _export(request, form, _PARQUET, b"", stream.rows, stream.end)
             case other:
                 raise BadDataError(f"unknown format {other!r}; use prometheus, parquet or none")
@@ -102,7 +102,7 @@ async def _export(
         await response.write(header + first)
         async for piece in pieces:
             await response.write(piece)
-        await response.write(await asyncio.to_thread(end))
+        await response.write(await work_of(request).in_thread(end))
     except PromcompatError as exc:
         if not response.prepared:
             raise
@@ -147,7 +147,7 @@ async def _pieces(
         earlier = matcher_sets[:number]
         async for portion in metrics.portions(tenant, matchers, start_ms, end_ms):
             block = _without(portion.block, earlier)
-            if piece := await asyncio.to_thread(_render, block, write):
+            if piece := await work_of(request).in_thread(_render, block, write):
                 yield piece
 
 

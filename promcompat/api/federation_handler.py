@@ -1,6 +1,5 @@
 """`GET /federate`: the newest samples of series, as another Prometheus scrapes them."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -29,6 +28,7 @@ from promcompat.core.model import (
     is_stale,
 )
 from promcompat.core.ports import MatcherSets
+from promcompat.http.bodies import work_of
 from promcompat.http.context import SETTINGS, services_of, tenant_of
 from promql.values.histogram_columns import GAUGE, HistogramColumns
 
@@ -49,7 +49,7 @@ async def handle_federate(request: web.Request) -> web.Response:
     if len(body) >= _GZIP_FROM_BYTES and accepts_gzip(
         request.headers.get(hdrs.ACCEPT_ENCODING, "")
     ):
-        body = await asyncio.to_thread(igzip.compress, body, GZIP_LEVEL, mtime=0)
+        body = await work_of(request).in_thread(igzip.compress, body, GZIP_LEVEL, mtime=0)
         headers[hdrs.CONTENT_ENCODING] = "gzip"
     return web.Response(body=body, headers=headers)
 
@@ -73,7 +73,7 @@ async def _body_of(
         for matchers in matcher_sets
     ]
     async with queries.reading(tenant, selections) as blocks:
-        return await asyncio.to_thread(_render, blocks, chosen)
+        return await work_of(request).in_thread(_render, blocks, chosen)
 
 
 def _render(blocks: Sequence[SampleBlock], chosen: ExpositionFormat) -> bytes:

@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 
 from promcompat.api.params import Form, parse_urlencoded
 from promcompat.core.errors import BadDataError
-from promcompat.http.bodies import BODIES, media_type
+from promcompat.http.bodies import BODIES, media_type, work_of
 
 MAX_FORM_BYTES = 10_000_000
 """The most that Go reads of a form."""
@@ -33,7 +33,7 @@ async def read_form(request: web.Request) -> Form:
         content_type = request.headers[hdrs.CONTENT_TYPE]
         body = await bodies.read(request, MAX_FORM_BYTES)
     n_bytes = len(query_string) + len(body)
-    return await bodies.work(n_bytes, parse_form, query_string, content_type, body)
+    return await work_of(request).work(n_bytes, parse_form, query_string, content_type, body)
 
 
 def parse_form(query_string: str, content_type: str, body: bytes) -> Form:

@@ -1,6 +1,5 @@
 """`POST /api/v1/read`: remote read, as samples or as a stream of XOR chunks."""
 
-import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -11,7 +10,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from promcompat.api.envelope import text_error
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.model import SampleBlock, SeriesSelection
-from promcompat.http.bodies import BODIES, held_by
+from promcompat.http.bodies import BODIES, held_by, work_of
 from promcompat.http.context import SETTINGS, services_of, tenant_of
 from promcompat.remote_read.answers import CHUNKS_TYPE, SAMPLES_TYPE, chunk_frames, samples_answer
 from promcompat.remote_read.requests import AnswerForm, RemoteRead, decode_read_request
@@ -40,7 +39,7 @@ async def _read_request(request: web.Request) -> RemoteRead:
     body = await bodies.read(request, settings.write_max_body_bytes)
     n_bytes = checked_length(body, settings.write_max_decoded_bytes)
     held_by(request).take(n_bytes)
-    return await bodies.work(n_bytes, lambda: decode_read_request(unpack(body)))
+    return await work_of(request).work(n_bytes, lambda: decode_read_request(unpack(body)))
 
 
 async def _answer_samples(request: web.Request, tenant: str, asked: RemoteRead) -> web.Response:
@@ -53,7 +52,7 @@ async def _answer_samples(request: web.Request, tenant: str, asked: RemoteRead) 
                 f"exceeded sample limit ({MAX_SAMPLES}); ask for a shorter time, or for "
                 "streamed chunks, which have no limit of their own"
             )
-        body = await asyncio.to_thread(lambda: snappy.compress(samples_answer(blocks)))
+        body = await work_of(request).in_thread(lambda: snappy.compress(samples_answer(blocks)))
     headers = {hdrs.CONTENT_TYPE: SAMPLES_TYPE, hdrs.CONTENT_ENCODING: "snappy"}
     return web.Response(body=body, headers=headers)
 
@@ -92,12 +91,13 @@ async def _stream_query(
         return
     async with services_of(request).queries.reading(tenant, [selection]) as blocks:
         pieces = _pieces(blocks, query_index)
-        piece = await asyncio.to_thread(next, pieces, b"")
+        threads = work_of(request)
+        piece = await threads.in_thread(next, pieces, b"")
         if not response.prepared:
             await response.prepare(request)
         while piece:
             await response.write(piece)
-            piece = await asyncio.to_thread(next, pieces, b"")
+            piece = await threads.in_thread(next, pieces, b"")
 
 
 def _pieces(blocks: Sequence[SampleBlock], query_index: int) -> Iterator[bytes]:

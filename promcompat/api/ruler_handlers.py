@@ -12,7 +12,7 @@ from promcompat.api.envelope import text_response
 from promcompat.core.errors import BadDataError, NotFoundError
 from promcompat.core.storable_text import text_fault
 from promcompat.core.yaml_nodes import YamlError, first_document
-from promcompat.http.bodies import BODIES
+from promcompat.http.bodies import BODIES, work_of
 from promcompat.http.context import services_of, tenant_of
 
 _MAX_GROUP_BYTES: Final = 4 << 20
@@ -83,7 +83,7 @@ async def handle_store_group(request: web.Request) -> web.Response:
     tenant, namespace = tenant_of(request), _namespace_of(request)
     service = services_of(request).rule_groups
     body = await request.app[BODIES].read(request, _MAX_GROUP_BYTES)
-    group = await request.app[BODIES].work(len(body), _parse_group, body)
+    group = await work_of(request).work(len(body), _parse_group, body)
     await service.store_group(tenant, namespace, group)
     return _accepted()
 

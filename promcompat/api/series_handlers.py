@@ -1,6 +1,5 @@
 """`series`, `labels`, `label/<name>/values` and `metadata`."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -25,6 +24,7 @@ from promcompat.api.params import (
 from promcompat.api.query_parsing import parse_selectors, within_query_time
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import MetricMetadata
+from promcompat.http.bodies import work_of
 from promcompat.http.context import services_of, tenant_of
 from promcompat.metrics.metric_service import ItemT, Listing
 
@@ -86,7 +86,9 @@ async def _respond(
     if len(listing.items) < _DUMPED_IN_THREAD_FROM:
         data = dump_json(list(map(to_json, listing.items)))
     else:
-        data = await asyncio.to_thread(lambda: dump_json(list(map(to_json, listing.items))))
+        data = await work_of(request).in_thread(
+            lambda: dump_json(list(map(to_json, listing.items)))
+        )
     return await success_response(request, data, listing.warnings)
 
 

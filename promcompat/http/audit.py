@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from promcompat.core.audit import MAX_REQUEST_BYTES, MAX_TARGET_LENGTH, AuditEntry, kept_text
-from promcompat.core.errors import ForbiddenError, StorageUnavailableError
-from promcompat.http.context import actor_of, services_of, tenant_of
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.http.context import actor_of, services_of, tenant_or_none
 
 _LOGGER = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -36,7 +36,7 @@ async def begin_record(request: web.Request, path: str) -> None:
     """
     entry = AuditEntry(
         actor=actor_of(request),
-        tenant=_tenant_or_service(request),
+        tenant=tenant_or_none(request),
         action=f"{request.method} {path}",
         target=kept_text(request.raw_path.encode(errors="replace"))[:MAX_TARGET_LENGTH],
     )
@@ -63,11 +63,3 @@ async def end_record(request: web.Request, handler: Handler) -> web.StreamRespon
             fields = {"record": audited.record_id, "status": response.status, "reason": str(exc)}
             _LOGGER.warning("the outcome of a change was not recorded", extra=fields)
     return response
-
-
-def _tenant_or_service(request: web.Request) -> str:
-    """The tenant of a request; empty where none is named, as for what is about the service."""
-    try:
-        return tenant_of(request)
-    except (web.HTTPException, ForbiddenError):
-        return ""

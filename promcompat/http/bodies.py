@@ -21,7 +21,7 @@ from promcompat.core.errors import (
 )
 from promcompat.core.turns import Claim, Turns
 from promcompat.http.audit import keep_body
-from promcompat.http.context import tenant_of
+from promcompat.http.context import tenant_of, tenant_or_none
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -134,14 +134,8 @@ class RequestBodies:
         keep_body(request, unpacked)
         return unpacked
 
-    async def work(
-        self, n_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Call a function that processes `n_bytes`; in a thread if that may take long."""
-        return await self.of("").work(n_bytes, function, *args, **kwargs)
-
     def of(self, tenant: str) -> "TenantWork":
-        """The same for one tenant, which waits for its turn; "": before the tenant is known."""
+        """The work of one tenant, which waits for its turn; "": of requests that name none."""
         return TenantWork(self, tenant)
 
     def note(self, tenant: str) -> None:
@@ -177,6 +171,11 @@ class TenantWork:
 
 BODIES = web.AppKey("request_bodies", RequestBodies)
 _HELD = web.RequestKey("held_body_bytes", HeldBytes)
+
+
+def work_of(request: web.Request) -> TenantWork:
+    """The work of a request's tenant; of a request that names none, with all such requests."""
+    return request.app[BODIES].of(tenant_or_none(request))
 
 
 def held_by(request: web.Request) -> HeldBytes:

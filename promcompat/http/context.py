@@ -125,6 +125,14 @@ def tenant_of(request: web.Request) -> str:
     return name
 
 
+def tenant_or_none(request: web.Request) -> str:
+    """The tenant of a request; empty where none is named, as for what is about the service."""
+    try:
+        return tenant_of(request)
+    except (web.HTTPException, ForbiddenError):
+        return ""
+
+
 def _tenant_of_principal(request: web.Request, principal: Principal) -> str:
     """The tenant of a request without the header; empty if nothing tells it."""
     if principal.tenants is None:
