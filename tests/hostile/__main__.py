@@ -8,6 +8,7 @@ requests. Ends with 1 when something went wrong, after its time is over.
 
 import argparse
 import asyncio
+import math
 import random
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from tests.hostile.service import (
 from tests.servers import run_server
 
 _N_EACH = 20
+_SECONDS = 300
 _MODES = ("off", "tokens")
 _SETTLED_REQUESTS = 20_000
 """After so many, caches are full and the allocator has what it needs."""
@@ -109,18 +111,51 @@ def say(text: str) -> None:
 
 async def campaign(service: AttackedService, options: argparse.Namespace) -> int:
     """Everything; how many faults there were."""
+    begun, first_bytes = time.monotonic(), service.resident_bytes
     # The known attacks have no token.
     n_faults = await attack(service, options.only) if service.credentials == ("",) else 0
     n_modes = len(options.access)
-    seconds, n_requests = options.seconds / n_modes, options.requests // n_modes
-    return n_faults + await fuzz(service, options.seed, seconds, n_requests)
+    seconds = (options.seconds or _default_seconds(options)) / n_modes
+    n_requests = -(-options.requests // n_modes) if options.requests else sys.maxsize
+    n_faults += await fuzz(service, options.seed, seconds, n_requests)
+    summarize(service, time.monotonic() - begun, first_bytes, n_faults)
+    return n_faults
+
+
+def _default_seconds(options: argparse.Namespace) -> float:
+    return math.inf if options.requests else _SECONDS
+
+
+def summarize(service: AttackedService, seconds: float, first_bytes: int, n_faults: int) -> None:
+    """Print what was sent, how it was answered, what took longest, and the service's memory."""
+    answers = sorted(service.answers.items())
+    by_status = ", ".join(f"{status or 'cut'}: {n}" for status, n in answers)
+    n_5xx = sum(n for status, n in answers if status >= 500) - service.n_as_prometheus
+    say(f"SUMMARY {service.n_answers} requests in {seconds:.0f} s, {n_faults} faults")
+    say(
+        f"  by status: {by_status}; of 5xx, {service.n_as_prometheus} are of APIs that are off, "
+        f"and {n_5xx} others"
+    )
+    for head in service.cut:
+        say(f"  no answer: {head!r}")
+    for took, name in service.slowest:
+        say(f"  slowest: {took:.2f} s {name!r}")
+    say(
+        f"  resident memory: {first_bytes // MEBIBYTE} MiB at the start, "
+        f"{service.resident_bytes // MEBIBYTE} MiB at the end, "
+        f"peak {service.peak_resident_bytes // MEBIBYTE} MiB"
+    )
 
 
 def main() -> int:
     """Attack; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.hostile")
-    parser.add_argument("--seconds", type=float, default=300, help="for both modes together")
-    parser.add_argument("--requests", type=int, default=sys.maxsize, help="at most about so many")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"for both modes together; {_SECONDS} if no number of requests is given",
+    )
+    parser.add_argument("--requests", type=int, help="about so many, for both modes together")
     parser.add_argument("--access", choices=_MODES, nargs="+", default=_MODES)
     parser.add_argument("--seed", type=int, default=random.randrange(10**9))
     parser.add_argument("--only", default="")

@@ -3,11 +3,14 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from itertools import islice
 
 from tests.hostile.attacks import Attack
+from tests.hostile.channel import Channel, Raw
 from tests.hostile.service import AttackedService, Request, max_health_seconds
 
 _AT_ONCE = 8
+_PIPELINED = 4
 _TRIES = 4
 """What the service holds up it holds up each time; other work on the machine comes and goes."""
 
@@ -31,15 +34,31 @@ async def carry_out(service: AttackedService, attack: Attack) -> list[str]:
 
 
 async def send_all(service: AttackedService, requests: Iterable[Request]) -> list[str]:
-    """The faults of many requests, some of which are on their way at the same time."""
+    """The faults of many requests, on some connections, each with some requests under way."""
     waiting = iter(requests)
     faults: list[str] = []
 
     async def send_in_turn() -> None:
-        for request in waiting:
-            answer = await service.send(request)
-            if answer.fault:
-                faults.append(f"{answer.fault} to {request.head[:1000]!r} {request.body[:300]!r}")
+        channel = service.channel()
+        while batch := list(islice(waiting, _PIPELINED)):
+            while batch:
+                raws = await channel.exchange([(one.head, one.body) for one in batch])
+                if not raws:
+                    # The first of them cut the connection, or it was at its end before.
+                    await ask_alone(channel, batch.pop(0))
+                for request, raw in zip(batch, raws, strict=False):
+                    look_at(request, raw)
+                del batch[: len(raws)]
+        channel.close()
+
+    async def ask_alone(channel: Channel, request: Request) -> None:
+        channel.close()
+        raws = await channel.exchange([(request.head, request.body)])
+        look_at(request, raws[0] if raws else None)
+
+    def look_at(request: Request, raw: Raw | None) -> None:
+        if fault := service.note(request, raw).fault:
+            faults.append(f"{fault} to {request.head[:1000]!r} {request.body[:300]!r}")
 
     await asyncio.gather(*(send_in_turn() for _ in range(_AT_ONCE)))
     return faults

@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -23,6 +24,7 @@ from promcompat.api.routes import build_application
 from promcompat.http.context import ServiceState
 from promcompat.telemetry import Telemetry
 from tests.factories import encode_field
+from tests.hostile.likely import BODIES, PARAMETERS, PARTS
 from tests.hostile.service import Request
 from tests.http_service import GivenSettings
 from tests.wire import encode_metadata, encode_series
@@ -198,6 +200,12 @@ _HEADERS = (
     "Referer",
     "X-Odd",
 )
+_COSTLY = ("/metrics", "/openapi.json", "/docs")
+"""A fifth of the time went into these."""
+_TENANT = "hostile"
+"""Has not the hundreds of thousands of series that the known attacks make."""
+_LIKELY = 0.6
+_MOSTLY = 0.9
 _PART = re.compile(r"\{[^}]+\}")
 
 
@@ -209,7 +217,13 @@ class Target:
     path: str
     route: Route | None
 
+    @property
+    def is_costly(self) -> bool:
+        """Whether it answers a long document, and the same to nearly everything."""
+        return self.method == "GET" and self.path.endswith(_COSTLY)
 
+
+@cache
 def targets() -> tuple[Target, ...]:
     """Every route of the service."""
     settings = GivenSettings()
@@ -234,14 +248,20 @@ class RequestMaker:
         self._credentials = credentials
 
     def requests(self, n_each: int) -> Iterator[Request]:
-        """So many requests for each route, in random order."""
-        chosen = list(targets()) * n_each
+        """So many requests for each route, in random order; one for those that only cost time."""
+        chosen = [
+            target
+            for target in targets()
+            for _ in range(
+                1 if target.path.endswith(_COSTLY) and target.method == "GET" else n_each
+            )
+        ]
         self._random.shuffle(chosen)
         return map(self.request, chosen)
 
     def request(self, target: Target) -> Request:
         """A request for a route."""
-        path = _PART.sub(lambda _: self._escaped(self._text()) or "x", target.path)
+        path = _PART.sub(self._part, target.path)
         parameters = self._parameters(target)
         headers, body = self._body(target)
         if self._random.random() < 0.3:
@@ -249,7 +269,17 @@ class RequestMaker:
         if credential := self._random.choice(self._credentials):
             headers = (*headers, ("Authorization", credential))
         question = f"?{parameters}" if parameters else ""
-        return Request.of(target.method, path + question, body, headers)
+        return Request.of(target.method, path + question, body, headers, ends=False, tenant=_TENANT)
+
+    def _part(self, found: re.Match[str]) -> str:
+        """A part of a path, which must not be empty."""
+        return self._escaped(self._text_for(PARTS.get(found.group()[1:-1], ()))) or "x"
+
+    def _text_for(self, likely: Sequence[str]) -> str:
+        """What somebody would send, more often than an odd text."""
+        if likely and self._random.random() < _LIKELY:
+            return self._random.choice(likely)
+        return self._text()
 
     def _text(self) -> str:
         return self._random.choice(TEXTS)
@@ -264,10 +294,19 @@ class RequestMaker:
         names = _PARAMETERS if target.route is None else tuple(target.route.query.model_fields)
         n_given = self._random.choice((0, 1, 1, 2, 3, 5))
         pairs = []
+        if target.route is None and self._random.random() < _LIKELY:
+            # What the endpoint most likely requires.
+            given = ("start", "end", "step") if "range" in target.path else ()
+            first = "query" if "query" in target.path else "match[]"
+            pairs = [
+                f"{self._escaped(name)}={self._escaped(self._random.choice(PARAMETERS[name]))}"
+                for name in (first, *given)
+            ]
         for _ in range(n_given if names else 0):
             odd = self._random.random() < 0.05
             name = self._text() if odd else self._random.choice(names)
-            pairs.append(f"{self._escaped(name)}={self._escaped(self._text())}")
+            text = self._text_for(PARAMETERS.get(name, ()))
+            pairs.append(f"{self._escaped(name)}={self._escaped(text)}")
         return "&".join(pairs)
 
     def _body(self, target: Target) -> tuple[tuple[tuple[str, str], ...], bytes]:
@@ -275,8 +314,11 @@ class RequestMaker:
             return (), b""
         if target.route is not None:
             return self._json_body(target.route)
-        if target.path.endswith(("write", "push")):
+        if target.path.endswith(("v1/write", "push")):
             return self._write_body()
+        for end, headers, likely in BODIES:
+            if target.path.endswith(end) and self._random.random() < _MOSTLY:
+                return headers, self._bent(likely)
         body = self._parameters(target).encode()
         kind = self._random.choice(("application/x-www-form-urlencoded", "multipart/form-data"))
         return (("Content-Type", kind),), body

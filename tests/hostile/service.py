@@ -18,6 +18,7 @@ import asyncpg
 from conformance.processes import RunningProgram, running_promcompat
 from promcompat.access.token_text import digest_of, new_token_text
 from promcompat.core.access import Role
+from tests.hostile.channel import Channel, Raw
 
 MEBIBYTE = 1 << 20
 SETTINGS = {
@@ -29,6 +30,12 @@ SETTINGS = {
     "query_cache_bytes": str(8 * MEBIBYTE),
     "series_cache_bytes": str(32 * MEBIBYTE),
     "max_held_body_bytes": str(128 * MEBIBYTE),
+    # Requests that are right make things, which are to stay few.
+    "max_global_series_per_user": "200000",
+    "max_rules": "100",
+    "max_definitions": "100",
+    "max_dashboards": "100",
+    "max_silences": "100",
 }
 MAX_RESIDENT_BYTES = 900 * MEBIBYTE
 """An idle service takes 150 MB, the settings above allow 312 MiB, what bodies are parsed into and
@@ -36,6 +43,7 @@ the allocator's own the rest."""
 _MAX_HEALTH_SECONDS = 0.2
 _ANSWER_SECONDS = 60.0
 _SHOWN_BYTES = 1 << 16
+_N_SLOWEST = 5
 _ROLES = frozenset(role.value for role in Role)
 _LEAKS = re.compile(
     rb"SQLSTATE|asyncpg|Traceback|pydantic|violates|DETAIL:|relation \"|psycopg|site-packages"
@@ -64,9 +72,13 @@ class Request:
         body: bytes = b"",
         headers: tuple[tuple[str, str], ...] = (),
         name: str = "",
+        *,
+        ends: bool = True,
+        tenant: str = "attacked",
     ) -> "Request":
-        """A well-formed request of one tenant, which ends its connection."""
-        fields = [("Host", "x"), ("Connection", "close"), ("X-Scope-OrgID", "hostile"), *headers]
+        """A well-formed request of one tenant, which ends its connection unless told otherwise."""
+        closing = (("Connection", "close"),) if ends else ()
+        fields = [("Host", "x"), *closing, ("X-Scope-OrgID", tenant), *headers]
         if body or method in ("POST", "PUT", "PATCH"):
             fields.append(("Content-Length", str(len(body))))
         lines = [f"{method} {target} HTTP/1.1", *(f"{key}: {value}" for key, value in fields)]
@@ -83,10 +95,15 @@ class Answer:
     body: bytes
 
     @property
+    def is_off(self) -> bool:
+        """Whether an API is off; Prometheus answers 500 to that as well."""
+        return self.status == 500 and b"admin APIs disabled" in self.body
+
+    @property
     def fault(self) -> str:
         """What no client may be answered, nothing when all is well."""
-        if b"admin APIs disabled" in self.body:
-            return ""  # Prometheus answers 500 to these as well.
+        if self.is_off:
+            return ""
         is_overload = b"retry-after" in self.head.lower() or b"query timed out" in self.body
         if self.status >= 500 and not (self.status == 503 and is_overload):
             return f"status {self.status}: {self.body[:300]!r}"
@@ -104,6 +121,29 @@ class AttackedService:
     credentials: Sequence[str] = ("",)
     """What clients may send as `Authorization`; an empty one is none."""
     answers: dict[int, int] = field(default_factory=dict)
+    n_as_prometheus: int = 0
+    """The answers 500 of APIs that are off, which are also Prometheus'."""
+    slowest: list[tuple[float, str]] = field(default_factory=list)
+    """The requests that took longest, in seconds."""
+    cut: list[bytes] = field(default_factory=list)
+    """The heads of some requests whose connection was closed without an answer."""
+
+    def channel(self) -> Channel:
+        """A connection that stays."""
+        host, port = self.program.url.removeprefix("http://").split(":")
+        return Channel(host, int(port), _ANSWER_SECONDS)
+
+    def note(self, request: Request, raw: Raw | None) -> Answer:
+        """Count an answer, or that there was none."""
+        answer = Answer(0, b"", b"") if raw is None else Answer(raw.status, raw.head, raw.body)
+        self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
+        self.n_as_prometheus += answer.is_off
+        if raw is None and len(self.cut) < _N_SLOWEST:
+            self.cut.append(request.head[:300])
+        if raw is not None:
+            all_of_them = [*self.slowest, (raw.seconds, request.name)]
+            self.slowest = sorted(all_of_them, reverse=True)[:_N_SLOWEST]
+        return answer
 
     async def send(self, request: Request) -> Answer:
         """The answer to a request; the connection may be cut while the body is being sent."""
