@@ -153,8 +153,9 @@ async def _write_exemplars(
         outcome.add_exemplars(appended)
         n_stored = appended.n_stored
     metrics = request.app[TELEMETRY].remote_write
-    metrics.exemplars_stored.inc(n_stored)
-    metrics.exemplars_ignored.inc(decoded.n_exemplars - n_stored)
+    if decoded.n_exemplars:
+        metrics.exemplars_stored.inc(n_stored)
+        metrics.exemplars_ignored.inc(decoded.n_exemplars - n_stored)
 
 
 class _Decodable(Protocol):
@@ -244,13 +245,21 @@ async def _read_symbols(request: web.Request) -> SymbolPieces:
 
 
 def _account(metrics: RemoteWriteMetrics, decoded: DecodedWrite, tenant: str) -> None:
-    metrics.samples_received.inc(decoded.n_received)
-    metrics.metadata_received.inc(len(decoded.batch.metadata))
-    n_refused = len(decoded.refusals) + decoded.n_undescribed
-    metrics.series_invalid.inc(len(decoded.invalid_reasons) + n_refused)
-    metrics.histograms_received.inc(decoded.n_histograms)
-    metrics.histograms_rejected.inc(decoded.n_bad_histograms)
-    metrics.start_timestamps_received.inc(decoded.n_start_timestamps)
+    counts = (
+        (metrics.samples_received, decoded.n_received),
+        (metrics.metadata_received, len(decoded.batch.metadata)),
+        (
+            metrics.series_invalid,
+            len(decoded.invalid_reasons) + len(decoded.refusals) + decoded.n_undescribed,
+        ),
+        (metrics.histograms_received, decoded.n_histograms),
+        (metrics.histograms_rejected, decoded.n_bad_histograms),
+        (metrics.start_timestamps_received, decoded.n_start_timestamps),
+    )
+    for counter, n in counts:
+        # Most are 0 in most requests, and a counter takes a lock.
+        if n:
+            counter.inc(n)
     if decoded.invalid_reasons:
         _LOGGER.warning(
             "series with invalid labels skipped",

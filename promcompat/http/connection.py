@@ -137,23 +137,27 @@ class HeadNormalizer:
             return (), False, b""
         if not data or self._is_in_body():
             return self._feed_body(data)
-        if not self._head:
-            data = data.lstrip(b"\r\n")  # What some clients send after a body (RFC 9112, 2.2).
-            if data and not _TOKEN.match(data):
+        searched = 0
+        received: bytes | bytearray = data
+        if self._head:
+            searched = max(len(self._head) - _LONGEST_END, 0)
+            self._head += data
+            received = self._head
+        else:
+            received = data.lstrip(b"\r\n")  # What some clients send after a body (RFC 9112, 2.2).
+            if received and not _TOKEN.match(received):
                 raise http_exceptions.BadStatusLine  # TLS on this port, for example.
-        searched = max(len(self._head) - _LONGEST_END, 0)
-        self._head += data
-        end = _head_end(self._head, searched)
-        if (end or len(self._head)) > MAX_HEAD_BYTES:
+        end = _head_end(received, searched)
+        if (end or len(received)) > MAX_HEAD_BYTES:
             self.let_go()
             raise HeadTooLargeError
         if not end:
-            self._hold()
+            self._hold(received)
             return (), False, b""
-        received = bytes(self._head)
+        head, rest = bytes(received[:end]), bytes(received[end:])
         self.let_go()
-        messages, is_upgraded, tail = self._feed(normalized_head(received[:end]))
-        return messages, is_upgraded, tail + received[end:]
+        messages, is_upgraded, tail = self._feed(normalized_head(head))
+        return messages, is_upgraded, tail + rest
 
     def let_go(self) -> None:
         """Drop the held part of a head."""
@@ -161,7 +165,9 @@ class HeadNormalizer:
         self._held.n_bytes -= self._n_held
         self._n_held = 0
 
-    def _hold(self) -> None:
+    def _hold(self, head: bytes | bytearray) -> None:
+        if head is not self._head:
+            self._head += head
         self._held.n_bytes += len(self._head) - self._n_held
         self._n_held = len(self._head)
         if self._held.n_bytes > MAX_HELD_HEAD_BYTES:
@@ -205,7 +211,7 @@ def _has_tiny_chunks(data: bytes) -> bool:
     return len(data) >= _MANY_BYTES and data.count(b"\r\n") * _TINY_CHUNK_BYTES > len(data)
 
 
-def _head_end(data: bytearray, start: int) -> int:
+def _head_end(data: bytes | bytearray, start: int) -> int:
     """The position after the first empty line, 0 when there is none yet."""
     head_end = 0
     for mark in _HEAD_ENDS:

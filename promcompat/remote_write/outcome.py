@@ -48,13 +48,15 @@ class WriteOutcome:
         self, decoded: DecodedWrite, rejection: WriteRejectedError | None = None
     ) -> None:
         """Note that the batch of a part of the request was stored, but for what was rejected."""
-        is_written = np.ones(len(decoded.batch), bool)
+        n_written, is_histogram = len(decoded.batch), decoded.is_histogram
         if rejection is not None:
+            is_written = np.ones(n_written, bool)
             is_written[[*rejection.rows, *rejection.refused]] = False
             self.rejections.append(str(rejection))
-        n_written = int(np.count_nonzero(is_written))
-        if decoded.is_histogram is not None:
-            n_histograms = int(np.count_nonzero(is_written & decoded.is_histogram))
+            n_written = int(np.count_nonzero(is_written))
+            is_histogram = None if is_histogram is None else is_histogram & is_written
+        if is_histogram is not None:
+            n_histograms = int(np.count_nonzero(is_histogram))
             self.n_histograms_written += n_histograms
             n_written -= n_histograms
         self.n_samples_written += n_written

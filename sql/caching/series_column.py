@@ -53,9 +53,9 @@ class SeriesColumn:
         Returns the numbers before, `default` where there was none. The ids ascend strictly.
         """
         for column in (self._large, self._recent):
-            at, is_known = column.find(series_ids)
-            if is_known.all():
-                before = column.numbers[at]
+            at = column.places(series_ids)
+            if at is not None:
+                before = column.numbers[at].copy()
                 column.numbers[at] = np.maximum(before, numbers)
                 return before
         earlier = self.get(series_ids, default)
@@ -84,6 +84,19 @@ class _SortedColumn:
         at: IntArray = np.searchsorted(self.ids, wanted)
         is_known: BoolArray = self.ids.take(at, mode="clip") == wanted
         return at, is_known
+
+    def places(self, wanted: IntArray) -> IntArray | slice | None:
+        """Where the ids are, which ascend strictly; None if not all of them are there.
+
+        Series of one request were mostly made together, so that they follow each other. To look at
+        that takes a tenth of the time of finding them one by one.
+        """
+        first = int(self.ids.searchsorted(wanted[0])) if len(wanted) else 0
+        run = slice(first, first + len(wanted))
+        if np.array_equal(self.ids[run], wanted):
+            return run
+        at, is_known = self.find(wanted)
+        return at if is_known.all() else None
 
     def updated(self, ids: IntArray, numbers: IntArray) -> "_SortedColumn":
         """This column with the numbers of further or known ids."""

@@ -67,7 +67,11 @@ def test_rows_are_read_however_the_stream_is_cut(rows: list[PageRow], cuts: list
     for start, end in pairwise(ends):
         read.feed(stream[start:end])
     assert read.n_bytes == len(stream)
-    assert read.n_pending_bytes == sum(len(row.payload) for row in rows)
+    # Pages whose version is 3 have histograms, which take eight times their payload in memory.
+    weights = [8 if row.payload[:1] == b"\x03" else 1 for row in rows]
+    assert read.n_pending_bytes == sum(
+        weight * len(row.payload) for weight, row in zip(weights, rows, strict=True)
+    )
     assert read.n_pending_samples == 5 * len(rows)
     assert read.take_pages() == sorted(rows, key=joining_order)
     assert read.take_pages() == []

@@ -138,6 +138,30 @@ async def test_each_caller_gets_its_own_conflicts() -> None:
     assert isinstance(bad, WriteRejectedError)
 
 
+@pytest.mark.parametrize(
+    ("writes", "committed"),
+    [
+        (((5, 6), (3, 4), (1,)), [1, 3, 4, 5, 6]),
+        (((5, 6), (4, 5)), [5, 6, 4, 5]),
+        (((6, 2), (1,)), [1, 6, 2]),
+        (((6, 2), (4,)), [6, 2, 4]),
+    ],
+)
+async def test_writes_are_joined_by_series_unless_these_may_meet(
+    writes: Sequence[Sequence[int]], committed: list[int]
+) -> None:
+    committer = GatedCommitter(
+        lambda rows: [Conflict(at, 7.0) for at, one in enumerate(rows.series_ids) if one == 5]
+    )
+    writer = make_writer(committer)
+    answers = await asyncio.gather(
+        *(writer.write(make_rows(*ids)) for ids in writes), return_exceptions=True
+    )
+    assert committer.commits == [committed]
+    rejected = [answer.rows if isinstance(answer, WriteRejectedError) else () for answer in answers]
+    assert rejected == [tuple(at for at, one in enumerate(ids) if one == 5) for ids in writes]
+
+
 async def test_fault_of_one_caller_does_not_fail_the_others() -> None:
     def answer(rows: SampleRows) -> list[Conflict]:
         if 13 in rows.series_ids:
@@ -152,7 +176,7 @@ async def test_fault_of_one_caller_does_not_fail_the_others() -> None:
     assert results[0] is None
     assert results[2] is None
     assert str(results[1]) == "unlucky"
-    assert committer.commits == [[1, 13, 2], [1], [13], [2]]
+    assert committer.commits == [[1, 2, 13], [1], [13], [2]]
 
 
 @pytest.mark.parametrize("fault", [StorageUnavailableError("gone"), QueryTimeoutError("slow")])
