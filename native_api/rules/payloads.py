@@ -18,7 +18,14 @@ from native_api.definitions.payloads import (
     RemediationPayload,
 )
 from promcompat.alerting.rule_trial import RuleTrial, TrialAlert
-from promcompat.core.alerts import DEFAULT_NAMESPACE, AlertState, Rule, RuleEvaluation, RuleKind
+from promcompat.core.alerts import (
+    DEFAULT_NAMESPACE,
+    MAX_GROUP_NAME_BYTES,
+    AlertState,
+    Rule,
+    RuleEvaluation,
+    RuleKind,
+)
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 
 MAX_TESTED_ALERTS = 1_000
@@ -32,9 +39,17 @@ def _check_interval(text: str) -> str:
 
 
 def _check_name(text: str) -> str:
+    return _of_at_most(MAX_NAME_BYTES, text)
+
+
+def _check_group_name(text: str) -> str:
+    return _of_at_most(MAX_GROUP_NAME_BYTES, text)
+
+
+def _of_at_most(n_bytes: int, text: str) -> str:
     size = len(text.encode())
-    if size > MAX_NAME_BYTES:
-        raise FieldError(f"has {size} bytes", f"at most {MAX_NAME_BYTES} bytes")
+    if size > n_bytes:
+        raise FieldError(f"has {size} bytes", f"at most {n_bytes} bytes")
     return text
 
 
@@ -53,6 +68,7 @@ def _check_annotations(annotations: dict[str, str]) -> dict[str, str]:
 
 Interval = Annotated[DurationText, AfterValidator(_check_interval)]
 RuleName = Annotated[StoredText, Field(min_length=1), AfterValidator(_check_name)]
+GroupName = Annotated[StoredText, Field(min_length=1), AfterValidator(_check_group_name)]
 RuleLabels = Annotated[dict[str, StoredText], AfterValidator(_check_rule_labels)]
 Annotations = Annotated[dict[StoredText, StoredText], AfterValidator(_check_annotations)]
 
@@ -65,12 +81,12 @@ class RuleFields(BodyModel):
         description="`alert`: each element of the result is an alert. `record`: the result is "
         "written as samples of the metric `name`. A rule keeps its kind.",
     )
-    namespace: RuleName = Field(
+    namespace: GroupName = Field(
         DEFAULT_NAMESPACE,
         description="What the group belongs to: the `file` of Prometheus' API, the namespace of "
         "Mimir's.",
     )
-    group: RuleName = Field(
+    group: GroupName = Field(
         "default",
         description="The rule group. The rules of a group are evaluated one after another.",
     )
@@ -141,9 +157,9 @@ class RuleFields(BodyModel):
 
     @classmethod
     def of_rule(cls, rule: Rule) -> Self:
-        """The payload of a core value."""
+        """The payload of a core value, which is not checked: rule files may have longer texts."""
         remediation = rule.remediation
-        return cls(
+        return cls.model_construct(
             kind=rule.kind,
             namespace=rule.namespace,
             group=rule.group,
@@ -257,7 +273,7 @@ class RuleReply(RuleFields):
         health = "unknown"
         if evaluation is not None:
             health = "err" if evaluation.error else "ok"
-        return cls(
+        return cls.model_construct(
             # By alias, as `for` is a keyword of Python.
             **{
                 info.alias or name: getattr(fields, name)

@@ -13,7 +13,7 @@ from promcompat.alerting.rule_files.rule_document import (
     group_faults,
 )
 from promcompat.core.alert_ports import RuleGroupsChange, RuleRepository
-from promcompat.core.alerts import Rule
+from promcompat.core.alerts import MAX_GROUP_NAME_BYTES, MAX_RULE_NAME_BYTES, Rule
 from promcompat.core.errors import BadDataError, OverloadedError, PreconditionFailedError
 from promcompat.core.tenant_limits import Limits
 
@@ -79,6 +79,7 @@ class RuleGroups:
         groups: Sequence[GroupDocument],
         known: Sequence[Rule],
     ) -> bool:
+        _require_short_names(namespace, groups)
         # First, as it costs less than parsing: who is at the limit must not cost others much.
         await self._require_room(tenant, namespace, groups, known)
         # In a thread, as the parsers may take long.
@@ -112,6 +113,20 @@ class RuleGroups:
             if len(after) > max(limits.ruler_max_rule_groups_per_tenant, len(before)):
                 detail = f": there would be {len(after)}"
                 raise BadDataError(refuse(tenant, "ruler_max_rule_groups_per_tenant", detail))
+
+
+def _require_short_names(namespace: str, groups: Sequence[GroupDocument]) -> None:
+    """Raises BadDataError for names that no index takes; Prometheus and Mimir take any."""
+    names = [("namespace", namespace, MAX_GROUP_NAME_BYTES)]
+    for group in groups:
+        names.append(("group", group.name, MAX_GROUP_NAME_BYTES))
+        names += [("rule", rule.name, MAX_RULE_NAME_BYTES) for rule in group.rules]
+    for what, name, most in names:
+        n_bytes = len(name.encode(errors="surrogatepass"))
+        if n_bytes > most:
+            raise BadDataError(
+                f"the name of the {what} {name[:50]!r}… has {n_bytes} bytes; at most {most}"
+            )
 
 
 async def _last_one_wins(store: Callable[[], Awaitable[bool]]) -> bool:

@@ -22,6 +22,7 @@ from promcompat.core.errors import (
     UnsupportedMediaTypeError,
     WriteRejectedError,
 )
+from promcompat.core.strconv import to_unicode
 from promcompat.http.bodies import BODIES, held_by, media_type
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.limits.ingest_rates import RequestAllowance
@@ -64,7 +65,7 @@ def _failure(
     _LOGGER.warning("OTLP request rejected", extra=fields)
     return web.Response(
         status=status,
-        body=failure_body(status, str(error), is_json=is_json),
+        body=failure_body(status, to_unicode(str(error)), is_json=is_json),
         content_type=_JSON if is_json else _PROTOBUF,
         headers=error_headers(error),
     )

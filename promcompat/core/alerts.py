@@ -13,6 +13,10 @@ SEVERITY = "severity"
 REMEDIATION_RECEIVER = "remediation"
 """The receiver of deliveries that start a remediation and notify nobody."""
 
+MAX_GROUP_NAME_BYTES = 1_000
+"""Of a namespace, and of a group's name: an index has both, and takes 2,704 bytes."""
+MAX_RULE_NAME_BYTES = 2_000
+
 
 class AlertState(StrEnum):
     """The state of an alert. A `resolved` alert has ended; a later breach opens another one.

@@ -81,7 +81,8 @@ class BrowserRules:
             return False
         # What is about the whole service is for its operator, and no part of the query API.
         is_query = need.role is Role.READ and not need.is_service_wide
-        return is_query and self.readers.matches(origin)
+        # Origins are ASCII; an answer could not name another one.
+        return is_query and origin.isascii() and self.readers.matches(origin)
 
     def check(self, request: web.Request, need: Need) -> None:
         """Refuse what a page may not ask for.

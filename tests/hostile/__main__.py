@@ -33,6 +33,7 @@ from tests.servers import run_server
 
 _N_EACH = 20
 _SECONDS = 300
+_N_ERRORS = 10
 _MODES = ("off", "tokens")
 _SETTLED_REQUESTS = 20_000
 """After so many, caches are full and the allocator has what it needs."""
@@ -94,6 +95,13 @@ async def fuzz(service: AttackedService, seed: int, seconds: float, n_requests: 
         n_faults += tell([fault] if (fault := memory.fault(service)) else [])
         seed += 1
     return n_faults
+
+
+def say_errors(log: Path) -> None:
+    """Print the last errors that the service logged."""
+    errors = [line for line in log.read_text(errors="replace").splitlines() if "=error" in line]
+    for line in errors[-_N_ERRORS:]:
+        say(f"  LOG {line}")
 
 
 def tell(faults: Sequence[str]) -> int:
@@ -173,7 +181,10 @@ def main() -> int:
                 (folder / mode).mkdir()
                 url, has_access = server.create_database(), mode == "tokens"
                 with attacked_service(url, folder / mode, has_access=has_access) as service:
-                    n_faults += asyncio.run(campaign(service, options))
+                    n_found = asyncio.run(campaign(service, options))
+                if n_found:
+                    say_errors(service.program.log)
+                n_faults += n_found
         return int(n_faults > 0)
 
 

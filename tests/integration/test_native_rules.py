@@ -138,7 +138,7 @@ async def test_what_no_rule_has_is_refused_with_its_place(
 
 
 async def test_what_prometheus_takes_is_taken(native: NativeClient) -> None:
-    await make(native, name="x" * 2000, group="g" * 2000)
+    await make(native, name="x" * 2000, group="g" * 1000)
     await make(native, name='Odd {name} of "rules"\n', expr="1")
     made = await make(native, name="None", labels=None, annotations=None)
     assert (made["labels"], made["annotations"]) == ({}, {})

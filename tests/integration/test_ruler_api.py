@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -103,6 +104,31 @@ async def test_a_group_is_replaced_only_after_its_evaluation(native: NativeClien
         done, _ = await asyncio.wait([replacing], timeout=0.5)
         assert not done
     assert (await replacing)[0] == 202
+
+
+async def test_texts_of_any_length_are_stored_and_shown_or_refused(native: NativeClient) -> None:
+    random = Random(1)
+
+    def text(n_bytes: int) -> str:
+        return "".join(random.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=n_bytes))
+
+    for n_bytes in (1_000, 3_000, 10_000):
+        for namespace, group, name, label in (
+            (text(n_bytes), "g", "A", "l"),
+            ("long group", text(n_bytes), "A", "l"),
+            ("long name", "g", text(n_bytes), "l"),
+            ("long label", "g", "A", text(n_bytes)),
+            ("long expression", "g", "A", "l" + " " * 50 * n_bytes),
+        ):
+            rule = {"alert": name, "expr": "up > 0" + label[1:], "labels": {"l": label.strip()}}
+            if namespace != "long expression":
+                rule["expr"] = "up > 0"
+            document = {"name": group, "interval": "500ms", "limit": 2_000_000, "rules": [rule]}
+            body = yaml.safe_dump(document)
+            status, _, answer = await ask(native, "POST", f"{BASE}/{namespace}", body)
+            assert status in (202, 400), answer
+            listed = await native.client.get("/api/v1/metrics/rules")
+            assert listed.status == 200, await listed.text()
 
 
 async def test_groups_that_are_sent_at_once_are_all_accepted(native: NativeClient) -> None:

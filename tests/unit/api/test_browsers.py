@@ -71,6 +71,13 @@ def test_pages_that_may_read_may_query() -> None:
             check(rules(access="tokens"), route, page)
 
 
+def test_an_origin_that_no_header_can_name_may_not_read() -> None:
+    need = next(need for _, need in CHANGING if need.role is Role.READ)
+    assert rules().may_read("https://grafana.example", need)
+    for origin in ("https://gräfana.example", "\udced\udca0\udc80"):
+        assert not rules().may_read(origin, need)
+
+
 @pytest.mark.parametrize(
     ("settings", "origin", "host", "is_own"),
     [
