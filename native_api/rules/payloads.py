@@ -167,7 +167,7 @@ class RuleFields(BodyModel):
             expr=rule.expr,
             interval=format_duration_ms(rule.interval_ms),
             query_offset=format_duration_ms(rule.query_offset_ms),
-            **{"for": format_duration_ms(rule.for_ms)},
+            for_duration=format_duration_ms(rule.for_ms),
             keep_firing_for=format_duration_ms(rule.keep_firing_for_ms),
             severity=rule.severity,
             labels=dict(rule.labels),
