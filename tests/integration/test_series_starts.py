@@ -11,14 +11,16 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from promcompat.core.maintenance import StepNotes
 from sql.database.database import Database
+from sql.samples.storage_options import StoreKind
 from sql.series.starts import SeriesStartStep
 from tests.http_service import NOW_MS, Service, running_service
-from tests.repositories import connected, opened_storage
+from tests.repositories import connected, drained_storage, opened_storage
 from tests.wire_v2 import V2_HEADERS, RequestV2
 
 pytestmark = pytest.mark.integration
 
 COUNTER = (("__name__", "c_total"), ("job", "a"))
+STARTS_IN_PROMQL = ("promql-experimental-functions", "use-start-timestamps")
 FAILURE = """
 CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql
 AS $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = 'disk_full'; END $$;
@@ -85,6 +87,32 @@ async def test_processes_store_each_start_once_and_the_same_again_never(database
         assert await owner.fetchval("SELECT count(*) FROM series_start") == 0
         assert await write(one, NOW_MS, again) == 204
         assert await starts(owner) == [("c_total", 2_000, 0)]
+
+
+@pytest.mark.parametrize("store", StoreKind)
+async def test_queries_know_when_drained_counters_began(
+    database_url: str, store: StoreKind
+) -> None:
+    async with (
+        drained_storage(database_url, store=store) as storage,
+        running_service(storage.store, promql_features=STARTS_IN_PROMQL) as service,
+    ):
+        for ago_ms, began_ms in ((240_000, 270_000), (180_000, 270_000), (120_000, 120_600)):
+            assert await write(service, NOW_MS - ago_ms, NOW_MS - began_ms) == 204
+        assert await write(service, NOW_MS - 60_000, NOW_MS - 120_600) == 204
+
+        async def ask(expr: str) -> float:
+            response = await service.get(
+                "/api/v1/query", params={"query": expr, "time": NOW_MS / 1000}
+            )
+            (row,) = (await response.json())["data"]["result"]
+            return float(row["value"][1])
+
+        # All values are 1: only the starts tell that it rose to that twice, in 3.5 minutes, after
+        # which nothing is known for one more.
+        assert await ask("resets(c_total[5m])") == 1
+        assert await ask("increase(c_total[5m])") == pytest.approx(2 * 4.5 / 3.5)
+        assert await ask("start_timestamp(c_total)") == (NOW_MS - 120_600) / 1000
 
 
 async def test_otlp_points_say_when_they_began(database_url: str) -> None:
