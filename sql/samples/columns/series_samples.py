@@ -164,16 +164,20 @@ class SeriesSamples:
         timestamps = np.empty(len(self) + len(later), np.int64)
         values = np.empty(len(timestamps), np.float64)
         timestamps[own_rows], timestamps[later_rows] = self.timestamps, later.timestamps
-        column, pools = joined_values(
-            [self.values, later.values], [self.histograms, later.histograms]
-        )
-        values[own_rows], values[later_rows] = column[: len(self)], column[len(self) :]
-        counts = None
+        histograms, counts = None, None
+        if self.histograms is None and later.histograms is None:
+            values[own_rows], values[later_rows] = self.values, later.values
+        else:
+            column, pools = joined_values(
+                [self.values, later.values], [self.histograms, later.histograms]
+            )
+            values[own_rows], values[later_rows] = column[: len(self)], column[len(self) :]
+            histograms = pools.settled(values)
         if self.counts is not None or later.counts is not None:
-            counts = np.ones(len(timestamps), np.int64)
+            counts = np.empty(len(timestamps), np.int64)
             counts[own_rows] = 1 if self.counts is None else self.counts
             counts[later_rows] = 1 if later.counts is None else later.counts
-        return SeriesSamples(ids, offsets, timestamps, values, counts, pools.settled(values))
+        return SeriesSamples(ids, offsets, timestamps, values, counts, histograms)
 
 
 @dataclass(frozen=True, slots=True)

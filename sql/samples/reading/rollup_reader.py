@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from promcompat.core.histograms import is_histogram
-from promcompat.core.model import FloatArray, IntArray
+from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
 from sql.samples.reading.reader import SampleAllowance
@@ -60,6 +60,7 @@ _PAYLOAD_OF: Final = {
     Stand.SUM: ("sums", (Column.COUNT, Column.SUM, Column.LOST, Column.MAGNITUDE)),
     Stand.MEAN: ("sums", (Column.COUNT, Column.SUM, Column.LOST, Column.MAGNITUDE)),
 }
+_LOW_HALF: Final = (1 << 32) - 1
 _WORTH_A_THREAD: Final = 20_000
 """Fewer samples, or bytes of pages, take less time than a thread."""
 T = TypeVar("T")
@@ -214,18 +215,24 @@ def _joined(rolled: Rolled, raw: Sequence[SeriesSamples]) -> Rolled:
         return rolled
     if rolled.magnitudes is None:
         return Rolled(joined_samples([rolled.samples, *parts]))
-    # Magnitudes take the place of the values while those are sorted in the same way.
-    samples = joined_samples([rolled.samples, *parts])
-    magnitudes = joined_samples(
-        [
-            replace(rolled.samples, values=rolled.magnitudes.astype(np.float64)),
-            *(replace(part, values=_magnitudes(part)) for part in parts),
-        ]
-    )
-    return Rolled(samples, magnitudes.values.astype(np.int64))
+    # Magnitudes are joined in the upper halves of the counts, as copying takes most of the time.
+    counted = [_with_magnitudes(part, 1, _magnitudes(part)) for part in parts]
+    if rolled.samples.counts is not None:
+        counted.append(_with_magnitudes(rolled.samples, rolled.samples.counts, rolled.magnitudes))
+    joined = joined_samples(counted)
+    assert joined.counts is not None
+    counts = joined.counts & _LOW_HALF
+    return Rolled(replace(joined, counts=counts), (joined.counts >> 32) + NO_ABSOLUTE)
 
 
-def _magnitudes(samples: SeriesSamples) -> FloatArray:
+def _with_magnitudes(
+    samples: SeriesSamples, counts: IntArray | int, magnitudes: IntArray
+) -> SeriesSamples:
+    """The samples with magnitudes above their counts, which both are below 2^31 then."""
+    return replace(samples, counts=((magnitudes - NO_ABSOLUTE) << 32) + counts)
+
+
+def _magnitudes(samples: SeriesSamples) -> IntArray:
     """The magnitude of each sample, see `rollup_kernels.GRAIN`."""
     sizes = np.where(np.isfinite(samples.values), np.abs(samples.values), 0.0)
     fractions, exponents = np.frexp(sizes)
@@ -233,7 +240,7 @@ def _magnitudes(samples: SeriesSamples) -> FloatArray:
     lowest_bits = np.frexp((mantissas & -mantissas).astype(np.float64))[1] - 1
     found = exponents + GRAIN * (exponents - 53 + lowest_bits - FINEST)
     found = np.where(sizes == 0, NO_ABSOLUTE, found)
-    return np.where(np.isfinite(samples.values), found, UNBOUNDED).astype(np.float64)
+    return np.asarray(np.where(np.isfinite(samples.values), found, UNBOUNDED), np.int64)
 
 
 def _with_raw(
