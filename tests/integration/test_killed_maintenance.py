@@ -13,6 +13,7 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.factories import block_rows, make_batch, make_labels, select_name
 from tests.killed_statements import KilledError, Killer, killer_of_statements
+from tests.long_form import stride
 from tests.repositories import opened_storage
 from tests.servers import DatabaseServer
 from tests.stored_blocks import Clock
@@ -33,7 +34,7 @@ TIMES = {
 }
 
 
-STRIDE = 7
+STRIDE = stride(7)
 """A run is killed at every so many-th statement: at each one, the test would take half a minute."""
 
 

@@ -24,6 +24,7 @@ from sql.samples.reading import rollup_days
 from sql.samples.reading.sample_snapshot import PiecemealSnapshot
 from sql.samples.storage_options import StoreKind
 from tests.factories import STALE_NAN, make_batch, make_labels, select_name
+from tests.long_form import examples
 from tests.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
@@ -168,7 +169,7 @@ def _few_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(
-    max_examples=20,
+    max_examples=examples(20),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -22,6 +22,7 @@ from sql.migrate import migrate
 from sql.samples.storage_options import StoreKind
 from tests.community import running_community
 from tests.components import require_component
+from tests.long_form import examples
 from tests.repositories import discard
 from tests.servers import DatabaseServer
 from tests.storage_processes import Row, Rows, StorageProcess, storage_processes
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.integration
 
 N_PROCESSES: Final = 3
 N_SERIES: Final = 6
-N_EXAMPLES: Final = 20
+N_EXAMPLES: Final = examples(20)
 _DAY_MS: Final = 86_400_000
 _TODAY_MS: Final = time.time_ns() // 1_000_000 // _DAY_MS * _DAY_MS
 _STARTS: Final = (

@@ -55,6 +55,7 @@ from tests.components import require_component
 from tests.contract_histograms import batch_of, rows_of
 from tests.factories import make_block, make_matcher, select_name
 from tests.fakes import InMemoryStore
+from tests.long_form import examples
 from tests.numbered_histograms import some_bits
 from tests.repositories import discard, opened_storage
 from tests.storage_processes import share_one_session
@@ -358,14 +359,14 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 LENIENT = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=12, suppress_health_check=LENIENT)
+@settings(max_examples=examples(12), suppress_health_check=LENIENT)
 @given(STORIES)
 def test_samples_of_blocks_are_those_of_the_model(database_url: str, story: list[Step]) -> None:
     asyncio.run(play(database_url, StoreKind.BLOCKS, story))
 
 
 @pytest.mark.rows
-@settings(max_examples=8, suppress_health_check=LENIENT)
+@settings(max_examples=examples(8), suppress_health_check=LENIENT)
 @given(STORIES)
 def test_samples_of_rows_are_those_of_the_model(database_url: str, story: list[Step]) -> None:
     asyncio.run(play(database_url, StoreKind.ROWS, story))
@@ -379,7 +380,7 @@ def community() -> Iterator[str]:
         yield f"{url}&search_path=promcompat,public"
 
 
-@settings(max_examples=3, suppress_health_check=LENIENT)
+@settings(max_examples=examples(3), suppress_health_check=LENIENT)
 @given(STORIES)
 def test_samples_are_those_of_the_model_on_the_community_edition(
     community: str, monkeypatch: pytest.MonkeyPatch, story: list[Step]
