@@ -232,6 +232,33 @@ async def test_few_numbers_are_read_of_days_that_are_rolled_up(plain_database_ur
             assert rollups.reason.startswith(why)
 
 
+async def test_no_more_rollups_are_read_than_a_query_may(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollup_days, "_MOST_PAGES", 1)
+    real, n_statements = PiecemealSnapshot.row_of, 0
+
+    async def counted(
+        snapshot: PiecemealSnapshot, statement: str, *values: object
+    ) -> asyncpg.Record:
+        nonlocal n_statements
+        n_statements += 1
+        return await real(snapshot, statement, *values)
+
+    monkeypatch.setattr(PiecemealSnapshot, "row_of", counted)
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS, "pushdown": PushdownMode.AUTO}
+    # Each hour and series has a first and a last sample in five minutes.
+    for max_samples, n_expected in ((60, 2), (200, 3)):
+        n_statements = 0
+        async with opened_storage(
+            plain_database_url, **options, max_samples=max_samples
+        ) as storage:
+            await rolled_storage(storage, "default")
+            found = await answer(storage, "default", "x", GRID)
+        assert n_statements == n_expected
+        assert isinstance(found, str) == (max_samples == 60), found
+
+
 async def test_rollups_that_are_made_during_a_question_are_in_all_selections_or_in_none(
     plain_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

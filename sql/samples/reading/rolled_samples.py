@@ -1,5 +1,6 @@
 """What is read from rollups, as samples that stand for others: pure, on numpy columns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,12 +27,29 @@ class Rolled:
     magnitudes: IntArray | None = None
     marked: SeriesSamples = field(default_factory=lambda: NO_SAMPLES)
 
+    @classmethod
+    def of_parts(cls, parts: Sequence["Rolled"]) -> "Rolled":
+        """Some parts as one; the series of each come after those of the one before it."""
+        if len(parts) == 1:
+            return parts[0]
+        magnitudes = [one.magnitudes for one in parts if one.magnitudes is not None]
+        return cls(
+            _one_behind_the_other([one.samples for one in parts]),
+            np.concatenate(magnitudes) if magnitudes else None,
+            _one_behind_the_other([one.marked for one in parts]),
+        )
+
     @property
     def n_bytes(self) -> int:
         """The size of the arrays."""
         parts = self.samples.counts, self.magnitudes
         more = sum(part.nbytes for part in parts if part is not None)
         return self.samples.n_bytes + self.marked.n_bytes + more
+
+    def count_between(self, start_ms: int, end_ms: int) -> int:
+        """How many there are in `(start_ms, end_ms]`."""
+        times = self.samples.timestamps
+        return int(np.count_nonzero((times > start_ms) & (times <= end_ms)))
 
     def within(self, start_ms: int, end_ms: int, span: Span) -> "Rolled":
         """A copy of those in `(start_ms, end_ms]`, on days that were rolled up and not changed."""
@@ -57,6 +75,21 @@ class Rolled:
         magnitudes = None if self.magnitudes is None else self.magnitudes[is_kept]
         samples = self.samples.where(is_kept) if is_kept.any() else NO_SAMPLES
         return Rolled(samples, magnitudes, self.marked)
+
+
+def _one_behind_the_other(parts: Sequence[SeriesSamples]) -> SeriesSamples:
+    parts = [part for part in parts if len(part)]
+    if len(parts) < 2:
+        return parts[0] if parts else NO_SAMPLES
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    counts = [part.counts for part in parts if part.counts is not None]
+    return SeriesSamples(
+        np.concatenate([part.ids for part in parts]),
+        np.append(0, np.cumsum(lengths)),
+        np.concatenate([part.timestamps for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        np.concatenate(counts) if counts else None,
+    )
 
 
 def rolled_samples(columns: Columns, use: RollupUse) -> Rolled:

@@ -1,10 +1,9 @@
 """Which days of a question rollups hold for, and which series have changed on some of them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-import asyncpg
 import numpy as np
 
 from promcompat.core.model import IntArray
@@ -25,6 +24,7 @@ _MOST_GAPS: Final = 8
 """Between more days that are not rolled up, only the longest stretch is read from rollups."""
 _MOST_PAGES: Final = 10_000
 """In one answer: a page has at most 64 KiB, and an array of them at most 1 GB."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,15 @@ class RollupScope:
 
 
 @dataclass(frozen=True, slots=True)
-class RolledPages:
-    """A span, and the payloads of its rollups in the order of series and period.
+class RolledPages(Generic[T]):
+    """A span, and what was decoded of its rollups, in parts with some series each, ascending.
 
-    The payloads are None where their version is the one that was known already.
+    There are no parts where their version is the one that was known already.
     """
 
     span: Span
     version: int
-    payloads: Sequence[bytes] | None
+    parts: Sequence[T]
 
 
 async def rollup_scope(
@@ -91,15 +91,23 @@ async def rollup_scope(
 
 
 async def rolled_pages(
-    snapshot: SampleSnapshot, scope: RollupScope, payload: str, known_version: int | None
-) -> RolledPages | None:
+    snapshot: SampleSnapshot,
+    scope: RollupScope,
+    payload: str,
+    known_version: int | None,
+    decode: Callable[[Sequence[bytes]], Awaitable[T]],
+) -> RolledPages[T] | None:
     """The rollups of a scope, None if no day is rolled up.
 
-    Raises StaleViewError or StorageUnavailableError.
+    `decode` gets the payloads of some series, in the order of series and period, before those of
+    others are read. Raises what it raises, StaleViewError or StorageUnavailableError.
     """
     question, kept, periods = scope.question, scope.kept, scope.periods
     at_once = max(1, _MOST_PAGES // (periods[1] - periods[0] + 1))
-    rows: list[asyncpg.Record] = []
+    days: Sequence[int] = ()
+    changes: list[Change] = []
+    parts: list[T] = []
+    version: int | None = None
     for first in range(0, len(question.wanted), at_once):
         row = await snapshot.row_of(
             QUERIES["rolled_pages"],
@@ -112,28 +120,25 @@ async def rolled_pages(
             *periods,
             known_version,
         )
-        if not row["days"]:
+        days = days or row["days"]
+        if not days:
             return None
-        if rows and row["version"] != rows[0]["version"]:
+        if version is not None and row["version"] != version:
             raise StaleViewError("samples were rolled up during a query; try again")
-        rows.append(row)
-    runs = _runs(rows[0]["days"])
-    changes = [
-        Change(first, last, day, day, bool(is_deletion))
-        for row in rows
-        for day, first, last, is_deletion in row["marks"]
-    ]
+        version = row["version"]
+        changes += [
+            Change(first, last, day, day, bool(is_deletion))
+            for day, first, last, is_deletion in row["marks"]
+        ]
+        if version != known_version:
+            parts.append(await decode(row["payloads"]))
+    assert version is not None
+    runs = _runs(days)
     changes += await _changes_in_head(snapshot, question, runs)
-    parts = [*changed_intervals(question.wanted, kept.first_whole, changes), *kept.raw]
-    span = Span(
-        runs,
-        ChangedDays.of(question.wanted, parts, (runs[0][0], runs[-1][1])),
-        kept.first_whole,
-    )
-    version = rows[0]["version"]
-    if version == known_version:
-        return RolledPages(span, version, None)
-    return RolledPages(span, version, [page for row in rows for page in row["payloads"]])
+    raw = [*changed_intervals(question.wanted, kept.first_whole, changes), *kept.raw]
+    changed = ChangedDays.of(question.wanted, raw, (runs[0][0], runs[-1][1]))
+    span = Span(runs, changed, kept.first_whole)
+    return RolledPages(span, version, parts)
 
 
 async def count_rolled_days(snapshot: SampleSnapshot, question: RollupQuestion) -> tuple[int, int]:

@@ -107,11 +107,10 @@ class RollupReader:
         Raises what the allowance raises, StaleViewError and CorruptPageError.
         """
         scope = await rollup_scope(snapshot, question, use.level, is_coarse=use.is_coarse)
-        found = None if scope is None else await self._rolled(snapshot, scope, use)
+        found = None if scope is None else await self._rolled(snapshot, scope, use, allowance)
         if found is None:
             return None
         rolled, span = found
-        allowance.add(len(rolled.samples))
         raw = await _raw_parts(snapshot, question, span, allowance)
         n_samples = len(rolled.samples) + sum(map(len, raw))
         joined = await _run(n_samples, partial(_joined, rolled, raw))
@@ -133,28 +132,44 @@ class RollupReader:
         return RolledSamples(samples, len(rolled.samples), len(inexact), notes)
 
     async def _rolled(
-        self, snapshot: SampleSnapshot, scope: RollupScope, use: RollupUse
+        self,
+        snapshot: SampleSnapshot,
+        scope: RollupScope,
+        use: RollupUse,
+        allowance: SampleAllowance,
     ) -> tuple[Rolled, Span] | None:
         """What stands for the samples of a scope, and its span; None if no day is rolled up."""
-        key, epoch = RollupKey.of(scope.question, use), snapshot.view.epoch
+        question, epoch = scope.question, snapshot.view.epoch
+        times, n_counted = (question.start_ms, question.end_ms), 0
+        key = RollupKey.of(question, use)
         known = self._cache.find(key, scope.periods)
         if known is not None and known.version.epoch != epoch:
             known = None
         payload, columns = _PAYLOAD_OF[use.stand]
+
+        async def decode(payloads: Sequence[bytes]) -> Rolled:
+            """Counts what the question asks for, so that no more is read than is allowed."""
+            nonlocal n_counted
+            work = partial(_decoded, payloads, scope, use, columns)
+            part = await _run(sum(map(len, payloads)), work)
+            n_new = part.count_between(*times)
+            n_counted += n_new
+            allowance.add(n_new)
+            return part
+
         number = None if known is None else known.version.number
-        pages = await rolled_pages(snapshot, scope, payload, number)
+        pages = await rolled_pages(snapshot, scope, payload, number, decode)
         if pages is None:
             return None
-        if pages.payloads is not None:
-            n_bytes = sum(map(len, pages.payloads))
-            decode = partial(_decoded, pages.payloads, scope, use, columns)
-            version = RollupVersion(epoch, pages.version)
-            known = KnownRollups(version, scope.periods, await _run(n_bytes, decode))
+        if pages.parts:
+            rolled = Rolled.of_parts(pages.parts)
+            known = KnownRollups(RollupVersion(epoch, pages.version), scope.periods, rolled)
             self._cache.add(key, known)
         assert known is not None
-        times = scope.question.start_ms, scope.question.end_ms
         within = partial(known.rolled.within, *times, pages.span)
-        return await _run(len(known.rolled.samples), within), pages.span
+        rolled = await _run(len(known.rolled.samples), within)
+        allowance.add(len(rolled.samples) - n_counted)
+        return rolled, pages.span
 
 
 async def _run(size: int, work: Callable[[], T]) -> T:
