@@ -164,8 +164,9 @@ async def compare(
 
 @pytest.fixture(autouse=True)
 def _few_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let rollups of three series come in several answers."""
+    """Let rollups of three series come in several answers, by either pool."""
     monkeypatch.setattr(rollup_days, "_MOST_PAGES", 40)
+    monkeypatch.setattr(rollup_days, "_FEW_PAGES", 8)
 
 
 @settings(
@@ -239,11 +240,11 @@ async def test_no_more_rollups_are_read_than_a_query_may(
     real, n_statements = PiecemealSnapshot.row_of, 0
 
     async def counted(
-        snapshot: PiecemealSnapshot, statement: str, *values: object
+        snapshot: PiecemealSnapshot, *values: object, is_short: bool
     ) -> asyncpg.Record:
         nonlocal n_statements
         n_statements += 1
-        return await real(snapshot, statement, *values)
+        return await real(snapshot, *values, is_short=is_short)
 
     monkeypatch.setattr(PiecemealSnapshot, "row_of", counted)
     options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS, "pushdown": PushdownMode.AUTO}
@@ -280,9 +281,9 @@ async def test_rollups_that_are_made_during_a_question_are_in_all_selections_or_
         real, late = PiecemealSnapshot.row_of, [time_ms + 5]
 
         async def overtaken(
-            snapshot: PiecemealSnapshot, statement: str, *values: object
+            snapshot: PiecemealSnapshot, *values: object, is_short: bool
         ) -> asyncpg.Record:
-            row = await real(snapshot, statement, *values)
+            row = await real(snapshot, *values, is_short=is_short)
             if late:
                 await roll_up([late.pop()])
             return row

@@ -24,6 +24,8 @@ _MOST_GAPS: Final = 8
 """Between more days that are not rolled up, only the longest stretch is read from rollups."""
 _MOST_PAGES: Final = 10_000
 """In one answer: a page has at most 64 KiB, and an array of them at most 1 GB."""
+_FEW_PAGES: Final = 1_000
+"""They take a millisecond. More would keep the heads of other queries waiting for a connection."""
 T = TypeVar("T")
 
 
@@ -103,7 +105,9 @@ async def rolled_pages(
     others are read. Raises what it raises, StaleViewError or StorageUnavailableError.
     """
     question, kept, periods = scope.question, scope.kept, scope.periods
-    at_once = max(1, _MOST_PAGES // (periods[1] - periods[0] + 1))
+    n_periods = periods[1] - periods[0] + 1
+    at_once = max(1, _MOST_PAGES // n_periods)
+    is_short = known_version is not None or len(question.wanted) * n_periods <= _FEW_PAGES
     days: Sequence[int] = ()
     changes: list[Change] = []
     parts: list[T] = []
@@ -119,6 +123,7 @@ async def rolled_pages(
             question.wanted[first : first + at_once].tolist(),
             *periods,
             known_version,
+            is_short=is_short,
         )
         days = days or row["days"]
         if not days:

@@ -78,10 +78,13 @@ class SampleSnapshot:
         """Whether drained samples may lie in the time range."""
         return self.connection is not None
 
-    async def row_of(self, statement: str, *values: object) -> asyncpg.Record:
+    async def row_of(
+        self, statement: str, *values: object, is_short: bool = True
+    ) -> asyncpg.Record:
         """The row of a statement that also tells the state of its snapshot (`DrainState`).
 
-        Only where `reads_drained`. Raises StorageUnavailableError.
+        `is_short`: it takes about as long as a question to the head, and no more. Only where
+        `reads_drained`. Raises StorageUnavailableError.
         """
         assert self.connection is not None
         return await self.connection.fetchrow(statement, *values)
@@ -188,9 +191,11 @@ class PiecemealSnapshot(SampleSnapshot):
         """There is no such snapshot otherwise."""
         return True
 
-    async def row_of(self, statement: str, *values: object) -> asyncpg.Record:
+    async def row_of(
+        self, statement: str, *values: object, is_short: bool = True
+    ) -> asyncpg.Record:
         """See `SampleSnapshot`; raises StaleViewError too."""
-        async with acquired(self.pools.questions) as connection:
+        async with acquired(self.pools.questions if is_short else self.pools.reads) as connection:
             row = await connection.fetchrow(statement, *values)
         if DrainState.of(row) != self.view.drain_state:
             raise StaleViewError(_OVERTAKEN)
