@@ -98,18 +98,18 @@ def _n_elements(message: Bytes, number: int, wire_type: int, first: int, end: in
 
 
 @kernel(
-    "i8(Array(u1, 1, 'C', readonly=True), i8[::1], i8[:, ::1])",
+    "i8(Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[:, ::1])",
     allocates=False,
 )
-def count_histogram_fields(message: Bytes, ends: Ints, sizes: Ints) -> int:
+def count_histogram_fields(message: Bytes, bounds: Ints, sizes: Ints) -> int:
     """Count the elements of each field of histograms; how many are right before a malformed one.
 
-    The messages follow each other in `message`; `ends` [n] has their ends, and `sizes` [n, N_SIZES]
-    is zero before the call. In place of field 0, `sizes` says whether the counts are floats.
+    `bounds` [n, 2] has first and end of each in `message`, which must be within it, and `sizes`
+    [n, N_SIZES] is zero before the call. In place of field 0, `sizes` says whether the counts are
+    floats.
     """
-    position = 0
-    for row in range(len(ends)):
-        end = ends[row]
+    for row in range(len(bounds)):
+        position, end = bounds[row, 0], bounds[row, 1]
         while position < end:
             number, wire_type, first, position = _field(message, position, end)
             if position < 0:
@@ -122,7 +122,7 @@ def count_histogram_fields(message: Bytes, ends: Ints, sizes: Ints) -> int:
             sizes[row, number] += n_elements
             if number in (_COUNT_FLOAT, _COUNT_INT):
                 sizes[row, 0] = number == _COUNT_FLOAT
-    return len(ends)
+    return len(bounds)
 
 
 @kernel(allocates=False)
@@ -243,13 +243,13 @@ def _read_scalar(
 
 
 @kernel(
-    "i8(Array(u1, 1, 'C', readonly=True), i8[::1], b1[::1], i8[:, ::1], i4[:, ::1], i8[::1],"
+    "i8(Array(u1, 1, 'C', readonly=True), i8[:, ::1], b1[::1], i8[:, ::1], i4[:, ::1], i8[::1],"
     " i8[:, ::1], i8[::1])",
     allocates=False,
 )
 def read_histograms(
     message: Bytes,
-    ends: Ints,
+    bounds: Ints,
     is_float: NDArray[np.bool_],
     starts: Ints,
     spans: Spans,
@@ -264,12 +264,12 @@ def read_histograms(
     before the call. `places` [N_PARTS] is room for the histogram at hand. Returns how many
     histograms are right: their spans are read by this kernel only.
     """
-    position = 0
-    for row in range(len(ends)):
+    for row in range(len(bounds)):
+        position, end = bounds[row, 0], bounds[row, 1]
         for part in range(N_PARTS):
             places[part] = starts[row, part]
-        while position < ends[row]:
-            number, wire_type, first, position = _field(message, position, ends[row])
+        while position < end:
+            number, wire_type, first, position = _field(message, position, end)
             if number in (_POSITIVE_SPANS, _NEGATIVE_SPANS):
                 column = POSITIVE_SPANS if number == _POSITIVE_SPANS else NEGATIVE_SPANS
                 if not _read_span(message, first, position, spans, places[column]):
@@ -295,4 +295,4 @@ def read_histograms(
                 fields[row, column] = _read_scalar(
                     message, number, wire_type, first, position, is_float[row]
                 )
-    return len(ends)
+    return len(bounds)

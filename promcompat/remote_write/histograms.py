@@ -55,7 +55,16 @@ class HistogramSamples:
 def decode_histograms(messages: Sequence[bytes]) -> HistogramSamples:
     """Decode Histogram messages. Raises BadDataError for the first malformed one."""
     ends = np.cumsum([len(message) for message in messages])
-    found, fields = read_columns(b"".join(messages), ends)
+    bounds = np.column_stack((np.append(0, ends[:-1]), ends))
+    return decode_parts(b"".join(messages), bounds)
+
+
+def decode_parts(message: bytes, bounds: IntArray) -> HistogramSamples:
+    """Decode the Histogram messages that begin and end there, int64 [n, 2], in a longer one.
+
+    Raises BadDataError for the first malformed one.
+    """
+    found, fields = read_columns(message, bounds)
     is_stale = fields[:, wire.SUM] == STALE_NAN_BITS
     schemas = fields[:, wire.SCHEMA]
     shifts = np.where((schemas > LAST_SCHEMA) & (schemas <= LAST_KNOWN_SCHEMA), schemas - 8, 0)
@@ -72,14 +81,14 @@ def decode_histograms(messages: Sequence[bytes]) -> HistogramSamples:
     return HistogramSamples(times, bits, kept, faults, starts)
 
 
-def read_columns(message: bytes, ends: IntArray) -> tuple[Histograms, IntArray]:
+def read_columns(message: bytes, bounds: IntArray) -> tuple[Histograms, IntArray]:
     """Histograms as they are on the wire, and the fields of `histogram_kernels`.
 
-    The messages follow each other; `ends` has their ends. Raises BadDataError if one is malformed.
+    `bounds` as for `decode_parts`. Raises BadDataError if one is malformed.
     """
-    view, n = np.frombuffer(message, np.uint8), len(ends)
+    view, n = np.frombuffer(message, np.uint8), len(bounds)
     sizes, fields = np.zeros((n, wire.N_SIZES), np.int64), np.zeros((n, wire.N_FIELDS), np.int64)
-    if wire.count_histogram_fields(view, ends, sizes) < n:
+    if wire.count_histogram_fields(view, bounds, sizes) < n:
         raise _malformed()
     is_float = sizes[:, 0] != 0
     lengths = np.stack(
@@ -98,7 +107,8 @@ def read_columns(message: bytes, ends: IntArray) -> tuple[Histograms, IntArray]:
     words = np.empty(int(ends_of_words[-1]), np.int64)
     places = np.empty(wire.N_PARTS, np.int64)
     starts_of_rows = np.ascontiguousarray(starts.T)
-    if wire.read_histograms(view, ends, is_float, starts_of_rows, spans, words, fields, places) < n:
+    columns = spans, words, fields
+    if wire.read_histograms(view, bounds, is_float, starts_of_rows, *columns, places) < n:
         raise _malformed()
     return _columns(fields, is_float, lengths, spans, words), fields
 

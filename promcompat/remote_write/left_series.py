@@ -26,6 +26,7 @@ from promcompat.remote_write.histograms import (
     HistogramRows,
     HistogramSamples,
     decode_histograms,
+    decode_parts,
 )
 from promcompat.remote_write.new_series import NewSeries
 from promcompat.remote_write.remote_pb2 import TimeSeries
@@ -123,10 +124,14 @@ class FoundHistograms:
         """The row of each."""
         return self.columns[:, HISTOGRAM_ROW]
 
+    @property
+    def bounds(self) -> IntArray:
+        """First and end of each Histogram message, int64 [n, 2]."""
+        return np.column_stack((self.columns[:, HISTOGRAM_FIRST], self.columns[:, HISTOGRAM_END]))
+
     def messages(self) -> list[bytes]:
         """The Histogram messages."""
-        bounds = self.columns[:, [HISTOGRAM_FIRST, HISTOGRAM_END]].tolist()
-        return [self.message[first:end] for first, end in bounds]
+        return [self.message[first:end] for first, end in self.bounds.tolist()]
 
     def series_key(self, number: int) -> bytes:
         """The key of the series of one of them."""
@@ -151,9 +156,9 @@ class LeftSeries:
 
     `n_rows` is the number of samples of each series; `is_parsed` says that they are not among the
     rows of the kernel, but here: `places` has for each the row of the kernel that follows it.
-    `messages` are histograms: first those that the kernel `found`, then those of parsed series, of
-    which `rows_of_messages` are the samples among those parsed. `series_of_messages` are the
-    series, None for one that is known.
+    `messages` are the histograms of parsed series, and `rows_of_messages` their samples among those
+    parsed. Numbers of histograms count those first that the kernel `found`: `series_of_messages`
+    are the series of all, None for one that is known.
     """
 
     found: FoundHistograms = NO_HISTOGRAMS
@@ -174,11 +179,11 @@ class LeftSeries:
     @classmethod
     def of(cls, left: Sequence[Left], histograms: FoundHistograms) -> "LeftSeries":
         """Stops at a malformed one, so that what is wrong before it is reported first."""
-        found = cls(found=histograms, messages=histograms.messages())
+        found = cls(found=histograms)
         is_usual = all(series.end_row != UNUSUAL for series in left)
         if is_usual:
             found._add_usual(left)
-        if is_usual and not found.messages:
+        if is_usual and not found.n_histograms:
             return found
         found.series_of_messages += _series_of_rows(left, histograms.rows)
         try:
@@ -187,8 +192,8 @@ class LeftSeries:
                     found._parse(series)
                 else:
                     found._add(series.wire, series.end_row - series.first_row)
-            if found.messages:
-                found.read = decode_histograms(found.messages)
+            if found.n_histograms:
+                found.read = found._decode()
         except BadDataError as fault:
             found.fault = fault
         return found
@@ -222,7 +227,12 @@ class LeftSeries:
     @property
     def n_histograms(self) -> int:
         """How many histograms the series have."""
-        return len(self.messages)
+        return len(self.found.columns) + len(self.messages)
+
+    def _decode(self) -> HistogramSamples:
+        if not self.messages:
+            return decode_parts(self.found.message, self.found.bounds)
+        return decode_histograms([*self.found.messages(), *self.messages])
 
     @property
     def histograms(self) -> Histograms | None:

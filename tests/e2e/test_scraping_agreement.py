@@ -182,7 +182,8 @@ async def samples_of_prometheus(url: str) -> Samples:
         pairs = list(zip(times, as_texts(bits.view(np.float64), None), strict=True))
         if series.histograms:
             ends = np.cumsum([len(message) for message in series.histograms])
-            native, fields = read_columns(b"".join(series.histograms), ends)
+            bounds = np.column_stack((np.append(0, ends[:-1]), ends))
+            native, fields = read_columns(b"".join(series.histograms), bounds)
             is_end = is_stale(native.sums).tolist()
             texts = [
                 "stale" if is_end[row] else scraped_histograms.as_text(native, row)

@@ -300,7 +300,7 @@ def test_buckets_are_the_running_sums_of_deltas(deltas: list[int], cut: int) -> 
     parts = [b"".join(encode_varint(_zigzag(delta)) for delta in part)
              for part in (deltas[:cut], deltas[cut:])]  # fmt: skip
     message = b"".join(encode_field(12, part) for part in parts)
-    found, _ = read_columns(message, np.array([len(message)]))
+    found, _ = read_columns(message, np.array([[0, len(message)]]))
     sums = np.cumsum(np.array(deltas, np.int64))
     assert found.positive.cells.tolist() == sums.tolist()
 
