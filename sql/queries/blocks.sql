@@ -143,16 +143,13 @@ SET changes_pruned_through = (SELECT max(id) FROM pruned)
 WHERE EXISTS (SELECT FROM pruned)
 
 -- stored_pages --
--- The pages of tenant $1 with samples of series $2 in ($3, $4], whose slots are $5 to $6 or far, and the
+-- The pages of tenant $1 that may have samples of series with the keys $2 (`block_keys`) in ($3, $4], whose slots are $5 to $6 or far, and the
 -- deletions to read them with, as rows of source 3. The first row, of source 4, has the state that they
--- belong to: drained_through, the last change, the epoch. There are at most $8 rows in all (NULL: all).
--- The ids are ascending, and so are their groups $7, by whose least ids the blocks of several series are
--- found. They come from a subquery: of a constant array the planner would estimate each element, in each
--- partition. For COPY, which takes its snapshot before it plans; the function
+-- belong to: drained_through, the last change, the epoch. There are at most $7 rows in all (NULL: all).
+-- The keys are ascending. They come from a subquery: of a constant array the planner would estimate each
+-- element, in each partition. For COPY, which takes its snapshot before it plans; the function
 -- `few_stored_pages` has the same statement.
-WITH wanted AS MATERIALIZED (
-    SELECT w.ids, $7::bigint[] || w.ids AS keys FROM (SELECT $2::bigint[]) AS w (ids)
-)
+WITH wanted AS MATERIALIZED (SELECT $2::bigint[] AS keys)
 SELECT
     4::smallint AS source, 0 AS slot, false AS replaces, s.drained_through AS last_arrival,
     greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS first_arrival,
@@ -166,8 +163,8 @@ SELECT
 FROM sample_run AS r
 WHERE r.tenant_id = $1
     AND r.last_ms > $3 AND r.first_ms <= $4
-    AND width_bucket(r.last_series, (SELECT ids FROM wanted))
-        > width_bucket(r.first_series - 1, (SELECT ids FROM wanted))
+    AND width_bucket(r.last_series, (SELECT keys FROM wanted))
+        > width_bucket(r.first_series - 1, (SELECT keys FROM wanted))
 UNION ALL
 SELECT
     1::smallint, 0, b.replaces, b.last_arrival, b.first_arrival,
@@ -181,7 +178,7 @@ SELECT
     2::smallint, 0, f.replaces, f.last_arrival, f.first_arrival,
     f.series_id, f.series_id, f.first_ms, f.n_samples, f.payload
 FROM sample_block AS f
-WHERE f.series_id = ANY((SELECT ids FROM wanted)::bigint[])
+WHERE f.series_id = ANY((SELECT keys FROM wanted)::bigint[])
     AND f.last_ms > $3 AND f.first_ms <= $4
     AND f.slot = -1073741824
 UNION ALL
@@ -190,11 +187,11 @@ SELECT
     d.first_ms, d.last_ms, 0::bigint, 0, array_send(d.series_ids)
 FROM sample_deletion AS d
 WHERE d.tenant_id = $1 AND d.last_ms > $3 AND d.first_ms <= $4
-LIMIT $8::bigint
+LIMIT $7::bigint
 
 -- few_stored_pages --
 -- The same, with a plan that is kept.
-SELECT * FROM few_stored_pages($1, $2, $3, $4, $5, $6, $7, $8)
+SELECT * FROM few_stored_pages($1, $2, $3, $4, $5, $6, $7)
 
 -- drained_bounds --
 -- The first and the last time of what is drained of a tenant, or has rollups; NULL if nothing is and has.

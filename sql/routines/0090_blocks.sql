@@ -101,14 +101,11 @@ RETURN ARRAY(
     SELECT s & -16 FROM unnest(series_ids) AS s
 );
 
--- Of version 0023 to 0060, without keys.
-DROP FUNCTION IF EXISTS few_stored_pages(integer, bigint[], bigint, bigint, integer, integer, bigint);
-
 -- The statement `stored_pages` (queries/blocks.sql) with a plan that is kept. A prepared statement would be
 -- planned before it takes its snapshot: between the two, a partition could be made and pages moved into it,
 -- which the plan would not read. The statements of this function have the snapshot of its caller, which
 -- is older than their plan. A function collects all of its rows before it returns the first one, so
--- large reads COPY the statement itself.
+-- large reads COPY the statement itself. `of_series` are keys, as of `block_keys`.
 CREATE OR REPLACE FUNCTION few_stored_pages(
     of_tenant integer,
     of_series bigint[],
@@ -116,7 +113,6 @@ CREATE OR REPLACE FUNCTION few_stored_pages(
     until_ms bigint,
     first_slot integer,
     last_slot integer,
-    of_groups bigint[],
     n_most bigint
 ) RETURNS TABLE (
     source smallint,
@@ -135,9 +131,7 @@ AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    WITH wanted AS MATERIALIZED (
-        SELECT w.ids, of_groups::bigint[] || w.ids AS keys FROM (SELECT of_series::bigint[]) AS w (ids)
-    )
+    WITH wanted AS MATERIALIZED (SELECT of_series::bigint[] AS keys)
     SELECT
         4::smallint AS source, 0 AS slot, false AS replaces, s.drained_through AS last_arrival,
         greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS first_arrival,
@@ -151,8 +145,8 @@ BEGIN
     FROM sample_run AS r
     WHERE r.tenant_id = of_tenant
         AND r.last_ms > after_ms AND r.first_ms <= until_ms
-        AND width_bucket(r.last_series, (SELECT ids FROM wanted))
-            > width_bucket(r.first_series - 1, (SELECT ids FROM wanted))
+        AND width_bucket(r.last_series, (SELECT keys FROM wanted))
+            > width_bucket(r.first_series - 1, (SELECT keys FROM wanted))
     UNION ALL
     SELECT
         1::smallint, 0, b.replaces, b.last_arrival, b.first_arrival,
@@ -166,7 +160,7 @@ BEGIN
         2::smallint, 0, f.replaces, f.last_arrival, f.first_arrival,
         f.series_id, f.series_id, f.first_ms, f.n_samples, f.payload
     FROM sample_block AS f
-    WHERE f.series_id = ANY((SELECT ids FROM wanted)::bigint[])
+    WHERE f.series_id = ANY((SELECT keys FROM wanted)::bigint[])
         AND f.last_ms > after_ms AND f.first_ms <= until_ms
         AND f.slot = -1073741824
     UNION ALL
@@ -179,7 +173,7 @@ BEGIN
 END
 $$;
 REVOKE EXECUTE ON FUNCTION few_stored_pages(
-    integer, bigint[], bigint, bigint, integer, integer, bigint[], bigint
+    integer, bigint[], bigint, bigint, integer, integer, bigint
 ) FROM PUBLIC;
 
 SELECT create_block_partition(-1073741824);

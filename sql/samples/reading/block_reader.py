@@ -25,7 +25,7 @@ from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainStats
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.reading.reader import SampleAllowance
-from sql.samples.tables.block_groups import groups_of
+from sql.samples.tables.block_groups import block_keys, groups_of
 from sql.samples.tables.block_table import QUERIES
 from sql.samples.tables.page_stream import PageRow, PageStream
 from sql.samples.tables.slots import slots_between
@@ -150,9 +150,9 @@ class BlockReader:
 
 def _parameters(question: DrainedQuestion) -> tuple[object, ...]:
     """The parameters of `stored_pages` up to the limit."""
-    times, wanted = (question.start_ms, question.end_ms), question.wanted
-    groups = groups_of(wanted).tolist()
-    return question.tenant_id, wanted.tolist(), *times, *slots_between(*times), groups
+    times = question.start_ms, question.end_ms
+    keys = block_keys(question.wanted).tolist()
+    return question.tenant_id, keys, *times, *slots_between(*times)
 
 
 def _stored(pieces: list[Piece], stream: PageStream) -> StoredSamples:

@@ -29,12 +29,16 @@ def group_of(series_id: int) -> int:
 
 
 def groups_of(ids: IntArray) -> IntArray:
-    """The least ids of the groups of series, ascending as they do.
-
-    Blocks of several series are found by these, those of one series by its own id.
-    """
+    """The least ids of the groups of series, ascending as they do."""
     groups = ids & -SERIES_TOGETHER
     return groups[np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))]
+
+
+def block_keys(ids: IntArray) -> IntArray:
+    """By what the blocks of series are found, ascending: their own ids, and those of groups."""
+    keys = np.concatenate([groups_of(ids), ids])
+    keys.sort(kind="stable")  # Merges ascending runs.
+    return keys[np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))]
 
 
 def group_pages(samples: SeriesSamples, max_samples: int, max_bytes: int) -> list[Page]:

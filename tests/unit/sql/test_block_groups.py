@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from sql.samples.codec.pages import decode_joined
 from sql.samples.columns.series_samples import SeriesSamples
-from sql.samples.tables.block_groups import SAMPLES_TOGETHER, SERIES_TOGETHER, group_of, groups_of
+from sql.samples.tables.block_groups import (
+    SAMPLES_TOGETHER,
+    SERIES_TOGETHER,
+    block_keys,
+    group_of,
+    groups_of,
+)
 from sql.samples.tables.block_table import MAX_PAGE_SAMPLES, Origin, block_rows
 from sql.samples.tables.slots import FAR_SLOT, slot_of
 from tests.sample_columns import samples_of
@@ -70,7 +76,7 @@ def test_every_sample_is_in_a_block_that_its_series_is_found_by(
     )
     rows = block_rows(origin, samples, is_apart=is_apart)
     for series_id in values:
-        keys = {series_id, *groups_of(np.array([series_id])).tolist()}
+        keys = set(block_keys(np.array([series_id])).tolist())
         found = decode_joined(
             [row.page.payload for row in rows if row.key in keys], np.array([series_id])
         )
@@ -82,6 +88,8 @@ def test_every_sample_is_in_a_block_that_its_series_is_found_by(
     assert all(group_of(row.page.first_series) == group_of(row.page.last_series) for row in rows)
 
 
-def test_groups_of_series() -> None:
-    assert groups_of(np.array([3, 15, 16, 40, 47])).tolist() == [0, 16, 32]
-    assert groups_of(np.array([], np.int64)).tolist() == []
+def test_groups_and_keys_of_series() -> None:
+    ids = np.array([3, 15, 16, 40, 47])
+    assert groups_of(ids).tolist() == [0, 16, 32]
+    assert block_keys(ids).tolist() == [0, 3, 15, 16, 32, 40, 47]
+    assert block_keys(ids[:0]).tolist() == groups_of(ids[:0]).tolist() == []
