@@ -225,6 +225,9 @@ class ArrivalCommitter:
         """
         is_last = np.ones(len(keys), np.bool_)
         is_last[:-1] = keys.series_ids[1:] != keys.series_ids[:-1]
+        if is_last.all():
+            newest = self._newest.raise_to(keys.series_ids, keys.timestamps, _NEVER_SEEN)
+            return np.asarray(keys.timestamps <= newest)
         series_ids, times = keys.series_ids[is_last], keys.timestamps[is_last]
         newest = self._newest.raise_to(series_ids, times, _NEVER_SEEN)
         n_keys = np.diff(np.flatnonzero(is_last), prepend=-1)

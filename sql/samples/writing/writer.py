@@ -199,6 +199,11 @@ def _join_changes(group: list[Write]) -> list[LevelChange]:
 
 def _answer(group: list[Write], conflicts: list[Conflict]) -> None:
     """Give each caller the conflicts of its own rows, numbered as it gave them."""
+    if not conflicts:
+        for write in group:
+            if not write.done.done():
+                write.done.set_result([])
+        return
     ends = np.cumsum([len(write.rows) for write in group])
     owned: list[list[Conflict]] = [[] for _ in group]
     for conflict in conflicts:
