@@ -117,6 +117,8 @@ _STORAGE_COUNTERS = {
     "select_seconds": "Time spent reading selectors.",
     "selector_cache_hits": "Selectors whose series were cached.",
     "selector_cache_misses": "Selectors whose series were not cached.",
+    "rollup_cache_hits": "Selectors whose rollups were still in memory.",
+    "rollup_cache_misses": "Selectors whose rollups had to be read.",
 }
 
 
@@ -162,9 +164,17 @@ class StorageCounters:
             multiprocess_mode="livesum",
         )
 
+        self._rollup_cache_bytes = Gauge(
+            "promcompat_storage_rollup_cache_bytes",
+            "Bytes of memory that rollups take that were read lately.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+
     def update(self, totals: Mapping[str, float]) -> None:
-        """Publish totals that only grow, and `rows_waiting` and `undrained_bytes`."""
+        """Publish totals that only grow, and what the others are now."""
         self._totals.follow(totals)
+        self._rollup_cache_bytes.set(totals.get("rollup_cache_bytes", 0.0))
         self._rows_waiting.set(totals.get("rows_waiting", 0.0))
         self._undrained_bytes.set(totals.get("undrained_bytes", 0.0))
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class StorageStats:
-    """Totals since the storage was opened; all but `rows_waiting` and `undrained_bytes` only grow.
+    """Totals since the storage was opened, which only grow.
+
+    But for `rows_waiting`, `undrained_bytes` and `rollup_cache_bytes`, which say what is now.
 
     `rows_committed` counts rows in acknowledged commits, duplicates of stored rows included.
     `commits` and `commit_seconds` give the mean commit.
@@ -27,3 +29,6 @@ class StorageStats:
     select_seconds: float = 0.0
     selector_cache_hits: int = 0
     selector_cache_misses: int = 0
+    rollup_cache_hits: int = 0
+    rollup_cache_misses: int = 0
+    rollup_cache_bytes: int = 0

@@ -316,6 +316,9 @@ async def test_a_late_sample_is_seen_at_once_and_only_its_series_is_rolled_up_ag
         assert await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID) == seen
         marks = "SELECT count(*) FROM rollup_mark"
         assert await count_rows(plain_database_url, marks) == 1
+        # Neither the late sample nor the drain has changed the rollups that were read.
+        assert (rolled.stats.rollup_cache_hits, rolled.stats.rollup_cache_misses) == (2, 1)
+        assert rolled.stats.rollup_cache_bytes > 1_000
         rolled_before = drains.stats.samples_rolled_up
         assert rolled.rollups is not None
         await rolled.rollups.run(100)
@@ -323,6 +326,7 @@ async def test_a_late_sample_is_seen_at_once_and_only_its_series_is_rolled_up_ag
         assert drains.stats.samples_rolled_up - rolled_before == 1_441
         assert await count_rows(plain_database_url, marks) == 0
         assert await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID) == seen
+        assert (rolled.stats.rollup_cache_hits, rolled.stats.rollup_cache_misses) == (2, 2)
 
 
 async def test_hours_in_sql_are_those_of_the_samples_before_and_after_they_are_rolled_up(

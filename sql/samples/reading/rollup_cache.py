@@ -65,6 +65,11 @@ class RollupCache:
         self._n_bytes = 0
         self._known: OrderedDict[RollupKey, KnownRollups] = OrderedDict()
 
+    @property
+    def n_bytes(self) -> int:
+        """What the answers take in memory, roughly."""
+        return self._n_bytes
+
     def find(self, key: RollupKey, periods: tuple[int, int]) -> KnownRollups | None:
         """What is known of a question, in some version."""
         known = self._known.get(key)

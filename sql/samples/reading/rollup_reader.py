@@ -23,6 +23,7 @@ import numpy as np
 from promcompat.core.histograms import is_histogram
 from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY
+from sql.database.storage_stats import StorageStats
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.reading.rolled_samples import Rolled, rolled_samples
@@ -89,8 +90,9 @@ class RolledSamples:
 class RollupReader:
     """Reads rollups in the caller's snapshot, or what `cache` knows of them."""
 
-    def __init__(self, cache: RollupCache) -> None:
+    def __init__(self, cache: RollupCache, stats: StorageStats) -> None:
         self._cache = cache
+        self._stats = stats
 
     async def read(
         self,
@@ -161,10 +163,13 @@ class RollupReader:
         pages = await rolled_pages(snapshot, scope, payload, number, decode)
         if pages is None:
             return None
+        self._stats.rollup_cache_hits += not pages.parts
+        self._stats.rollup_cache_misses += bool(pages.parts)
         if pages.parts:
             rolled = Rolled.of_parts(pages.parts)
             known = KnownRollups(RollupVersion(epoch, pages.version), scope.periods, rolled)
             self._cache.add(key, known)
+            self._stats.rollup_cache_bytes = self._cache.n_bytes
         assert known is not None
         within = partial(known.rolled.within, *times, pages.span)
         rolled = await _run(len(known.rolled.samples), within)

@@ -95,7 +95,7 @@ class SnapshotSelections:
         self._max_bytes = max_bytes
         self._uses_rollups = uses_rollups
         self._coarse_rollups = coarse_rollups and uses_rollups and snapshots.has_rollups
-        self._rollups = RollupReader(RollupCache(rollup_cache_bytes))
+        self._rollups = RollupReader(RollupCache(rollup_cache_bytes), stats)
 
     async def select(
         self,
