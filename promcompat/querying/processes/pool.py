@@ -25,9 +25,10 @@ from promql.evaluation.stages import Evaluated, NoProcessError, QueryText
 from promql.values.matrix import Matrix
 
 _LOGGER: Final = logging.getLogger(__name__)
+_MOST_NICE: Final = 19
 NICENESS: Final = 5
-"""A quarter of a core beside a process that wants all of it, and what is left otherwise. With 10, a
-tenth, long queries starved on a busy machine."""
+"""More than the service's own: a quarter of a core beside a process that wants all of it, and what
+is left otherwise. With 10, a tenth, long queries starved on a busy machine."""
 _OUT_OF_MEMORY_SCORE: Final = 500
 _PROC: Final = Path("/proc")
 _LOOK_MILLISECONDS: Final = 100
@@ -226,7 +227,7 @@ def _spawn(command: Sequence[str]) -> _Child:
                 pass_fds=(its.fileno(),),
                 # A session of its own: Ctrl-C is for the service, which closes the socket.
                 start_new_session=True,
-                env={**os.environ},
+                env=_environment(),
             )
         except OSError:
             ours.close()
@@ -235,15 +236,25 @@ def _spawn(command: Sequence[str]) -> _Child:
     return _Child(process, ours)
 
 
+def _environment() -> dict[str, str]:
+    """Ours without the settings, some of which are secret: it needs none of them."""
+    return {name: text for name, text in os.environ.items() if not _is_setting(name)}
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith("PROMCOMPAT_") or name == "_PROMCOMPAT_WORKER"
+
+
 def _lower_priority(process_id: int) -> None:
     """It comes after everything else for a core, and goes first when memory runs out.
 
     Already while it imports modules, which takes a second of a core.
     """
+    niceness = min(_MOST_NICE, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, process_id, NICENESS)
+        os.setpriority(os.PRIO_PROCESS, process_id, niceness)
     # Where the kernel shares cores among sessions, the niceness of the session counts.
-    for name, text in (("autogroup", NICENESS), ("oom_score_adj", _OUT_OF_MEMORY_SCORE)):
+    for name, text in (("autogroup", niceness), ("oom_score_adj", _OUT_OF_MEMORY_SCORE)):
         with suppress(OSError):
             (_PROC / str(process_id) / name).write_text(str(text))
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,7 +182,10 @@ async def test_a_query_ends_when_it_is_cancelled_or_late(processes: EvaluationPr
     assert processes.evaluate(text_of("1"), [], new_budget()).samples_per_step.sum() == 0
 
 
-async def test_a_killed_process_costs_its_query_and_another_comes() -> None:
+async def test_a_killed_process_costs_its_query_and_another_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", "postgresql://a:secret@b/c")
     pool = EvaluationProcesses(1, process_command(EVALUATION_MODULE))
     try:
         until_ready(pool, lambda: pool.selections(text_of("m"), new_budget()))
@@ -193,7 +197,8 @@ async def test_a_killed_process_costs_its_query_and_another_comes() -> None:
                 await asyncio.sleep(0.01)
         process_id = child.process.pid
         own = os.getpriority(os.PRIO_PROCESS, 0)
-        assert os.getpriority(os.PRIO_PROCESS, process_id) == min(19, max(own, NICENESS))
+        assert os.getpriority(os.PRIO_PROCESS, process_id) == min(19, own + NICENESS)
+        assert "PROMCOMPAT_DATABASE_URL" not in environment_of(process_id)
         os.kill(process_id, signal.SIGKILL)
         with pytest.raises(ExecutionError, match="SIGKILL"):
             await running
@@ -254,3 +259,7 @@ def test_labels_of_an_answer_refer_to_those_of_the_samples() -> None:
     assert answer.others.unpacked() == (new,)
     assert answer.resolved([given[:1], given[1:]]) == tuple(shown)
     assert PackedLabels.of(given).unpacked() == given
+
+
+def environment_of(process_id: int) -> str:
+    return Path(f"/proc/{process_id}/environ").read_text()
