@@ -20,3 +20,8 @@ def text_fault(text: str) -> str | None:
     if found.group() == "\0":
         return "contains U+0000, which the database cannot store"
     return "is not valid Unicode: it contains a lone surrogate"
+
+
+def storable_text(text: str) -> str:
+    """The text with U+FFFD in place of what the database cannot hold: for texts for people."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -29,6 +29,7 @@ from promcompat.core.model import (
 )
 from promcompat.core.ports import ALL_TIME_MS
 from promcompat.core.series_table import KnownSeries
+from promcompat.core.storable_text import is_storable_text, storable_text
 from promcompat.imports.histogram_objects import histograms_of
 from promcompat.remote_write.new_series import NewSeries
 from promcompat.remote_write.series_key import encode_series_key
@@ -121,8 +122,8 @@ class ImportedColumns:
             tuple(
                 bounded(entry, limits)
                 for entry in self.metadata
-                if len(entry.family.encode(errors="replace")) <= limits.max_metadata_bytes
-                and "\0" not in entry.family
+                if is_storable_text(entry.family)
+                and len(entry.family.encode()) <= limits.max_metadata_bytes
             ),
             known_version=known.version,
             identities=new.identities,
@@ -147,8 +148,8 @@ def bounded(metadata: MetricMetadata, limits: LabelLimits) -> MetricMetadata:
     """Metadata with a help text and a unit of at most as many bytes as the limits allow."""
 
     def cut(text: str) -> str:
-        clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace")
-        return clean[: limits.max_metadata_bytes].decode(errors="ignore")
+        encoded = storable_text(text).encode()
+        return encoded[: limits.max_metadata_bytes].decode(errors="ignore")
 
     return replace(metadata, help=cut(metadata.help), unit=cut(metadata.unit))
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from promcompat.core.label_limits import LabelFault
 from promcompat.core.model import MetricMetadata
+from promcompat.core.storable_text import storable_text
 from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
 
 _SHOWN_CHARACTERS = 200
@@ -44,5 +45,4 @@ def _type_word(number: int) -> str:
 
 
 def _text(raw: bytes) -> str:
-    """Text for people: characters that PostgreSQL cannot store are replaced."""
-    return raw.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return storable_text(raw.decode(errors="replace"))

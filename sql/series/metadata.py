@@ -5,6 +5,7 @@ from typing import Final
 
 from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.model import MetricMetadata
+from promcompat.core.storable_text import storable_text
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
 
@@ -23,7 +24,8 @@ class MetadataWriter:
 
     async def store(self, tenant_id: int, metadata: Sequence[MetricMetadata]) -> None:
         """Store the last entry of each family."""
-        latest = {entry.family: _storable(entry) for entry in metadata}
+        # By the stored name: two names may differ in what cannot be stored only.
+        latest = {entry.family: entry for entry in map(_storable, metadata)}
         changed = [
             entry
             for family, entry in latest.items()
@@ -45,7 +47,5 @@ class MetadataWriter:
 
 
 def _storable(entry: MetricMetadata) -> MetricMetadata:
-    """The entry without NUL characters, which PostgreSQL's text type cannot hold."""
-    return MetricMetadata(
-        *(text.replace("\0", "") for text in (entry.family, entry.type, entry.help, entry.unit))
-    )
+    texts = entry.family, entry.type, entry.help, entry.unit
+    return MetricMetadata(*map(storable_text, texts))

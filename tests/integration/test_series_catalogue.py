@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from promcompat.core.model import METRIC_NAME, Labels, SeriesSelection
+from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, SeriesSelection
 from promcompat.core.ports import MatcherSets
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import make_batch, make_labels, make_matcher
@@ -121,3 +121,17 @@ async def test_lists_are_those_of_a_service_that_remembers_nothing(
         assert await ours.catalogue.series(*question) == await model.series(*question)
         assert await ours.catalogue.label_names(*question) == await model.label_names(*question)
         assert await ours.catalogue.label_values(*asked) == await model.label_values(*asked)
+
+
+async def test_metadata_that_the_database_cannot_hold_is_stored_without_it(
+    services: tuple[MetricStorage, MetricStorage],
+) -> None:
+    """Names that differ in nothing else are one family, of which the last entry counts."""
+    ours, _ = services
+    entries = [
+        MetricMetadata("up\0", "counter", "first", ""),
+        MetricMetadata("up\udc93", "gauge", "last \udc93", "\0"),
+    ]
+    await ours.store.write_batch(TENANT, make_batch({}, entries))
+    stored = MetricMetadata("up\ufffd", "gauge", "last \ufffd", "\ufffd")
+    assert await ours.catalogue.metadata(TENANT, None) == [stored]

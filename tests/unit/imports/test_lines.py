@@ -386,6 +386,14 @@ def test_series_beyond_the_limits_are_left_out_with_their_samples() -> None:
     assert "more than the limit of 2" in faults.reasons[0]
 
 
+def test_metadata_that_the_database_cannot_hold_is_left_out_or_cleaned() -> None:
+    """A name says which family it is; a help text is for people."""
+    comments = ("# TYPE a\udc93 counter", "# TYPE b\0 counter", "# HELP c \udc93 \0")
+    batch, faults = columns_of(exposition(), *comments).to_batch(NOTHING_KNOWN, LabelLimits())
+    assert batch.metadata == (MetricMetadata("c", "unknown", "\ufffd \ufffd", ""),)
+    assert not faults.number
+
+
 def test_texts_that_were_read_before_stand_for_the_same_labels() -> None:
     """They are remembered by the process; labels that a request adds are not."""
     exposition = partial(read_exposition, options=ExpositionOptions(0))
