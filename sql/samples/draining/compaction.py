@@ -270,6 +270,8 @@ class _Merge:
                 first, last = origin.first_arrival, origin.last_arrival
                 pieces.append(Piece(inside, first, last, origin.replaces))
             if page.is_block:
+                # Apart, the key of a block is that of its first sample, like that of a run. With
+                # the key of its group, the next step could end before that sample again.
                 written.blocks += block_rows(origin, beyond, is_apart=True)
             else:
                 written.runs += self._runs_beyond(origin, beyond)
@@ -279,8 +281,6 @@ class _Merge:
                 self._fold(chosen, written, replaces=replaces)
         return written
 
-    # A block is apart beyond the end of a step: its key, like that of a run, is then that of its
-    # first sample. With the key of a group, the next step could end before that sample again.
     def _runs_beyond(self, origin: Origin, beyond: SeriesSamples) -> list[RunRow]:
         """What a run has beyond the end of the step.
 
