@@ -112,6 +112,7 @@ async def answer_problems(request: web.Request, handler: HttpHandler) -> web.Str
             _LOGGER.exception("request failed", extra={"path": request.path})
         return response
     except web.HTTPException as exc:
+        exc.__traceback__ = None
         return _http_problem(exc)
     except (ConnectionError, web.RequestPayloadError):
         return problem_response(400, "the request body could not be read")

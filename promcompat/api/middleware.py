@@ -72,6 +72,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         }
         return text_response(503, "Service Unavailable", headers)
     except web.HTTPException as exc:
+        # aiohttp keeps the error of an unknown path with the request: a cycle with its frames.
+        exc.__traceback__ = None
         if _is_unknown_path(exc) and (redirect := await _redirect_to_clean_path(request)):
             return redirect
         return _plain_answer(exc)

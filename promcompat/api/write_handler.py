@@ -6,8 +6,7 @@ a request with 4xx has that could be stored is stored, and headers count it.
 """
 
 import logging
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import hdrs, web
@@ -22,7 +21,7 @@ from promcompat.core.errors import (
 )
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.series_table import KnownSeries
-from promcompat.http.bodies import BODIES, held_by
+from promcompat.http.bodies import BODIES, TenantWork, held_by
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.ingest_telemetry import RemoteWriteMetrics
 from promcompat.limits.ingest_rates import IngestRates, RequestAllowance
@@ -45,6 +44,7 @@ from promcompat.remote_write.snappy_block import checked_length, unpack
 
 _LOGGER = logging.getLogger(__name__)
 _ATTEMPTS = 3
+_COUNTED_AT_ONCE_BYTES = 1 << 17
 
 
 async def handle_write(request: web.Request) -> web.Response:
@@ -53,15 +53,22 @@ async def handle_write(request: web.Request) -> web.Response:
     try:
         await _write(request, tenant, outcome)
     except PromcompatError as exc:
-        error = _as_retryable(exc) if isinstance(exc, RequestTimeoutError) else exc
-        status = error_status(error)
-        request.app[TELEMETRY].remote_write.requests_rejected.labels(str(status)).inc()
-        _log_rejection(error, status, tenant)
-        response = text_error(error)
+        # No variable of this frame may hold the error, which refers to the frame: the cycle would
+        # keep the whole request until a garbage collection, which stops the process meanwhile.
+        response = _refused(
+            request, tenant, _as_retryable(exc) if isinstance(exc, RequestTimeoutError) else exc
+        )
     else:
         response = web.Response(status=204)
     response.headers.update(outcome.headers(response.status))
     return response
+
+
+def _refused(request: web.Request, tenant: str, error: PromcompatError) -> web.Response:
+    status = error_status(error)
+    request.app[TELEMETRY].remote_write.requests_rejected.labels(str(status)).inc()
+    _log_rejection(error, status, tenant)
+    return text_error(error)
 
 
 def _as_retryable(error: RequestTimeoutError) -> PromcompatError:
@@ -94,12 +101,7 @@ async def _store(
     allowance: RequestAllowance,
 ) -> None:
     """Decode a piece, and store it if the tenant may write so much."""
-    try:
-        decoded = await _decode(request, tenant, piece)
-    except NoRoomError as exc:
-        services_of(request).limits.rates.check(tenant, exc.n_samples)
-        # There is room by now.
-        decoded = await _decode(request, tenant, exc.piece)
+    decoded = await _decode(request, tenant, piece)
     with allowance.admitted(len(decoded.batch)):
         await _store_decoded(request, tenant, piece, decoded, outcome)
 
@@ -168,33 +170,17 @@ class _Decodable(Protocol):
         """The same batch at every call."""
 
 
-class NoRoomError(Exception):
-    """A piece has more samples than its tenant may write now; `piece` is the same without limit."""
-
-    def __init__(self, n_samples: int, piece: "_Piece") -> None:
-        super().__init__(n_samples, piece)
-        self.n_samples = n_samples
-        self.piece = piece
-
-
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A message of `n_bytes`, as it was sent or decompressed.
-
-    `room` is how many samples the tenant may write now. Counting more of them takes a hundredth of
-    the time that decoding takes, and senders that are too fast are many.
-    """
+    """A message of `n_bytes`, as it was sent or decompressed."""
 
     content: bytes
     n_bytes: int
     is_packed: bool
-    room: int = sys.maxsize
 
     def decode(self, known: KnownSeries, limits: LabelLimits, max_series: int) -> DecodedWrite:
-        """See the protocol. Raises NoRoomError."""
+        """See the protocol."""
         message = unpack(self.content) if self.is_packed else self.content
-        if self.room < sys.maxsize and (n_samples := count_samples(message)) > self.room:
-            raise NoRoomError(n_samples, replace(self, room=sys.maxsize))
         return decode_write_request(message, known, limits, max_series)
 
 
@@ -230,13 +216,32 @@ async def _read_pieces(request: web.Request, tenant: str, rates: IngestRates) ->
     bodies = request.app[BODIES].of(tenant)
     body, n_bytes = await _read_block(request)
     rates.check(tenant)
+    # A message has fewer samples than bytes.
+    if n_bytes <= min(PIECE_BYTES, rates.room(tenant)):
+        return [_Piece(body, n_bytes, is_packed=True)]
+    message, n_samples = await _count(bodies, body, n_bytes)
+    rates.check(tenant, n_samples)
     if n_bytes <= PIECE_BYTES:
-        return [_Piece(body, n_bytes, is_packed=True, room=rates.room(tenant))]
+        return [_Piece(message, n_bytes, is_packed=False)]
     max_series = request.app[SETTINGS].write_max_series
-    message = await bodies.work(n_bytes, unpack, body)
-    rates.check(tenant, await bodies.work(n_bytes, count_samples, message))
     pieces = await bodies.work(n_bytes, split_write_request, message, max_series)
     return [_Piece(piece, len(piece), is_packed=False) for piece in pieces]
+
+
+async def _count(bodies: TenantWork, body: bytes, n_bytes: int) -> tuple[bytes, int]:
+    """The decompressed message, and how many samples it has.
+
+    Counting takes a hundredth of the time that decoding takes, less than to hand a body of usual
+    size to a thread, and senders that are too fast send many.
+    """
+
+    def count() -> tuple[bytes, int]:
+        message = unpack(body)
+        return message, count_samples(message)
+
+    if n_bytes < _COUNTED_AT_ONCE_BYTES:
+        return count()
+    return await bodies.in_thread(count)
 
 
 async def _read_symbols(request: web.Request) -> SymbolPieces:
