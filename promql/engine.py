@@ -202,6 +202,24 @@ class Engine:
         finally:
             self._end(run)
 
+    async def work(
+        self, tenant: str, n_characters: int, function: Callable[[], ResultT]
+    ) -> ResultT:
+        """The result of parsing so many characters of rules, and the like.
+
+        Many are parsed in the tenant's turn, and where long queries are evaluated: the function can
+        be pickled, and does no I/O. Raises as it does, and QueryTimeoutError.
+        """
+        if n_characters <= _LONG_TEXT:
+            return await asyncio.to_thread(function)
+        run = self._new_run(Query(tenant, "", EvalRange.instant(0)))
+        async with self._slots.work(run.query, run.budget):
+            if processes := self._processes_for(run):
+                with suppress(NoProcessError):
+                    elsewhere = partial(processes.call, function, run.budget)
+                    return await run_limited(None, run.budget, elsewhere)
+            return await run_limited(None, run.budget, function)
+
     def time_limit(self, query: Query) -> TimeLimit:
         """The time that a query may take from now on."""
         return TimeLimit.after(min(query.timeout_seconds or np.inf, self._options.timeout_seconds))

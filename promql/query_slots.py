@@ -28,6 +28,7 @@ class QuerySlots:
         self._limits = limits
         self._slots = Turns(n_slots, n_slots // 2)
         self._threads = Turns(n_threads, n_threads, within=self._slots)
+        self._works = Turns(n_threads, n_threads, within=self._slots)
 
     @asynccontextmanager
     async def slot(self, query: Query, limit: TimeLimit) -> AsyncIterator[None]:
@@ -48,6 +49,16 @@ class QuerySlots:
         """Hold a thread in the same way, within a slot. Raises QueryTimeoutError."""
         async with AsyncExitStack() as held:
             await self._take(self._threads, query, limit, held)
+            yield
+
+    @asynccontextmanager
+    async def work(self, query: Query, limit: TimeLimit) -> AsyncIterator[None]:
+        """Hold a place for what is no query, and does not wait for the queries of its tenant.
+
+        Raises QueryTimeoutError.
+        """
+        async with AsyncExitStack() as held:
+            await self._take(self._works, query, limit, held)
             yield
 
     def has_others(self, query: Query) -> bool:

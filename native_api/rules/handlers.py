@@ -60,7 +60,7 @@ async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
 async def handle_test_rule(call: Call[NoQuery, RuleTestPayload]) -> web.Response:
     """What a rule would have done."""
     rule = call.body.to_rule()
-    await call.services.rules.check(rule)
+    await call.services.rules.check(call.tenant, rule)
     end_ms = call.services.metrics.now_ms() if call.body.end is None else call.body.end
     start_ms = end_ms - _DAY_MS if call.body.start is None else call.body.start
     trial = await try_rule(call.services.queries, call.tenant, rule, start_ms, end_ms)

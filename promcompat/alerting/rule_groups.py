@@ -1,10 +1,10 @@
 """Whole groups of rules, as rule files and Mimir's ruler API exchange them."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from promcompat.alerting.rule_files.rule_conversion import document_of, rules_of
 from promcompat.alerting.rule_files.rule_document import (
@@ -15,6 +15,7 @@ from promcompat.alerting.rule_files.rule_document import (
 from promcompat.core.alert_ports import RuleGroupsChange, RuleRepository
 from promcompat.core.alerts import MAX_GROUP_NAME_BYTES, MAX_RULE_NAME_BYTES, Rule
 from promcompat.core.errors import BadDataError, OverloadedError, PreconditionFailedError
+from promcompat.core.ports import LongWork, work_in_thread
 from promcompat.core.tenant_limits import Limits
 
 _ATTEMPTS = 20
@@ -23,9 +24,12 @@ _ATTEMPTS = 20
 class RuleGroups:
     """Groups of rules by namespace, of each tenant."""
 
-    def __init__(self, rules: RuleRepository, limits: Limits) -> None:
+    def __init__(
+        self, rules: RuleRepository, limits: Limits, work: LongWork = work_in_thread
+    ) -> None:
         self._rules = rules
         self._limits = limits
+        self._work = work
 
     async def groups(
         self, tenant: str, namespace: str | None = None
@@ -82,8 +86,8 @@ class RuleGroups:
         _require_short_names(namespace, groups)
         # First, as it costs less than parsing: who is at the limit must not cost others much.
         await self._require_room(tenant, namespace, groups, known)
-        # In a thread, as the parsers may take long.
-        if faults := await asyncio.to_thread(group_faults, groups):
+        n_characters = sum(len(rule.expr) for group in groups for rule in group.rules)
+        if faults := await self._work(tenant, n_characters, partial(group_faults, groups)):
             raise RuleFileError(faults)
         wanted = [rule for group in groups for rule in rules_of(namespace, group)]
         change = changes_between(known, wanted)

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from promcompat.alerting.templates.nodes import TemplateError
@@ -24,7 +25,7 @@ from promcompat.core.errors import (
     PreconditionFailedError,
 )
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.ports import DefinitionRepository
+from promcompat.core.ports import DefinitionRepository, LongWork, work_in_thread
 from promcompat.core.remediation import RemediationCheck, RemediationSpec, accept_remediation
 from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.thresholds import AlertThreshold
@@ -82,12 +83,14 @@ class RuleService:
         definitions: DefinitionRepository,
         limits: Limits = NO_LIMITS,
         check_remediation: RemediationCheck = accept_remediation,
+        work: LongWork = work_in_thread,
     ) -> None:
         self._rules = rules
         self._alerts = alerts
         self._definitions = definitions
         self._limits = limits
         self._check_remediation = check_remediation
+        self._work = work
 
     async def list_rules(self, tenant: str, group: str | None = None) -> list[Rule]:
         """Rules by namespace and group, in the order of their evaluation."""
@@ -112,7 +115,7 @@ class RuleService:
         """
         # First, as it costs less than parsing: who is at the limit must not cost others much.
         await self._require_room(tenant, rule)
-        await self.check(rule)
+        await self.check(tenant, rule)
         saved = await self._rules.save_rule(tenant, replace(rule, id=0))
         if saved is None:
             raise ConflictError(
@@ -131,7 +134,7 @@ class RuleService:
         if rule.kind is not known.kind:
             reason = f"is {rule.kind.value}, but the rule is of the kind {known.kind.value}"
             raise InvalidFieldsError([FieldFault("kind", reason, "the kind it has, or a new rule")])
-        await self.check(rule, known.remediation)
+        await self.check(tenant, rule, known.remediation)
         if (rule.namespace, rule.group) != (known.namespace, known.group):
             _, of_group = await self._rules.count_rules(tenant, rule.namespace, rule.group)
             self._require_room_in_group(tenant, of_group)
@@ -141,10 +144,10 @@ class RuleService:
             raise PreconditionFailedError("the rule has been changed in the meantime")
         return saved
 
-    async def check(self, rule: Rule, known: RemediationSpec | None = None) -> None:
+    async def check(self, tenant: str, rule: Rule, known: RemediationSpec | None = None) -> None:
         """Raises InvalidFieldsError. A remediation that is the `known` one is not checked again."""
-        # In a thread, as the parsers may take long.
-        faults = await asyncio.to_thread(rule_faults, rule)
+        texts = rule.expr, *rule.labels.values(), *rule.annotations.values()
+        faults = await self._work(tenant, sum(map(len, texts)), partial(rule_faults, rule))
         if rule.remediation is not None and rule.remediation != known:
             faults += _level_faults(rule, rule.remediation)
             found = await asyncio.to_thread(self._check_remediation, rule.remediation)
@@ -182,8 +185,7 @@ class RuleService:
         for alert in alerts:
             alerts_of[alert.rule_id].append(alert)
         members: defaultdict[tuple[str, str], list[RuleStatus]] = defaultdict(list)
-        # In a thread, as parsing thousands of rules takes seconds.
-        queries = await asyncio.to_thread(_canonical_texts, [rule.expr for rule in rules])
+        queries = await self._canonical_texts(tenant, rules)
         for rule, query in zip(rules, queries, strict=True):
             status = RuleStatus(
                 rule=rule,
@@ -210,7 +212,7 @@ class RuleService:
         if not found:
             return []
         rules = [_threshold_rule(name, threshold) for name, threshold in found]
-        queries = await asyncio.to_thread(_canonical_texts, [rule.expr for rule in rules])
+        queries = await self._canonical_texts(tenant, rules)
         alerts_of: defaultdict[str, list[Alert]] = defaultdict(list)
         for alert in alerts:
             alerts_of[alert.rule_name].append(alert)
@@ -231,6 +233,11 @@ class RuleService:
                 rules=statuses,
             )
         ]
+
+    async def _canonical_texts(self, tenant: str, rules: Sequence[Rule]) -> list[str]:
+        """The expressions as Prometheus shows them; of thousands of rules, that takes seconds."""
+        texts = [rule.expr for rule in rules]
+        return await self._work(tenant, sum(map(len, texts)), partial(_canonical_texts, texts))
 
 
 def _threshold_rule(metric_name: str, threshold: AlertThreshold) -> Rule:

@@ -205,7 +205,7 @@ class _ServiceBuilder:
     def build(self, telemetry: Telemetry) -> Services:
         """Every service."""
         storage, metrics = self.storage, self.metrics
-        groups = RuleGroups(storage.rules, self.limits)
+        groups = RuleGroups(storage.rules, self.limits, self.queries.work)
         dashboards = DashboardService(storage.dashboards, self.limits)
         exemplars = self._exemplars()
         return Services(
@@ -311,6 +311,7 @@ class _ServiceBuilder:
             self.storage.definitions,
             self.limits,
             self.check_remediation,
+            self.queries.work,
         )
 
     def _rule_evaluator(self) -> RuleEvaluator:

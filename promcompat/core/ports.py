@@ -1,8 +1,9 @@
 """The ports: Protocols that outer layers implement. A tenant is identified by its name."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
@@ -19,6 +20,8 @@ from promcompat.core.native_queries import SamplePageQuery, SampleRow
 from promcompat.core.series_table import KnownSeries
 from promcompat.core.thresholds import AlertThreshold
 
+ResultT = TypeVar("ResultT")
+
 MatcherSets = Sequence[tuple[LabelMatcher, ...]]
 """Series that satisfy all matchers of any one set; no set at all means every series."""
 
@@ -31,6 +34,25 @@ CheckBytes = Callable[[int], None]
 
 def any_bytes(n_bytes: int) -> None:
     """A CheckBytes without a limit."""
+
+
+class LongWork(Protocol):
+    """Computes what takes long, so that it delays the requests of other tenants least."""
+
+    async def __call__(
+        self, tenant: str, n_characters: int, function: Callable[[], ResultT], /
+    ) -> ResultT:
+        """The result of parsing so many characters; the function can be pickled, and does no I/O.
+
+        Raises as it does, and QueryTimeoutError.
+        """
+
+
+async def work_in_thread(
+    tenant: str, n_characters: int, function: Callable[[], ResultT], /
+) -> ResultT:
+    """The LongWork of a process that nobody else waits for."""
+    return await asyncio.to_thread(function)
 
 
 class SampleReader(Protocol):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from promql.planning.plan import Plan
 from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
 from promql.values.shapes import take_rows
+
+ResultT = TypeVar("ResultT")
 
 TRUNCATION_WARNING = "results truncated due to limit"
 _MAX_FORMATTED_CHARS: Final = 1_000_000
@@ -88,6 +90,12 @@ class QueryService:
         Raises the errors of the engine.
         """
         return self._engine.reading(tenant, selections)
+
+    async def work(
+        self, tenant: str, n_characters: int, function: Callable[[], ResultT]
+    ) -> ResultT:
+        """See `LongWork`."""
+        return await self._engine.work(tenant, n_characters, function)
 
     async def explain(self, query: Query, depth: ExplanationDepth) -> QueryExplanation:
         """How the engine answers a query; runs it when `depth` says so. Raises its errors.

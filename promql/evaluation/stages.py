@@ -1,9 +1,9 @@
 """The stages of a query between its text and its answer: pure, wherever they run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from promql.planning.planner import make_plan
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.shapes import byte_count, take_rows
 from promql.values.windows import windows_to_block
+
+ResultT = TypeVar("ResultT")
 
 FinalValue = Matrix | ScalarGrid | StringValue | SampleBlock
 _BYTES_PER_COPIED_SAMPLE = 24
@@ -67,6 +69,12 @@ class QueryProcesses(Protocol):
         """The answer over the samples of the selections, in their order.
 
         Raises as `evaluate_query`, and NoProcessError before it takes anything.
+        """
+
+    def call(self, work: Callable[[], ResultT], budget: QueryBudget) -> ResultT:
+        """The result of something else, which can be pickled and is not stopped when time is over.
+
+        Raises as `work`, as the budget does, and NoProcessError.
         """
 
 

@@ -52,6 +52,13 @@ class Request:
         return [replace(block, labels=lists.of(labels)) for block, labels in blocks]
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something else to compute: `function()`, which nobody can stop."""
+
+    function: Callable[[], object]
+
+
 Result = tuple[SeriesSelection, ...] | Evaluated
 
 
@@ -62,7 +69,7 @@ class Answer:
     `labels` are those of a value that has some, but none itself.
     """
 
-    result: Result | None
+    result: object
     error: Exception | None = None
     labels: AnswerLabels | None = None
     peak_samples: int = 0
@@ -147,21 +154,27 @@ class _Evaluator:
 
     def answer(self, message: Message) -> Answer:
         """The answer to a request. Raises EOFError and OSError when nobody waits for it."""
-        request: Request = message.content
+        content: Request | Work = message.content
         try:
-            # Whatever becomes of the query, the lists count as received.
-            blocks = request.samples(self.lists)
-            budget = _Budget(message, request, _AskedMemory(self._ask))
-            result, labels = budget.run(lambda: self._work(request, blocks, budget))
+            if isinstance(content, Work):
+                return Answer(content.function())
+            return self._answer_query(message, content)
         except (PromcompatError, MemoryTakenError) as exc:
             return Answer(None, _bare(exc))
         except (EOFError, OSError):
             raise
         except Exception:  # The other process reports it as its own.
             return Answer(None, BrokenEvaluationError(traceback.format_exc()))
+
+    def _answer_query(self, message: Message, request: Request) -> Answer:
+        try:
+            # Whatever becomes of the query, the lists count as received.
+            blocks = request.samples(self.lists)
+            budget = _Budget(message, request, _AskedMemory(self._ask))
+            result, labels = budget.run(lambda: self._work(request, blocks, budget))
+            return Answer(result, None, labels, budget.peak_samples, budget.peak_bytes)
         finally:
             self.lists.forget(request.forgotten)
-        return Answer(result, None, labels, budget.peak_samples, budget.peak_bytes)
 
     def _ask(self, n_bytes: int) -> bool:
         send(self.channel, WantsMemory(n_bytes)).close()

@@ -9,20 +9,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from promcompat.core.errors import ExecutionError, QueryCanceledError, QueryTimeoutError
 from promcompat.core.model import SampleBlock, SeriesSelection
-from promcompat.querying.processes.child import Answer, Request, WantsMemory
+from promcompat.querying.processes.child import Answer, Request, WantsMemory, Work
 from promcompat.querying.processes.label_lists import SentLists
 from promcompat.querying.processes.messages import Message, SentFile, receive, send
 from promql.budget import MemoryTakenError, QueryBudget
 from promql.evaluation.stages import Evaluated, NoProcessError, QueryText
 from promql.values.matrix import Matrix
+
+ResultT = TypeVar("ResultT")
 
 _LOGGER: Final = logging.getLogger(__name__)
 _MOST_NICE: Final = 19
@@ -118,6 +120,11 @@ class EvaluationProcesses:
             known = answer.labels.resolved(block.labels for block in blocks)
             return replace(evaluated, value=replace(value, labels=known))
         return evaluated
+
+    def call(self, work: Callable[[], ResultT], budget: QueryBudget) -> ResultT:
+        """See the port."""
+        with self._child() as child:
+            return cast("ResultT", _ask(child, Work(work), budget).result)
 
     def prepare(self) -> None:
         """See the port."""
@@ -264,7 +271,7 @@ def _request(query: QueryText, budget: QueryBudget) -> Request:
     return Request(query, *limits, budget.kept_bytes)
 
 
-def _ask(child: _Child, request: Request, budget: QueryBudget) -> Answer:
+def _ask(child: _Child, request: Request | Work, budget: QueryBudget) -> Answer:
     """The answer. Raises _AnswerError, and as `_wait`."""
     sent = send(child.channel, request)
     try:

@@ -5,11 +5,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from promcompat.alerting.rules import rule_faults
 from promcompat.composition.services import EVALUATION_MODULE
 from promcompat.core.errors import ExecutionError, QueryCanceledError, QueryTimeoutError
 from promcompat.core.model import EvalRange, Labels, SampleBlock
@@ -34,8 +36,10 @@ from promql.evaluation.stages import (
 )
 from promql.features import ALL_FEATURES
 from promql.parsing.parse_errors import ParseError
+from promql.parsing.parser import parse_expr
 from promql.query import Query
 from promql.values.matrix import Matrix, StringValue
+from tests.alerting import make_rule
 from tests.factories import STALE_NAN, make_block, make_labels
 from tests.unit.promql.queries import SeriesReader, steps
 
@@ -236,6 +240,23 @@ async def test_long_queries_go_to_processes_while_others_query(
     assert asked == [long]
     assert isinstance(result.value, Matrix)
     assert len(result.value.labels) == 3
+
+
+async def test_rules_are_parsed_in_processes_while_others_query(
+    processes: EvaluationProcesses,
+) -> None:
+    engine = Engine(SeriesReader(SERIES), EngineOptions(), processes=processes)
+    long, here = 1_000_000, os.getpid()
+    assert await engine.work("a", long, os.getpid) == here
+    await engine.run(Query("b", "m", EvalRange.instant(10 * MINUTE)))
+    assert await engine.work("a", long, os.getpid) != here
+    assert await engine.work("a", 10, os.getpid) == here
+    wrong = make_rule("r", "sum(", labels={"a": "{{"}, annotations={"b": "{{ $x }}"})
+    found = await engine.work("a", long, partial(rule_faults, wrong))
+    assert found == rule_faults(wrong)
+    assert len(found) == 3
+    with pytest.raises(ParseError):
+        await engine.work("a", long, partial(parse_expr, "sum("))
 
 
 def test_lists_are_sent_once_and_forgotten_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
