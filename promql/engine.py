@@ -6,9 +6,9 @@ parse → check → plan → one `select` for all leaves → evaluate (in a thre
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -117,18 +117,35 @@ class _Run:
 
     query: Query
     budget: QueryBudget
-    lookback_ms: int
+    text: QueryText
     timings_seconds: dict[str, float] = field(default_factory=dict)
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time a block takes to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - start
-            self.timings_seconds[stage] = self.timings_seconds.get(stage, 0.0) + spent
+    def timed(self, stage: str) -> "_Timed":
+        """Adds the time a block takes to a stage."""
+        return _Timed(self, stage)
+
+    def add_time(self, stage: str, seconds: float) -> None:
+        """Add to the time of a stage."""
+        self.timings_seconds[stage] = self.timings_seconds.get(stage, 0.0) + seconds
+
+
+class _Timed:
+    """Adds the time of a `with` block to a stage.
+
+    Each query has five of these, and a generator would take four times as long.
+    """
+
+    __slots__ = ("_run", "_stage", "_started")
+
+    def __init__(self, run: _Run, stage: str) -> None:
+        self._run = run
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._run.add_time(self._stage, time.perf_counter() - self._started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +209,8 @@ class Engine:
         """
 
         async def read(run: _Run) -> list[SampleBlock]:
-            async with self._slot(run):
+            async with self._slots.slot(run.query, run.budget):
+                self._prepare_processes(run)
                 return await self._read(run, selections)
 
         run = self._new_run(Query(tenant, "", EvalRange.instant(0)))
@@ -226,7 +244,21 @@ class Engine:
 
     def _new_run(self, query: Query) -> _Run:
         budget = self._new_budget(query.tenant, self.time_limit(query).deadline)
-        return _Run(query, budget, query.lookback_ms or self._options.lookback_delta_ms)
+        features = self._options.features
+        text = QueryText(
+            text=query.text,
+            eval_range=query.eval_range,
+            is_range=query.is_range,
+            options=EvaluationOptions(
+                lookback_ms=query.lookback_ms or self._options.lookback_delta_ms,
+                delayed_name_removal=Feature.DELAYED_NAME_REMOVAL in features,
+                uses_start_timestamps=Feature.USE_START_TIMESTAMPS in features,
+            ),
+            features=features,
+            default_subquery_step_ms=self._options.default_subquery_step_ms,
+            trusts_reset_hints=self._options.trusts_reset_hints,
+        )
+        return _Run(query, budget, text)
 
     def _new_budget(self, tenant: str, deadline: float) -> QueryBudget:
         limits, shared = self._limits.of(tenant), self._memory_for(tenant)
@@ -281,7 +313,10 @@ class Engine:
 
     async def _answer(self, run: _Run) -> QueryResult:
         with run.timed("execTotalTime"):
-            async with self._slot(run):
+            asked = time.perf_counter()
+            async with self._slots.slot(run.query, run.budget):
+                run.add_time("execQueueTime", time.perf_counter() - asked)
+                self._prepare_processes(run)
                 with run.timed("evalTotalTime"):
                     return _result(run, await self._stages(run))
 
@@ -300,20 +335,14 @@ class Engine:
             value = await self._finalize(run, evaluation.value)
             return Evaluated(value, evaluation.annotations, evaluation.samples_per_step)
 
-    @asynccontextmanager
-    async def _slot(self, run: _Run) -> AsyncIterator[None]:
-        """Hold one of the slots for running queries. Raises as `QuerySlots.slot`."""
-        async with AsyncExitStack() as held:
-            with run.timed("execQueueTime"):
-                await held.enter_async_context(self._slots.slot(run.query, run.budget))
-            if processes := self._processes_for(run):
-                processes.prepare()
-            yield
+    def _prepare_processes(self, run: _Run) -> None:
+        if processes := self._processes_for(run):
+            processes.prepare()
 
     async def _plan_anywhere(self, run: _Run) -> Plan | _PlannedElsewhere:
         """The plan, or of a text that takes long to parse what a process says it has to read."""
         if len(run.query.text) > _LONG_TEXT and (processes := self._processes_for(run)):
-            text = self._text_of(run)
+            text = run.text
             with suppress(NoProcessError):
                 work = partial(processes.selections, text, run.budget)
                 return _PlannedElsewhere(await self._run_in_thread(run, work))
@@ -330,24 +359,8 @@ class Engine:
         return await self._run_in_thread(run, partial(self._plan_now, run))
 
     def _plan_now(self, run: _Run) -> Plan:
-        text = self._text_of(run)
+        text = run.text
         return plan_query(text, parse_query(text, run.budget))
-
-    def _text_of(self, run: _Run) -> QueryText:
-        query, features = run.query, self._options.features
-        return QueryText(
-            text=query.text,
-            eval_range=query.eval_range,
-            is_range=query.is_range,
-            options=EvaluationOptions(
-                lookback_ms=run.lookback_ms,
-                delayed_name_removal=Feature.DELAYED_NAME_REMOVAL in features,
-                uses_start_timestamps=Feature.USE_START_TIMESTAMPS in features,
-            ),
-            features=features,
-            default_subquery_step_ms=self._options.default_subquery_step_ms,
-            trusts_reset_hints=self._options.trusts_reset_hints,
-        )
 
     def _processes_for(self, run: _Run) -> QueryProcesses | None:
         """Where long work of a query runs, unless in threads of this process."""
@@ -398,7 +411,7 @@ class Engine:
 
         Both spare ingest's latency.
         """
-        text = self._text_of(run)
+        text = run.text
         is_short = len(text.text) <= _LONG_TEXT
         if is_short and isinstance(planned, Plan) and not _is_long(planned, blocks):
             return evaluate_query(text, planned, blocks, run.budget)
@@ -412,7 +425,7 @@ class Engine:
 
     async def _finalize(self, run: _Run, value: Value) -> FinalValue:
         """The value as the result has it; made in a thread when there are many series to sort."""
-        finalize = partial(final_value, self._text_of(run), value, run.budget)
+        finalize = partial(final_value, run.text, value, run.budget)
         if _n_series(value) < _SORTED_IN_THREAD_FROM:
             return finalize()
         return await self._run_in_thread(run, finalize)

@@ -67,7 +67,8 @@ def evaluate_plan(
         budget.release(n_bytes)
     value = values[0] if len(values) == 1 else _side_by_side(values, budget)
     finished = finish(value, options.delayed_name_removal)
-    return Evaluation(finished, annotations, np.concatenate(samples_per_step))
+    n_samples = samples_per_step[0] if len(grids) == 1 else np.concatenate(samples_per_step)
+    return Evaluation(finished, annotations, n_samples)
 
 
 def _copied_bytes(block: SampleBlock) -> int:

@@ -1,12 +1,12 @@
 """The stages of a query between its text and its answer: pure, wherever they run."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
+from promcompat.core.bounded_caches import ByteBoundedCache
 from promcompat.core.errors import BadDataError, ExecutionError
 from promcompat.core.model import EMPTY_LABELS, EvalRange, IntArray, SampleBlock, SeriesSelection
 from promql.ast import Expr, ValueType
@@ -16,7 +16,12 @@ from promql.evaluation.evaluator import EvaluationOptions
 from promql.features import Features
 from promql.histograms.found_resets import without_said_resets
 from promql.parsing.lalr_parser import ParseCheck
-from promql.parsing.parser import BYTES_PER_TOKEN, parse_expr
+from promql.parsing.parser import (
+    BYTES_PER_CHARACTER,
+    BYTES_PER_TOKEN,
+    LONGEST_REMEMBERED,
+    parse_expr,
+)
 from promql.parsing.type_checker import value_type
 from promql.planning.durations import DurationError
 from promql.planning.plan import Plan
@@ -30,6 +35,11 @@ ResultT = TypeVar("ResultT")
 FinalValue = Matrix | ScalarGrid | StringValue | SampleBlock
 _BYTES_PER_COPIED_SAMPLE = 24
 """A raw sample copied into the answer, and the index it is copied from."""
+
+
+_PlanKey = tuple[str, Features, EvaluationOptions, int, tuple[int, int]]
+_PLANS: Final = ByteBoundedCache[_PlanKey, Plan](16 << 20)
+"""Plans of queries that are asked again for another time, as of rules and dashboards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +99,19 @@ def parse_query(query: QueryText, budget: QueryBudget) -> Expr:
 
 def plan_query(query: QueryText, expr: Expr) -> Plan:
     """The plan of a parsed query. Raises BadDataError."""
+    grid = query.eval_range
+    span = grid.end_ms - grid.start_ms, grid.step_ms
+    key = query.text, query.features, query.options, query.default_subquery_step_ms, span
+    known = _PLANS.get(key)
+    if known is not None:
+        return known.moved(grid)
+    plan = _new_plan(query, expr)
+    if plan.can_move and len(query.text) <= LONGEST_REMEMBERED:
+        _PLANS.add(key, plan, len(query.text) * BYTES_PER_CHARACTER)
+    return plan
+
+
+def _new_plan(query: QueryText, expr: Expr) -> Plan:
     result_type = value_type(expr)
     if query.is_range:
         _require_range_type(result_type)
@@ -111,14 +134,8 @@ def evaluate_query(
     """Evaluate a plan. Raises ExecutionError and what the budget raises."""
     if not query.trusts_reset_hints:
         blocks = [without_said_resets(block) for block in blocks]
-    with _as_execution_errors():
-        return evaluate_plan(plan, blocks, query.options, budget)
-
-
-@contextmanager
-def _as_execution_errors() -> Iterator[None]:
     try:
-        yield
+        return evaluate_plan(plan, blocks, query.options, budget)
     except RecursionError as exc:
         raise ExecutionError("expression is nested too deeply") from exc
     except MemoryError as exc:

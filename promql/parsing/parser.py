@@ -12,10 +12,10 @@ from promql.parsing.type_checker import check_features, check_types
 
 BYTES_PER_TOKEN: Final = 512
 """Bytes of the tree of a query and its plan, per token."""
-_LONGEST_REMEMBERED: Final = 16_384
+LONGEST_REMEMBERED: Final = 16_384
 """Characters: the tree of a longer text takes far more memory, and such queries do not repeat."""
 _MAX_REMEMBERED_BYTES: Final = 32 << 20
-_BYTES_PER_CHARACTER: Final = 340
+BYTES_PER_CHARACTER: Final = 340
 """A token has at least one character, usually more."""
 
 _EXPRESSIONS: Final = ByteBoundedCache[tuple[str, Features], Expr](_MAX_REMEMBERED_BYTES)
@@ -41,8 +41,8 @@ def parse_expr(
         check_types(expr, text)
     except PositionedError as exc:
         raise exc.in_query(text) from exc
-    if len(text) <= _LONGEST_REMEMBERED:
-        _EXPRESSIONS.add((text, features), expr, len(text) * _BYTES_PER_CHARACTER)
+    if len(text) <= LONGEST_REMEMBERED:
+        _EXPRESSIONS.add((text, features), expr, len(text) * BYTES_PER_CHARACTER)
     return expr
 
 
@@ -58,6 +58,6 @@ def parse_metric_selector(text: str, check: ParseCheck = no_check) -> tuple[Labe
         matchers = cast(tuple[LabelMatcher, ...], parse(text, "metric_selector", check))
     except PositionedError as exc:
         raise exc.in_query(text) from exc
-    if len(text) <= _LONGEST_REMEMBERED:
-        _SELECTORS.add(text, matchers, len(text) * _BYTES_PER_CHARACTER)
+    if len(text) <= LONGEST_REMEMBERED:
+        _SELECTORS.add(text, matchers, len(text) * BYTES_PER_CHARACTER)
     return matchers

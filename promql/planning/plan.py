@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from promcompat.core.model import EvalRange, SeriesSelection
 from promql.ast import Expr, ValueType, VectorSelector
@@ -20,7 +21,8 @@ class Plan:
     are in parentheses: annotations show their position with the parentheses, as in Prometheus.
     `find_resets` are the selectors whose histograms are compared with those before them, see
     `promql.histograms.found_resets`. Of the histograms of `without_buckets` only counts and sums
-    are wanted; these selectors have no `anchored` and no `smoothed`.
+    are wanted; these selectors have no `anchored` and no `smoothed`. If a plan `can_move`, another
+    time of the same length moves its selections, and changes nothing else.
     """
 
     parsed: Expr
@@ -33,3 +35,30 @@ class Plan:
     shown_parens: frozenset[Expr] = frozenset()
     find_resets: frozenset[VectorSelector] = frozenset()
     without_buckets: frozenset[VectorSelector] = frozenset()
+    can_move: bool = False
+
+    def moved(self, grid: EvalRange) -> Self:
+        """A plan that can move, for a grid of the same length and step; making one takes longer."""
+        by_ms = grid.start_ms - self.eval_range.start_ms
+        selections = tuple(
+            SeriesSelection(
+                matchers=one.matchers,
+                start_ms=one.start_ms + by_ms,
+                end_ms=one.end_ms + by_ms,
+                hints=one.hints,
+            )
+            for one in self.selections
+        )
+        return type(self)(
+            self.parsed,
+            self.expr,
+            self.result_type,
+            grid,
+            selections,
+            self.leaf_of,
+            self.step_invariant,
+            self.shown_parens,
+            self.find_resets,
+            self.without_buckets,
+            can_move=True,
+        )

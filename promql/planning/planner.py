@@ -29,6 +29,7 @@ from promql.ast import (
     VectorSelector,
     children,
     fold,
+    walk,
 )
 from promql.functions.info_function import (
     TARGET_INFO,
@@ -71,7 +72,21 @@ def make_plan(
         shown_parens=frozenset(part.expr for part in invariant if isinstance(part.expr, ParenExpr)),
         find_resets=frozenset(leaves.find_resets),
         without_buckets=frozenset(leaves.without_buckets),
+        can_move=not any(map(_names_time, walk(expr))),
     )
+
+
+def _names_time(node: Expr) -> bool:
+    """Whether a node depends on when it is evaluated besides the times of its samples."""
+    match node:
+        case VectorSelector(modifiers=modifiers):
+            return modifiers.at is not None or modifiers.timestamp_ms is not None
+        case SubqueryExpr():
+            return True  # Its steps are multiples of a duration.
+        case Call():
+            return node.func in _QUERY_TIMES or node.func == "info"
+        case _:
+            return False
 
 
 def _resolve(

@@ -162,6 +162,8 @@ def annotation_texts(
 def _texts(
     kind: str, found: Sequence[tuple[str, PositionRange | None]], query: str, limit: int
 ) -> tuple[str, ...]:
+    if not found:
+        return ()
     # Prometheus merges annotations with equal texts, and shows the position of the last one.
     positions = dict(found)
     texts = [

@@ -68,9 +68,9 @@ def series_pieces(offsets: IntArray, n_steps: int) -> list[slice]:
     has more.
     """
     n_series = len(offsets) - 1
-    weights = np.arange(n_series + 1) * (n_steps / CELLS_PER_PIECE) + offsets / SAMPLES_PER_PIECE
-    if weights[-1] <= 1:
+    if n_series * n_steps / CELLS_PER_PIECE + offsets[-1] / SAMPLES_PER_PIECE <= 1:
         return [slice(0, n_series)]
+    weights = np.arange(n_series + 1) * (n_steps / CELLS_PER_PIECE) + offsets / SAMPLES_PER_PIECE
     ends = np.searchsorted(weights, np.arange(1, int(weights[-1]) + 1), "right") - 1
     cuts = [0]
     for end in ends.tolist():

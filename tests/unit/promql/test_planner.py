@@ -182,3 +182,33 @@ def test_subquery_is_evaluated_at_multiples_of_its_step() -> None:
     first_ms = found.start_ms + found.hints.reach_ms
     assert first_ms == 42 * MINUTE
     assert found.end_ms == 56 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("text", "can_move"),
+    [
+        ("foo", True),
+        ("1 + 2", True),
+        ("sum by (job) (rate(foo[5m] offset 1m)) > 0.5 * bar", True),
+        ("foo / foo offset -2m", True),
+        ("histogram_quantile(0.9, rate(foo[10m])) + time()", True),
+        ("rate(foo[step() + 5m])", True),
+        ("histogram_count(sum(foo)) + smoothed_or_not", True),
+        ("foo[5m]", True),
+        ("foo @ 3600", False),
+        ("sum(foo @ start()) + bar", False),
+        ("rate(foo[10m] @ end())", False),
+        ("max_over_time(foo[20m:1m])", False),
+        ("info(foo)", False),
+        ("foo > start()", False),
+        ("vector(end())", False),
+    ],
+)
+def test_a_moved_plan_is_that_of_another_time(text: str, can_move: bool) -> None:
+    grids = [EvalRange(start, start + HOUR, MINUTE) for start in (HOUR, 7 * HOUR + 1_234)]
+    grids += [EvalRange.instant(time_ms) for time_ms in (HOUR, -5)]
+    for earlier, later in (grids[:2], grids[2:]):
+        found = plan(text, earlier)
+        assert found.can_move == can_move
+        if can_move:
+            assert found.moved(later) == plan(text, later)
