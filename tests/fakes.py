@@ -4,6 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TypeVar
 
 import numpy as np
@@ -135,6 +136,10 @@ class InMemoryStore:
         if conflicts:
             first = next(iter(conflicts.values()))
             raise WriteRejectedError(_conflict_text(*first), tuple(conflicts))
+
+    async def ask_ahead(self, tenant: str) -> float:
+        """See the port; there is nothing to ask for."""
+        return monotonic()
 
     async def select(
         self,

@@ -34,28 +34,36 @@ _STREAMED_FROM_CHARACTERS = 1_000_000
 
 async def handle_query(request: web.Request) -> web.StreamResponse:
     """Evaluate an expression at one time."""
+    asked_at = await _ask_ahead(request)
     form = await read_form(request)
     limit = parse_limit(form)
     now_ms = services_of(request).queries.now_ms()
     at = EvalRange.instant(parse_optional_time_ms(form, "time", now_ms))
-    return await _answer(request, form, at, limit)
+    return await _answer(request, form, at, limit, asked_at)
 
 
 async def handle_query_range(request: web.Request) -> web.StreamResponse:
     """Evaluate an expression at every step of a range."""
+    asked_at = await _ask_ahead(request)
     form = await read_form(request)
     limit = parse_limit(form)
-    return await _answer(request, form, parse_eval_range(form), limit)
+    return await _answer(request, form, parse_eval_range(form), limit, asked_at)
+
+
+async def _ask_ahead(request: web.Request) -> float:
+    """Begin to ask for what was written until now."""
+    return await services_of(request).queries.ask_ahead(tenant_of(request))
 
 
 async def _answer(
-    request: web.Request, form: Form, eval_range: EvalRange, limit: int
+    request: web.Request, form: Form, eval_range: EvalRange, limit: int, asked_at: float
 ) -> web.StreamResponse:
     query = replace(
         read_query(form, tenant_of(request), eval_range),
         limit=limit,
         counts_samples=bool(form.get("stats")),
         use_cache=_NO_STORE not in request.headers.get(hdrs.CACHE_CONTROL, ""),
+        asked_at=asked_at,
     )
     with errors_naming("query"):
         result = await services_of(request).queries.run(query)

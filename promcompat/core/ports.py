@@ -85,6 +85,13 @@ class SampleWriter(Protocol):
 class Store(SampleReader, Protocol):
     """Where samples are kept."""
 
+    async def ask_ahead(self, tenant: str) -> float:
+        """Begin to ask for what was written until now; the time to pass to `select` as `asked_at`.
+
+        So the answer is under way while the query is read and planned. Raises nothing: `select`
+        asks again if need be.
+        """
+
     def known_series(self, tenant: str) -> KnownSeries:
         """The series whose ids are at hand, for the decoder of one batch; see `WriteBatch`."""
 

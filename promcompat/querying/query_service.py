@@ -68,6 +68,10 @@ class QueryService:
         """The time of an instant query that names none, Unix milliseconds."""
         return self._now_ms()
 
+    async def ask_ahead(self, tenant: str) -> float:
+        """Begin to ask for what was written until now; the `asked_at` of a query that follows."""
+        return await self._store.ask_ahead(tenant)
+
     async def run(self, query: Query) -> QueryResult:
         """See the port; the answer is cut to the limit of the query.
 

@@ -29,6 +29,10 @@ class Tenants:
         """Drop all tenants: the database stepped back."""
         self._ids.clear()
 
+    def known(self, name: str) -> int | None:
+        """The id of a tenant that was found before, None if it was not."""
+        return self._ids.get(name)
+
     @read_again
     async def find(self, name: str) -> int | None:
         """The id of a tenant, None if it never wrote."""

@@ -205,6 +205,26 @@ async def test_questions_asked_at_one_time_share_a_sync_that_began_since(
     assert replica.log.n_syncs == 3
 
 
+async def test_a_view_waits_for_the_sync_that_was_begun_for_it(
+    replica: Replica, writer: Replica
+) -> None:
+    await writer.append({(1, 10): 5})
+    asked_at = time.monotonic()
+    hold = replica.log.hold_next()
+    await replica.head.ask_ahead(TENANT)
+    await replica.log.is_held.wait()
+    ahead = asyncio.create_task(replica.head.view([TENANT], asked_at))
+    await asyncio.sleep(0)
+    # Whoever asks later, or for another tenant, does not share it.
+    late = asyncio.create_task(replica.head.view([TENANT], time.monotonic()))
+    other = asyncio.create_task(replica.head.view([TENANT + 1], asked_at))
+    await asyncio.sleep(0)
+    hold.set()
+    assert held(await ahead) == {(1, 10): 5}
+    assert await late is await other is not await ahead
+    assert replica.log.n_syncs == 2
+
+
 async def test_no_view_is_shared_once_the_database_was_another_one(replica: Replica) -> None:
     asked_at = time.monotonic()
     await replica.head.view(asked_at=asked_at)

@@ -32,6 +32,7 @@ _IN_PLACE_BYTES: Final = 64 << 10
 _ATTEMPTS: Final = 5
 _BYTES_PER_SAMPLE: Final = 20
 """A sample takes 16 bytes, and its share of its series takes the rest."""
+_NOTHING: Final = DecodedArrivals()
 _READ_AT_ONCE: Final = 256
 """Arrivals that are read because there was no room for them; up to 16 MB."""
 
@@ -52,6 +53,21 @@ class _LatestView:
         if asked_at is None or self.began < asked_at:
             return False
         return all(tenant_id in self.view.generations for tenant_id in tenant_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _RunningSync:
+    """A sync that began at a time of the monotonic clock, with the tenants it asks for."""
+
+    task: "asyncio.Task[HeadView]"
+    began: float
+    tenant_ids: Sequence[int]
+
+    def answers(self, asked_at: float | None, tenant_ids: Sequence[int]) -> bool:
+        """As of `_LatestView`."""
+        if asked_at is None or self.began < asked_at:
+            return False
+        return all(tenant_id in self.tenant_ids for tenant_id in tenant_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,7 @@ class Head:
         self._syncing = asyncio.Lock()
         self._next: asyncio.Task[HeadView] | None = None
         self._next_tenants: set[int] = set()
+        self._running: _RunningSync | None = None
         self._latest: _LatestView | None = None
         self._merging: asyncio.Task[None] | None = None
         guard.on_step_back(self.forget)
@@ -104,7 +121,7 @@ class Head:
     def forget(self) -> None:
         """Drop everything: the database was restarted, restored or replaced."""
         self._generation += 1
-        self._latest = None
+        self._latest = self._running = None
         self._position = _Position()
         self._memory.clear()
         self.changes.forget()
@@ -131,22 +148,38 @@ class Head:
         latest = self._latest
         if latest is not None and latest.answers(asked_at, tenant_ids):
             return latest.view
+        running = self._running
+        if running is not None and running.answers(asked_at, tenant_ids):
+            return await asyncio.shield(running.task)
+        return await asyncio.shield(self._next_sync(tenant_ids))
+
+    async def ask_ahead(self, tenant_id: int) -> None:
+        """Begin the sync for a view that is asked for soon, with the time before this call."""
+        self._next_sync([tenant_id])
+        # The question is sent now, and answered while the caller goes on.
+        await asyncio.sleep(0)
+
+    def _next_sync(self, tenant_ids: Sequence[int]) -> "asyncio.Task[HeadView]":
+        """The sync that begins next and asks for these tenants, too."""
         self._next_tenants.update(tenant_ids)
         if self._next is None:
             self._next = asyncio.create_task(self._next_view(), name="sync of the head")
             self._next.add_done_callback(_note_failure)
-        return await asyncio.shield(self._next)
+        return self._next
 
     async def _next_view(self) -> HeadView:
         try:
             await self._syncing.acquire()
         finally:
             # Whoever comes from now on may ask for a write that this sync does not see.
-            self._next = None
-            tenant_ids, self._next_tenants = self._next_tenants, set()
+            task, self._next = self._next, None
+            tenant_ids, self._next_tenants = list(self._next_tenants), set()
+        assert task is not None
+        self._running = _RunningSync(task, time.monotonic(), tenant_ids)
         try:
-            return await self._view_in_any_snapshot(list(tenant_ids))
+            return await self._view_in_any_snapshot(tenant_ids)
         finally:
+            self._running = None
             self._syncing.release()
 
     async def _view_in_any_snapshot(self, tenant_ids: Sequence[int]) -> HeadView:
@@ -179,8 +212,10 @@ class Head:
             )
             self._check(answer, begun, generation)
             arrivals = [arrival for arrival in answer.arrivals if not arrival.is_aside]
-            decoded = await _decoded(arrivals)
-            self._check(answer, begun, generation)
+            decoded = _NOTHING
+            if arrivals:
+                decoded = await _decoded(arrivals)
+                self._check(answer, begun, generation)
             if self._position.change <= answer.last_change:
                 # No other sync has learned of changes that this snapshot does not have.
                 version = self._learn(answer, decoded)
@@ -234,6 +269,9 @@ class Head:
     def _learn(self, answer: SyncAnswer, decoded: DecodedArrivals) -> int:
         """Take in what came after the position; returns the version of the changes since."""
         position, memory = self._position, self._memory
+        if _is_known(answer, position):
+            self._begin_merging()
+            return self.changes.version
         self._note_changes(answer, decoded)
         for tenant_id, arrived in decoded.tenants.items():
             # Another sync may have brought some of them: seeing an arrival twice changes nothing.
@@ -281,6 +319,8 @@ class Head:
 
     async def _with_aside(self, view: HeadView, answer: SyncAnswer) -> HeadView:
         """With the arrivals that drains set aside, which are not in the blocks of the snapshot."""
+        if not answer.arrivals and not self._aside[0]:
+            return view
         aside = [arrival for arrival in answer.arrivals if arrival.is_aside]
         ids = [arrival.id for arrival in aside]
         if self._aside[0] != ids:
@@ -331,6 +371,16 @@ class Head:
             after = rows[-1]["id"]
 
 
+def _is_known(answer: SyncAnswer, position: _Position) -> bool:
+    """Whether nothing came or was drained since the position."""
+    return (
+        answer.last_id <= position.arrival
+        and answer.last_change <= position.change
+        and answer.drained_through == position.drained
+        and not answer.has_change_gap
+    )
+
+
 def _is_news(change: SampleChange, position: _Position) -> bool:
     """Whether a change is more than the drain of arrivals that were read before."""
     if change.id <= position.change:
@@ -345,8 +395,6 @@ def _note_failure(task: asyncio.Task[HeadView] | asyncio.Task[None]) -> None:
 
 
 async def _decoded(arrivals: Sequence[Arrival]) -> DecodedArrivals:
-    if not arrivals:
-        return DecodedArrivals()
     if sum(len(arrival.payload) for arrival in arrivals) <= _IN_PLACE_BYTES:
         return decoded_arrivals(arrivals)
     return await asyncio.to_thread(decoded_arrivals, arrivals)

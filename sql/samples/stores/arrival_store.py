@@ -1,5 +1,6 @@
 """The store of arrivals, the head and what is drained; see `promcompat.core.ports.Store`."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -116,6 +117,14 @@ class ArrivalStore:
     async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
         """Store a batch; see the port."""
         await self._writer.write_batch(tenant, batch)
+
+    async def ask_ahead(self, tenant: str) -> float:
+        """See the port."""
+        asked_at = time.monotonic()
+        tenant_id = self._database.tenants.known(tenant)
+        if tenant_id is not None:
+            await self._sources.head.ask_ahead(tenant_id)
+        return asked_at
 
     @read_again
     async def select(
