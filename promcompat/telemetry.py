@@ -91,8 +91,9 @@ class QueryMetrics:
         self, timings_seconds: Mapping[str, float], n_samples: int, n_steps_reused: int = 0
     ) -> None:
         """Count one query."""
-        self.steps_reused.inc(n_steps_reused)
-        self.cache_hits.inc(n_steps_reused > 0)
+        if n_steps_reused:
+            self.steps_reused.inc(n_steps_reused)
+            self.cache_hits.inc()
         self.samples.inc(n_samples)
         for stage, seconds in timings_seconds.items():
             observe = self._observe_stage.get(stage)

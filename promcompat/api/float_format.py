@@ -12,6 +12,8 @@ import orjson
 from promcompat.core.model import FloatArray, IntArray
 from promcompat.core.strconv import format_decimal, format_exponent
 
+_FEW_VALUES = 6
+"""They are formatted one by one before numpy has looked at them."""
 _PLAIN_FROM = 1e-5
 _PLAIN_BELOW = 1e16
 """Between these, orjson prints plain decimals like Go; outside, the formats differ."""
@@ -27,8 +29,8 @@ def format_sample_value(value: float) -> str:
 
 def format_sample_values(values: FloatArray) -> list[bytes]:
     """`format_sample_value` of a whole column, shape [n]; 60 ns a value."""
-    if not len(values):
-        return []
+    if len(values) <= _FEW_VALUES:
+        return [format_sample_value(value).encode() for value in values.tolist()]
     column = np.ascontiguousarray(values, np.float64)
     if _is_plain_whole(column):
         return _integer_texts(column.astype(np.int64))

@@ -51,6 +51,8 @@ def parse_form(query_string: str, content_type: str, body: bytes) -> Form:
 
 def _decoded(body: bytes) -> str:
     """The text of a body, in pieces: decoding holds the interpreter until it is done."""
+    if len(body) <= _DECODED_BYTES:
+        return body.decode(errors="replace")
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     pieces = range(0, len(body), _DECODED_BYTES)
     texts = [decoder.decode(body[start : start + _DECODED_BYTES]) for start in pieces]
@@ -59,6 +61,8 @@ def _decoded(body: bytes) -> str:
 
 def parse_parameters(text: str) -> tuple[list[tuple[str, str]], str]:
     """`parse_urlencoded`, and BadDataError for more parameters than a request may have."""
+    if not text:
+        return [], ""
     _check_number(text.count("&"))
     return parse_urlencoded(text)
 

@@ -52,7 +52,10 @@ class Form:
 
     def get(self, name: str) -> str:
         """The first value of a parameter, `""` when absent."""
-        return next((value for key, value in self._pairs if key == name), "")
+        for key, value in self._pairs:
+            if key == name:
+                return value
+        return ""
 
     def all(self, name: str) -> list[str]:
         """Every value of a repeated parameter, body first."""
@@ -72,8 +75,7 @@ def parse_urlencoded(text: str) -> tuple[list[tuple[str, str]], str]:
         if ";" in piece:
             fault = fault or "invalid semicolon separator in query"
             continue
-        bad_escape = _bad_escape(piece)
-        if bad_escape:
+        if "%" in piece and (bad_escape := _bad_escape(piece)):
             fault = fault or f'invalid URL escape "{bad_escape}"'
             continue
         name, _, value = piece.partition("=")

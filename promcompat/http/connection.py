@@ -120,6 +120,8 @@ class HeadNormalizer:
         """As aiohttp's parser: the messages that are complete, whether the protocol changes, the
         bytes that are left. Raises HttpProcessingError.
         """
+        if not data:
+            return self._feed_one(data)
         messages: list[Any] = []
         for _ in range(MAX_PIPELINED):
             more, is_upgraded, data = self._feed_one(data)

@@ -9,8 +9,6 @@ acknowledged before, whichever process wrote it.
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 from promcompat.core.bounded_caches import ByteBoundedCache, estimated_bytes, texts_bytes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import IntArray, Labels
@@ -47,7 +45,9 @@ class ResolvedSelector:
     def labels_of(self, ids: IntArray) -> tuple[Labels, ...] | None:
         """The cached label sets, if they are those of these series."""
         known = self.with_samples
-        return known.labels if known is not None and np.array_equal(known.ids, ids) else None
+        if known is None or len(known.ids) != len(ids):
+            return None
+        return known.labels if (known.ids == ids).all() else None
 
 
 class SelectorCache:

@@ -10,7 +10,7 @@ CALL commit_arrivals(
 -- One snapshot's state, and what came after arrival $1 and after change $2, a row each (source 1 and 2);
 -- one row with source NULL when nothing came. The arrivals are the oldest ones, at most $3, with at most
 -- $4 bytes, but at least one; all that were set aside are among them. The changes are the oldest ones,
--- at most $5. The generations are those of the series of tenants $6, in their order.
+-- at most $5. The generations are those of the series of tenants $6, in their order, with commas between.
 WITH state AS (
     SELECT
         database_epoch() AS epoch,
@@ -24,7 +24,7 @@ WITH state AS (
                 FROM series_generation AS g
                 WHERE g.tenant_id = t.id
             )
-            FROM unnest($6::integer[]) WITH ORDINALITY AS t (id, n)
+            FROM unnest(string_to_array($6, ',')::integer[]) WITH ORDINALITY AS t (id, n)
             ORDER BY t.n
         ) AS generations
     FROM drain_state AS s

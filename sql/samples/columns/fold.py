@@ -123,7 +123,7 @@ def _first_by_key(parts: Sequence[SeriesSamples], keys: IntArray) -> SeriesSampl
 
 def _all_ids(parts: Sequence[SeriesSamples]) -> IntArray:
     largest = max((part.ids for part in parts), key=len)
-    others = [part.ids for part in parts if not np.array_equal(part.ids, largest)]
+    others = [part.ids for part in parts if not _are_equal(part.ids, largest)]
     if not others:
         return largest
     ids = np.concatenate([largest, *others])
@@ -133,8 +133,16 @@ def _all_ids(parts: Sequence[SeriesSamples]) -> IntArray:
     return np.compress(is_first, ids)
 
 
+def _are_equal(one: IntArray, other: IntArray) -> bool:
+    return one is other or (len(one) == len(other) and bool((one == other).all()))
+
+
 def writable(column: IntArray) -> IntArray:
     """The column as kernels take it; a copy if it is read-only or not contiguous."""
+    flags = column.flags
+    # `require` takes six times as long to see that there is nothing to do.
+    if column.dtype == np.int64 and flags.c_contiguous and flags.writeable:
+        return column
     return np.require(column, np.int64, ["C", "W"])
 
 
@@ -151,8 +159,10 @@ def gathered(
     n_rows = 0
     for index, part in enumerate(parts):
         n_rows += rows_between(part, wanted, start_ms, end_ms, first[index], lengths[index])
+    if not n_rows:
+        return NO_SAMPLES
     offsets = np.zeros(len(wanted) + 1, np.int64)
-    np.cumsum(lengths.sum(axis=0), out=offsets[1:])
+    np.cumsum(lengths[0] if len(parts) == 1 else lengths.sum(axis=0), out=offsets[1:])
     timestamps, bits = np.empty((2, n_rows), np.int64)
     cursors, pools = offsets[:-1].copy(), HistogramPools()
     raised = [pools.add(part.histograms) for part in parts]

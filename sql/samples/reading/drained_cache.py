@@ -12,7 +12,7 @@ from typing import Final
 
 from promcompat.core.ports import ALL_TIME_MS
 from sql.samples.arrivals.arrival_log import DrainState
-from sql.samples.columns.fold import gathered
+from sql.samples.columns.fold import Piece, gathered
 from sql.samples.reading.drained_reader import DrainedQuestion, StoredSamples
 
 _RANGES: Final = 4
@@ -151,8 +151,9 @@ async def _copied(stored: StoredSamples, question: DrainedQuestion) -> StoredSam
 
 def _part(stored: StoredSamples, question: DrainedQuestion) -> StoredSamples:
     times = question.start_ms, question.end_ms
-    pieces = [
-        replace(piece, samples=gathered([piece.samples], piece.samples.ids, *times))
-        for piece in stored.pieces
-    ]
-    return replace(stored, pieces=[piece for piece in pieces if len(piece.samples)])
+    pieces = []
+    for piece in stored.pieces:
+        samples = gathered([piece.samples], piece.samples.ids, *times)
+        if len(samples):
+            pieces.append(Piece(samples, piece.first_arrival, piece.last_arrival, piece.replaces))
+    return replace(stored, pieces=pieces)

@@ -16,7 +16,7 @@ from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from sql.caching.selector_cache import LabelledSeries, ResolvedSelector
-from sql.catalog import TimeBounds
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Pool, acquired
 from sql.database.storage_stats import StorageStats
 from sql.pushdown.read_planner import ASSUMED_INTERVAL_MS
@@ -165,6 +165,8 @@ class SnapshotSelections:
         allowance: SampleAllowance,
     ) -> list[_Collected]:
         """What is collected for each request: several large ones at a time, if the store can."""
+        if len(requests) == 1:
+            return [await self._collect(snapshot, tenant_id, requests[0], allowance)]
         n_large = sum(request.is_large for request in requests)
         async with self._snapshots.several(snapshot, n_large) as snapshots:
 
@@ -229,7 +231,9 @@ class SnapshotSelections:
             key = tenant_id, request.selection.matchers
             known = LabelledSeries(samples.ids, labels)
             self._series_reader.remember_labels(key, request.selector, known)
-        block = replace(samples.as_block(labels), notes=notes)
+        block = samples.as_block(labels)
+        if notes:
+            block = replace(block, notes=notes)
         if not request.selection.hints.wants_starts:
             return block
         async with acquired(self._pool) as connection:
@@ -341,10 +345,12 @@ class SnapshotSelections:
 
 def _times_of(selections: Sequence[SeriesSelection]) -> tuple[int, int]:
     """The times of all selections together, `(start_ms, end_ms]`, as far as samples can be."""
-    start_ms = min((selection.start_ms for selection in selections), default=0)
-    end_ms = max((selection.end_ms for selection in selections), default=0)
-    bounds = TimeBounds.clamp(start_ms + 1, end_ms)
-    return bounds.start_ms - 1, bounds.end_ms
+    if len(selections) == 1:
+        start_ms, end_ms = selections[0].start_ms, selections[0].end_ms
+    else:
+        start_ms = min((selection.start_ms for selection in selections), default=0)
+        end_ms = max((selection.end_ms for selection in selections), default=0)
+    return max(start_ms, MIN_TIMESTAMP_MS - 1), min(end_ms, MAX_TIMESTAMP_MS)
 
 
 async def _has_lost_samples(snapshot: SampleSnapshot, tenant_id: int, request: _Request) -> bool:
