@@ -56,6 +56,7 @@ from promql.functions.registry import FUNCTIONS
 from promql.planning.plan import Plan
 from promql.query import Query
 from promql.query_slots import QuerySlots
+from promql.stage_timings import StageTimings
 from promql.values.annotation_texts import annotation_texts
 from promql.values.matrix import (
     Matrix,
@@ -113,39 +114,12 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One attempt to answer a query; `timings_seconds` is filled as its stages end."""
+    """One attempt to answer a query; `timings` are filled as its stages end."""
 
     query: Query
     budget: QueryBudget
     text: QueryText
-    timings_seconds: dict[str, float] = field(default_factory=dict)
-
-    def timed(self, stage: str) -> "_Timed":
-        """Adds the time a block takes to a stage."""
-        return _Timed(self, stage)
-
-    def add_time(self, stage: str, seconds: float) -> None:
-        """Add to the time of a stage."""
-        self.timings_seconds[stage] = self.timings_seconds.get(stage, 0.0) + seconds
-
-
-class _Timed:
-    """Adds the time of a `with` block to a stage.
-
-    Each query has five of these, and a generator would take four times as long.
-    """
-
-    __slots__ = ("_run", "_stage", "_started")
-
-    def __init__(self, run: _Run, stage: str) -> None:
-        self._run = run
-        self._stage = stage
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._run.add_time(self._stage, time.perf_counter() - self._started)
+    timings: StageTimings = field(default_factory=StageTimings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,24 +286,24 @@ class Engine:
             await asyncio.sleep(_MEMORY_CHECK_SECONDS)
 
     async def _answer(self, run: _Run) -> QueryResult:
-        with run.timed("execTotalTime"):
+        with run.timings.timed("execTotalTime"):
             asked = time.perf_counter()
             async with self._slots.slot(run.query, run.budget):
-                run.add_time("execQueueTime", time.perf_counter() - asked)
+                run.timings.add("execQueueTime", time.perf_counter() - asked)
                 self._prepare_processes(run)
-                with run.timed("evalTotalTime"):
+                with run.timings.timed("evalTotalTime"):
                     return _result(run, await self._stages(run))
 
     async def _stages(self, run: _Run) -> Evaluated:
-        with run.timed("queryPreparationTime"):
+        with run.timings.timed("queryPreparationTime"):
             planned = await self._plan_anywhere(run)
             blocks = await self._select(run, planned.selections)
         notes = dict.fromkeys(note for block in blocks for note in block.notes)
-        with run.timed("innerEvalTime"):
+        with run.timings.timed("innerEvalTime"):
             evaluation = await self._evaluate(run, planned, blocks)
             for note in notes:
                 evaluation.annotations.info(note)
-        with run.timed("resultSortTime"):
+        with run.timings.timed("resultSortTime"):
             if isinstance(evaluation, Evaluated):
                 return evaluation
             value = await self._finalize(run, evaluation.value)
@@ -502,7 +476,7 @@ def _result(run: _Run, evaluation: Evaluated) -> QueryResult:
         warnings,
         infos,
         QueryStats(
-            run.timings_seconds,
+            run.timings.seconds,
             int(evaluation.samples_per_step.sum()),
             run.budget.peak_samples,
             samples_per_step=evaluation.samples_per_step,
