@@ -309,7 +309,9 @@ class Settings(
         "that, the one that has been idle longest is closed; if none is idle, a new one gets 503.",
     )
     shutdown_timeout: DurationMs = Field(
-        30_000, description="How long requests in flight may take to finish on SIGTERM."
+        30_000,
+        description="How long requests in flight may take to finish on SIGTERM; queries have a "
+        "sixth of it, and are answered 503 then.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest severity that is logged."

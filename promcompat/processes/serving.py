@@ -37,6 +37,9 @@ _SWITCH_SECONDS = 0.0001
 A write takes it about ten times, in several threads. Evaluations are not slower by it.
 """
 
+_SHARE_OF_QUERIES = 1 / 6
+"""Of the time that requests have when the service stops, what queries have."""
+
 
 async def serve(
     settings: Settings,
@@ -88,10 +91,19 @@ async def serve(
             await termination.wait()
     finally:
         state.phase = Phase.STOPPING
+        ending = asyncio.create_task(_end_queries(state, settings), name="end of queries")
         await server.stop()
+        ending.cancel()
         await opened.aclose()
     _LOGGER.info("stopped")
     return termination.exit_code
+
+
+async def _end_queries(state: ServiceState, settings: Settings) -> None:
+    """Give queries a part of the time that other requests have: they can be asked again."""
+    await asyncio.sleep(settings.shutdown_timeout / 1000 * _SHARE_OF_QUERIES)
+    if state.services is not None:
+        state.services.queries.log.stop()
 
 
 def reload_on_hangup(settings: Settings, state: ServiceState) -> None:

@@ -4,12 +4,12 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from promcompat.core.errors import QueryCanceledError
+from promcompat.core.errors import OverloadedError, PromcompatError, QueryCanceledError
 from promql.query import Query
 
 MAX_ENDED: Final = 20_000
@@ -28,7 +28,14 @@ class RunningQuery:
     started: float
     """`time.monotonic`."""
     task: "asyncio.Task[object] | None"
-    is_canceled: bool = False
+    reason: Callable[[], PromcompatError] | None = None
+    """What it raises because somebody ended it."""
+
+    def end(self, reason: Callable[[], PromcompatError]) -> None:
+        """Cancel it."""
+        if self.reason is None and self.task is not None:
+            self.reason = reason
+            self.task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +56,29 @@ class QueryLog:
 
     _running: dict[str, RunningQuery] = field(default_factory=dict)
     _ended: deque[EndedQuery] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))
+    _is_stopping: bool = False
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @contextmanager
     def running(self, query: Query) -> Iterator[None]:
         """Note that a query runs until the block ends.
 
-        Raises QueryCanceledError in the block's place when somebody cancelled the query.
+        Raises QueryCanceledError in the block's place when somebody cancelled the query, and
+        OverloadedError once the log has stopped.
         """
+        if self._is_stopping:
+            raise _stopping()
         task = asyncio.current_task()
         entry = RunningQuery(f"{next(self._numbers):016X}", query, time.monotonic(), task)
         self._running[entry.id] = entry
         try:
             yield
         except asyncio.CancelledError:
-            if not entry.is_canceled:
+            if entry.reason is None:
                 raise
             if task is not None:
                 task.uncancel()
-            raise QueryCanceledError("query was canceled by an operator") from None
+            raise entry.reason() from None
         finally:
             del self._running[entry.id]
             self._note_end(entry)
@@ -91,11 +102,24 @@ class QueryLog:
         entry = self._running.get(query_id)
         if entry is None or entry.query.tenant != tenant or entry.task is None:
             return False
-        entry.is_canceled = True
-        entry.task.cancel()
+        entry.end(_canceled)
         return True
+
+    def stop(self) -> None:
+        """End the queries of all tenants, and let no other one begin: the service stops."""
+        self._is_stopping = True
+        for entry in list(self._running.values()):
+            entry.end(_stopping)
 
     def ended(self, tenant: str, max_age_seconds: float) -> Sequence[EndedQuery]:
         """The queries of a tenant that ended in the last seconds, the oldest first."""
         since = time.monotonic() - max_age_seconds
         return [one for one in self._ended if one.tenant == tenant and one.ended >= since]
+
+
+def _canceled() -> QueryCanceledError:
+    return QueryCanceledError("query was canceled by an operator")
+
+
+def _stopping() -> OverloadedError:
+    return OverloadedError("the service is stopping; ask again")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import orjson
@@ -41,9 +41,9 @@ def write(url: str, *series: bytes) -> int:
         return int(response.status)
 
 
-def get(url: str) -> tuple[int, str]:
+def get(url: str, form: bytes | None = None) -> tuple[int, str]:
     try:
-        with urlopen(url, timeout=10) as response:
+        with urlopen(url, form, timeout=10) as response:
             return response.status, response.read().decode()
     except HTTPError as error:
         with error:
@@ -152,6 +152,27 @@ def test_sigterm_lets_a_write_in_flight_finish(timescaledb_url: str, tmp_path: P
         assert service.process.wait(20) == 0
     with running_promcompat(timescaledb_url, tmp_path / "log", port=port) as service:
         assert values_of(service.url, "in_flight[1h]", now_ms / 1000) == [["7"]]
+
+
+def test_sigterm_ends_long_queries_long_before_the_time_of_others(
+    timescaledb_url: str, tmp_path: Path
+) -> None:
+    slow = " + ".join(["max_over_time(vector(1)[10m:1s])"] * 2_000)
+    asked = urlencode({"query": slow, "start": 0, "end": 300_000, "step": 1_000}).encode()
+    answers: list[tuple[int, str]] = []
+    with running_promcompat(timescaledb_url, tmp_path / "log", shutdown_timeout="3s") as service:
+        active = f"{service.url}/api/v1/status/active_queries"
+        asking = Thread(
+            target=lambda: answers.append(get(f"{service.url}/api/v1/query_range", asked))
+        )
+        asking.start()
+        while "max_over_time" not in get(active)[1]:
+            time.sleep(0.05)
+        service.process.send_signal(signal.SIGTERM)
+        asking.join()
+        assert service.process.wait(20) == 0
+    ((status, text),) = answers
+    assert (status, orjson.loads(text)["error"]) == (503, "the service is stopping; ask again")
 
 
 def test_serves_503_until_the_database_is_there(tmp_path: Path) -> None:
