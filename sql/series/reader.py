@@ -1,5 +1,6 @@
 """Finds the series that match, and their labels."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,7 +35,8 @@ _GENERATIONS: Final = 1 << 63
 """How many generations an epoch may have."""
 _MAX_MATCHING_THREADS: Final = 2
 _LABELS_AT_ONCE: Final = 2_000
-"""Parsing so many blocks the event loop for 10 ms."""
+_PARSED_AT_ONCE: Final = 200
+"""Parsing so many blocks the event loop for 1 ms."""
 
 
 class SeriesReader:
@@ -149,13 +151,16 @@ class SeriesReader:
         for first in range(0, len(missing), _LABELS_AT_ONCE):
             wanted = missing[first : first + _LABELS_AT_ONCE]
             rows = await connection.fetch(_QUERIES["labels_of_series"], wanted)
-            found.update(self.labels_of_rows(rows))
+            for first_row in range(0, len(rows), _PARSED_AT_ONCE):
+                found.update(self._labels_of_rows(rows[first_row : first_row + _PARSED_AT_ONCE]))
+                # Other requests come in between.
+                await asyncio.sleep(0)
         labels = [known for series_id in ids if (known := found[series_id]) is not None]
         if len(labels) != len(ids):
             raise StorageUnavailableError("a series was removed during the query; try again")
         return labels
 
-    def labels_of_rows(self, rows: Sequence[asyncpg.Record]) -> dict[int, Labels]:
+    def _labels_of_rows(self, rows: Sequence[asyncpg.Record]) -> dict[int, Labels]:
         """Labels by id from rows of id, metric_name and labels; they are also cached."""
         found: dict[int, Labels] = {}
         for series_id, metric_name, document in rows:
