@@ -144,6 +144,10 @@ class RequestBodies:
         """A tenant has work that needs no thread."""
         self._turns.note(tenant)
 
+    def is_alone(self, tenant: str) -> bool:
+        """Whether no other tenant has work, or had some seconds ago."""
+        return not self._turns.has_others(tenant)
+
     async def in_thread(self, tenant: str, work: Callable[[], T]) -> T:
         """Call a function in a thread, once it is the tenant's turn."""
         async with self._turns.turn(Claim(tenant=tenant)):
@@ -162,9 +166,18 @@ class TenantWork:
     ) -> T:
         """Call a function that processes `n_bytes`; in a thread if that may take long."""
         if n_bytes < _IN_THREAD_FROM_BYTES:
-            self.bodies.note(self.tenant)
+            self.note()
             return function(*args, **kwargs)
         return await self.in_thread(function, *args, **kwargs)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other tenant has work, or had some seconds ago."""
+        return self.bodies.is_alone(self.tenant)
+
+    def note(self) -> None:
+        """The tenant has work that needs no thread."""
+        self.bodies.note(self.tenant)
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in a thread."""

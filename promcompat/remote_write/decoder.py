@@ -47,6 +47,8 @@ from promcompat.remote_write.wire_fields import check_field_count, split_fields
 PIECE_BYTES: Final = 1 << 20
 """The size of the pieces in which a larger request is decoded and written."""
 _SERIES: Final = "series and metadata entries"
+_FEW_LEFT: Final = 100
+"""New series, histograms and metadata entries that take 5 µs each; a thread costs 0.5 ms."""
 
 
 class DecodedRows(NamedTuple):
@@ -122,7 +124,18 @@ def decode_write_request(
     for malformed protobuf and for more than `max_series` series, metadata entries or fields of one
     series.
     """
-    wire = _read_wire(message, known, max_series)
+    wire = read_write_request(message, known, max_series)
+    return decode_read_request(wire, known, limits, decoded, starts)
+
+
+def decode_read_request(
+    wire: "WireRequest",
+    known: KnownSeries,
+    limits: LabelLimits,
+    decoded: DecodedRows | None = None,
+    starts: IntArray | None = None,
+) -> DecodedWrite:
+    """The second part of `decode_write_request`: whatever is not done by the first kernel."""
     metadata, refusals = decode_metadata(wire.rest.metadata, limits.max_metadata_bytes)
     left = LeftSeries.of(wire.left, wire.histograms)
     new = NewSeries(limits, known.refused)
@@ -164,21 +177,28 @@ def decode_write_request(
 
 
 @dataclass(frozen=True, slots=True)
-class _Wire:
-    """What the kernel read of a message; `rest` are the fields that are not series."""
+class WireRequest:
+    """What the first kernel read of a message; `rest` are the fields that are not series."""
 
     rows: SampleRows
     left: Sequence[Left]
     rest: WriteRequest
     histograms: FoundHistograms = NO_HISTOGRAMS
 
+    @property
+    def is_nearly_decoded(self) -> bool:
+        """Whether the second part has less to do than a thread costs."""
+        n_left = len(self.left) + len(self.rest.metadata) + len(self.histograms.columns)
+        return n_left <= _FEW_LEFT
+
 
 _NO_FIELDS: Final = WriteRequest()
 
 
-def _read_wire(message: bytes, known: KnownSeries, max_series: int) -> _Wire:
+def read_write_request(message: bytes, known: KnownSeries, max_series: int) -> WireRequest:
+    """The first part of `decode_write_request`, which takes less than a nanosecond a byte."""
     if not message:
-        return _Wire(SampleRows.empty(0), [], _NO_FIELDS)
+        return WireRequest(SampleRows.empty(0), [], _NO_FIELDS)
     view = np.frombuffer(message, np.uint8)
     n_series, n_others, n_samples, n_histograms = count_fields(view)
     if n_series == UNUSUAL:
@@ -193,7 +213,7 @@ def _read_wire(message: bytes, known: KnownSeries, max_series: int) -> _Wire:
     n_rows, n_left, _, n_found = decode_samples(
         *table, known.tenant, view, *columns, left, others, found
     )
-    return _Wire(
+    return WireRequest(
         rows.take(slice(n_rows)),
         [
             Left(message[first:end], first_row, end_row)
@@ -204,12 +224,12 @@ def _read_wire(message: bytes, known: KnownSeries, max_series: int) -> _Wire:
     )
 
 
-def _parse_wire(message: bytes, max_series: int) -> _Wire:
+def _parse_wire(message: bytes, max_series: int) -> WireRequest:
     """The same for a message with unusual fields. Raises BadDataError if it is malformed."""
     if len(message) > COUNTED_FROM_BYTES:
         check_field_count(message, max_series, _SERIES)
     request = _parse(message)
-    return _Wire(
+    return WireRequest(
         SampleRows.empty(0), [Left(wire, 0, UNUSUAL) for wire in request.timeseries], request
     )
 

@@ -53,8 +53,9 @@ _LOOKED_AHEAD_MS: Final = 60_000
 _HEAD_SECONDS: Final = 1.0
 _HEAD_PAUSE_SECONDS: Final = 5.0
 """How long a commit waits for the head, and for how long others do not ask it afterwards."""
-_INLINE_ROWS: Final = 1_000
-"""So few rows are sorted and encoded on the event loop: a thread costs 0.1 ms."""
+_INLINE_ROWS: Final = _MAX_PAGE_SAMPLES
+"""So few rows are sorted and encoded on the event loop, in a millisecond. With a thread, a commit
+waits twice for the interpreter, which takes longer."""
 _MAX_NEWEST: Final = 4_000_000
 _NEVER_SEEN: Final = (1 << 63) - 1
 

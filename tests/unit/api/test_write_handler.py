@@ -3,11 +3,14 @@
 import asyncio
 import io
 import re
+import threading
+from collections.abc import Callable
 
 import pytest
 import snappy
 from aiohttp import ClientResponse
 
+from promcompat.api import write_handler
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError, StorageUnavailableError
 from promcompat.core.model import Labels, MetricMetadata, WriteBatch
 from promcompat.core.series_table import KnownSeries
@@ -430,3 +433,45 @@ async def test_one_tenant_ignores_the_header(service: Service) -> None:
     body = encode_request([encode_series(UP, (NOW_MS, 1.0))])
     await write(service, body, HEADERS | {"X-Scope-OrgID": "a|b"})
     assert len(await stored_series(service, "default")) == 1
+
+
+@pytest.mark.parametrize(
+    ("n_series", "others", "expected"),
+    [
+        (60, (), ["loop", "loop"]),
+        (300, (), ["loop", "thread"]),
+        (60, ("another",), ["thread", "thread"]),
+    ],
+    ids=["known series", "new series", "another tenant has work"],
+)
+async def test_only_short_work_of_a_single_tenant_is_done_on_the_event_loop(
+    start_service: StartService,
+    monkeypatch: pytest.MonkeyPatch,
+    n_series: int,
+    others: tuple[str, ...],
+    expected: list[str],
+) -> None:
+    seen: list[str] = []
+    for name in ("read_write_request", "decode_read_request"):
+        monkeypatch.setattr(write_handler, name, recording(getattr(write_handler, name), seen))
+    service = await start_service(tenancy="header")
+    names = [(("__name__", f"series_{n}"), ("pad", 400 * "x")) for n in range(n_series)]
+    large = encode_request([encode_series(labels, (NOW_MS, 1.0)) for labels in names])
+    small = encode_request([encode_series(UP, (NOW_MS, 1.0))])
+    for tenant in others:
+        assert (await write(service, small, HEADERS | {"X-Scope-OrgID": tenant})).status == 204
+    seen.clear()
+    assert (await write(service, large, HEADERS | {"X-Scope-OrgID": "mine"})).status == 204
+    assert seen == expected
+    assert len(await stored_series(service, "mine")) == n_series
+
+
+def recording(function: Callable[..., object], seen: list[str]) -> Callable[..., object]:
+    """The function, which notes whether it is called in the thread of the event loop."""
+
+    def call(*args: object) -> object:
+        is_loop = threading.current_thread() is threading.main_thread()
+        seen.append("loop" if is_loop else "thread")
+        return function(*args)
+
+    return call
