@@ -17,6 +17,8 @@ Ints = NDArray[np.int64]
 Slots = NDArray[np.int32]
 
 UNUSUAL = -1
+NO_ROOM = -2
+"""Instead of a number of rows: the outputs are too small."""
 _SERIES = 0x0A
 _LABEL = 0x0A
 _SAMPLE = 0x12
@@ -120,6 +122,21 @@ def count_fields(message: Bytes) -> tuple[int, int, int, int]:
     return n_series, n_others, n_samples, n_histograms
 
 
+@kernel("UniTuple(i8, 2)(Array(u1, 1, 'C', readonly=True))", allocates=False)
+def count_series(message: Bytes) -> tuple[int, int]:
+    """How many series and other fields a WriteRequest has; (UNUSUAL, 0) if a field is unusual."""
+    position, end = 0, len(message)
+    n_series = n_others = 0
+    while position < end:
+        is_series = message[position] == _SERIES
+        position = field_end(message, position, end)
+        if position < 0:
+            return UNUSUAL, 0
+        n_series += is_series
+        n_others += not is_series
+    return n_series, n_others
+
+
 @kernel("UniTuple(i8, 2)(Array(u1, 1, 'C', readonly=True), i8, i8[::1])", allocates=False)
 def split_points(message: Bytes, piece_bytes: int, ends: Ints) -> tuple[int, int]:
     """Fill `ends` with the ends of pieces of whole fields, each of at least `piece_bytes`.
@@ -145,13 +162,18 @@ def split_points(message: Bytes, piece_bytes: int, ends: Ints) -> tuple[int, int
 def _read_samples(
     message: Bytes, position: int, end: int, timestamps: Ints, bits: Words, n_rows: int
 ) -> int:
-    """Append the samples of a series up to its histograms; the new number of rows, or UNUSUAL."""
+    """Append the samples of a series up to its histograms; the new number of rows.
+
+    UNUSUAL or NO_ROOM otherwise.
+    """
     while position < end and message[position] != _HISTOGRAM:
-        if message[position] != _SAMPLE or n_rows >= len(timestamps):
+        if message[position] != _SAMPLE:
             return UNUSUAL
         inner, position = content_bounds(message, position + 1, end)
         if position < 0:
             return UNUSUAL
+        if n_rows >= len(timestamps):
+            return NO_ROOM
         timestamp, value = 0, np.uint64(0)
         while inner < position:
             tag = message[inner]
@@ -186,17 +208,19 @@ def _note_histograms(
 ) -> tuple[int, int]:
     """Rows for the histograms that a series has behind its samples, and lines of `histograms`.
 
-    The new number of each; UNUSUAL if another field is among them.
+    The new number of each; UNUSUAL if another field is among them, and NO_ROOM.
     """
     key_end = position
     while position < end and message[position] == _SAMPLE:
         _, position = content_bounds(message, position + 1, end)
     while position < end:
-        if message[position] != _HISTOGRAM or n_rows >= len(timestamps):
+        if message[position] != _HISTOGRAM:
             return UNUSUAL, UNUSUAL
         first, position = content_bounds(message, position + 1, end)
-        if position < 0 or n_histograms >= len(histograms):
+        if position < 0:
             return UNUSUAL, UNUSUAL
+        if n_rows >= len(timestamps) or n_histograms >= len(histograms):
+            return NO_ROOM, NO_ROOM
         histograms[n_histograms, HISTOGRAM_FIRST] = first
         histograms[n_histograms, HISTOGRAM_END] = position
         histograms[n_histograms, HISTOGRAM_ROW] = n_rows
@@ -302,7 +326,8 @@ def decode_samples(
 ) -> tuple[int, int, int, int]:
     """Decode the samples of a WriteRequest; the numbers of rows and of lines of each output.
 
-    `count_fields` gives the sizes of the outputs. Rows of a series that is not in the table have
+    The first one is NO_ROOM if there are more samples or histograms than rows or lines for them;
+    `count_fields` tells how many there are at most. Rows of a series that is not in the table have
     the id NOT_FOUND, and the series is in `left`: start and end of its key in the message, first
     and end of its rows. A series whose fields are not labels, then samples and then histograms has
     no rows; it is in `left` with start and end of its message, its place among the rows, and
@@ -340,7 +365,7 @@ def decode_samples(
         rows_end = UNUSUAL
         if labels_end >= 0 and position - first <= _MAX_USUAL_BYTES:
             rows_end = _read_samples(message, labels_end, position, timestamps, bits, n_rows)
-            if rows_end >= 0 and len(histograms):
+            if rows_end >= 0:
                 rows_end, histograms_end = _note_histograms(
                     message,
                     labels_end,
@@ -353,6 +378,8 @@ def decode_samples(
                     n_histograms,
                 )
                 n_histograms = max(n_histograms, histograms_end)
+        if rows_end == NO_ROOM:
+            return NO_ROOM, 0, 0, 0
         if rows_end < 0:
             n_left = _note(left, n_left, first, position, n_rows, UNUSUAL)
             continue

@@ -47,8 +47,10 @@ _SAMPLES_AT_ONCE: Final = 1 << 17
 """Bounds the buffer that pages are written to, to 21 MB."""
 _LARGEST_SAMPLE_BYTES: Final = 24
 """What a sample of a long page takes at most."""
-_TRIED_BYTES: Final = 16
-"""Bytes allowed for each sample that is encoded on trial, to judge how many fit into a page."""
+_USUAL_SAMPLE_BYTES: Final = 16
+"""Few samples take more, whatever they are; so many are not judged by a trial first."""
+_TRIED_SAMPLES: Final = 1_024
+"""So many are encoded on trial, to judge how many fit into a page."""
 _FAULTS: Final = {
     -1: "it ends too early",
     -2: "it has no known format version",
@@ -167,9 +169,10 @@ def _without_heavy(
 
 def _fitting(samples: SeriesSamples, largest: int, max_bytes: int) -> int:
     """How many samples fit into a page, judged by some, as too large a page is encoded again."""
-    tried = min(largest, len(samples), max(1, max_bytes // _TRIED_BYTES))
-    if largest * _LARGEST_SAMPLE_BYTES <= max_bytes or tried == len(samples):
+    most = min(largest, len(samples))
+    if largest * _LARGEST_SAMPLE_BYTES <= max_bytes or most * _USUAL_SAMPLE_BYTES <= max_bytes:
         return largest
+    tried = min(most, _TRIED_SAMPLES)
     begin = (len(samples) - tried) // 2
     start = np.array([begin])
     start, end = (bounds[:1] for bounds in _without_heavy(samples, start, start + tried))
