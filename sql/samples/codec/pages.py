@@ -388,8 +388,7 @@ def decode_joined(
         return samples
     firsts, lasts = samples.timestamps[offsets[:-1]], samples.timestamps[offsets[1:] - 1]
     order = np.lexsort((firsts, ids))
-    sorted_ids = ids[order]
-    is_next = sorted_ids[1:] != sorted_ids[:-1]  # The difference of two ids may overflow.
+    is_next = ids[order[1:]] != ids[order[:-1]]  # The difference of two ids may overflow.
     if not (is_next | (firsts[order[1:]] > lasts[order[:-1]])).all():
         raise ValueError("the pages to be joined have samples of a series within the same times")
     return _in_order(samples, order, np.append(0, np.flatnonzero(is_next) + 1))
