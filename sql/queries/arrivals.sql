@@ -11,13 +11,18 @@ CALL commit_arrivals(
 -- one row with source NULL when nothing came. The arrivals are the oldest ones, at most $3, with at most
 -- $4 bytes, but at least one; all that were set aside are among them. The changes are the oldest ones,
 -- at most $5. The generations are those of the series of tenants $6, in their order, with commas between.
+-- The bounds are the first and the last time of what is drained of each; NULL while nothing was drained or
+-- changed since the arrival $7 and change $2.
 WITH state AS (
     SELECT
         database_epoch() AS epoch,
         s.drained_through,
-        greatest(s.drained_through, (SELECT max(a.id) FROM arrival AS a)) AS last_id,
-        greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change,
+        s.last_id,
+        s.last_change,
         $2 < s.changes_pruned_through AS is_gap,
+        CASE WHEN s.drained_through <> $7::bigint OR s.last_change <> $2 THEN
+            drained_bounds(string_to_array($6, ',')::integer[])
+        END AS bounds,
         ARRAY(
             SELECT (
                 SELECT coalesce(sum(g.generation), 0)::bigint
@@ -27,7 +32,14 @@ WITH state AS (
             FROM unnest(string_to_array($6, ',')::integer[]) WITH ORDINALITY AS t (id, n)
             ORDER BY t.n
         ) AS generations
-    FROM drain_state AS s
+    FROM (
+        SELECT
+            d.drained_through,
+            d.changes_pruned_through,
+            greatest(d.drained_through, (SELECT max(a.id) FROM arrival AS a)) AS last_id,
+            greatest(d.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change
+        FROM drain_state AS d
+    ) AS s
 ),
 next_arrivals AS (
     SELECT

@@ -195,16 +195,7 @@ SELECT * FROM few_stored_pages($1, $2, $3, $4, $5, $6, $7)
 
 -- drained_bounds --
 -- The first and the last time of what is drained of a tenant, or has rollups; NULL if nothing is and has.
-SELECT least(e.first_ms, r.first_day * 86400000::bigint) AS first_ms,
-    greatest(e.last_ms, r.last_day * 86400000::bigint + 86399999) AS last_ms
-FROM (
-    SELECT min(first_ms) AS first_ms, max(last_ms) AS last_ms FROM drained_extent WHERE tenant_id = $1
-) AS e
-CROSS JOIN (
-    SELECT min(day) AS first_day, max(day) AS last_day
-    FROM rollup_day
-    WHERE tenant_id = $1 AND rolled_through = 9223372036854775807
-) AS r
+SELECT b[1] AS first_ms, b[2] AS last_ms FROM drained_bounds(ARRAY[$1::integer]) AS b
 
 -- compactor --
 -- Whether process $1 may compact: nobody else did within $2 seconds. It notes that it does; `is_new`:

@@ -176,4 +176,32 @@ REVOKE EXECUTE ON FUNCTION few_stored_pages(
     integer, bigint[], bigint, bigint, integer, integer, bigint
 ) FROM PUBLIC;
 
+-- The first and the last time of what is drained of each tenant, or has rollups; NULL and NULL if nothing is and
+-- has. In plpgsql, so that a statement that calls it seldom does not prepare for it each time.
+CREATE OR REPLACE FUNCTION drained_bounds(of_tenants integer[]) RETURNS bigint[]
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT b.ms
+        FROM unnest(of_tenants) WITH ORDINALITY AS t (id, n)
+        CROSS JOIN LATERAL (
+            SELECT min(x.first_ms) AS first_ms, max(x.last_ms) AS last_ms
+            FROM drained_extent AS x
+            WHERE x.tenant_id = t.id
+        ) AS e
+        CROSS JOIN LATERAL (
+            SELECT min(d.day) * 86400000::bigint AS first_ms, max(d.day) * 86400000::bigint + 86399999 AS last_ms
+            FROM rollup_day AS d
+            WHERE d.tenant_id = t.id AND d.rolled_through = 9223372036854775807
+        ) AS r
+        CROSS JOIN LATERAL (
+            VALUES (1, least(e.first_ms, r.first_ms)), (2, greatest(e.last_ms, r.last_ms))
+        ) AS b (k, ms)
+        ORDER BY t.n, b.k
+    );
+END
+$$;
+REVOKE EXECUTE ON FUNCTION drained_bounds(integer[]) FROM PUBLIC;
+
 SELECT create_block_partition(-1073741824);

@@ -63,9 +63,11 @@ class PausingLog(ArrivalLog):
         after_change: int,
         max_bytes: int,
         tenant_ids: Sequence[int] = (),
+        drained_through: int = -1,
     ) -> SyncAnswer:
         self.n_syncs += 1
-        answer = await super().sync(connection, after_id, after_change, max_bytes, tenant_ids)
+        positions = after_id, after_change
+        answer = await super().sync(connection, *positions, max_bytes, tenant_ids, drained_through)
         if (hold := self.hold) is not None:
             self.hold = None
             self.is_held.set()
@@ -223,6 +225,22 @@ async def test_a_view_waits_for_the_sync_that_was_begun_for_it(
     assert held(await ahead) == {(1, 10): 5}
     assert await late is await other is not await ahead
     assert replica.log.n_syncs == 2
+
+
+async def test_what_is_drained_is_bounded_by_the_view_that_learns_of_it(
+    replica: Replica, writer: Replica, drain: Callable[[], Awaitable[int]]
+) -> None:
+    nobody = TENANT + 1
+    await writer.append({(1, 10): 5, (2, 7): 6})
+    assert (await replica.head.view([TENANT])).drained_bounds == {}
+    await drain()
+    learned = await replica.head.view([TENANT, nobody])
+    assert learned.drained_bounds == {TENANT: (7, 10), nobody: None}
+    # The next one finds nothing new; a deletion that is worked off is a change.
+    assert (await replica.head.view([TENANT])).drained_bounds == {}
+    await writer.log.delete(TENANT, np.array([1], np.int64), 0, 10)
+    await drain()
+    assert (await replica.head.view([TENANT])).drained_bounds.keys() == {TENANT}
 
 
 async def test_no_view_is_shared_once_the_database_was_another_one(replica: Replica) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import IntArray
+from promcompat.core.ports import TimeRange
 from promcompat.core.thresholds import LevelChange
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard, is_out_of_date
@@ -103,7 +104,8 @@ class SyncAnswer:
     `arrivals` ascend by id; with `is_complete` they are all that came after the position that was
     asked for, and otherwise the oldest ones. Those set aside are always among them. With
     `has_change_gap` the changes after the position are not known: the log no longer has all of
-    them, or they are too many. `generations` are numbers, by tenant, that change with its series.
+    them, or they are too many. `generations` are numbers, by tenant, that change with its series,
+    and `bounds` the first and last time of what is drained (None: nothing is).
     """
 
     epoch: str
@@ -115,6 +117,7 @@ class SyncAnswer:
     is_complete: bool
     has_change_gap: bool
     generations: Mapping[int, int]
+    bounds: Mapping[int, TimeRange | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,16 +257,20 @@ class ArrivalLog:
         after_change: int,
         max_bytes: int,
         tenant_ids: Sequence[int] = (),
+        drained_through: int = -1,
     ) -> SyncAnswer:
         """What came after these positions, and the state they belong to, of one snapshot.
 
         At least one arrival comes if there is one; more of them as long as their payloads have
-        `max_bytes` together. The generations are those of the given tenants.
+        `max_bytes` together. The generations are those of the given tenants, and so are the bounds,
+        unless nothing was drained or changed since the positions and `drained_through`.
         """
         limits = _MAX_ARRIVALS, max_bytes, _MAX_CHANGES
         # The driver looks at an array sixteen times before it encodes it.
         asked = ",".join(map(str, tenant_ids))
-        rows = await connection.fetch(_QUERIES["sync"], after_id, after_change, *limits, asked)
+        rows = await connection.fetch(
+            _QUERIES["sync"], after_id, after_change, *limits, asked, drained_through
+        )
         state = rows[0]
         if state["source"] is None:
             rows = []
@@ -285,6 +292,7 @@ class ArrivalLog:
             is_complete=last_arrival >= state["last_id"],
             has_change_gap=state["is_gap"] or not has_all_changes,
             generations=dict(zip(tenant_ids, state["generations"], strict=True)),
+            bounds=_bounds_of(tenant_ids, state["bounds"]),
         )
 
 
@@ -298,6 +306,19 @@ def deletion_of(
         bounds = int(series_ids[0]), int(series_ids[-1])
     kind = ArrivalKind.DELETION
     return NewArrival(tenant_id, kind, 0, *bounds, first_ms, last_ms, payload)
+
+
+def _bounds_of(
+    tenant_ids: Sequence[int], times_ms: Sequence[int | None] | None
+) -> dict[int, TimeRange | None]:
+    """The bounds of each tenant, of two times each; no bounds are known without times."""
+    if times_ms is None:
+        return {}
+    pairs = zip(tenant_ids, times_ms[::2], times_ms[1::2], strict=True)
+    return {
+        tenant_id: None if first_ms is None or last_ms is None else (first_ms, last_ms)
+        for tenant_id, first_ms, last_ms in pairs
+    }
 
 
 def _raise_refusal(exc: asyncpg.PostgresError) -> None:

@@ -207,8 +207,9 @@ class Head:
         begun, version, n_arrivals = self._position, self.changes.version, 0
         while True:
             asked = self._position
+            positions = asked.arrival, asked.change
             answer = await self._log.sync(
-                connection, asked.arrival, asked.change, _SYNC_BYTES, tenant_ids
+                connection, *positions, _SYNC_BYTES, tenant_ids, asked.drained
             )
             self._check(answer, begun, generation)
             arrivals = [arrival for arrival in answer.arrivals if not arrival.is_aside]
@@ -234,6 +235,7 @@ class Head:
             tenants=self._memory.tenants,
             generations=answer.generations,
             last_change=answer.last_change,
+            drained_bounds=answer.bounds,
         )
         return await self._with_aside(view, answer)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from promcompat.core.histograms import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
-from promcompat.core.ports import ALL_TIME_MS
+from promcompat.core.ports import ALL_TIME_MS, TimeRange
 from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import (
     Deletion,
@@ -43,7 +43,8 @@ class HeadView:
     that without the GIL. `version` is that of the `ChangeLog`: what is read by this view is valid
     until samples change under a later version. `generations` has those of the series of tenants
     that were asked for: while one stays the same, so do the tenant's series. `last_change` is the
-    newest row of `sample_change` in the snapshot.
+    newest row of `sample_change` in the snapshot. `drained_bounds` are the first and last time of
+    what is drained of tenants that were asked for, as far as they came with the snapshot.
     """
 
     epoch: str
@@ -54,6 +55,7 @@ class HeadView:
     tenants: Mapping[int, TenantHead]
     generations: Mapping[int, int] = field(default_factory=dict)
     last_change: int = 0
+    drained_bounds: Mapping[int, TimeRange | None] = field(default_factory=dict)
 
     @property
     def drain_state(self) -> DrainState:

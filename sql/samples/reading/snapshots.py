@@ -290,7 +290,9 @@ class SampleSnapshots:
         known = self._drained.get(tenant_id)
         if known is not None and known.state == view.drain_state:
             return known
-        if connection is not None:
+        if self._reader.tells_state and tenant_id in view.drained_bounds:
+            bounds = view.drained_bounds[tenant_id]
+        elif connection is not None:
             bounds = await self._reader.bounds(connection, tenant_id)
         else:
             async with acquired(self._pools.questions) as own:
