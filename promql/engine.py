@@ -148,6 +148,11 @@ class Engine:
         self._processes = processes
         self._reader = reader
         self._options = options
+        self._evaluation_options = EvaluationOptions(
+            lookback_ms=options.lookback_delta_ms,
+            delayed_name_removal=Feature.DELAYED_NAME_REMOVAL in options.features,
+            uses_start_timestamps=Feature.USE_START_TIMESTAMPS in options.features,
+        )
         self._large_query_ended = large_query_ended
         self._limits = limits or Limits(SameLimits(options.tenant_limits()))
         self._slots = QuerySlots(self._limits, options.max_concurrency, _MAX_THREADS)
@@ -218,17 +223,15 @@ class Engine:
 
     def _new_run(self, query: Query) -> _Run:
         budget = self._new_budget(query.tenant, self.time_limit(query).deadline)
-        features = self._options.features
+        options = self._evaluation_options
+        if query.lookback_ms:
+            options = replace(options, lookback_ms=query.lookback_ms)
         text = QueryText(
             text=query.text,
             eval_range=query.eval_range,
             is_range=query.is_range,
-            options=EvaluationOptions(
-                lookback_ms=query.lookback_ms or self._options.lookback_delta_ms,
-                delayed_name_removal=Feature.DELAYED_NAME_REMOVAL in features,
-                uses_start_timestamps=Feature.USE_START_TIMESTAMPS in features,
-            ),
-            features=features,
+            options=options,
+            features=self._options.features,
             default_subquery_step_ms=self._options.default_subquery_step_ms,
             trusts_reset_hints=self._options.trusts_reset_hints,
         )

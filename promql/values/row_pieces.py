@@ -68,7 +68,7 @@ def series_pieces(offsets: IntArray, n_steps: int) -> list[slice]:
     has more.
     """
     n_series = len(offsets) - 1
-    if n_series * n_steps / CELLS_PER_PIECE + offsets[-1] / SAMPLES_PER_PIECE <= 1:
+    if n_series * n_steps / CELLS_PER_PIECE + int(offsets[-1]) / SAMPLES_PER_PIECE <= 1:
         return [slice(0, n_series)]
     weights = np.arange(n_series + 1) * (n_steps / CELLS_PER_PIECE) + offsets / SAMPLES_PER_PIECE
     ends = np.searchsorted(weights, np.arange(1, int(weights[-1]) + 1), "right") - 1
@@ -108,7 +108,8 @@ class RowWriter:
     def close_rows(self, rows: slice) -> None:
         """The arrays from `next_rows` are filled with the rows of these numbers."""
         values, present = self.next_rows(rows.stop - rows.start)
-        kept = np.flatnonzero(np.logical_or.reduce(present, axis=1))
+        is_kept = present[:, 0] if present.shape[1] == 1 else np.logical_or.reduce(present, axis=1)
+        kept = is_kept.nonzero()[0]
         n_kept = len(kept)
         if n_kept < len(present):
             values[:n_kept], present[:n_kept] = values[kept], present[kept]

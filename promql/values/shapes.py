@@ -15,7 +15,10 @@ def sample_count(value: Value) -> int:
     """The number of samples of a value."""
     if not isinstance(value, Matrix):
         return 0
-    return int(value.present.sum()) + int(histogram_weights(value).sum())
+    n_present = int(np.count_nonzero(value.present))
+    if value.histograms is None:
+        return n_present
+    return n_present + int(histogram_weights(value).sum())
 
 
 def byte_count(value: Value) -> int:

@@ -418,11 +418,11 @@ def _read(
 ) -> tuple[SeriesSamples, IntArray]:
     """The samples of pages one behind the other, and where the series of each page end."""
     pages = np.frombuffer(bytearray().join([*payloads, bytes(READ_AHEAD)]), np.uint8)
-    bounds = np.append(0, np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads))))
     sizes = np.zeros((len(payloads), 3), np.int64)
-    page_ends = np.zeros((2, len(payloads) + 1), np.int64)
+    bounds, page_ends = np.zeros(len(sizes) + 1, np.int64), np.zeros((2, len(sizes) + 1), np.int64)
+    np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads)), out=bounds[1:])
     _check(*measure_pages(pages, bounds, sizes))
-    n_samples, n_series, _ = (int(total) for total in sizes.sum(axis=0))
+    n_samples, n_series, _ = sizes.sum(axis=0).tolist()
     ids, ends = np.empty(n_series, np.int64), np.zeros(n_series + 1, np.int64)
     times, values = np.empty(n_samples, np.int64), np.empty(n_samples, np.float64)
     _check(

@@ -217,7 +217,9 @@ class PiecemealSnapshot(SampleSnapshot):
         clip = await self.kept[tenant_id].clip(wanted, None)
         if not len(wanted):
             return replace(recent, clip=clip)
-        asked = self.question_of(question, recent, selection)
+        # Such a reader gives samples as they are, so it need not know what is settled.
+        drained_through = self.view.drained_through
+        asked = DrainedQuestion(*question, drained_through, selection=selection)
         stored = await self.cache.find(self.view.drain_state, asked)
         if stored is None:
             stored = await self._read(asked, allowance)
