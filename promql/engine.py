@@ -156,7 +156,8 @@ class Engine:
         self._large_query_ended = large_query_ended
         self._limits = limits or Limits(SameLimits(options.tenant_limits()))
         self._slots = QuerySlots(self._limits, options.max_concurrency, _MAX_THREADS)
-        self._threads = ThreadPoolExecutor(2 * _MAX_THREADS, "promql")
+        # As many as there may be turns for queries and for other work: none of them waits here.
+        self._threads = ThreadPoolExecutor(4 * _MAX_THREADS, "promql")
         # A shared limit below that of one query would let that query wait for ever.
         self.memory = QueryMemory(max(options.max_shared_memory_bytes, options.max_memory_bytes))
         self._memory_of: WeakValueDictionary[str, QueryMemory] = WeakValueDictionary()
@@ -214,8 +215,8 @@ class Engine:
             if processes := self._processes_for(run):
                 with suppress(NoProcessError):
                     elsewhere = partial(processes.call, function, run.budget)
-                    return await run_limited(None, run.budget, elsewhere)
-            return await run_limited(None, run.budget, function)
+                    return await run_limited(self._threads, run.budget, elsewhere)
+            return await run_limited(self._threads, run.budget, function)
 
     def time_limit(self, query: Query) -> TimeLimit:
         """The time that a query may take from now on."""

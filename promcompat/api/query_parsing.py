@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 from aiohttp import web
@@ -16,9 +17,10 @@ from promcompat.api.params import (
 from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange
-from promcompat.http.context import SETTINGS
+from promcompat.http.context import SETTINGS, services_of, tenant_or_none
 from promql.ast import Expr
 from promql.budget import TimeLimit, run_limited
+from promql.features import Features
 from promql.parsing.parser import parse_expr
 from promql.query import Query
 
@@ -44,14 +46,21 @@ def time_limit(request: web.Request) -> TimeLimit:
 
 
 async def parse_query(request: web.Request, text: str, render: Callable[[Expr], T]) -> T:
-    """The result of `render` for a query. Raises ParseError and QueryTimeoutError."""
-    limit = time_limit(request)
-    features = request.app[SETTINGS].language_features
+    """The result of `render`, which can be pickled, for a query.
 
-    def work() -> T:
-        return render(parse_expr(text, lambda _: limit.check_time(), features=features))
+    Raises ParseError and QueryTimeoutError.
+    """
+    limit, features = time_limit(request), request.app[SETTINGS].language_features
+    work = partial(_rendered, text, features, limit, render)
+    try:
+        return await services_of(request).queries.work(tenant_or_none(request), len(text), work)
+    except asyncio.CancelledError:
+        limit.cancel()
+        raise
 
-    return await run_limited(None, limit, work)
+
+def _rendered(text: str, features: Features, limit: TimeLimit, render: Callable[[Expr], T]) -> T:
+    return render(parse_expr(text, lambda _: limit.check_time(), features=features))
 
 
 async def parse_selectors(

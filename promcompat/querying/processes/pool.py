@@ -40,6 +40,8 @@ _GRACE_SECONDS: Final = 10.0
 _START_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 5.0
 """How long a query waits for a process that starts, which takes a second of a core."""
+_MUCH_PATIENCE_SECONDS: Final = 20.0
+"""The same for other work, which is less urgent: on a busy machine a start takes long."""
 _PAUSE_SECONDS: Final = 30.0
 """After a process that did not start."""
 
@@ -123,7 +125,7 @@ class EvaluationProcesses:
 
     def call(self, work: Callable[[], ResultT], budget: QueryBudget) -> ResultT:
         """See the port."""
-        with self._child() as child:
+        with self._child(_MUCH_PATIENCE_SECONDS) as child:
             return cast("ResultT", _ask(child, Work(work), budget).result)
 
     def prepare(self) -> None:
@@ -143,9 +145,9 @@ class EvaluationProcesses:
             child.end()
 
     @contextmanager
-    def _child(self) -> Iterator[_Child]:
+    def _child(self, patience_seconds: float = _PATIENCE_SECONDS) -> Iterator[_Child]:
         """A process for the time of a block. It is used again unless the block fails."""
-        child = self._take()
+        child = self._take(patience_seconds)
         is_usable = False
         try:
             yield child
@@ -158,9 +160,9 @@ class EvaluationProcesses:
         finally:
             self._give_back(child, is_usable=is_usable)
 
-    def _take(self) -> _Child:
+    def _take(self, patience_seconds: float) -> _Child:
         """A process, once one is ready. Raises NoProcessError."""
-        until = time.monotonic() + _PATIENCE_SECONDS
+        until = time.monotonic() + patience_seconds
         with self._changed:
             while True:
                 while self._idle:

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 from promcompat.alerting.rules import rule_faults
+from promcompat.api.ast_json import expr_json
+from promcompat.api.exemplar_handlers import _selectors
+from promcompat.api.query_parsing import _rendered
 from promcompat.composition.services import EVALUATION_MODULE
 from promcompat.core.errors import ExecutionError, QueryCanceledError, QueryTimeoutError
 from promcompat.core.model import EvalRange, Labels, SampleBlock
@@ -22,7 +25,8 @@ from promcompat.querying.processes.label_lists import (
     SentLists,
 )
 from promcompat.querying.processes.pool import NICENESS, EvaluationProcesses, process_command
-from promql.budget import LimitExceededError, MemoryTakenError, QueryBudget, QueryMemory
+from promql.ast import Expr
+from promql.budget import LimitExceededError, MemoryTakenError, QueryBudget, QueryMemory, TimeLimit
 from promql.engine import Engine, EngineOptions
 from promql.evaluation.evaluator import EvaluationOptions
 from promql.evaluation.stages import (
@@ -37,6 +41,7 @@ from promql.evaluation.stages import (
 from promql.features import ALL_FEATURES
 from promql.parsing.parse_errors import ParseError
 from promql.parsing.parser import parse_expr
+from promql.parsing.printer import prettify
 from promql.query import Query
 from promql.values.matrix import Matrix, StringValue
 from tests.alerting import make_rule
@@ -257,6 +262,17 @@ async def test_rules_are_parsed_in_processes_while_others_query(
     assert len(found) == 3
     with pytest.raises(ParseError):
         await engine.work("a", long, partial(parse_expr, "sum("))
+
+
+@pytest.mark.parametrize("render", [prettify, expr_json, _selectors])
+def test_parsed_queries_are_rendered_in_processes(
+    processes: EvaluationProcesses, render: Callable[[Expr], object]
+) -> None:
+    work = partial(_rendered, 'rate(m{a="b"}[5m])', ALL_FEATURES, TimeLimit.after(60), render)
+    limited = partial(_rendered, "m", ALL_FEATURES, TimeLimit.after(0), render)
+    assert processes.call(work, new_budget()) == work()
+    with pytest.raises(QueryTimeoutError):
+        processes.call(limited, new_budget())
 
 
 def test_lists_are_sent_once_and_forgotten_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
