@@ -268,11 +268,12 @@ async def test_rules_are_parsed_in_processes_while_others_query(
 def test_parsed_queries_are_rendered_in_processes(
     processes: EvaluationProcesses, render: Callable[[Expr], object]
 ) -> None:
-    work = partial(_rendered, 'rate(m{a="b"}[5m])', ALL_FEATURES, TimeLimit.after(60), render)
-    limited = partial(_rendered, "m", ALL_FEATURES, TimeLimit.after(0), render)
+    text = 'rate(m{a="b"}[5m])'
+    work = partial(_rendered, text, ALL_FEATURES, TimeLimit.after(60), render)
+    late = partial(_rendered, text, ALL_FEATURES, TimeLimit.after(0), render)
     assert processes.call(work, new_budget()) == work()
     with pytest.raises(QueryTimeoutError):
-        processes.call(limited, new_budget())
+        processes.call(late, new_budget())
 
 
 def test_lists_are_sent_once_and_forgotten_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
