@@ -268,9 +268,10 @@ async def test_rules_are_parsed_in_processes_while_others_query(
 def test_parsed_queries_are_rendered_in_processes(
     processes: EvaluationProcesses, render: Callable[[Expr], object]
 ) -> None:
-    text = 'rate(m{a="b"}[5m])'
+    # Texts that were parsed before are remembered.
+    text, other = (f'rate(m{{a="{render.__name__} {n}"}}[5m])' for n in range(2))
     work = partial(_rendered, text, ALL_FEATURES, TimeLimit.after(60), render)
-    late = partial(_rendered, text, ALL_FEATURES, TimeLimit.after(0), render)
+    late = partial(_rendered, other, ALL_FEATURES, TimeLimit.after(0), render)
     assert processes.call(work, new_budget()) == work()
     with pytest.raises(QueryTimeoutError):
         processes.call(late, new_budget())
