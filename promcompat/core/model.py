@@ -1,11 +1,11 @@
 """Values that every layer shares. Times are Unix milliseconds as int; samples are numpy columns."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress
 from sys import getsizeof
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -27,6 +27,7 @@ _BYTES_PER_LABEL = 78
 """A tuple of two, its place in the tuples of the label set, with and without metadata, and the
 punctuation of its JSON."""
 
+ResultT = TypeVar("ResultT")
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -165,6 +166,37 @@ class Labels:
 
 
 EMPTY_LABELS = Labels()
+_KEPT_RESULTS = 8
+
+
+class LabelSets(tuple[Labels, ...]):
+    """Label sets of series that are asked for again, with what was computed of all of them.
+
+    Of a thousand series, removing the names and grouping takes half the time of an instant query.
+    """
+
+    def kept(
+        self,
+        key: Hashable,
+        compute: Callable[[], ResultT],
+        may_keep: Callable[[ResultT], bool] = lambda _: True,
+    ) -> ResultT:
+        """The result of `compute`, which depends on the label sets and the key only.
+
+        Nobody may change it. Some of those that `may_keep` allows are kept; they should take a few
+        bytes for each series.
+        """
+        results: dict[Hashable, ResultT] = self.__dict__.setdefault("results", {})
+        if key in results:
+            return results[key]
+        found = compute()
+        if len(results) < _KEPT_RESULTS and may_keep(found):
+            results[key] = found
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: without what is kept."""
+        return type(self), (tuple(self),)
 
 
 @dataclass(frozen=True, slots=True)

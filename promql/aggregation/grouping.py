@@ -10,9 +10,11 @@ from promcompat.core.model import (
     METRIC_NAME,
     IntArray,
     Labels,
+    LabelSets,
 )
 from promql.values.label_columns import label_pairs
 
+_SERIES_OF_GROUP = 8
 LabelPairs = tuple[tuple[str, str], ...]
 
 
@@ -47,11 +49,19 @@ def group_series(labels: Sequence[Labels], names: Sequence[str], without: bool) 
         only = [EMPTY_LABELS] if labels else []
         return Grouping(only, np.zeros(len(labels), np.int64))
     if not without:
-        return _group_by(labels, sorted(set(names)))
+        by = tuple(sorted(set(names)))
+        if isinstance(labels, LabelSets):
+            return labels.kept(("by", *by), lambda: _group_by(labels, by), _has_few_groups)
+        return _group_by(labels, by)
     key_of = kept_pairs(names, without)
     groups: dict[LabelPairs, int] = {}
     group_of = [groups.setdefault(key_of(row), len(groups)) for row in labels]
     return Grouping([Labels(pairs) for pairs in groups], np.array(group_of, np.int64))
+
+
+def _has_few_groups(grouping: Grouping) -> bool:
+    """Whether the label sets of groups take little memory beside those of the series."""
+    return _SERIES_OF_GROUP * len(grouping.labels) <= len(grouping.group_of)
 
 
 def _group_by(labels: Sequence[Labels], names: Sequence[str]) -> Grouping:

@@ -1,13 +1,13 @@
 """The functions of range vectors: what they do besides the work of their kernel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from promcompat.core.model import METRIC_NAME
+from promcompat.core.model import METRIC_NAME, Labels, LabelSets
 from promql.functions.function_calls import RangeCall
 from promql.functions.histogram_windows import reduce_samples
 from promql.functions.window_kernels import INCREASE, QUANTILE, RATE, SMOOTHING
 from promql.values.annotation_texts import invalid_quantile, possible_non_counter
-from promql.values.label_columns import label_pairs
+from promql.values.label_columns import Pair, label_pairs
 from promql.values.matrix import Matrix
 from promql.values.matrix_histograms import without_histograms
 from promql.values.shapes import without_empty_rows
@@ -40,10 +40,19 @@ def increase(call: RangeCall) -> Matrix:
 def _annotated_non_counters(call: RangeCall, result: Matrix) -> Matrix:
     """The result; adds an info for every metric of floats whose name is not that of a counter."""
     floats = without_empty_rows(without_histograms(result))
-    for pair in dict.fromkeys(label_pairs(floats.labels, METRIC_NAME)):
+    for pair in _metric_names(floats.labels):
         if pair is not None and not pair[1].endswith(_COUNTER_SUFFIXES):
             call.annotations.info(possible_non_counter(pair[1]), call.arg_positions[0])
     return result
+
+
+def _metric_names(labels: Sequence[Labels]) -> Sequence[Pair | None]:
+    """The different pairs of the metric name, in their order."""
+
+    def find() -> Sequence[Pair | None]:
+        return tuple(dict.fromkeys(label_pairs(labels, METRIC_NAME)))
+
+    return labels.kept("metric names", find) if isinstance(labels, LabelSets) else find()
 
 
 def quantile_over_time(call: RangeCall) -> Matrix:

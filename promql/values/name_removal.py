@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import BoolArray, IntArray, Labels
+from promcompat.core.model import BoolArray, IntArray, Labels, LabelSets
 from promql.values.matrix import Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.row_pieces import cell_pieces, take_cells
 from promql.values.shapes import take_rows
@@ -30,10 +30,26 @@ def drop_names(matrix: Matrix, delayed: bool, merge: bool = True) -> Matrix:
         return replace(matrix, drop_name=np.ones(len(matrix.labels), bool))
     named = replace(
         matrix,
-        labels=[labels.without_metadata() for labels in matrix.labels],
+        labels=_without_metadata(matrix.labels),
         drop_name=np.zeros(len(matrix.labels), bool),
     )
     return merge_rows(named) if merge else reject_same_labels(named)
+
+
+def _without_metadata(rows: Sequence[Labels]) -> Sequence[Labels]:
+    def remove() -> LabelSets:
+        return LabelSets([labels.without_metadata() for labels in rows])
+
+    return rows.kept("without metadata", remove) if isinstance(rows, LabelSets) else remove()
+
+
+def are_distinct(rows: Sequence[Labels]) -> bool:
+    """Whether no two label sets are equal."""
+
+    def compare() -> bool:
+        return len(set(rows)) == len(rows)
+
+    return rows.kept("are distinct", compare) if isinstance(rows, LabelSets) else compare()
 
 
 def apply_delayed_names(matrix: Matrix) -> Matrix:
@@ -77,10 +93,10 @@ def _without_marked_names(rows: Sequence[Labels], is_marked: BoolArray) -> list[
 
 def reject_same_labels(matrix: Matrix) -> Matrix:
     """The matrix itself. Raises ExecutionError if two rows with a sample have equal labels."""
-    if len(set(matrix.labels)) == len(matrix.labels):
+    if are_distinct(matrix.labels):
         return matrix
     matrix = take_rows(matrix, np.flatnonzero(matrix.present.any(axis=1)).tolist())
-    if len(set(matrix.labels)) != len(matrix.labels):
+    if not are_distinct(matrix.labels):
         raise ExecutionError(SAME_LABELSET)
     return matrix
 
@@ -90,7 +106,7 @@ def merge_rows(matrix: Matrix) -> Matrix:
 
     Raises ExecutionError if two of them are present at the same step.
     """
-    if len(set(matrix.labels)) == len(matrix.labels):
+    if are_distinct(matrix.labels):
         return matrix
     first_row: dict[Labels, int] = {}
     target = np.array([first_row.setdefault(row, len(first_row)) for row in matrix.labels])

@@ -7,13 +7,15 @@ acknowledged before, whichever process wrote it.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from promcompat.core.bounded_caches import ByteBoundedCache, estimated_bytes, texts_bytes
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import IntArray, Labels
+from promcompat.core.model import IntArray, Labels, LabelSets
 
 SelectorKey: TypeAlias = tuple[int, tuple[LabelMatcher, ...]]
+_BYTES_KEPT: Final = 100
+"""Of each series: its set without a name, and its places in groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,13 @@ class LabelledSeries:
     """Series `ids`, ascending, and the label set of each."""
 
     ids: IntArray
-    labels: tuple[Labels, ...]
+    labels: LabelSets
 
     @property
     def n_bytes(self) -> int:
-        """About what they take in memory."""
-        return self.ids.nbytes + estimated_bytes(self.labels, Labels.n_bytes)
+        """About what they take in memory, with what is kept of the label sets."""
+        n_bytes = self.ids.nbytes + _BYTES_KEPT * len(self.labels)
+        return n_bytes + estimated_bytes(self.labels, Labels.n_bytes)
 
 
 class ResolvedSelector:
@@ -42,7 +45,7 @@ class ResolvedSelector:
         self.ids = ids
         self.with_samples: LabelledSeries | None = None
 
-    def labels_of(self, ids: IntArray) -> tuple[Labels, ...] | None:
+    def labels_of(self, ids: IntArray) -> LabelSets | None:
         """The cached label sets, if they are those of these series."""
         known = self.with_samples
         if known is None or len(known.ids) != len(ids):

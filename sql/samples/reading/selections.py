@@ -13,7 +13,7 @@ from promcompat.core.explanations import (
     SelectionExplanation,
 )
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import SampleBlock, SeriesSelection
+from promcompat.core.model import LabelSets, SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from sql.caching.selector_cache import LabelledSeries, ResolvedSelector
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
@@ -227,7 +227,7 @@ class SnapshotSelections:
         if labels is None:
             allowance.add_series(len(samples.ids))
             async with acquired(self._pool) as connection:
-                labels = tuple(await self._series_reader.labels_of(connection, samples.ids))
+                labels = LabelSets(await self._series_reader.labels_of(connection, samples.ids))
             key = tenant_id, request.selection.matchers
             known = LabelledSeries(samples.ids, labels)
             self._series_reader.remember_labels(key, request.selector, known)
