@@ -54,8 +54,12 @@ async def handle_label_values(request: web.Request) -> web.Response:
             f"(limit: {_MAX_NAMES} actual: {len(names)}) exceeded"
         )
     series = await _series(request, form, is_active=_wants_active(form), is_required=False)
-    found = await work_of(request).in_thread(count_series, series, names)
-    listed = [
+    listed = await work_of(request).in_thread(_listed_values, series, names, limit)
+    return _answer({"series_count_total": len(series), "labels": listed})
+
+
+def _listed_values(series: Sequence[Labels], names: Sequence[str], limit: int) -> list[object]:
+    return [
         {
             "label_name": label.name,
             "label_values_count": len(label.series_by_value),
@@ -65,9 +69,8 @@ async def handle_label_values(request: web.Request) -> web.Response:
                 for value, count in largest(label.series_by_value, limit)
             ],
         }
-        for label in found
+        for label in count_series(series, names)
     ]
-    return _answer({"series_count_total": len(series), "labels": listed})
 
 
 async def handle_active_series(request: web.Request) -> web.Response:

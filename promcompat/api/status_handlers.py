@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -17,7 +18,11 @@ from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
+from promcompat.core.model import Labels
+from promcompat.http.bodies import work_of
 from promcompat.http.context import SETTINGS, STATE, services_of, tenant_of
+from promcompat.metrics.cardinality import largest
+from promcompat.metrics.metric_service import Listing, count_series
 from promcompat.settings_text import public_values
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
@@ -97,7 +102,16 @@ async def handle_tsdb(request: web.Request) -> web.Response:
     """Cardinality of the tenant's series; the keys of Prometheus' head."""
     form = await read_form(request)
     top = _parse_top(form.get("limit"))
-    found = await services_of(request).metrics.series_statistics(tenant_of(request))
+    counted = await services_of(request).metrics.counted_series(tenant_of(request))
+    data, warnings = await work_of(request).in_thread(_tsdb_data, *counted, top)
+    return await success_response(request, data, warnings)
+
+
+def _tsdb_data(
+    listing: Listing[Labels], bounds_ms: tuple[int, int] | None, top: int
+) -> tuple[object, Sequence[str]]:
+    """The statistics of a list of series, and warnings."""
+    found = count_series(listing, bounds_ms)
     min_ms, max_ms = found.bounds_ms or _EMPTY_HEAD_MS
     data = {
         "headStats": {
@@ -112,7 +126,7 @@ async def handle_tsdb(request: web.Request) -> web.Response:
         "memoryInBytesByLabelName": _largest(found.bytes_by_label_name, top),
         "seriesCountByLabelValuePair": _largest(found.series_by_label_pair, top),
     }
-    return await success_response(request, data, found.warnings)
+    return data, found.warnings
 
 
 async def handle_wal_replay(request: web.Request) -> web.Response:
@@ -143,8 +157,7 @@ def _parse_top(text: str) -> int:
 
 
 def _largest(counts: Counter[str], top: int) -> list[dict[str, str | int]]:
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [{"name": name, "value": count} for name, count in ordered[:top]]
+    return [{"name": name, "value": count} for name, count in largest(counts, top)]
 
 
 def _rfc3339(seconds: float) -> str:

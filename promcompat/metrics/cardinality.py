@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 
 from promcompat.core.model import Labels
 
@@ -39,4 +40,4 @@ def count_series(series: Sequence[Labels], names: Iterable[str]) -> list[LabelCa
 
 def largest(counts: Mapping[str, int], limit: int) -> list[tuple[str, int]]:
     """The largest counts first, equal ones by name; at most `limit` of them."""
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    return nsmallest(limit, counts.items(), key=lambda item: (-item[1], item[0]))

@@ -1,6 +1,5 @@
 """Writes samples, and lists series, labels and metadata."""
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -184,13 +183,11 @@ class MetricService:
         """The metadata that senders reported for one family, or for all, sorted by family."""
         return await self._catalogue.metadata(tenant, family)
 
-    async def series_statistics(self, tenant: str) -> SeriesStatistics:
-        """Counts over a tenant's series; of more than 200,000 the first, with a warning."""
+    async def counted_series(self, tenant: str) -> tuple[Listing[Labels], tuple[int, int] | None]:
+        """What `count_series` counts of a tenant; of more than 200,000 series the first ones."""
         found = await self._catalogue.series(tenant, (), *ALL_TIME_MS, MAX_COUNTED_SERIES + 1)
         bounds_ms = await self._store.sample_bounds(tenant)
-        # In a thread: this takes seconds for the largest tenants.
-        listing = Listing.cut(found, MAX_COUNTED_SERIES)
-        return await asyncio.to_thread(count_series, listing, bounds_ms)
+        return Listing.cut(found, MAX_COUNTED_SERIES), bounds_ms
 
     async def check_ready(self) -> None:
         """Returns when the database answers; raises StorageUnavailableError otherwise."""
@@ -200,7 +197,10 @@ class MetricService:
 def count_series(
     listing: Listing[Labels], bounds_ms: tuple[int, int] | None = None
 ) -> SeriesStatistics:
-    """The statistics of a list of series; `bounds_ms` as in `SeriesStatistics`."""
+    """The statistics of a list of series; `bounds_ms` as in `SeriesStatistics`.
+
+    Those of the largest tenants take seconds.
+    """
     names: Counter[str] = Counter(labels.get(METRIC_NAME) for labels in listing.items)
     pairs = Counter(pair for labels in listing.items for pair in labels)
     values = Counter(name for name, _ in pairs)

@@ -1,8 +1,10 @@
 """The lists of the API: label sets, label names and label values of a tenant's series."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import merge
 from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
@@ -25,6 +27,8 @@ ItemT = TypeVar("ItemT")
 _UNCOUNTED: Final = 2
 """The series of a name are not counted; there may be others than the newest one."""
 _QUERIES: Final = load_queries("series")
+_SORTED_AT_ONCE: Final = 2_000
+"""Label sets; sorting them takes about a millisecond."""
 _NAME_SETS: Final = ""
 """Used as a label, it stands for the sets of label names. No label has an empty name."""
 
@@ -209,8 +213,10 @@ class PostgresCatalogue:
             resolved = await self._series_reader.resolve(connection, tenant_id, (), generation)
             ids = resolved.ids
         labels = await self._series_reader.labels_of(connection, ids)
-        order = sorted(range(len(ids)), key=lambda row: labels[row].pairs)
-        items = tuple(labels[row] for row in order)
+        if len(labels) <= _SORTED_AT_ONCE:
+            order, items = _in_order(labels)
+        else:
+            order, items = await asyncio.to_thread(_in_order, labels)
         return Catalogue(generation, items, ids[order], np.ones(len(ids), np.int64))
 
     async def _find_live(
@@ -269,6 +275,24 @@ async def _metric_names(
     return Catalogue(
         generation, [name for name, _ in names], newest, np.full(len(names), _UNCOUNTED)
     )
+
+
+def _in_order(labels: Sequence[Labels]) -> tuple[list[int], tuple[Labels, ...]]:
+    """The label sets in their order, and their places before.
+
+    Pieces are sorted and merged, since nobody else gets the interpreter while a list is sorted.
+    """
+
+    def pairs_of(place: int) -> tuple[tuple[str, str], ...]:
+        return labels[place].pairs
+
+    places = range(len(labels))
+    pieces = [
+        sorted(places[first : first + _SORTED_AT_ONCE], key=pairs_of)
+        for first in range(0, len(labels), _SORTED_AT_ONCE)
+    ]
+    order = pieces[0] if len(pieces) == 1 else list(merge(*pieces, key=pairs_of))
+    return order, tuple(labels[place] for place in order)
 
 
 def _limited(items: list[ItemT], limit: int) -> list[ItemT]:

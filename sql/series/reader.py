@@ -35,6 +35,7 @@ _GENERATIONS: Final = 1 << 63
 """How many generations an epoch may have."""
 _MAX_MATCHING_THREADS: Final = 2
 _LABELS_AT_ONCE: Final = 2_000
+"""Looking up so many that are known blocks the event loop for half a millisecond."""
 _PARSED_AT_ONCE: Final = 200
 """Parsing so many blocks the event loop for 1 ms."""
 
@@ -146,15 +147,23 @@ class SeriesReader:
         Raises StorageUnavailableError when a series was removed since its id was read.
         """
         ids: list[int] = series_ids.tolist()
+        if len(ids) <= _LABELS_AT_ONCE:
+            return await self._labels_of_some(connection, ids)
+        labels: list[Labels] = []
+        for first in range(0, len(ids), _LABELS_AT_ONCE):
+            wanted = ids[first : first + _LABELS_AT_ONCE]
+            labels += await self._labels_of_some(connection, wanted)
+            # Other requests come in between.
+            await asyncio.sleep(0)
+        return labels
+
+    async def _labels_of_some(self, connection: Connection, ids: Sequence[int]) -> list[Labels]:
         found = {series_id: self._labels_cache.get(series_id) for series_id in ids}
         missing = [series_id for series_id, labels in found.items() if labels is None]
-        for first in range(0, len(missing), _LABELS_AT_ONCE):
-            wanted = missing[first : first + _LABELS_AT_ONCE]
-            rows = await connection.fetch(_QUERIES["labels_of_series"], wanted)
-            for first_row in range(0, len(rows), _PARSED_AT_ONCE):
-                found.update(self._labels_of_rows(rows[first_row : first_row + _PARSED_AT_ONCE]))
-                # Other requests come in between.
-                await asyncio.sleep(0)
+        rows = await connection.fetch(_QUERIES["labels_of_series"], missing) if missing else ()
+        for first in range(0, len(rows), _PARSED_AT_ONCE):
+            found.update(self._labels_of_rows(rows[first : first + _PARSED_AT_ONCE]))
+            await asyncio.sleep(0)
         labels = [known for series_id in ids if (known := found[series_id]) is not None]
         if len(labels) != len(ids):
             raise StorageUnavailableError("a series was removed during the query; try again")

@@ -59,6 +59,20 @@ async def test_new_series_of_another_service_is_in_the_next_list(
             assert len(await ours.catalogue.series(TENANT, UP, *bounds, 0)) == number + 1
 
 
+@pytest.mark.parametrize("n_series", [6, 7])
+async def test_label_sets_read_and_sorted_in_pieces_are_complete_and_in_order(
+    services: tuple[MetricStorage, MetricStorage], monkeypatch: pytest.MonkeyPatch, n_series: int
+) -> None:
+    monkeypatch.setattr("sql.series.reader._LABELS_AT_ONCE", 3)
+    monkeypatch.setattr("sql.series.reader._PARSED_AT_ONCE", 2)
+    monkeypatch.setattr("sql.series.catalogue._SORTED_AT_ONCE", 2)
+    ours, _ = services
+    series = [make_labels("up", job=f"j{number}") for number in range(n_series)]
+    for number in random.Random(1).sample(range(n_series), n_series):
+        await write(ours, series[number], T0)
+    assert await ours.catalogue.series(TENANT, UP, *EVER, 0) == series
+
+
 async def test_value_is_listed_while_any_of_its_series_has_samples(
     services: tuple[MetricStorage, MetricStorage],
 ) -> None:
