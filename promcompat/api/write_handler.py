@@ -204,8 +204,7 @@ async def _decode(request: web.Request, tenant: str, piece: _Decodable) -> Decod
     max_series = request.app[SETTINGS].write_max_series
     if not isinstance(piece, _Piece) or piece.n_bytes > _QUICK_BYTES or not bodies.is_alone:
         return await bodies.work(piece.n_bytes, piece.decode, known, limits, max_series)
-    bodies.note()
-    wire = piece.read(known, max_series)
+    wire = await bodies.on_loop(piece.n_bytes, piece.read, known, max_series)
     if wire.n_left <= _FEW_LEFT:
         return decode_read_request(wire, known, limits)
     return await bodies.in_thread(decode_read_request, wire, known, limits)

@@ -87,6 +87,7 @@ class RequestBodies:
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2 * _THREADS, "request-body")
     )
+    on_loop: asyncio.Lock = field(default_factory=asyncio.Lock)
     _turns: Turns = field(default_factory=lambda: Turns(_THREADS, _THREADS))
 
     async def read(self, request: web.Request, max_bytes: int) -> bytes:
@@ -174,6 +175,22 @@ class TenantWork:
     def is_alone(self) -> bool:
         """Whether no other tenant has work, or had some seconds ago."""
         return self.bodies.is_alone(self.tenant)
+
+    async def on_loop(
+        self, n_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call a function on the event loop that takes a nanosecond a byte at most.
+
+        At most one such call is made in each pass of the loop, so that queries do not wait for
+        several.
+        """
+        self.note()
+        if n_bytes < _IN_THREAD_FROM_BYTES:
+            return function(*args, **kwargs)
+        async with self.bodies.on_loop:
+            result = function(*args, **kwargs)
+            await asyncio.sleep(0)
+        return result
 
     def note(self) -> None:
         """The tenant has work that needs no thread."""
