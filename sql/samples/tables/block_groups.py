@@ -30,15 +30,20 @@ def group_of(series_id: int) -> int:
 
 def groups_of(ids: IntArray) -> IntArray:
     """The least ids of the groups of series, ascending as they do."""
-    groups = ids & -SERIES_TOGETHER
-    return groups[np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))]
+    return _distinct(ids & -SERIES_TOGETHER)
 
 
 def block_keys(ids: IntArray) -> IntArray:
     """By what the blocks of series are found, ascending: their own ids, and those of groups."""
     keys = np.concatenate([groups_of(ids), ids])
     keys.sort(kind="stable")  # Merges ascending runs.
-    return keys[np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))]
+    return _distinct(keys)
+
+
+def _distinct(ascending: IntArray) -> IntArray:
+    is_first = np.ones(len(ascending), np.bool_)
+    np.not_equal(ascending[1:], ascending[:-1], out=is_first[1:])
+    return ascending[is_first]
 
 
 def group_pages(samples: SeriesSamples, max_samples: int, max_bytes: int) -> list[Page]:
