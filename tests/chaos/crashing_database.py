@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,10 +95,12 @@ class CrashingDatabase:
         return self._server.is_running
 
     def kill(self) -> None:
-        """End all of its processes at once, as when the machine stops."""
+        """End all of its processes at once, as when the machine stops, and wait for that."""
         for process in descendants(self._server.process_id):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+        while self.is_running:
+            time.sleep(0.002)
 
     async def kill_session(self) -> None:
         """Kill the process of one session, and wait until the server has ended all others."""
