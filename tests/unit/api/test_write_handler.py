@@ -5,6 +5,7 @@ import io
 import re
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import snappy
@@ -14,6 +15,7 @@ from promcompat.api import write_handler
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError, StorageUnavailableError
 from promcompat.core.model import Labels, MetricMetadata, WriteBatch
 from promcompat.core.series_table import KnownSeries
+from promcompat.http.bodies import BodyLimits, RequestBodies
 from tests.factories import encode_field, encode_labels, make_labels, make_matcher
 from tests.fakes import InMemoryStore
 from tests.http_service import NOW_MS, Service
@@ -464,6 +466,21 @@ async def test_only_short_work_of_a_single_tenant_is_done_on_the_event_loop(
     assert (await write(service, large, HEADERS | {"X-Scope-OrgID": "mine"})).status == 204
     assert seen == expected
     assert len(await stored_series(service, "mine")) == n_series
+
+
+async def test_other_requests_are_served_between_two_that_are_decoded_on_the_event_loop() -> None:
+    work = RequestBodies(BodyLimits(max_held_bytes=1, read_timeout_seconds=1.0)).of("mine")
+    order: list[str] = []
+
+    async def serve_others() -> None:
+        while order.count("decoded") < 3:
+            order.append("other")
+            await asyncio.sleep(0)
+
+    decoding = [work.on_loop(1 << 20, order.append, "decoded") for _ in range(3)]
+    await asyncio.gather(*decoding, serve_others())
+    assert "other" in order
+    assert not [pair for pair in pairwise(order) if pair == ("decoded", "decoded")]
 
 
 def recording(function: Callable[..., object], seen: list[str]) -> Callable[..., object]:
