@@ -186,7 +186,7 @@ class _Piece:
 
     def decode(self, known: KnownSeries, limits: LabelLimits, max_series: int) -> DecodedWrite:
         """See the protocol."""
-        return decode_read_request(self.read(known, max_series), known, limits)
+        return decode_read_request(self.read(known, max_series), known, limits, max_series)
 
     def read(self, known: KnownSeries, max_series: int) -> WireRequest:
         """The first part of `decode`."""
@@ -206,8 +206,8 @@ async def _decode(request: web.Request, tenant: str, piece: _Decodable) -> Decod
         return await bodies.work(piece.n_bytes, piece.decode, known, limits, max_series)
     wire = await bodies.on_loop(piece.n_bytes, piece.read, known, max_series)
     if wire.n_left <= _FEW_LEFT:
-        return decode_read_request(wire, known, limits)
-    return await bodies.in_thread(decode_read_request, wire, known, limits)
+        return decode_read_request(wire, known, limits, max_series)
+    return await bodies.in_thread(decode_read_request, wire, known, limits, max_series)
 
 
 async def _read_block(request: web.Request) -> tuple[bytes, int]:
