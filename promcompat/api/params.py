@@ -204,8 +204,8 @@ def parse_eval_range(form: Form) -> EvalRange:
             "zero or negative query resolution step widths are not accepted. "
             "Try a positive integer",
         )
-    range_ns = min((end_ms - start_ms) * 1_000_000, _MAX_DURATION_NS)
-    if range_ns // step_ns > MAX_POINTS_PER_SERIES:
+    # Prometheus counts 292 years at most, the longest duration of Go, and evaluates all steps.
+    if (end_ms - start_ms) * 1_000_000 // step_ns > MAX_POINTS_PER_SERIES:
         raise BadDataError(
             "exceeded maximum resolution of 11,000 points per timeseries. "
             "Try decreasing the query resolution (?step=XX)"
