@@ -68,6 +68,7 @@ _TRANSIENT: Final = (
     asyncpg.PostgresSystemError,
 )
 """Errors that pass: the sender retries, and nothing is lost."""
+_DRIVER_ERRORS: Final = (asyncpg.PostgresError, *_TRANSIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,7 +419,10 @@ class Acquired:
                     await pool.drop(connection, with_others=is_fault)
             finally:
                 await pool.give_back(connection)
-            raise exc
+            if isinstance(exc, _DRIVER_ERRORS):
+                raise exc
+        # All others go on by themselves: an exit stack makes an error that is raised again here its
+        # own context, and the next one follows that for ever.
 
 
 def read_again(

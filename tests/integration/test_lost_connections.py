@@ -3,15 +3,21 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import asyncpg
 import numpy as np
 import pytest
 
-from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
+from promcompat.core.errors import (
+    ExecutionError,
+    PromcompatError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+)
 from promcompat.core.model import WriteBatch
 from sql.alerting.alert_repository import PostgresAlertRepository
-from sql.database.connection_pool import PoolOptions, acquired, open_pool
+from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import make_labels, select_name, series_key
 from tests.http_service import Service, running_service
@@ -344,3 +350,32 @@ async def test_write_that_loses_its_connection_is_not_done_again_by_us(
         assert "terminating connection" in "".join(
             getattr(record, "reason", "") for record in caplog.records
         )
+
+
+async def test_an_error_that_passes_a_connection_does_not_become_its_own_context(
+    plain_database_url: str,
+) -> None:
+    """Exit stacks follow the contexts of an error; one that leads to itself has no end."""
+    first, second = KeyError("first"), ExecutionError("second")
+
+    def fail() -> None:
+        raise second
+
+    async def fail_twice(pool: Pool) -> None:
+        async with AsyncExitStack() as opened:
+            await opened.enter_async_context(acquired(pool))
+            opened.callback(fail)
+            raise first
+
+    async with opened_storage(plain_database_url) as storage:
+        with pytest.raises(ExecutionError):
+            await fail_twice(storage.database.read_pool)
+    assert second.__context__ is first
+
+
+async def test_an_error_of_the_driver_is_translated(plain_database_url: str) -> None:
+    async with opened_storage(plain_database_url) as storage:
+        with pytest.raises(PromcompatError) as rejected:
+            async with acquired(storage.database.read_pool) as connection:
+                await connection.fetch("SELECT no_such_column")
+    assert isinstance(rejected.value.__cause__, asyncpg.UndefinedColumnError)
