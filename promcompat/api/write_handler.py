@@ -195,7 +195,7 @@ class _Piece:
 
 
 async def _decode(request: web.Request, tenant: str, piece: _Decodable) -> DecodedWrite:
-    """Decode a piece: on the event loop if it is quick and nobody else waits for the loop.
+    """Decode a piece: on the event loop if it is quick and no other tenant has work.
 
     To hand 2,000 known series to a thread and back takes as long as decoding them.
     """
