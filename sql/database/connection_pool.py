@@ -137,6 +137,8 @@ class Pool:
         self._n_waiting = 0
         self._companions: list[Pool] = []
         self._trusted_since = 0.0
+        self.connected_at = 0.0
+        """When it last made a connection, a time of the monotonic clock; 0 before the first one."""
         self._silent_at: float | None = None
         # `min_size` is 0 because asyncpg 0.32 logs a traceback for each failed attempt to restore a
         # connection, twenty a second while the database is down.
@@ -183,6 +185,7 @@ class Pool:
 
     async def _prepare(self, connection: BoundedConnection) -> None:
         connection.limit_seconds = self._options.limit_seconds
+        self.connected_at = time.monotonic()
         if self._initialise is None:
             return
         try:

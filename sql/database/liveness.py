@@ -79,6 +79,10 @@ class Heartbeat:
     A ping takes no time: when one gets no answer, and a later one does on a new connection, then
     statements sent before on other connections will never be answered. They are aborted, and reads
     are repeated.
+
+    Where the connection of the ping ended by itself, as in a restart, a cut in the time without it
+    goes unnoticed. So statements that were sent before the new one, and still wait a beat later,
+    are aborted too.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -86,6 +90,7 @@ class Heartbeat:
         self._pool = pool
         self._watched: list[Pool] = []
         self._lost_at: float | None = None
+        self._connected_at = self._unwatched_until = 0.0
 
     @classmethod
     async def open(cls, dsn: str, initialise: Initialise, answer_seconds: float) -> "Heartbeat":
@@ -119,9 +124,12 @@ class Heartbeat:
         # A cut that was mended between two pings only killed the connection of the last one.
         silent_at = self._pool.pop_silence()
         lost_at, self._lost_at = self._lost_at or silent_at, None
-        if lost_at is not None:
+        lost_before = max(lost_at or 0.0, self._unwatched_until)
+        before, self._connected_at = self._connected_at, self._pool.connected_at
+        self._unwatched_until = self._connected_at if 0.0 < before < self._connected_at else 0.0
+        if lost_before:
             for pool in self._watched:
-                await pool.cut_busy(lost_at)
+                await pool.cut_busy(lost_before)
 
     async def close(self) -> None:
         """Disconnect."""
