@@ -81,6 +81,11 @@ def test_every_worker_reads_its_files_again(plain_database_url: str, tmp_path: P
             assert {target["scrapeUrl"] for target in targets} == {f"{service.url}/metrics"}
             return str(found["verified"]["health"]) == "up"
 
+        # The banner comes after both workers are ready; one alone would show the new certificate.
+        until(
+            lambda: f"listening   {service.url}" in log.read_text(),
+            "a worker does not become ready",
+        )
         until(is_scraped, "the service cannot scrape itself")
         assert shown_by(port) == old.file.read_text()
         new.copy_to(certificate, key)
@@ -101,5 +106,3 @@ def test_every_worker_reads_its_files_again(plain_database_url: str, tmp_path: P
             lambda: bool(ask(renewed, "query", query='up{job="verified"} == 1')["result"]),
             "the service cannot scrape itself with the new certificate",
         )
-        # The banner comes after the workers are ready.
-        assert f"listening   {service.url}" in log.read_text()
