@@ -85,7 +85,9 @@ def every_loop(
         PeriodicLoop("corrections", 2.0, services.corrections.run_due),
     ]
     if drains.compactor is not None:
-        loops.append(PeriodicLoop("compaction", 5.0, drains.compact, _HOUR_SECONDS))
+        loops.append(
+            PeriodicLoop("compaction", 5.0, partial(drains.compact, is_patient=True), _HOUR_SECONDS)
+        )
     if services.dashboard_folder.is_wanted:
         loops.append(PeriodicLoop("dashboard files", 5.0, services.dashboard_folder.refresh))
     if services.scraping.is_wanted:

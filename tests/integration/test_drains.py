@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Pool
 from sql.migrate import migrate
 from sql.samples.codec.pages import decode_pages, encode_pages
@@ -118,6 +119,18 @@ class TestExactlyOnce:
         await asyncio.sleep(0)
         result, _ = await asyncio.gather(blocks.drainer.drain(), compacting)
         assert result.n_samples == 27
+
+    async def test_an_ended_day_is_not_merged_while_samples_come_to_it(
+        self, plain_blocks: StoredBlocks
+    ) -> None:
+        blocks = plain_blocks
+        blocks.clock.now_ms = NOW_MS + 3 * MS_PER_DAY
+        for step in range(3):
+            await blocks.append(TENANT, scrapes(2, [step]))
+            await blocks.drainer.drain_all()
+            assert (await blocks.compactor.compact(is_patient=True)).is_done
+        assert not (await blocks.compactor.compact()).is_done
+        assert await blocks.read(TENANT, [1, 2]) == scrapes(2, range(3))
 
     async def test_arrivals_that_are_gone_are_noticed(
         self, plain_blocks: StoredBlocks, plain_database_url: str

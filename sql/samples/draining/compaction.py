@@ -21,7 +21,7 @@ from sql.samples.codec.pages import decode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.fold_conflicts import count_conflicts
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
-from sql.samples.draining.compaction_plan import Extent, Job, Layer, due_jobs
+from sql.samples.draining.compaction_plan import Extent, FillingSlots, Job, Layer, due_jobs
 from sql.samples.draining.deletion_work import work_off_deletion
 from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULTS, drain_transaction
 from sql.samples.draining.drainer import DrainStats
@@ -89,15 +89,17 @@ class Compactor:
         self._from_series = 0
         self._subject: tuple[int, int | None] | None = None
         self._given_up: set[tuple[int, int | None]] = set()
+        self._filling = FillingSlots()
 
-    async def compact(self) -> CompactionResult:
+    async def compact(self, *, is_patient: bool = False) -> CompactionResult:
         """Do the next step, in one transaction.
 
+        With `is_patient`, days that have ended wait for their merge while samples come to them.
         Raises StorageUnavailableError or QueryTimeoutError, and then a later call may succeed.
         """
         self._subject = None
         try:
-            return await self._step()
+            return await self._step(is_patient=is_patient)
         except PASSING_FAULTS:
             self._job = None
             raise
@@ -122,12 +124,12 @@ class Compactor:
         _LOGGER.error("samples cannot be compacted", extra=fields)
         return CompactionResult()
 
-    async def _step(self) -> CompactionResult:
+    async def _step(self, *, is_patient: bool) -> CompactionResult:
         started = time.perf_counter()
         async with drain_transaction(self._pool) as connection:
             if connection is None or not await self._may_compact(connection):
                 return CompactionResult(is_done=True)
-            job = self._job or await self._begin_job(connection)
+            job = self._job or await self._begin_job(connection, is_patient=is_patient)
             if job is None:
                 return await self._work_off_deletion(connection)
             self._subject = job.tenant_id, job.slot
@@ -159,20 +161,22 @@ class Compactor:
 
     async def count_due(self, connection: Connection) -> int:
         """How many merges are due."""
-        return sum(1 for _ in await self._due_jobs(connection))
+        return sum(1 for _ in await self._due_jobs(connection, is_patient=False))
 
-    async def _due_jobs(self, connection: Connection) -> Iterator[Job]:
+    async def _due_jobs(self, connection: Connection, *, is_patient: bool) -> Iterator[Job]:
         layers = [Layer(*row) for row in await connection.fetch(QUERIES["run_layers"])]
         extents = [Extent(*row) for row in await connection.fetch(QUERIES["extents"])]
+        filling = self._filling.see(layers, extents)
         return due_jobs(
             [one for one in layers if (one.tenant_id, one.slot) not in self._given_up],
             [one for one in extents if (one.tenant_id, one.slot) not in self._given_up],
             dict(await connection.fetch(QUERIES["tenants_with_arrivals_aside"])),
             self._now_ms(),
+            filling if is_patient else (),
         )
 
-    async def _begin_job(self, connection: Connection) -> Job | None:
-        job = next(await self._due_jobs(connection), None)
+    async def _begin_job(self, connection: Connection, *, is_patient: bool) -> Job | None:
+        job = next(await self._due_jobs(connection, is_patient=is_patient), None)
         self._from_series = 0
         if job is None or not job.is_final:
             return job

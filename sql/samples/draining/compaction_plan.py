@@ -4,10 +4,12 @@ Runs of a tenant and slot form layers, one for each drain or merge. Layers are m
 a sample is rewritten once for each power of eight of what there is, however late it came. A merge
 of all layers also moves series that have enough samples into blocks. After the end of the day, all
 runs and blocks are merged once more, and again when late samples have added an eighth to them. The
-blocks of all far days together are merged when new ones have added half to them.
+blocks of all far days together are merged when new ones have added half to them. These two wait
+while samples still come, as an import would otherwise rewrite a day at each eighth that it adds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -25,6 +27,8 @@ _FAR_SHARE: Final = 2
 long backfill is rewritten about three times."""
 _SETTLED_MS: Final = MS_PER_HOUR
 """How long after its end a day is merged: the last samples of the day have arrived by then."""
+_QUIET_SECONDS: Final = 300.0
+_PATIENCE_SECONDS: Final = 3600.0
 _FULL_SAMPLES: Final = SERIES_TOGETHER * SAMPLES_TOGETHER // 2
 _FULL_FAR_SAMPLES: Final = MAX_PAGE_SAMPLES // 2
 """Blocks with so many samples need no merge; far ones have one series each."""
@@ -51,6 +55,57 @@ class Extent:
     unmerged_samples: int
     unmerged_blocks: int
     merged_samples: int
+
+
+Key = tuple[int, int]
+"""A tenant and a slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Filling:
+    """The last arrival of a slot's runs, when it was first seen, and since when runs are open."""
+
+    last_arrival: int
+    at: float
+    since: float
+
+
+class FillingSlots:
+    """The slots that samples still come to, by what this process has seen.
+
+    They are those whose runs had a new arrival within five minutes, for an hour at most: then they
+    are merged even so.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells seconds."""
+        self._clock = clock
+        self._seen: dict[Key, _Filling] = {}
+
+    def see(self, layers: Sequence[Layer], extents: Sequence[Extent]) -> Collection[Key]:
+        """The slots that are being filled, from what there is now to be merged."""
+        now, newest = self._clock(), dict[Key, int]()
+        for extent in extents:
+            if extent.unmerged_samples and (extent.tenant_id, extent.slot) in self._seen:
+                newest[extent.tenant_id, extent.slot] = -1
+        for layer in layers:
+            if layer.level < FINAL_LEVEL:
+                key = layer.tenant_id, layer.slot
+                newest[key] = max(layer.last_arrival, newest.get(key, -1))
+        self._seen = {key: self._next(key, last, now) for key, last in newest.items()}
+        return {
+            key
+            for key, seen in self._seen.items()
+            if now - seen.at < _QUIET_SECONDS and now - seen.since < _PATIENCE_SECONDS
+        }
+
+    def _next(self, key: Key, last_arrival: int, now: float) -> _Filling:
+        seen = self._seen.get(key)
+        if seen is None:
+            return _Filling(last_arrival, now, now)
+        return (
+            seen if last_arrival <= seen.last_arrival else _Filling(last_arrival, now, seen.since)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +135,21 @@ def due_jobs(
     extents: Sequence[Extent],
     aside: Mapping[int, int],
     now_ms: int,
+    filling: Collection[Key] = (),
 ) -> Iterator[Job]:
     """The jobs that are due, in their order; `layers` are sorted by tenant, slot and arrival.
 
     `aside` has the newest arrival set aside of tenants that have any: nothing is merged across it,
-    as its samples would come into another order.
+    as its samples would come into another order. Slots that are `filling` are merged by layers.
     """
     groups = {key: list(group) for key, group in groupby(layers, attrgetter("tenant_id", "slot"))}
     yield from _layer_jobs(groups, aside)
     ended_day = (now_ms - _SETTLED_MS) // MS_PER_DAY
     for extent in extents:
+        key = extent.tenant_id, extent.slot
         if day_of_slot(extent.slot) < ended_day and extent.tenant_id not in aside:
-            of_day = groups.get((extent.tenant_id, extent.slot), [])
-            if _is_final_merge_due(extent, of_day):
+            of_day = groups.get(key, [])
+            if key not in filling and _is_final_merge_due(extent, of_day):
                 yield Job(extent.tenant_id, extent.slot, 0, 0, True, is_final=True)
 
 

@@ -58,18 +58,20 @@ class Drains:
         n_samples: int = row["n_samples"]
         return n_samples
 
-    async def compact(self) -> None:
-        """Compact until nothing is left to do; errors as of `Compactor.compact`."""
-        while not await self.compact_step():
+    async def compact(self, *, is_patient: bool = False) -> None:
+        """Compact until nothing is left to do; `is_patient` and errors: see `Compactor.compact`."""
+        while not await self.compact_step(is_patient=is_patient):
             pass
 
     async def count_merges(self, connection: Connection) -> int:
         """How many tenants and slots have something to merge."""
         return 0 if self.compactor is None else await self.compactor.count_due(connection)
 
-    async def compact_step(self) -> bool:
+    async def compact_step(self, *, is_patient: bool = False) -> bool:
         """Do the next step of compaction; returns whether nothing is left to do."""
-        return self.compactor is None or (await self.compactor.compact()).is_done
+        if self.compactor is None:
+            return True
+        return (await self.compactor.compact(is_patient=is_patient)).is_done
 
 
 def _both(

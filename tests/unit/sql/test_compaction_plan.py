@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sql.samples.draining.compaction import bounded_step
-from sql.samples.draining.compaction_plan import Extent, Job, Layer, due_jobs
+from sql.samples.draining.compaction_plan import (
+    Extent,
+    FillingSlots,
+    Job,
+    Layer,
+    due_jobs,
+)
 from sql.samples.draining.page_moves import StoredPage
 from sql.samples.tables.block_table import FINAL_LEVEL, Origin
 from sql.samples.tables.slots import FAR_SLOT, slot_of
@@ -101,6 +107,44 @@ class TestNextJob:
         assert next_job([], [full], {}, AFTER) is None
         small = replace(EMPTY, unmerged_samples=16_384_000, unmerged_blocks=1_001)
         assert next_job([], [small], {}, AFTER) is not None
+
+
+class TestFillingSlots:
+    """Seconds are those of a clock that the test sets."""
+
+    def test_a_slot_is_filled_until_five_minutes_without_an_arrival(self) -> None:
+        times = iter([0.0, 299.0, 300.0, 301.0, 602.0])
+        slots = FillingSlots(lambda: next(times))
+        assert slots.see(layers(0), []) == {(1, SLOT)}
+        assert slots.see(layers(0), []) == {(1, SLOT)}
+        assert slots.see(layers(0), []) == set()
+        assert slots.see(layers(0, 0), []) == {(1, SLOT)}
+        assert slots.see(layers(0, 0), []) == set()
+
+    def test_after_an_hour_it_does_not_count_as_filled_until_it_was_merged(self) -> None:
+        times = iter([*(60.0 * minute for minute in range(62)), 3720.0, 3720.0])
+        slots = FillingSlots(lambda: next(times))
+        seen = [bool(slots.see(layers(*[0] * (1 + minute)), [])) for minute in range(62)]
+        assert seen == [True] * 60 + [False] * 2
+        assert not slots.see(layers(FINAL_LEVEL), [EMPTY])
+        assert slots.see(layers(FINAL_LEVEL, 0), [EMPTY])
+
+    def test_a_merge_of_its_layers_leaves_it_filled(self) -> None:
+        slots = FillingSlots(lambda: 0.0)
+        slots.see(layers(*[0] * 8), [EMPTY])
+        assert slots.see([], [replace(EMPTY, unmerged_samples=8_000)]) == {(1, SLOT)}
+        assert slots.see([], [EMPTY]) == set()
+
+    def test_blocks_that_were_there_before_do_not_wait(self) -> None:
+        slots = FillingSlots(lambda: 0.0)
+        assert slots.see([], [replace(EMPTY, unmerged_samples=8_000)]) == set()
+
+    def test_a_slot_that_is_filled_is_merged_by_layers_only(self) -> None:
+        far = Extent(1, FAR_SLOT, 300, 1, 0)
+        filling = {(1, SLOT), (1, FAR_SLOT)}
+        assert not list(due_jobs(layers(*[0] * 7), [EMPTY, far], {}, AFTER, filling))
+        jobs = list(due_jobs(layers(*[0] * 8), [EMPTY, far], {}, AFTER, filling))
+        assert jobs == [Job(1, SLOT, max_level=0, through=8, makes_blocks=True)]
 
 
 @st.composite
