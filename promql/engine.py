@@ -57,6 +57,7 @@ from promql.planning.plan import Plan
 from promql.query import Query
 from promql.query_slots import QuerySlots
 from promql.stage_timings import StageTimings
+from promql.thread_allowance import ThreadAllowance
 from promql.values.annotation_texts import annotation_texts
 from promql.values.matrix import (
     Matrix,
@@ -158,6 +159,7 @@ class Engine:
         self._slots = QuerySlots(self._limits, options.max_concurrency, _MAX_THREADS)
         # As many as there may be turns for queries and for other work: none of them waits here.
         self._threads = ThreadPoolExecutor(4 * _MAX_THREADS, "promql")
+        self._in_threads = ThreadAllowance()
         # A shared limit below that of one query would let that query wait for ever.
         self.memory = QueryMemory(max(options.max_shared_memory_bytes, options.max_memory_bytes))
         self._memory_of: WeakValueDictionary[str, QueryMemory] = WeakValueDictionary()
@@ -385,15 +387,18 @@ class Engine:
     async def _evaluate(
         self, run: _Run, planned: Plan | _PlannedElsewhere, blocks: list[SampleBlock]
     ) -> Evaluation | Evaluated:
-        """Evaluate a short query here, and a long one in a process, or else in a thread.
+        """Evaluate a short query here, and others in a thread: ingest keeps its latency.
 
-        Both spare ingest's latency.
+        While other tenants have queries, too, only as far as the tenant's allowance goes; then in a
+        process.
         """
-        text = run.text
-        is_short = len(text.text) <= _LONG_TEXT
-        if is_short and isinstance(planned, Plan) and not _is_long(planned, blocks):
-            return evaluate_query(text, planned, blocks, run.budget)
-        if processes := self._processes_for(run):
+        text, n_cells = run.text, np.inf
+        if isinstance(planned, Plan) and len(text.text) <= _LONG_TEXT:
+            n_cells = _n_cells(planned, blocks)
+            if n_cells <= _INLINE_CELLS:
+                return evaluate_query(text, planned, blocks, run.budget)
+        processes = self._processes_for(run)
+        if processes and not self._in_threads.take(run.query.tenant, n_cells):
             with suppress(NoProcessError):
                 elsewhere = partial(processes.evaluate, text, blocks, run.budget)
                 return await self._run_in_thread(run, elsewhere)
@@ -440,13 +445,15 @@ def _without_frames(error: BaseException) -> BaseException:
     return error.with_traceback(None)
 
 
-def _is_long(plan: Plan, blocks: Sequence[SampleBlock]) -> bool:
+def _n_cells(plan: Plan, blocks: Sequence[SampleBlock]) -> float:
+    """How long evaluating takes, as cells of the grid; infinite where they do not tell."""
+    if any(map(_may_take_long, walk(plan.expr))):
+        return np.inf
     n_steps = plan.eval_range.n_steps
-    cells = sum(
+    return n_steps + sum(
         len(block.timestamps) // _SAMPLES_LIKE_A_CELL + len(block.labels) * n_steps
         for block in blocks
     )
-    return cells + n_steps > _INLINE_CELLS or any(map(_may_take_long, walk(plan.expr)))
 
 
 def _may_take_long(node: Expr) -> bool:

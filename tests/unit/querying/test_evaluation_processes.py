@@ -43,6 +43,7 @@ from promql.parsing.parse_errors import ParseError
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import prettify
 from promql.query import Query
+from promql.thread_allowance import ThreadAllowance
 from promql.values.matrix import Matrix, StringValue
 from tests.alerting import make_rule
 from tests.factories import STALE_NAN, make_block, make_labels
@@ -245,6 +246,28 @@ async def test_long_queries_go_to_processes_while_others_query(
     assert asked == [long]
     assert isinstance(result.value, Matrix)
     assert len(result.value.labels) == 3
+
+
+async def test_a_tenant_that_asks_little_does_not_wait_for_processes() -> None:
+    asked: list[str] = []
+
+    class Watched(EvaluationProcesses):
+        def evaluate(self, query: QueryText, *_: object) -> Evaluated:
+            asked.append(query.text)
+            raise NoProcessError
+
+    engine = Engine(SeriesReader(SERIES), EngineOptions(), processes=Watched(0, ()))
+    engine._in_threads = ThreadAllowance(lambda: 0.0)
+    # Too many cells for the event loop.
+    grid = EvalRange(0, 20_000 * MINUTE, MINUTE)
+    queries = [Query("a", f"m + {number}", grid) for number in range(2)]
+    await engine.run(Query("b", "m", EvalRange.instant(10 * MINUTE)))
+    await engine.run(queries[0])
+    assert asked == []
+    while engine._in_threads.take("a", 10_000):
+        pass
+    await engine.run(queries[1])
+    assert asked == [queries[1].text]
 
 
 async def test_rules_are_parsed_in_processes_while_others_query(
