@@ -12,6 +12,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.text import (
+    default_text,
+    env_name,
+    faults_of,
+    flag_name,
+    secrets_of,
+    unknown_variables,
+    value_form,
+)
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor
 from promcompat.logs import set_up_logging
@@ -32,16 +42,6 @@ from promcompat.processes.scrape_parser import add_scrape_parser
 from promcompat.processes.sql_shell import add_sql_parser, run_psql
 from promcompat.processes.tenant import add_tenant_arguments, run_tenant
 from promcompat.processes.token import add_token_arguments, run_token
-from promcompat.settings import Settings
-from promcompat.settings_text import (
-    default_text,
-    env_name,
-    faults_of,
-    flag_name,
-    secrets_of,
-    unknown_variables,
-    value_form,
-)
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 _LOGGER = logging.getLogger("promcompat")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
+from promcompat.configuration.settings import DAY_MS, Settings
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
-from promcompat.settings import DAY_MS, Settings
 from sql.database.connecting import describe_place
 from sql.database.database_check import check_database
 from sql.embedded.data_folder import read_database_url, read_owner_url

@@ -16,12 +16,12 @@ from functools import partial
 from promcompat.access.access import Access
 from promcompat.composition.listeners import Listeners
 from promcompat.composition.services import Backend
+from promcompat.configuration.settings import Settings
 from promcompat.core.errors import PromcompatError
 from promcompat.core.remediation import OPEN_STATES
 from promcompat.http.tls import ServerTls
 from promcompat.services import Receivers, Services
-from promcompat.settings import Settings
-from promcompat.telemetry import LoopMetrics, Telemetry
+from promcompat.telemetry.telemetry import LoopMetrics, Telemetry
 from sql.database.metric_views import refresh_metric_views
 
 _LOGGER = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from promcompat.api.routes import build_application
 from promcompat.composition.limits import same_limits
 from promcompat.composition.options import engine_options, otlp_options
+from promcompat.configuration.settings import Settings
 from promcompat.core.exemplars import ExemplarLimits
 from promcompat.core.ports import Catalogue, Store
 from promcompat.core.tenant_limits import DEFAULT_TENANT_LIMITS, NO_LIMITS, Limits
@@ -27,8 +28,7 @@ from promcompat.otlp.reader import OtlpReader
 from promcompat.querying.query_service import QueryService
 from promcompat.scraping.target_documents import MetadataDocument, TargetsDocument
 from promcompat.services import Services
-from promcompat.settings import Settings
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from promql.engine import Engine
 from tests.in_memory_exemplars import InMemoryExemplars
 from tests.in_memory_tokens import InMemoryAudit

@@ -9,9 +9,9 @@ from aiohttp.test_utils import TestClient
 from native_api.routes import install_native_api
 from promcompat.api.routes import build_application
 from promcompat.composition.services import Backend, open_backend
+from promcompat.configuration.settings import Settings
 from promcompat.http.context import ServiceState
-from promcompat.settings import Settings
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from sql.migrate import migrate
 from tests.http_service import ServiceServer
 from tests.repositories import discard

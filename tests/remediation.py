@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from promcompat.composition.options import engine_options
 from promcompat.composition.remediation import build_condition_checker
+from promcompat.configuration.settings import Settings
 from promcompat.core.remediation import (
     Remediation,
     RemediationFilter,
@@ -33,7 +34,6 @@ from promcompat.remediation.registry import Registered
 from promcompat.remediation.service import RemediationService
 from promcompat.remediation.temporal import TemporalOptions
 from promcompat.remediation.worker import WorkerOptions, run_worker
-from promcompat.settings import Settings
 from promql.engine import Engine
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.metric_storage import MetricStorage

@@ -6,8 +6,8 @@ from typing import Final
 from aiohttp import web
 
 from promcompat.api.envelope import success_response
+from promcompat.configuration.settings import Settings
 from promcompat.http.context import SETTINGS
-from promcompat.settings import Settings
 from promql.ast import AGGREGATIONS
 from promql.features import Feature, Features
 from promql.functions.registry import FUNCTIONS

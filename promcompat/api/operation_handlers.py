@@ -7,7 +7,7 @@ from promcompat.api.envelope import RETRY_AFTER_SECONDS, text_response
 from promcompat.api.status_handlers import build_information
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.http.context import STATE, TELEMETRY, Phase, ServiceState
-from promcompat.telemetry import CONTENT_TYPE
+from promcompat.telemetry.telemetry import CONTENT_TYPE
 
 
 async def handle_healthy(request: web.Request) -> web.Response:

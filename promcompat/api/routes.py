@@ -26,14 +26,14 @@ from promcompat.api.middleware import answer_errors, observe
 from promcompat.api.otlp_handler import handle_export
 from promcompat.api.read_handler import handle_read
 from promcompat.api.write_handler import handle_write
+from promcompat.configuration.settings import Settings
 from promcompat.http.audit import end_record
 from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
 from promcompat.http.browsers import BROWSER_RULES, BrowserRules, add_common_headers
 from promcompat.http.context import SETTINGS, STATE, TELEMETRY, ServiceState
 from promcompat.http.guard import guarded
 from promcompat.http.route_roles import ASSET_PATH, PAGE_PATHS
-from promcompat.settings import Settings
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

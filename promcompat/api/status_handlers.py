@@ -16,6 +16,7 @@ from aiohttp import web
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
+from promcompat.configuration.text import public_values
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
@@ -23,7 +24,6 @@ from promcompat.http.bodies import work_of
 from promcompat.http.context import SETTINGS, STATE, services_of, tenant_of
 from promcompat.metrics.cardinality import largest
 from promcompat.metrics.metric_service import Listing, count_series
-from promcompat.settings_text import public_values
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 _DEFAULT_TOP = 10

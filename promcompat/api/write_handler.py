@@ -23,7 +23,6 @@ from promcompat.core.label_limits import LabelLimits
 from promcompat.core.series_table import KnownSeries
 from promcompat.http.bodies import BODIES, TenantWork, held_by
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
-from promcompat.ingest_telemetry import RemoteWriteMetrics
 from promcompat.limits.ingest_rates import IngestRates, RequestAllowance
 from promcompat.remote_write.decoder import (
     PIECE_BYTES,
@@ -43,6 +42,7 @@ from promcompat.remote_write.negotiation import (
 from promcompat.remote_write.outcome import WriteOutcome
 from promcompat.remote_write.request_v2 import SymbolPieces
 from promcompat.remote_write.snappy_block import checked_length, unpack
+from promcompat.telemetry.ingest import RemoteWriteMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _ATTEMPTS = 3

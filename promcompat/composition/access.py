@@ -7,10 +7,10 @@ from promcompat.access.authenticator import Authenticator
 from promcompat.access.token_service import TokenService
 from promcompat.access.token_table import TokenTable
 from promcompat.access.token_uses import TokenUses
-from promcompat.access_telemetry import AccessMetrics
+from promcompat.configuration.settings import Settings
 from promcompat.core.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
-from promcompat.settings import Settings
+from promcompat.telemetry.access import AccessMetrics
 from sql.access.audit_repository import PostgresAudit
 from sql.access.token_repository import PostgresTokenRepository
 from sql.database.database import Database

@@ -1,10 +1,10 @@
 """The limits of tenants, from the settings, the file and the database."""
 
+from promcompat.configuration.settings import Settings
 from promcompat.core.limit_definitions import LIMITS
 from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.limits.current import CurrentLimits
 from promcompat.limits.override_file import OverrideFile
-from promcompat.settings import Settings
 from sql.database.database import Database
 from sql.limits.override_repository import PostgresLimitOverrides
 

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.types import split_listen_address
 from promcompat.core.model import WriteBatch
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.imports.columns import Faults
@@ -15,9 +17,7 @@ from promcompat.imports.storing import ImportStore, MakeBatch
 from promcompat.listeners.line_sockets import ListenerError, TakeLines, listening_for_lines
 from promcompat.listeners.receivers import Flusher, GraphiteReceiver, StatsdReceiver
 from promcompat.services import Services
-from promcompat.setting_types import split_listen_address
-from promcompat.settings import Settings
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 
 _LOGGER = logging.getLogger(__name__)
 _STATSD_MAX_SERIES: Final = 100_000

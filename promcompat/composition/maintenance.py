@@ -1,10 +1,10 @@
 """Maintenance of a whole database: what the store of samples does, and what comes after that."""
 
 from promcompat.composition.options import exemplar_limits
+from promcompat.configuration.settings import Settings
 from promcompat.limits.current import CurrentLimits
 from promcompat.metrics.exemplar_service import ExemplarStep
 from promcompat.metrics.maintenance_service import MaintenanceService
-from promcompat.settings import Settings
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository
 from sql.samples.metric_storage import MetricStorage
 from sql.series.starts import SeriesStartStep

@@ -6,11 +6,11 @@ It imports little, because the parent of workers needs it.
 import ipaddress
 import socket
 
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.text import env_name
+from promcompat.configuration.types import split_listen_address
 from promcompat.http.listening import ListenError
 from promcompat.http.tls import TlsFiles
-from promcompat.setting_types import split_listen_address
-from promcompat.settings import Settings
-from promcompat.settings_text import env_name
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from promcompat.alerting.senders import OutgoingLabels
 from promcompat.composition.limits import same_limits
 from promcompat.composition.outgoing import action_outgoing_policy, named_secrets
+from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import ExemplarLimits
 from promcompat.core.relabel_document import parse_relabel_rules
@@ -17,7 +18,6 @@ from promcompat.otlp.names import TranslationStrategy
 from promcompat.otlp.resources import OtlpOptions
 from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.temporal import TemporalOptions
-from promcompat.settings import Settings
 from promql.engine import EngineOptions
 from sql.database.database import DatabaseOptions
 from sql.pushdown.rule_choice import PushdownMode

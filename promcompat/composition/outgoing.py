@@ -1,12 +1,12 @@
 """What the settings let the service call, and with which secrets."""
 
 from promcompat.alerting.senders import SecretHeaders
+from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.outgoing.addresses import Place
 from promcompat.outgoing.policy import AllowList, OutgoingPolicy
 from promcompat.outgoing.secrets import NamedSecrets, SecretSource
-from promcompat.settings import Settings
 
 
 def notification_policy(settings: Settings) -> OutgoingPolicy:

@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from promcompat.composition.options import action_policy, temporal_options
+from promcompat.configuration.settings import Settings
 from promcompat.core.remediation import RemediationJournal
 from promcompat.querying.query_service import QueryService
 from promcompat.remediation.conditions import AlertConditionChecker
@@ -11,7 +12,6 @@ from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.registry import RegistryError, load_registered
 from promcompat.remediation.spec_check import SpecChecker
 from promcompat.remediation.temporal import UnconfiguredRemediationLauncher
-from promcompat.settings import Settings
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.alerting.rule_repository import PostgresRuleRepository
 from sql.definitions.definition_repository import PostgresDefinitionRepository

@@ -4,18 +4,18 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from promcompat.composition.outgoing import scrape_policy
+from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
 from promcompat.database import database_url
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
-from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.configuration import HttpConfig, JobConfig, Secret, TargetGroup, TlsConfig
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.scrape_service import ScrapeService
 from promcompat.scraping.scraper import Scraper, ScraperOptions
 from promcompat.scraping.sinks import StoreSink
-from promcompat.settings import Settings
+from promcompat.telemetry.scraping import ScrapeMetrics
 from sql.database.database import Database
 from sql.scraping.election import PostgresScrapeElection
 

@@ -31,6 +31,7 @@ from promcompat.composition.outgoing import notification_policy, secret_headers
 from promcompat.composition.remediation import build_launcher, build_remediation_check
 from promcompat.composition.scraping import build_scraping
 from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
+from promcompat.configuration.settings import Settings
 from promcompat.core.remediation import RemediationCheck
 from promcompat.core.tenant_limits import Limits
 from promcompat.dashboards.dashboard_service import DashboardService
@@ -59,8 +60,7 @@ from promcompat.remediation.service import RemediationService
 from promcompat.remediation.starts import RemediationStarts
 from promcompat.remediation.temporal import UnconfiguredRemediationLauncher
 from promcompat.services import Receivers, Services
-from promcompat.settings import Settings
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from promql.engine import Engine
 from promql.evaluation.stages import QueryProcesses
 from promql.features import Feature

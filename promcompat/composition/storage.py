@@ -7,6 +7,7 @@ from typing import Final
 
 from promcompat.alerting.deliveries import Notifier
 from promcompat.composition.options import database_options, storage_options
+from promcompat.configuration.settings import Settings
 from promcompat.core.ports import MaintenanceRepository
 from promcompat.core.tenant_limits import Limits
 from promcompat.database import (
@@ -15,7 +16,6 @@ from promcompat.database import (
     database_url,
     try_until_answered,
 )
-from promcompat.settings import Settings
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.alerting.delivery_repository import PostgresLabelSetStates, PostgresStepDeliveries
 from sql.alerting.rule_repository import PostgresRuleRepository

@@ -17,12 +17,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import hdrs, web
 
+from promcompat.configuration.settings import Settings
 from promcompat.core.access import Role
 from promcompat.core.errors import ForbiddenError, UnsupportedMediaTypeError
 from promcompat.core.patterns import Pattern, compile_pattern
 from promcompat.http.bodies import media_type
 from promcompat.http.route_roles import NEED_OF_ROUTE, Need
-from promcompat.settings import Settings
 
 _PREFIX: Final = "/prometheus"
 _FETCH_SITE: Final = "Sec-Fetch-Site"

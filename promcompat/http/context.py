@@ -7,11 +7,11 @@ from enum import Enum
 
 from aiohttp import web
 
+from promcompat.configuration.settings import TENANT_HEADER, Settings
 from promcompat.core.access import ANYBODY, Principal
 from promcompat.core.errors import ForbiddenError
 from promcompat.services import Services
-from promcompat.settings import TENANT_HEADER, Settings
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 
 DEFAULT_TENANT = "default"
 _MAX_TENANT_LENGTH = 150

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from promcompat.core.errors import PromcompatError
-from promcompat.tls_telemetry import TlsMetrics
+from promcompat.telemetry.tls import TlsMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _VERIFICATION: Final = {

@@ -15,9 +15,9 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import WriteBatch
 from promcompat.imports.columns import Faults, ImportedColumns
-from promcompat.ingest_telemetry import ImportMetrics
 from promcompat.limits.ingest_rates import NOT_STORED, IngestRates
 from promcompat.metrics.metric_service import MetricService
+from promcompat.telemetry.ingest import ImportMetrics
 
 SAMPLES_HEADER: Final = "X-Promcompat-Samples-Stored"
 """Says how many samples of a request were stored."""

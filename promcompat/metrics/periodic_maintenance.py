@@ -3,8 +3,8 @@
 import logging
 
 from promcompat.core.maintenance import MaintenanceFailure
-from promcompat.maintenance_metrics import MaintenanceMetrics
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
+from promcompat.telemetry.maintenance import MaintenanceMetrics
 
 _LOGGER = logging.getLogger(__name__)
 

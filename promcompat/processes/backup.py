@@ -5,8 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from promcompat.configuration.settings import Settings
 from promcompat.database import owner_url
-from promcompat.settings import Settings
 from sql.embedded.backup import back_up, restore
 from sql.embedded.client_programs import dump_database, restore_database
 

@@ -3,9 +3,9 @@
 import sys
 from typing import Final
 
+from promcompat.configuration.settings import TENANT_HEADER, Settings
+from promcompat.configuration.text import hide_password
 from promcompat.processes.sql_shell import sql_hint
-from promcompat.settings import TENANT_HEADER, Settings
-from promcompat.settings_text import hide_password
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 

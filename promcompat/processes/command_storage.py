@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from promcompat.composition.storage import open_storage
+from promcompat.configuration.settings import Settings
 from promcompat.database import SHORT, migrate_when_answering, own_database
-from promcompat.settings import Settings
 from sql.embedded.errors import DataFolderInUseError
 from sql.samples.metric_storage import MetricStorage
 

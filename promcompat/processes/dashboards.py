@@ -11,6 +11,7 @@ import uvloop
 
 from promcompat.access.command_audit import recorded
 from promcompat.composition.limits import stored_limits
+from promcompat.configuration.settings import Settings
 from promcompat.core.audit import AuditRepository
 from promcompat.core.errors import BadDataError
 from promcompat.core.preconditions import Precondition
@@ -20,7 +21,6 @@ from promcompat.dashboards.files import read_file, uid_of
 from promcompat.dashboards.grafana.importer import Imported, describe
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.command_storage import command_storage
-from promcompat.settings import Settings
 from sql.access.audit_repository import PostgresAudit
 from sql.dashboards.dashboard_repository import PostgresDashboardRepository
 

@@ -8,9 +8,9 @@ from promcompat.api.explanation_json import explanation_json
 from promcompat.api.params import Form
 from promcompat.composition.services import build_query_service
 from promcompat.composition.storage import open_storage
+from promcompat.configuration.settings import Settings
 from promcompat.database import Patience
 from promcompat.http.context import DEFAULT_TENANT
-from promcompat.settings import Settings
 
 
 async def explain_on_database(

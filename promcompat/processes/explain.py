@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.text import faults_of, secrets_of
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.processes.explanation_text import render_explanation
-from promcompat.settings import Settings
-from promcompat.settings_text import faults_of, secrets_of
 
 _DEFAULT_URL: Final = "http://127.0.0.1:9201"
 _TIMEOUT_SECONDS: Final = 150.0

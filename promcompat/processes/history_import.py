@@ -20,6 +20,7 @@ import orjson
 import uvloop
 
 from promcompat.api.params import parse_time_ms
+from promcompat.configuration.settings import TENANT_HEADER
 from promcompat.core.secrets import public_url
 from promcompat.processes.history_blocks import opened_blocks, times_of_blocks
 from promcompat.processes.history_promscale import promscale_source
@@ -33,7 +34,6 @@ from promcompat.processes.history_sources import (
     Window,
     WindowTooLargeError,
 )
-from promcompat.settings import TENANT_HEADER
 from promql.parsing.parser import parse_metric_selector
 
 _FIRST_WINDOW_MS: Final = 3_600_000

@@ -2,7 +2,7 @@
 
 import argparse
 
-from promcompat.settings import TENANT_HEADER
+from promcompat.configuration.settings import TENANT_HEADER
 
 
 def add_import_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

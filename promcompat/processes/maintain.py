@@ -7,11 +7,11 @@ import uvloop
 from promcompat.composition.limits import stored_limits
 from promcompat.composition.maintenance import make_maintenance
 from promcompat.composition.storage import open_storage
+from promcompat.configuration.settings import Settings
 from promcompat.core.maintenance import StepReport
 from promcompat.database import SHORT
 from promcompat.metrics.maintenance_service import MaintenanceReport
 from promcompat.metrics.periodic_maintenance import log_deleted
-from promcompat.settings import Settings
 
 
 def run_maintain(settings: Settings, *, is_dry_run: bool = False) -> int:

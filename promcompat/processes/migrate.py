@@ -4,8 +4,8 @@ import sys
 
 import uvloop
 
+from promcompat.configuration.settings import Settings
 from promcompat.database import SHORT, migrate_when_answering, own_database
-from promcompat.settings import Settings
 
 
 def run_migrate(settings: Settings) -> int:

@@ -6,8 +6,8 @@ import time
 import uvloop
 
 from promcompat.composition.options import database_options, storage_options
+from promcompat.configuration.settings import Settings
 from promcompat.database import SHORT, migrate_when_answering, own_database, owner_url
-from promcompat.settings import Settings
 from sql.database.database import Database
 from sql.samples.store_move import MoveProgress, StoreMove
 

@@ -14,13 +14,13 @@ import uvloop
 
 from promcompat.api.params import MAX_TIME_MS, MIN_TIME_MS, parse_time_ms
 from promcompat.composition.storage import open_storage
+from promcompat.configuration.settings import Settings
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError, WriteRejectedError
 from promcompat.core.model import WriteBatch
 from promcompat.database import SHORT, migrate_when_answering, own_database
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.imports.parquet_file import ParquetReader, ParquetWriter
 from promcompat.metrics.sample_stream import sample_portions
-from promcompat.settings import Settings
 from promql.parsing.parser import parse_metric_selector
 from sql.embedded.errors import DataFolderInUseError
 from sql.samples.metric_storage import MetricStorage

@@ -9,11 +9,11 @@ from itertools import groupby
 from promcompat.alerting.backfill import Backfill, BackfillRange, RuleBackfill, check_distinct
 from promcompat.api.params import parse_time_ms
 from promcompat.composition.options import engine_options
+from promcompat.configuration.settings import Settings
 from promcompat.core.alerts import Rule
 from promcompat.core.errors import BadDataError
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.processes.command_storage import command_storage
-from promcompat.settings import Settings
 from promql.engine import Engine
 from sql.alerting.rule_repository import PostgresRuleRepository
 from sql.definitions.definition_repository import PostgresDefinitionRepository

@@ -19,13 +19,13 @@ from promcompat.alerting.rule_files.rule_writer import file_value, yaml_text
 from promcompat.alerting.rule_files.unit_tests import report_of, run_test_file
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.composition.limits import stored_limits
+from promcompat.configuration.settings import Settings
 from promcompat.core.audit import AuditRepository
 from promcompat.core.errors import BadDataError
 from promcompat.core.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.command_storage import command_storage
 from promcompat.processes.rule_backfill import run_backfill
-from promcompat.settings import Settings
 from sql.access.audit_repository import PostgresAudit
 from sql.alerting.rule_repository import PostgresRuleRepository
 

@@ -13,7 +13,7 @@ from promcompat.processes.termination import Termination
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.scraper import Scraper, ScraperOptions
 from promcompat.scraping.sinks import RemoteWriteSink
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 
 _LOGGER = logging.getLogger(__name__)
 _PAUSE_SECONDS: Final = 1.0

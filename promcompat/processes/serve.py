@@ -7,12 +7,12 @@ from functools import partial
 import uvloop
 
 from promcompat.composition.network import check_listening, tls_files
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.types import split_listen_address
 from promcompat.http.listening import base_url, bind_socket
 from promcompat.processes.banner import print_banner
 from promcompat.processes.late_imports import without_collection
 from promcompat.processes.supervise import WorkerLink, supervise, worker_link
-from promcompat.setting_types import split_listen_address
-from promcompat.settings import Settings
 
 
 def run_serve(settings: Settings, arguments: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from promcompat.api.routes import build_application
 from promcompat.composition.listeners import open_listeners
 from promcompat.composition.network import tls_files
 from promcompat.composition.services import open_backend
+from promcompat.configuration.settings import Settings
 from promcompat.database import Patience, migrate_when_answering, own_database
 from promcompat.http.context import Phase, ServiceState
 from promcompat.http.listening import base_url, default_external_url
@@ -25,8 +26,7 @@ from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory
 from promcompat.processes.supervise import WorkerLink, new_own_secret
 from promcompat.processes.termination import Termination
 from promcompat.services import Services
-from promcompat.settings import Settings
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from promql.parsing.parser import parse_expr
 from sql.embedded.database import EmbeddedDatabase
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import uvloop
 
 from promcompat.composition.storage import open_storage
+from promcompat.configuration.settings import Settings
 from promcompat.database import SHORT
-from promcompat.settings import Settings
 from sql.samples.draining.arrivals_aside import ArrivalAside, ArrivalsAside
 
 _KINDS = {1: "samples", 2: "replacing samples", 3: "deletion"}

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
+from promcompat.configuration.settings import Settings, default_data_dir
 from promcompat.core.cache_folder import default_cache_folder
 from promcompat.core.errors import PromcompatError
 from promcompat.database import owner_url
-from promcompat.settings import Settings, default_data_dir
 from sql.embedded.client_programs import split_password
 from sql.embedded.distributions import find_bundled_psql
 

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from promcompat.configuration.settings import Settings
 from promcompat.database import migrate_when_answering, own_database
 from promcompat.processes.termination import Termination
-from promcompat.settings import Settings
-from promcompat.telemetry import MULTIPROCESS_VARIABLE
+from promcompat.telemetry.telemetry import MULTIPROCESS_VARIABLE
 
 _LOGGER = logging.getLogger(__name__)
 _WORKER_VARIABLE = "_PROMCOMPAT_WORKER"

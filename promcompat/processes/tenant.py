@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import uvloop
 
 from promcompat.access.command_audit import recorded
+from promcompat.configuration.settings import Settings
 from promcompat.core.errors import NotFoundError, PromcompatError
 from promcompat.database import SHORT, owner_url, try_until_answered
-from promcompat.settings import Settings
 from sql.access.audit_repository import PostgresAudit
 from sql.database.database import Database
 from sql.database.tenant_readers import grant_tenant, list_readers, revoke_tenant

@@ -6,6 +6,7 @@ from promcompat.composition.options import action_policy, temporal_options
 from promcompat.composition.remediation import build_condition_checker
 from promcompat.composition.services import build_query_service
 from promcompat.composition.storage import connect_storage
+from promcompat.configuration.settings import Settings
 from promcompat.core.errors import PromcompatError
 from promcompat.outgoing.client import GuardedClient
 from promcompat.processes.termination import Termination
@@ -13,7 +14,6 @@ from promcompat.remediation.actions import ActionRunner
 from promcompat.remediation.activities import RemediationActivities
 from promcompat.remediation.registry import Registered, load_registered
 from promcompat.remediation.worker import WorkerOptions, run_worker
-from promcompat.settings import Settings
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.metric_storage import MetricStorage
 

@@ -12,8 +12,8 @@ import numpy as np
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.core.histograms import HistogramCells
 from promcompat.imports.columns import Faults, ImportedColumns
-from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.series_cache import ScrapedBatch
+from promcompat.telemetry.scraping import ScrapeMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_WAITING: Final = 2_000_000

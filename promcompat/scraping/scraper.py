@@ -14,7 +14,6 @@ from typing import Final
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
-from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.configuration import JobConfig, ScrapeConfig
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.document import read_config_file
@@ -22,6 +21,7 @@ from promcompat.scraping.document_keys import OTHER_SECTIONS
 from promcompat.scraping.live_keys import LiveKeys
 from promcompat.scraping.pool import ScrapePool
 from promcompat.scraping.target_loop import LoopSurroundings, TargetLoop
+from promcompat.telemetry.scraping import ScrapeMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 10.0

@@ -8,6 +8,7 @@ import aiohttp
 import numpy as np
 import snappy
 
+from promcompat.configuration.settings import TENANT_HEADER
 from promcompat.core.errors import PromcompatError, StorageUnavailableError, WriteRejectedError
 from promcompat.core.histograms import histogram_numbers, is_histogram
 from promcompat.core.secrets import Redactor, public_url, url_secrets
@@ -23,9 +24,8 @@ from promcompat.remote_write.remote_pb2 import (
     WriteRequest,
 )
 from promcompat.remote_write.series_key import encode_series_key
-from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.series_cache import ScrapedBatch
-from promcompat.settings import TENANT_HEADER
+from promcompat.telemetry.scraping import ScrapeMetrics
 from promcompat.version import promcompat_version
 
 _LOGGER = logging.getLogger(__name__)

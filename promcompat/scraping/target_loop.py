@@ -12,7 +12,6 @@ from promcompat.core.exemplars import SeriesExemplar
 from promcompat.core.model import Labels
 from promcompat.imports.strict_exposition import ExpositionError, read_open_metrics, read_text
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
-from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.configuration import JobConfig, ScrapeProtocol
 from promcompat.scraping.fetching import Answer, BodyTooLargeError, FetchError, HttpFetcher
 from promcompat.scraping.protobuf_exposition import read_protobuf
@@ -31,6 +30,7 @@ from promcompat.scraping.series_cache import (
     batch_of,
 )
 from promcompat.scraping.targets import Target
+from promcompat.telemetry.scraping import ScrapeMetrics
 from promcompat.version import promcompat_version
 
 _LOGGER = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from promcompat.settings import Settings
-from promcompat.settings_text import env_name
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.text import env_name
 
 _PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 _SETTINGS = {env_name(field) for field in Settings.model_fields}

@@ -19,7 +19,7 @@ from typing import Any, Final
 import aiohttp
 import numpy as np
 
-from promcompat.settings import TENANT_HEADER
+from promcompat.configuration.settings import TENANT_HEADER
 from tests.wire import encode_request, encode_series
 
 QUIET: Final = "quiet"

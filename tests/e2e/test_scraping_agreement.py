@@ -20,6 +20,7 @@ from aiohttp import ClientSession
 
 from conformance.processes import find_free_port, running_program, running_prometheus
 from promcompat.composition.services import Backend, open_backend
+from promcompat.configuration.settings import Settings
 from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import EvalRange, FloatArray, Labels, SeriesSelection, is_stale
@@ -28,8 +29,7 @@ from promcompat.remote_write import histogram_kernels as wire_fields
 from promcompat.remote_write.histograms import read_columns
 from promcompat.remote_write.remote_pb2 import SeriesKey, TimeSeries
 from promcompat.remote_write.series_key import decode_series_key
-from promcompat.settings import Settings
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from promql.query import Query
 from promql.values.matrix import Matrix
 from tests import scraped_histograms

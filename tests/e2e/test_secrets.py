@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 
 from conformance.processes import RunningProgram, find_free_port, running_promcompat
 from promcompat.__main__ import main
-from promcompat.settings import Settings
+from promcompat.configuration.settings import Settings
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e

@@ -22,7 +22,7 @@ from native_api.contract.route import Route
 from native_api.routes import ROUTES, install_native_api
 from promcompat.api.routes import build_application
 from promcompat.http.context import ServiceState
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.factories import encode_field
 from tests.hostile.likely import BODIES, PARAMETERS, PARTS
 from tests.hostile.service import Request

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
+from promcompat.configuration.settings import TENANT_HEADER
 from promcompat.core.limit_definitions import LIMITS
 from promcompat.http.context import TELEMETRY
-from promcompat.settings import TENANT_HEADER
 from tests.native_service import NativeClient, running_native_service
 from tests.repositories import connected
 from tests.wire import encode_request, encode_series

@@ -5,9 +5,9 @@ from typing import Literal
 import pytest
 
 from promcompat.composition.services import open_backend
+from promcompat.configuration.settings import Settings
 from promcompat.loops import PeriodicLoop, every_loop
-from promcompat.settings import Settings
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from sql.migrate import migrate
 from tests.repositories import discard
 

@@ -12,7 +12,7 @@ from promcompat.core.alerts import AlertFilter, Silence
 from promcompat.core.model import Labels
 from promcompat.loops import receiver_loops, running
 from promcompat.services import Receivers
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.alerting import (
     NOW_MS,
     TENANT,

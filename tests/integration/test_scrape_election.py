@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from promcompat.composition.services import Backend, open_backend
-from promcompat.settings import Settings
-from promcompat.telemetry import Telemetry
+from promcompat.configuration.settings import Settings
+from promcompat.telemetry.telemetry import Telemetry
 from tests.scripted_targets import Step, scripted_targets
 
 pytestmark = pytest.mark.integration

@@ -3,7 +3,7 @@
 import pytest
 
 from promcompat.composition.options import drain_options
-from promcompat.settings import Settings
+from promcompat.configuration.settings import Settings
 
 MEBIBYTE = 1 << 20
 

@@ -10,7 +10,7 @@ import pytest
 from promcompat import loops
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.loops import PeriodicLoop, running
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 
 
 @pytest.fixture(autouse=True)

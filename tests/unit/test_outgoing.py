@@ -21,6 +21,7 @@ from promcompat.composition.outgoing import (
     notification_policy,
     scrape_policy,
 )
+from promcompat.configuration.text import public_values, secrets_of
 from promcompat.core.errors import BadDataError
 from promcompat.core.remediation import StepKey
 from promcompat.outgoing.addresses import Place, place_of
@@ -31,7 +32,6 @@ from promcompat.remediation.actions import ActionPolicy, ActionRunner
 from promcompat.remediation.plans import HttpAction
 from promcompat.scraping.configuration import HttpConfig
 from promcompat.scraping.fetching import FetchError, HttpFetcher
-from promcompat.settings_text import public_values, secrets_of
 from tests.http_service import GivenSettings
 
 NOT_PUBLIC = (

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from promcompat.core.durations import format_duration_ms, parse_duration_ms
-from promcompat.setting_types import parse_labels, split_listen_address
-from promcompat.settings import (
+from promcompat.configuration.settings import (
     Settings,
     default_data_dir,
 )
-from promcompat.settings_text import env_name, public_values, unknown_variables
+from promcompat.configuration.text import env_name, public_values, unknown_variables
+from promcompat.configuration.types import parse_labels, split_listen_address
+from promcompat.core.durations import format_duration_ms, parse_duration_ms
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from sql.database.storage_stats import StorageStats
 from sql.samples.draining.drainer import DrainStats
 from sql.samples.head.memory import HeadStats

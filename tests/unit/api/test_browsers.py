@@ -19,7 +19,7 @@ from promcompat.core.errors import ForbiddenError
 from promcompat.http.browsers import BrowserRules
 from promcompat.http.context import ServiceState
 from promcompat.http.route_roles import NEED_OF_ROUTE
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.fakes import InMemoryStore
 from tests.http_service import GivenSettings, Service, ServiceServer, running_service
 

@@ -26,7 +26,7 @@ from promcompat.core.access import ALL_ROLES, Principal, Role, roles_with_includ
 from promcompat.http.context import ServiceState
 from promcompat.http.guard import guarded
 from promcompat.http.route_roles import NEED_OF_ROUTE, Need
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.http_service import GivenSettings, ServiceServer
 from tests.in_memory_tokens import InMemoryAudit, InMemoryTokens
 from tests.routes_of_application import InstalledRoute, routes_of

@@ -9,7 +9,7 @@ from promcompat.api.routes import PREFIXES, build_application
 from promcompat.http.context import ServiceState
 from promcompat.http.guard import guarded
 from promcompat.http.route_roles import NEED_OF_ROUTE
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.http_service import GivenSettings
 from tests.routes_of_application import routes_of
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from promcompat.http.listening import base_url, bind_socket
 from promcompat.http.server import HttpServer
 from promcompat.http.tls import CertificateError, ServerTls, TlsFiles
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.certificates import Certificate, make_authority, make_certificate
 from tests.http_service import GivenSettings
 

@@ -13,7 +13,7 @@ from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
 from promcompat.imports.storing import ImportStore, MakeBatch, Outcome
 from promcompat.limits.ingest_rates import IngestRates
 from promcompat.metrics.metric_service import MetricService
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.fakes import InMemoryStore
 
 

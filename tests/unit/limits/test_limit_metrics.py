@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry
 
-from promcompat import limit_telemetry
-from promcompat.limit_telemetry import LimitMetrics
+from promcompat.telemetry import limits
+from promcompat.telemetry.limits import LimitMetrics
 
 
 def test_overrides_that_are_gone_are_not_shown() -> None:
@@ -24,7 +24,7 @@ def test_overrides_that_are_gone_are_not_shown() -> None:
 def test_the_number_of_tenants_is_bounded() -> None:
     registry = CollectorRegistry()
     metrics = LimitMetrics(registry)
-    most = limit_telemetry._MAX_TENANTS
+    most = limits._MAX_TENANTS
     for number in range(most + 5):
         metrics.count(str(number), "max_rules")
     labels = {"tenant": "(others)", "reason": "max_rules"}

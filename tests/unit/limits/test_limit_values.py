@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
 from promcompat.core.limit_definitions import LIMIT_OF, LIMITS, parse_overrides
 from promcompat.core.tenant_limits import TenantLimits
 from promcompat.limits.override_file import OverrideFile, parse_override_file
-from promcompat.settings import Settings
 
 _PAGE = Path(__file__).parents[3] / "docs" / "limits.md"
 

@@ -8,7 +8,7 @@ import pytest
 from promcompat.core.maintenance import MaintenanceFailure, StepReport
 from promcompat.metrics.maintenance_service import MaintenanceReport
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 
 
 class Runs:

@@ -17,7 +17,7 @@ from promcompat.scraping import delivery, sinks
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.series_cache import Rows, ScrapedBatch, ScrapedSeries, batch_of
 from promcompat.scraping.sinks import RemoteWriteSink, encode_request
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 
 
 def batch(*names: str) -> ScrapedBatch:

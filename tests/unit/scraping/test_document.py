@@ -19,7 +19,7 @@ from promcompat.scraping.configuration import (
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.document import read_config_file
 from promcompat.scraping.scraper import Scraper, ScraperOptions
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.unit.scraping.test_delivery import Sink
 
 FULL = """\

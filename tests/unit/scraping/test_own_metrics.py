@@ -6,7 +6,7 @@ import pytest
 
 from promcompat.composition.scraping import own_jobs
 from promcompat.scraping.targets import targets_of
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.http_service import GivenSettings
 
 

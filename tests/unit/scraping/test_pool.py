@@ -11,7 +11,7 @@ from promcompat.scraping.live_keys import LiveKeys
 from promcompat.scraping.pool import ScrapePool
 from promcompat.scraping.target_loop import LoopSurroundings
 from promcompat.scraping.targets import DiscoveredTargets, targets_of
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.unit.scraping.test_discovery import until
 
 

@@ -19,7 +19,7 @@ from promcompat.scraping.target_documents import (
     TargetsDocument,
     metadata_document,
 )
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.unit.scraping.test_delivery import Sink
 
 

@@ -12,7 +12,7 @@ from promcompat.metrics.metric_service import MetricService
 from promcompat.remote_write.series_key import encode_series_key
 from promcompat.scraping.series_cache import Rows, ScrapedBatch, ScrapedSeries, batch_of
 from promcompat.scraping.sinks import StoreSink
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry.telemetry import Telemetry
 from tests.fakes import InMemoryStore
 
 NOW = 1_700_000_000_000

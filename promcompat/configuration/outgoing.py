@@ -14,8 +14,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode
 
+from promcompat.configuration.types import LabelList, Names, parse_labels
 from promcompat.core.model import Labels
-from promcompat.setting_types import LabelList, Names, parse_labels
 
 
 class SecretSetting(BaseModel):

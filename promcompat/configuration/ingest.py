@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic_settings import BaseSettings
 
-from promcompat.setting_types import DurationMs, Names
+from promcompat.configuration.types import DurationMs, Names
 
 _DAY_MS = 86_400_000
 

@@ -9,11 +9,11 @@ from typing import Literal, get_args, get_origin
 from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_core import PydanticUndefined
 
+from promcompat.configuration.settings import ENV_PREFIX, Settings
+from promcompat.configuration.types import to_milliseconds
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
 from promcompat.outgoing.secrets import SecretSource, SecretUnavailableError
-from promcompat.setting_types import to_milliseconds
-from promcompat.settings import ENV_PREFIX, Settings
 
 
 def env_name(field_name: str) -> str:

@@ -2,7 +2,7 @@
 
 A field `listen` is `PROMCOMPAT_LISTEN` in the environment and `--listen` on the command line; a
 flag wins over the environment. The description of each field is what `--help` prints. How settings
-are written and shown is in `promcompat.settings_text`.
+are written and shown is in `promcompat.configuration.text`.
 """
 
 import os
@@ -21,15 +21,13 @@ from pydantic import (
 )
 from pydantic_settings import SettingsConfigDict
 
-from promcompat.access_settings import AccessSettings
-from promcompat.core.model import Labels
-from promcompat.core.secrets import public_url
-from promcompat.ingest_settings import IngestSettings
-from promcompat.limit_settings import LimitSettings
-from promcompat.network_settings import NetworkSettings
-from promcompat.outgoing_settings import OutgoingSettings
-from promcompat.query_settings import QuerySettings
-from promcompat.setting_types import (
+from promcompat.configuration.access import AccessSettings
+from promcompat.configuration.ingest import IngestSettings
+from promcompat.configuration.limits import LimitSettings
+from promcompat.configuration.network import NetworkSettings
+from promcompat.configuration.outgoing import OutgoingSettings
+from promcompat.configuration.queries import QuerySettings
+from promcompat.configuration.types import (
     Address,
     Commands,
     DurationMs,
@@ -39,6 +37,8 @@ from promcompat.setting_types import (
     split_list,
     split_listen_address,
 )
+from promcompat.core.model import Labels
+from promcompat.core.secrets import public_url
 
 ENV_PREFIX = "PROMCOMPAT_"
 MEBIBYTE = 1 << 20

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from promcompat.configuration.types import LabelList, Names, parse_labels
 from promcompat.core.access import Role
-from promcompat.setting_types import LabelList, Names, parse_labels
 
 _ALGORITHMS = frozenset(
     (

@@ -22,17 +22,17 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from promcompat.access_telemetry import AccessMetrics
-from promcompat.ingest_telemetry import (
+from promcompat.telemetry.access import AccessMetrics
+from promcompat.telemetry.ingest import (
     ImportMetrics,
     NativeIngestMetrics,
     OtlpMetrics,
     RemoteWriteMetrics,
 )
-from promcompat.limit_telemetry import LimitMetrics
-from promcompat.maintenance_metrics import MaintenanceMetrics
-from promcompat.scrape_telemetry import ScrapeMetrics
-from promcompat.tls_telemetry import TlsMetrics
+from promcompat.telemetry.limits import LimitMetrics
+from promcompat.telemetry.maintenance import MaintenanceMetrics
+from promcompat.telemetry.scraping import ScrapeMetrics
+from promcompat.telemetry.tls import TlsMetrics
 from promcompat.version import promcompat_version
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from pydantic_settings import BaseSettings
 
-from promcompat.setting_types import DurationMs, Names
+from promcompat.configuration.types import DurationMs, Names
 from promql import features
 
 _MEBIBYTE: Final = 1 << 20

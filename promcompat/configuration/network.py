@@ -6,9 +6,9 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from promcompat.configuration.types import DurationMs
 from promcompat.core.errors import BadDataError
 from promcompat.core.patterns import compile_pattern
-from promcompat.setting_types import DurationMs
 
 
 class NetworkSettings(BaseSettings):

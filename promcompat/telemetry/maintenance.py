@@ -1,4 +1,4 @@
-"""The metrics of maintenance; see `promcompat.telemetry`."""
+"""The metrics of maintenance; see `Telemetry`."""
 
 from collections.abc import Iterable
 from typing import Final

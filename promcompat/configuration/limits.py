@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic_settings import BaseSettings
 
-from promcompat.setting_types import DurationMs
+from promcompat.configuration.types import DurationMs
 
 
 class LimitSettings(BaseSettings):

@@ -1,0 +1,1 @@
+"""The settings of the service, in groups, and how they are read and shown."""

@@ -1,0 +1,1 @@
+"""The metrics that the service has of itself, at /metrics."""
