@@ -25,7 +25,6 @@ from promcompat.core.limit_definitions import LIMIT_OF
 from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
 from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
-from promql.ast import Call, Expr, SubqueryExpr, walk
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
     BYTES_PER_SAMPLE,
@@ -52,12 +51,11 @@ from promql.evaluation.stages import (
     plan_query,
 )
 from promql.features import DEFAULT_FEATURES, Feature, Features
-from promql.functions.registry import FUNCTIONS
+from promql.long_work import LongWork, cells_of
 from promql.planning.plan import Plan
 from promql.query import Query
 from promql.query_slots import QuerySlots
 from promql.stage_timings import StageTimings
-from promql.thread_allowance import ThreadAllowance
 from promql.values.annotation_texts import annotation_texts
 from promql.values.matrix import (
     Matrix,
@@ -82,9 +80,8 @@ _LONG_TEXT = 4_096
 """Characters. Parsing 20,000 takes 25 ms, and evaluating that many operators takes a second."""
 _SORTED_IN_THREAD_FROM = 2_000
 _INLINE_CELLS = 50_000
-_SAMPLES_LIKE_A_CELL = 4
-"""Below this many grid cells, and samples by four, evaluating takes about a millisecond: as long as
-handing it to a thread and waiting there for the interpreter."""
+"""Evaluating so many takes about a millisecond: as long as handing it to a thread and waiting there
+for the interpreter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,13 +137,13 @@ class Engine:
         large_query_ended: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
         processes: QueryProcesses | None = None,
+        is_writing: Callable[[], bool] = lambda: False,
     ) -> None:
         """`large_query_ended` is called after each query that took much memory.
 
         Without `limits`, every tenant has those of the options. `processes` do long work while
-        several tenants have queries.
+        several tenants have queries, or while `is_writing` says that samples are stored.
         """
-        self._processes = processes
         self._reader = reader
         self._options = options
         self._evaluation_options = EvaluationOptions(
@@ -159,7 +156,7 @@ class Engine:
         self._slots = QuerySlots(self._limits, options.max_concurrency, _MAX_THREADS)
         # As many as there may be turns for queries and for other work: none of them waits here.
         self._threads = ThreadPoolExecutor(4 * _MAX_THREADS, "promql")
-        self._in_threads = ThreadAllowance()
+        self._long = LongWork(processes, self._slots, is_writing)
         # A shared limit below that of one query would let that query wait for ever.
         self.memory = QueryMemory(max(options.max_shared_memory_bytes, options.max_memory_bytes))
         self._memory_of: WeakValueDictionary[str, QueryMemory] = WeakValueDictionary()
@@ -192,7 +189,7 @@ class Engine:
 
         async def read(run: _Run) -> list[SampleBlock]:
             async with self._slots.slot(run.query, run.budget):
-                self._prepare_processes(run)
+                self._long.prepare(run.query.tenant)
                 return await self._read(run, selections)
 
         run = self._new_run(Query(tenant, "", EvalRange.instant(0)))
@@ -214,7 +211,7 @@ class Engine:
             return await asyncio.to_thread(function)
         run = self._new_run(Query(tenant, "", EvalRange.instant(0)))
         async with self._slots.work(run.query, run.budget):
-            if processes := self._processes_for(run):
+            if processes := self._long.processes_for(run.query.tenant):
                 with suppress(NoProcessError):
                     elsewhere = partial(processes.call, function, run.budget)
                     return await run_limited(self._threads, run.budget, elsewhere)
@@ -296,7 +293,7 @@ class Engine:
             asked = time.perf_counter()
             async with self._slots.slot(run.query, run.budget):
                 run.timings.add("execQueueTime", time.perf_counter() - asked)
-                self._prepare_processes(run)
+                self._long.prepare(run.query.tenant)
                 with run.timings.timed("evalTotalTime"):
                     return _result(run, await self._stages(run))
 
@@ -315,14 +312,10 @@ class Engine:
             value = await self._finalize(run, evaluation.value)
             return Evaluated(value, evaluation.annotations, evaluation.samples_per_step)
 
-    def _prepare_processes(self, run: _Run) -> None:
-        if processes := self._processes_for(run):
-            processes.prepare()
-
     async def _plan_anywhere(self, run: _Run) -> Plan | _PlannedElsewhere:
         """The plan, or of a text that takes long to parse what a process says it has to read."""
-        if len(run.query.text) > _LONG_TEXT and (processes := self._processes_for(run)):
-            text = run.text
+        text, tenant = run.text, run.query.tenant
+        if len(text.text) > _LONG_TEXT and (processes := self._long.processes_for(tenant)):
             with suppress(NoProcessError):
                 work = partial(processes.selections, text, run.budget)
                 return _PlannedElsewhere(await self._run_in_thread(run, work))
@@ -341,10 +334,6 @@ class Engine:
     def _plan_now(self, run: _Run) -> Plan:
         text = run.text
         return plan_query(text, parse_query(text, run.budget))
-
-    def _processes_for(self, run: _Run) -> QueryProcesses | None:
-        """Where long work of a query runs, unless in threads of this process."""
-        return self._processes if self._slots.has_others(run.query) else None
 
     async def _select(
         self, run: _Run, selections: tuple[SeriesSelection, ...]
@@ -389,16 +378,14 @@ class Engine:
     ) -> Evaluation | Evaluated:
         """Evaluate a short query here, and others in a thread: ingest keeps its latency.
 
-        While other tenants have queries, too, only as far as the tenant's allowance goes; then in a
-        process.
+        What is longer goes to a process while others would wait for it, see `LongWork`.
         """
         text, n_cells = run.text, np.inf
         if isinstance(planned, Plan) and len(text.text) <= _LONG_TEXT:
-            n_cells = _n_cells(planned, blocks)
+            n_cells = cells_of(planned, blocks)
             if n_cells <= _INLINE_CELLS:
                 return evaluate_query(text, planned, blocks, run.budget)
-        processes = self._processes_for(run)
-        if processes and not self._in_threads.take(run.query.tenant, n_cells):
+        if processes := self._long.processes_for(run.query.tenant, n_cells):
             with suppress(NoProcessError):
                 elsewhere = partial(processes.evaluate, text, blocks, run.budget)
                 return await self._run_in_thread(run, elsewhere)
@@ -416,7 +403,11 @@ class Engine:
     async def _run_in_thread(self, run: _Run, work: Callable[[], ResultT]) -> ResultT:
         """Work in one of the engine's threads, waiting no longer than the query may take."""
         async with self._slots.thread(run.query, run.budget):
-            return await run_limited(self._threads, run.budget, partial(run.budget.run, work))
+            started = time.monotonic()
+            try:
+                return await run_limited(self._threads, run.budget, partial(run.budget.run, work))
+            finally:
+                self._long.seconds.use(run.query.tenant, time.monotonic() - started)
 
 
 def _held_by(value: FinalValue) -> tuple[object, int]:
@@ -443,28 +434,6 @@ def _without_frames(error: BaseException) -> BaseException:
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
-
-
-def _n_cells(plan: Plan, blocks: Sequence[SampleBlock]) -> float:
-    """How long evaluating takes, as cells of the grid; infinite where they do not tell."""
-    if any(map(_may_take_long, walk(plan.expr))):
-        return np.inf
-    n_steps = plan.eval_range.n_steps
-    return n_steps + sum(
-        len(block.timestamps) // _SAMPLES_LIKE_A_CELL + len(block.labels) * n_steps
-        for block in blocks
-    )
-
-
-def _may_take_long(node: Expr) -> bool:
-    """Whether a node may take long even with few samples: many steps, or regular expressions."""
-    match node:
-        case SubqueryExpr():
-            return True
-        case Call():
-            return FUNCTIONS[node.func].matches_patterns
-        case _:
-            return False
 
 
 def _n_series(value: Value) -> int:

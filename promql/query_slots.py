@@ -47,9 +47,9 @@ class QuerySlots:
         """
         return QueryTurn(self._works, self._claim(query, is_bounded=False), limit, self._limits)
 
-    def has_others(self, query: Query) -> bool:
+    def has_others(self, tenant: str) -> bool:
         """Whether another tenant has queries, or had some seconds ago."""
-        return self._slots.has_others(query.tenant)
+        return self._slots.has_others(tenant)
 
     def _claim(self, query: Query, *, is_bounded: bool) -> Claim:
         limits = self._limits.of(query.tenant)

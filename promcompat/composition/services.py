@@ -162,7 +162,15 @@ def build_query_service(
     Without `limits`, all tenants have those of the settings.
     """
     known = limits or same_limits(settings)
-    engine = Engine(storage.store, engine_options(settings), large_query_ended, known, processes)
+    stats = storage.stats
+    engine = Engine(
+        storage.store,
+        engine_options(settings),
+        large_query_ended,
+        known,
+        processes,
+        is_writing=lambda: stats.rows_waiting > 0,
+    )
     cache = build_range_cache(settings, engine, storage)
     return QueryService(storage.store, engine, cache=cache, limits=known)
 

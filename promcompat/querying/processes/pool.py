@@ -128,11 +128,12 @@ class EvaluationProcesses:
         with self._child(_MUCH_PATIENCE_SECONDS) as child:
             return cast("ResultT", _ask(child, Work(work), budget).result)
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """See the port."""
         with self._changed:
-            if not self._n_children:
+            if not self._idle:
                 self._begin_start()
+            return bool(self._idle)
 
     def close(self) -> None:
         """End the processes; the queries of those that work fail."""

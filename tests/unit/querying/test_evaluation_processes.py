@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from promcompat.querying.processes.label_lists import (
     SentLists,
 )
 from promcompat.querying.processes.pool import NICENESS, EvaluationProcesses, process_command
+from promql.allowance import Allowance
 from promql.ast import Expr
 from promql.budget import LimitExceededError, MemoryTakenError, QueryBudget, QueryMemory, TimeLimit
 from promql.engine import Engine, EngineOptions
@@ -43,7 +45,6 @@ from promql.parsing.parse_errors import ParseError
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import prettify
 from promql.query import Query
-from promql.thread_allowance import ThreadAllowance
 from promql.values.matrix import Matrix, StringValue
 from tests.alerting import make_rule
 from tests.factories import STALE_NAN, make_block, make_labels
@@ -257,17 +258,51 @@ async def test_a_tenant_that_asks_little_does_not_wait_for_processes() -> None:
             raise NoProcessError
 
     engine = Engine(SeriesReader(SERIES), EngineOptions(), processes=Watched(0, ()))
-    engine._in_threads = ThreadAllowance(lambda: 0.0)
+    engine._long.cells = Allowance(0, 1_000_000)
     # Too many cells for the event loop.
     grid = EvalRange(0, 20_000 * MINUTE, MINUTE)
     queries = [Query("a", f"m + {number}", grid) for number in range(2)]
     await engine.run(Query("b", "m", EvalRange.instant(10 * MINUTE)))
     await engine.run(queries[0])
     assert asked == []
-    while engine._in_threads.take("a", 10_000):
-        pass
+    engine._long.cells.use("a", 1_000_000)
     await engine.run(queries[1])
     assert asked == [queries[1].text]
+
+
+async def test_many_long_queries_go_to_processes_while_samples_are_written(
+    processes: EvaluationProcesses,
+) -> None:
+    asked: list[str] = []
+    is_writing = False
+
+    class Watched(EvaluationProcesses):
+        def prepare(self) -> bool:
+            return True
+
+        def evaluate(self, query: QueryText, *rest: object) -> Evaluated:
+            asked.append(query.text)
+            return processes.evaluate(query, *rest)  # type: ignore[arg-type]
+
+    engine = Engine(
+        SeriesReader(SERIES),
+        EngineOptions(),
+        processes=Watched(0, ()),
+        is_writing=lambda: is_writing,
+    )
+    query = Query("a", "max_over_time(m[5m:1m])", EvalRange.instant(10 * MINUTE))
+    engine._long.seconds = Allowance(0, 60)
+    engine._long.seconds.use("a", 120)
+    await engine.run(query)
+    is_writing = True
+    await engine.run(replace(query, text="m"))
+    assert asked == []
+    await engine.run(query)
+    assert asked == [query.text]
+    engine._long.seconds = Allowance(0, 60)
+    await engine.run(query)
+    assert asked == [query.text]
+    assert engine._long.seconds.left("a") < 60
 
 
 async def test_rules_are_parsed_in_processes_while_others_query(

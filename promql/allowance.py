@@ -1,0 +1,42 @@
+"""How much each tenant may use of something that comes back with time: a token bucket of each."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+_MAX_TENANTS: Final = 10_000
+
+
+@dataclass(slots=True)
+class Allowance:
+    """`a_second` comes back each second, up to `most`; a tenant owes no more than that, either.
+
+    For one event loop.
+    """
+
+    a_second: float
+    most: float
+    now_seconds: Callable[[], float] = time.monotonic
+    _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+    """What was left, and when; by when it was used last."""
+
+    def left(self, tenant: str) -> float:
+        """What the tenant may use now; below 0 what it owes."""
+        left, at = self._left.get(tenant, (self.most, 0.0))
+        return min(self.most, left + (self.now_seconds() - at) * self.a_second)
+
+    def use(self, tenant: str, amount: float) -> None:
+        """Take so much off."""
+        self._left[tenant] = max(-self.most, self.left(tenant) - amount), self.now_seconds()
+        self._left.move_to_end(tenant)
+        if len(self._left) > _MAX_TENANTS:
+            self._left.popitem(last=False)
+
+    def take(self, tenant: str, amount: float) -> bool:
+        """Use so much if it is left; whether it was."""
+        is_left = amount <= self.left(tenant)
+        if is_left:
+            self.use(tenant, amount)
+        return is_left

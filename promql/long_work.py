@@ -1,0 +1,93 @@
+"""Where long work of queries runs: in threads of this process, or in processes of low priority.
+
+Threads share the interpreter with the event loop. Processes do not, but cost to send samples there
+and answers back, and what is evaluated there waits behind the long queries of others.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final
+
+from promcompat.core.model import SampleBlock
+from promql.allowance import Allowance
+from promql.ast import Call, Expr, SubqueryExpr, walk
+from promql.evaluation.stages import QueryProcesses
+from promql.functions.registry import FUNCTIONS
+from promql.planning.plan import Plan
+from promql.query_slots import QuerySlots
+
+_SAMPLES_LIKE_A_CELL: Final = 4
+_LONG_CELLS: Final = 1_000_000
+"""Evaluating so many takes 25 to 60 ms, and to send them to a process 15 to 30."""
+_CELLS_A_SECOND: Final = 4_000_000
+"""What a tenant may evaluate in threads while others query: a tenth of a core. To send samples to a
+process and the answer back takes 0.3 to 0.8 of the time of evaluating them."""
+_SHARE_OF_A_CORE: Final = 0.2
+"""What a tenant may evaluate in threads while samples are written, where that takes long."""
+_WRITTEN_SECONDS: Final = 1.0
+
+
+class LongWork:
+    """Decides for each query; `is_writing` says whether samples are stored at the moment."""
+
+    def __init__(
+        self, processes: QueryProcesses | None, slots: QuerySlots, is_writing: Callable[[], bool]
+    ) -> None:
+        self._processes = processes
+        self._slots = slots
+        self._is_writing = is_writing
+        self._written_at = -inf
+        self.cells = Allowance(_CELLS_A_SECOND, 5 * _CELLS_A_SECOND)
+        self.seconds = Allowance(_SHARE_OF_A_CORE, _SHARE_OF_A_CORE)
+        """Those that work took, here or elsewhere."""
+
+    def prepare(self, tenant: str) -> None:
+        """A query of a tenant begins."""
+        if self._processes and self._slots.has_others(tenant):
+            self._processes.prepare()
+
+    def processes_for(self, tenant: str, n_cells: float = inf) -> QueryProcesses | None:
+        """Where work runs that takes as long as so many cells; None: in a thread here.
+
+        While other tenants have queries, a tenant may evaluate so many cells in threads. While
+        samples are written, one whose queries take much time does what is long in processes.
+        """
+        if self._processes is None:
+            return None
+        if self._slots.has_others(tenant):
+            return None if self.cells.take(tenant, n_cells) else self._processes
+        is_long = n_cells > _LONG_CELLS and self.seconds.left(tenant) < 0 and self._is_written()
+        return self._processes if is_long and self._processes.prepare() else None
+
+    def _is_written(self) -> bool:
+        """Whether samples are stored, or were a moment ago."""
+        now = time.monotonic()
+        if self._is_writing():
+            self._written_at = now
+        return now - self._written_at < _WRITTEN_SECONDS
+
+
+def cells_of(plan: Plan, blocks: Sequence[SampleBlock]) -> float:
+    """How long evaluating takes, as cells of the grid; infinite where their number does not tell.
+
+    A cell takes 20 to 50 ns.
+    """
+    if any(map(_may_take_long, walk(plan.expr))):
+        return inf
+    n_steps = plan.eval_range.n_steps
+    return n_steps + sum(
+        len(block.timestamps) // _SAMPLES_LIKE_A_CELL + len(block.labels) * n_steps
+        for block in blocks
+    )
+
+
+def _may_take_long(node: Expr) -> bool:
+    """Whether a node may take long even with few samples: many steps, or regular expressions."""
+    match node:
+        case SubqueryExpr():
+            return True
+        case Call():
+            return FUNCTIONS[node.func].matches_patterns
+        case _:
+            return False
