@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -59,10 +58,7 @@ class WorkerLink:
 
     def report_ready(self, database: str) -> None:
         """Tell the parent that this worker serves, and on which database."""
-        os.set_blocking(self.ready_pipe, False)
-        # The pipe is full after a thousand restarts: the parent only reads the first reports.
-        with suppress(BlockingIOError):
-            os.write(self.ready_pipe, database.encode() + b"\n")
+        os.write(self.ready_pipe, f"{os.getpid()} {database}\n".encode())
 
 
 def new_own_secret() -> str:
@@ -131,7 +127,7 @@ async def _keep_workers(
             async with asyncio.TaskGroup() as group:
                 for keeper in keepers:
                     group.create_task(keeper.run(termination, stop_seconds))
-                group.create_task(_announce_when_ready(len(keepers), pipes, announce, termination))
+                group.create_task(_follow_reports(keepers, pipes, announce, termination))
         finally:
             pipes.close()
 
@@ -146,8 +142,7 @@ def pass_on_hangup(settings: Settings, keepers: Sequence["_Keeper"]) -> None:
 
     def pass_on() -> None:
         for keeper in keepers:
-            if keeper.process is not None and keeper.process.returncode is None:
-                keeper.process.send_signal(signal.SIGHUP)
+            keeper.hang_up()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, pass_on)
 
@@ -157,24 +152,33 @@ def _address_of(bound: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _announce_when_ready(
-    n_workers: int, pipes: _Pipes, announce: Callable[[str], None], termination: Termination
+async def _follow_reports(
+    keepers: Sequence["_Keeper"],
+    pipes: _Pipes,
+    announce: Callable[[str], None],
+    termination: Termination,
 ) -> None:
-    """Call `announce` when every worker has reported."""
-    loop = asyncio.get_running_loop()
+    """Tell each keeper when its worker serves, and call `announce` once all of them do."""
+    loop, is_announced = asyncio.get_running_loop(), False
     reports = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reports), os.fdopen(os.dup(pipes.ready[0]), "rb")
     )
     ending = asyncio.create_task(termination.wait())
     try:
-        for _ in range(n_workers):
+        while True:
             line = asyncio.create_task(reports.readline())
             await asyncio.wait({line, ending}, return_when=asyncio.FIRST_COMPLETED)
             if not line.done():
                 line.cancel()
                 return
-        announce(line.result().decode().strip())
+            pid, _, database = line.result().decode().strip().partition(" ")
+            for keeper in keepers:
+                if keeper.process is not None and keeper.process.pid == int(pid):
+                    keeper.serves()
+            if not is_announced and all(keeper.is_serving for keeper in keepers):
+                is_announced = True
+                announce(database)
     finally:
         ending.cancel()
         transport.close()
@@ -190,6 +194,22 @@ class _Keeper:
     pipes: _Pipes
     metrics_folder: Path
     process: asyncio.subprocess.Process | None = None
+    is_serving: bool = False
+    _owes_hangup: bool = False
+
+    def hang_up(self) -> None:
+        """Send SIGHUP to the worker once it serves: one that is starting would end by it."""
+        if self.process is None or not self.is_serving:
+            self._owes_hangup = True
+        elif self.process.returncode is None:
+            self.process.send_signal(signal.SIGHUP)
+
+    def serves(self) -> None:
+        """The worker has reported that it serves."""
+        self.is_serving = True
+        if self._owes_hangup:
+            self._owes_hangup = False
+            self.hang_up()
 
     async def run(self, termination: Termination, stop_seconds: float) -> None:
         """Start the worker again when it ends, until asked to end."""
@@ -207,6 +227,7 @@ class _Keeper:
             if not exited.done():
                 await _stop(process, exited, stop_seconds)
                 return
+            self.is_serving = False
             mark_process_dead(process.pid, str(self.metrics_folder))  # type: ignore[no-untyped-call]
             _LOGGER.error(
                 "worker ended", extra={"worker": self.number, "exit_code": exited.result()}
