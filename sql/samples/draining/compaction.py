@@ -180,6 +180,7 @@ class Compactor:
         self._from_series = 0
         if job is None or not job.is_final:
             return job
+        self._filling.forget(job.tenant_id, job.slot)
         level = await connection.fetchval(QUERIES["begin_final_merge"], job.tenant_id, job.slot)
         through = await connection.fetchval(QUERIES["drained_through"])
         return replace(job, max_level=level - 1, through=through)

@@ -99,6 +99,10 @@ class FillingSlots:
             if now - seen.at < _QUIET_SECONDS and now - seen.since < _PATIENCE_SECONDS
         }
 
+    def forget(self, tenant_id: int, slot: int) -> None:
+        """What the slot has is being merged; what comes from now on may wait for an hour again."""
+        self._seen.pop((tenant_id, slot), None)
+
     def _next(self, key: Key, last_arrival: int, now: float) -> _Filling:
         seen = self._seen.get(key)
         if seen is None:

@@ -121,13 +121,13 @@ class TestFillingSlots:
         assert slots.see(layers(0, 0), []) == {(1, SLOT)}
         assert slots.see(layers(0, 0), []) == set()
 
-    def test_after_an_hour_it_does_not_count_as_filled_until_it_was_merged(self) -> None:
-        times = iter([*(60.0 * minute for minute in range(62)), 3720.0, 3720.0])
+    def test_after_an_hour_it_does_not_count_as_filled_until_it_is_merged(self) -> None:
+        times = iter([60.0 * minute for minute in range(63)])
         slots = FillingSlots(lambda: next(times))
         seen = [bool(slots.see(layers(*[0] * (1 + minute)), [])) for minute in range(62)]
         assert seen == [True] * 60 + [False] * 2
-        assert not slots.see(layers(FINAL_LEVEL), [EMPTY])
-        assert slots.see(layers(FINAL_LEVEL, 0), [EMPTY])
+        slots.forget(1, SLOT)
+        assert slots.see(layers(0), [EMPTY])
 
     def test_a_merge_of_its_layers_leaves_it_filled(self) -> None:
         slots = FillingSlots(lambda: 0.0)
