@@ -120,25 +120,23 @@ async def success_response(
     if infos:
         parts += [b',"infos":', dump_json(infos)]
     parts.append(b"}")
-    if len(encoded) < _IN_THREAD_FROM_BYTES:
-        body = escape_html(b"".join(parts))
-    else:
-        body = await work_of(request).in_thread(lambda: escape_html(b"".join(parts)))
-    return await _compressed(request, body)
-
-
-async def _compressed(request: web.Request, body: bytes) -> web.Response:
-    """Gzip if the client accepts it; never deflate, which Grafana expects without a zlib header."""
-    if len(body) < _GZIP_FROM_BYTES or not accepts_gzip(
+    # Never deflate, which Grafana expects without a zlib header.
+    packs = len(encoded) >= _GZIP_FROM_BYTES and accepts_gzip(
         request.headers.get(hdrs.ACCEPT_ENCODING, "")
-    ):
-        return web.Response(body=body, content_type=_JSON)
-    if len(body) < _IN_THREAD_FROM_BYTES:
-        packed = igzip.compress(body, GZIP_LEVEL, mtime=0)
+    )
+    # One call, since each waits for its turn.
+    if len(encoded) < _IN_THREAD_FROM_BYTES:
+        body = _joined(parts, packs=packs)
     else:
-        packed = await work_of(request).in_thread(igzip.compress, body, GZIP_LEVEL, mtime=0)
-    headers = {hdrs.CONTENT_ENCODING: "gzip"}
-    return web.Response(body=packed, content_type=_JSON, headers=headers)
+        body = await work_of(request).in_thread(_joined, parts, packs=packs)
+    headers = {hdrs.CONTENT_ENCODING: "gzip"} if packs else None
+    return web.Response(body=body, content_type=_JSON, headers=headers)
+
+
+def _joined(parts: Sequence[bytes], *, packs: bool) -> bytes:
+    """The parts as one body, escaped and, if so wanted, compressed."""
+    body = escape_html(b"".join(parts))
+    return igzip.compress(body, GZIP_LEVEL, mtime=0) if packs else body
 
 
 def accepts_gzip(header: str) -> bool:
