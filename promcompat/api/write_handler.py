@@ -46,7 +46,9 @@ from promcompat.telemetry.ingest import RemoteWriteMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _ATTEMPTS = 3
-_COUNTED_AT_ONCE_BYTES = 1 << 17
+_AT_ONCE_BYTES = 1 << 18
+"""Counted, or decoded if the series are known, in 0.1 to 0.2 ms. A thread costs 0.5 ms, and stops
+everything while it waits for a core and has the interpreter."""
 _FEW_LEFT = 100
 """New series, histograms and metadata entries that take 5 µs each; a thread costs 0.5 ms."""
 _QUICK_BYTES = 2 * PIECE_BYTES
@@ -195,14 +197,15 @@ class _Piece:
 
 
 async def _decode(request: web.Request, tenant: str, piece: _Decodable) -> DecodedWrite:
-    """Decode a piece: on the event loop if it is quick and no other tenant has work.
+    """Decode a piece: on the event loop if it is quick, or small while other tenants have work.
 
     To hand 2,000 known series to a thread and back takes as long as decoding them.
     """
     service, bodies = services_of(request).metrics, request.app[BODIES].of(tenant)
     known, limits = service.known_series(tenant), service.label_limits(tenant)
     max_series = request.app[SETTINGS].write_max_series
-    if not isinstance(piece, _Piece) or piece.n_bytes > _QUICK_BYTES or not bodies.is_alone:
+    most_bytes = _QUICK_BYTES if bodies.is_alone else _AT_ONCE_BYTES
+    if not isinstance(piece, _Piece) or piece.n_bytes > most_bytes:
         return await bodies.work(piece.n_bytes, piece.decode, known, limits, max_series)
     wire = await bodies.on_loop(piece.n_bytes, piece.read, known, max_series)
     if wire.n_left <= _FEW_LEFT:
@@ -250,7 +253,7 @@ async def _count(bodies: TenantWork, body: bytes, n_bytes: int) -> tuple[bytes, 
         message = unpack(body)
         return message, count_samples(message)
 
-    if n_bytes < _COUNTED_AT_ONCE_BYTES:
+    if n_bytes < _AT_ONCE_BYTES:
         return count()
     return await bodies.in_thread(count)
 

@@ -442,11 +442,12 @@ async def test_one_tenant_ignores_the_header(service: Service) -> None:
     [
         (60, (), ["loop", "loop"]),
         (300, (), ["loop", "thread"]),
-        (60, ("another",), ["thread", "thread"]),
+        (60, ("another",), ["loop", "loop"]),
+        (700, ("another",), ["thread", "thread"]),
     ],
-    ids=["known series", "new series", "another tenant has work"],
+    ids=["few series", "new series", "another tenant has work", "much beside another tenant"],
 )
-async def test_only_short_work_of_a_single_tenant_is_done_on_the_event_loop(
+async def test_only_short_work_is_done_on_the_event_loop(
     start_service: StartService,
     monkeypatch: pytest.MonkeyPatch,
     n_series: int,
