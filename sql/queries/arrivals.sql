@@ -13,16 +13,14 @@ CALL commit_arrivals(
 -- at most $5. The generations are those of the series of tenants $6, in their order, with commas between.
 -- The bounds are the first and the last time of what is drained of each; NULL while nothing was drained or
 -- changed since the arrival $7 and change $2.
-WITH state AS (
+WITH state AS MATERIALIZED (
     SELECT
         database_epoch() AS epoch,
-        s.drained_through,
-        s.last_id,
-        s.last_change,
-        $2 < s.changes_pruned_through AS is_gap,
-        CASE WHEN s.drained_through <> $7::bigint OR s.last_change <> $2 THEN
-            drained_bounds(string_to_array($6, ',')::integer[])
-        END AS bounds,
+        d.drained_through,
+        d.changes_pruned_through,
+        greatest(d.drained_through, (SELECT max(a.id) FROM arrival AS a)) AS last_id,
+        greatest(d.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change,
+        EXISTS (SELECT FROM arrival AS a WHERE a.is_aside) AS has_aside,
         ARRAY(
             SELECT (
                 SELECT coalesce(sum(g.generation), 0)::bigint
@@ -32,42 +30,26 @@ WITH state AS (
             FROM unnest(string_to_array($6, ',')::integer[]) WITH ORDINALITY AS t (id, n)
             ORDER BY t.n
         ) AS generations
-    FROM (
-        SELECT
-            d.drained_through,
-            d.changes_pruned_through,
-            greatest(d.drained_through, (SELECT max(a.id) FROM arrival AS a)) AS last_id,
-            greatest(d.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change
-        FROM drain_state AS d
-    ) AS s
-),
-next_arrivals AS (
-    SELECT
-        a.*,
-        row_number() OVER w AS ordinal,
-        sum(octet_length(a.payload)) OVER w AS n_bytes
-    FROM (SELECT * FROM arrival WHERE id > $1 ORDER BY id LIMIT $3) AS a
-    WINDOW w AS (ORDER BY a.id ROWS UNBOUNDED PRECEDING)
+    FROM drain_state AS d
 )
-SELECT s.*, r.*
+SELECT
+    s.epoch,
+    s.drained_through,
+    s.last_id,
+    s.last_change,
+    s.generations,
+    $2 < s.changes_pruned_through AS is_gap,
+    CASE WHEN s.drained_through <> $7::bigint OR s.last_change <> $2 THEN
+        drained_bounds(string_to_array($6, ',')::integer[])
+    END AS bounds,
+    r.*
 FROM state AS s
-LEFT JOIN (
-    SELECT
-        1 AS source, a.id, a.tenant_id, a.kind, a.n_samples, a.first_series, a.last_series,
-        a.first_ms, a.last_ms, a.is_aside, a.payload, NULL::bigint AS of_drain
-    FROM arrival AS a
-    WHERE a.is_aside AND a.id <= $1
-    UNION ALL
-    SELECT
-        1, n.id, n.tenant_id, n.kind, n.n_samples, n.first_series, n.last_series,
-        n.first_ms, n.last_ms, n.is_aside, n.payload, NULL
-    FROM next_arrivals AS n
-    WHERE n.ordinal = 1 OR n.n_bytes <= $4
-    UNION ALL
-    SELECT
-        2, c.id, c.tenant_id, NULL, NULL, c.first_series, c.last_series,
-        c.first_ms, c.last_ms, NULL, NULL, c.drained_through
-    FROM (SELECT * FROM sample_change WHERE id > $2 ORDER BY id LIMIT $5) AS c
+-- Without OFFSET, the function would be called before the condition is looked at.
+LEFT JOIN LATERAL (
+    SELECT n.*
+    FROM news_since($1, $2, $3, $4, $5) AS n
+    WHERE s.last_id > $1 OR s.last_change > $2 OR s.has_aside
+    OFFSET 0
 ) AS r ON true
 
 -- undrained_bytes --

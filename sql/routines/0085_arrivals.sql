@@ -175,6 +175,58 @@ BEGIN
 END
 $$;
 
+-- What came after an arrival and after a change, a row each (source 1 and 2). The arrivals are the oldest
+-- ones, at most `n_arrivals`, with at most `n_bytes`, but at least one; all that were set aside are among
+-- them. The changes are the oldest ones, at most `n_changes`. In plpgsql, so that a statement that seldom
+-- calls it does not prepare for it each time.
+CREATE OR REPLACE FUNCTION news_since(
+    after_id bigint, after_change bigint, n_arrivals bigint, n_bytes bigint, n_changes bigint
+) RETURNS TABLE (
+    source integer,
+    id bigint,
+    tenant_id integer,
+    kind smallint,
+    n_samples integer,
+    first_series bigint,
+    last_series bigint,
+    first_ms bigint,
+    last_ms bigint,
+    is_aside boolean,
+    payload bytea,
+    of_drain bigint
+)
+LANGUAGE plpgsql STABLE
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT
+        1, a.id, a.tenant_id, a.kind, a.n_samples, a.first_series, a.last_series,
+        a.first_ms, a.last_ms, a.is_aside, a.payload, NULL::bigint
+    FROM promcompat.arrival AS a
+    WHERE a.is_aside AND a.id <= after_id
+    UNION ALL
+    SELECT
+        1, n.id, n.tenant_id, n.kind, n.n_samples, n.first_series, n.last_series,
+        n.first_ms, n.last_ms, n.is_aside, n.payload, NULL
+    FROM (
+        SELECT a.*, row_number() OVER w AS ordinal, sum(octet_length(a.payload)) OVER w AS bytes_so_far
+        FROM (
+            SELECT * FROM promcompat.arrival AS o WHERE o.id > after_id ORDER BY o.id LIMIT n_arrivals
+        ) AS a
+        WINDOW w AS (ORDER BY a.id ROWS UNBOUNDED PRECEDING)
+    ) AS n
+    WHERE n.ordinal = 1 OR n.bytes_so_far <= n_bytes
+    UNION ALL
+    SELECT
+        2, c.id, c.tenant_id, NULL, NULL, c.first_series, c.last_series,
+        c.first_ms, c.last_ms, NULL, NULL, c.drained_through
+    FROM (
+        SELECT * FROM promcompat.sample_change AS o WHERE o.id > after_change ORDER BY o.id LIMIT n_changes
+    ) AS c;
+END
+$$;
+
 REVOKE EXECUTE ON FUNCTION append_arrivals(
     text, integer[], bigint[], bigint, integer[], smallint[], integer[], bigint[], bigint[], bigint[],
     bigint[], bytea[], bigint[], smallint[], float8[], bigint[]
@@ -187,3 +239,4 @@ REVOKE EXECUTE ON FUNCTION last_arrival() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION has_arrival_since(
     bigint, integer[], bigint[], bigint[], bigint[], bigint[]
 ) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION news_since(bigint, bigint, bigint, bigint, bigint) FROM PUBLIC;
