@@ -1,7 +1,7 @@
-"""SQL text with `$n` and the values of its parameters, and the same text with literals for COPY."""
+"""SQL text with `$n` and the values of its parameters, and the same text with literals."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,6 +41,18 @@ def inline_parameters(statement: Statement) -> str:
     """
     literals = [_literal(value) for value in statement.params]
     return _PARAMETER.sub(lambda found: literals[int(found[1]) - 1], statement.text)
+
+
+def inline_some(statement: Statement, numbers: Collection[int]) -> Statement:
+    """A statement with the parameters of these numbers as literals; the others are numbered anew.
+
+    For a kept plan that is made for these values. Raises as `inline_parameters`.
+    """
+    kept = [number for number in range(1, len(statement.params) + 1) if number not in numbers]
+    texts = {number: f"${place}" for place, number in enumerate(kept, start=1)}
+    texts |= {number: _literal(statement.params[number - 1]) for number in numbers}
+    text = _PARAMETER.sub(lambda found: texts[int(found[1])], statement.text)
+    return Statement(text, tuple(statement.params[number - 1] for number in kept))
 
 
 def _literal(value: object) -> str:

@@ -110,6 +110,12 @@ FROM unnest(
     n_samples, first_series, last_series, first_ms, last_ms, payload, key
 )
 
+-- note_first_blocks --
+-- Logs a change of no samples if slot $1 has no blocks.
+INSERT INTO sample_change (tenant_id, first_series, last_series, first_ms, last_ms)
+SELECT 0, 0, 0, 0, 0
+WHERE NOT EXISTS (SELECT FROM sample_block AS b WHERE b.slot = $1)
+
 -- insert_deletion --
 -- Keeps a deletion for what arrived before it.
 INSERT INTO sample_deletion (arrival_id, tenant_id, series_ids, first_ms, last_ms)
@@ -143,12 +149,12 @@ SET changes_pruned_through = (SELECT max(id) FROM pruned)
 WHERE EXISTS (SELECT FROM pruned)
 
 -- stored_pages --
--- The pages of tenant $1 that may have samples of series with the keys $2 (`block_keys`) in ($3, $4], whose slots are $5 to $6 or far, and the
--- deletions to read them with, as rows of source 3. The first row, of source 4, has the state that they
--- belong to: drained_through, the last change, the epoch. There are at most $7 rows in all (NULL: all).
--- The keys are ascending. They come from a subquery: of a constant array the planner would estimate each
--- element, in each partition. For COPY, which takes its snapshot before it plans; the function
--- `few_stored_pages` has the same statement.
+-- The pages of tenant $1 that may have samples of series with the keys $2 (`block_keys`) in ($3, $4], whose
+-- slots are $5 to $6 or far, and the deletions to read them with, as rows of source 3. The first row, of
+-- source 4, has the state that they belong to: drained_through, the last change, the epoch. There are at
+-- most $7 rows in all (NULL: all). The keys are ascending. They come from a subquery: of a constant array
+-- the planner would estimate each element, in each partition. For COPY, which takes its snapshot before it
+-- plans, and prepared for few pages of few days; the function `few_stored_pages` has the same statement.
 WITH wanted AS MATERIALIZED (SELECT $2::bigint[] AS keys)
 SELECT
     4::smallint AS source, 0 AS slot, false AS replaces, s.drained_through AS last_arrival,
@@ -190,7 +196,7 @@ WHERE d.tenant_id = $1 AND d.last_ms > $3 AND d.first_ms <= $4
 LIMIT $7::bigint
 
 -- few_stored_pages --
--- The same, with a plan that is kept.
+-- The same, with one plan that is kept for any days.
 SELECT * FROM few_stored_pages($1, $2, $3, $4, $5, $6, $7)
 
 -- drained_bounds --

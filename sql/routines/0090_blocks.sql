@@ -101,11 +101,10 @@ RETURN ARRAY(
     SELECT s & -16 FROM unnest(series_ids) AS s
 );
 
--- The statement `stored_pages` (queries/blocks.sql) with a plan that is kept. A prepared statement would be
--- planned before it takes its snapshot: between the two, a partition could be made and pages moved into it,
--- which the plan would not read. The statements of this function have the snapshot of its caller, which
--- is older than their plan. A function collects all of its rows before it returns the first one, so
--- large reads COPY the statement itself. `of_series` are keys, as of `block_keys`.
+-- The statement `stored_pages` (queries/blocks.sql) with one plan that is kept, for any days. The statements
+-- of this function have the snapshot of its caller, which is older than their plan. A function collects all
+-- of its rows before it returns the first one, so large reads COPY the statement itself. `of_series` are
+-- keys, as of `block_keys`.
 CREATE OR REPLACE FUNCTION few_stored_pages(
     of_tenant integer,
     of_series bigint[],

@@ -391,6 +391,18 @@ class TestPartitions:
         assert await n_rows(blocks, "block_slot") == 1
         assert await blocks.read(TENANT, [1, 2]) == today
 
+    async def test_the_first_blocks_in_one_make_another_state(self, blocks: StoredBlocks) -> None:
+        """A plan that was made before the partition does not read them; see `insert_blocks`."""
+        state = "SELECT d.drained_through, max(c.id) FROM drain_state d, sample_change c GROUP BY 1"
+        await blocks.append(TENANT, scrapes(1, range(300)))
+        await blocks.drainer.drain_all()
+        blocks.clock.now_ms += 2 * DAY_MS
+        async with blocks.connection() as connection:
+            before = await connection.fetchrow(state)
+            assert await blocks.compact_all() == 1
+            after = await connection.fetchrow(state)
+        assert (before[0], before[1] + 1) == tuple(after)
+
     async def test_readers_are_not_locked_out_while_one_is_made(
         self, blocks: StoredBlocks, database_url: str
     ) -> None:

@@ -146,10 +146,17 @@ async def insert_runs(connection: Connection, rows: Sequence[RunRow]) -> None:
 
 
 async def insert_blocks(connection: Connection, rows: Sequence[BlockRow]) -> None:
-    """Insert blocks; their slots need partitions, see `create_block_partition`."""
+    """Insert blocks; their slots need partitions, see `create_block_partition`.
+
+    The first blocks of a slot make another state of what is drained: a statement that was planned
+    before the partition was made sees either the state before, or this one and not the blocks.
+    """
     columns = _columns((row.origin, row.page, row.key) for row in rows)
-    if columns:
-        await connection.execute(QUERIES["insert_blocks"], *columns)
+    if not columns:
+        return
+    for slot in sorted({row.origin.slot for row in rows}):
+        await connection.execute(QUERIES["note_first_blocks"], slot)
+    await connection.execute(QUERIES["insert_blocks"], *columns)
 
 
 def _columns(rows: Iterable[tuple[Origin, Page, *tuple[object, ...]]]) -> list[tuple[object, ...]]:

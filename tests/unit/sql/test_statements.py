@@ -1,8 +1,8 @@
-"""Parameters as literals of a COPY."""
+"""Parameters as literals: all of them for a COPY, some for a plan that is kept."""
 
 import pytest
 
-from sql.database.statements import Statement, inline_parameters
+from sql.database.statements import Statement, inline_parameters, inline_some
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,8 @@ def test_parameters_are_told_apart_by_their_whole_number() -> None:
 def test_value_without_a_literal_is_refused() -> None:
     with pytest.raises(TypeError, match="no literal for a bytes"):
         inline_parameters(Statement("$1", (b"x",)))
+
+
+def test_some_parameters_become_literals_and_the_others_are_numbered_anew() -> None:
+    statement = Statement("$1 $2 $3 $4 $3", ("a", 7, "c", None))
+    assert inline_some(statement, (2, 4)) == Statement("$1 '7' $2 NULL $2", ("a", "c"))
