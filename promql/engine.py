@@ -25,6 +25,7 @@ from promcompat.core.limit_definitions import LIMIT_OF
 from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
 from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
+from promcompat.core.value_classes import value_class
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
     BYTES_PER_SAMPLE,
@@ -110,7 +111,7 @@ class EngineOptions:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class _Run:
     """One attempt to answer a query; `timings` are filled as its stages end."""
 

@@ -1,13 +1,14 @@
 """A query as it passes through the service, and the port of those who answer it."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from typing import Protocol
 
 from promcompat.core.model import EvalRange
+from promcompat.core.value_classes import value_class
 from promql.values.matrix import QueryResult
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Query:
     """A PromQL expression of a tenant, where to evaluate it, and within which limits.
 

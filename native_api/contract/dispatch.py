@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from native_api.contract.problem import InvalidRequestError, fault, problem_of, problem_response
 from native_api.contract.request_body import check_media_type, read_body
-from native_api.contract.route import BASES, Call, QueryModel, Route
+from native_api.contract.route import BASES, BELOW_BASES, Call, QueryModel, Route
 from native_api.contract.validation import Expectations, faults_of
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.http.bodies import BODIES
@@ -93,7 +93,7 @@ def expectations_of(model: Any) -> Expectations:
 
 def is_native(path: str) -> bool:
     """Whether a path belongs to the native API."""
-    return any(path == base or path.startswith(f"{base}/") for base in BASES)
+    return path.startswith(BELOW_BASES) or path in BASES
 
 
 @web.middleware

@@ -25,6 +25,7 @@ LIMITS_BASE = "/api/v1/limits"
 USER_LIMITS_BASE = "/api/v1/user_limits"
 BASES = (BASE, USAGE_BASE, LIMITS_BASE, USER_LIMITS_BASE)
 """Errors of paths at and below these are problem details."""
+BELOW_BASES = tuple(f"{base}/" for base in BASES)
 
 
 class QueryModel(BaseModel):

@@ -40,7 +40,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         metrics.requests_in_flight.dec()
         seconds = time.perf_counter() - started
-        metrics.request_seconds.labels(_route_name(request), str(status)).observe(seconds)
+        metrics.observe(_route_name(request), status, seconds)
         if _LOGGER.isEnabledFor(logging.DEBUG):
             fields = {
                 "method": request.method,

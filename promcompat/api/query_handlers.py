@@ -1,7 +1,6 @@
 """`query`, `query_range`, `format_query` and `parse_query`."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from aiohttp import hdrs, web
 
@@ -58,8 +57,10 @@ async def _ask_ahead(request: web.Request) -> float:
 async def _answer(
     request: web.Request, form: Form, eval_range: EvalRange, limit: int, asked_at: float
 ) -> web.StreamResponse:
-    query = replace(
-        read_query(form, tenant_of(request), eval_range),
+    query = read_query(
+        form,
+        tenant_of(request),
+        eval_range,
         limit=limit,
         counts_samples=bool(form.get("stats")),
         use_cache=_NO_STORE not in request.headers.get(hdrs.CACHE_CONTROL, ""),

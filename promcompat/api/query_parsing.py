@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
@@ -29,14 +29,18 @@ _SHORT: Final = 1_000
 """Characters of selectors that take a millisecond to parse, without regular expressions."""
 
 
-def read_query(form: Form, tenant: str, eval_range: EvalRange) -> Query:
-    """The query of a form, as every endpoint reads it. Raises BadDataError."""
+def read_query(form: Form, tenant: str, eval_range: EvalRange, **options: Any) -> Query:
+    """The query of a form, as every endpoint reads it; `options` are other fields of `Query`.
+
+    Raises BadDataError.
+    """
     return Query(
         tenant,
         form.get("query"),
         eval_range,
         timeout_seconds=parse_timeout_seconds(form),
         lookback_ms=parse_lookback_ms(form),
+        **options,
     )
 
 

@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 from promcompat.core.histograms import Histograms
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.strconv import quote
+from promcompat.core.value_classes import value_class
 
 METRIC_NAME = "__name__"
 METADATA_LABELS = frozenset((METRIC_NAME, "__type__", "__unit__"))
@@ -285,7 +286,7 @@ class WriteBatch:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class SampleBlock:
     """Raw samples of many series in CSR form, each series by time.
 
@@ -351,7 +352,7 @@ class SelectHints:
     wants_starts: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class SeriesSelection:
     """The samples of the series that match, with `start_ms < timestamp <= end_ms`."""
 
@@ -361,7 +362,7 @@ class SeriesSelection:
     hints: SelectHints = field(default_factory=SelectHints)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class EvalRange:
     """The eval steps of a query: from start to end, inclusive; an instant query has one step."""
 
@@ -381,4 +382,7 @@ class EvalRange:
 
     def timestamps(self) -> IntArray:
         """The time of each step, ms, shape [n_steps]."""
+        if self.n_steps == 1:
+            # A third of the time, for each of the rules.
+            return np.array([self.start_ms], np.int64)
         return self.start_ms + np.arange(self.n_steps, dtype=np.int64) * self.step_ms

@@ -83,7 +83,10 @@ def format_decimal(value: float) -> str:
     """`strconv.FormatFloat(value, 'f', -1, 64)`: the same digits, never with an exponent."""
     if not math.isfinite(value):
         return _format_special(value)
-    return f"{Decimal(repr(value)):f}".removesuffix(".0")
+    text = repr(value)
+    if "e" in text:
+        text = f"{Decimal(text):f}"
+    return text.removesuffix(".0")
 
 
 def format_exponent(value: float) -> str:

@@ -22,6 +22,7 @@ from promcompat.core.errors import (
     RequestTimeoutError,
 )
 from promcompat.core.turns import Claim, Turns
+from promcompat.core.value_classes import value_class
 from promcompat.http.audit import keep_body
 from promcompat.http.context import tenant_of, tenant_or_none
 
@@ -155,7 +156,7 @@ class RequestBodies:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class TenantWork:
     """The work of one tenant."""
 

@@ -52,12 +52,21 @@ class HttpMetrics:
             registry=registry,
             buckets=_SECONDS,
         )
+        self._observe: dict[tuple[str, int], Callable[[float], None]] = {}
         self.requests_in_flight = Gauge(
             "promcompat_http_requests_in_flight",
             "Requests currently being served.",
             registry=registry,
             multiprocess_mode="livesum",
         )
+
+    def observe(self, handler: str, status: int, seconds: float) -> None:
+        """Count one request. `handler` is the path of its route."""
+        observe = self._observe.get((handler, status))
+        if observe is None:
+            observe = self.request_seconds.labels(handler, str(status)).observe
+            self._observe[handler, status] = observe
+        observe(seconds)
 
 
 class QueryMetrics:

@@ -8,13 +8,14 @@ function that never share a piece are merged here, where Prometheus refuses them
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from promcompat.core.histograms import HistogramCells
 from promcompat.core.model import EvalRange, IntArray, Labels, SampleBlock, SeriesSelection
+from promcompat.core.value_classes import value_class
 from promql.ast import VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
 from promql.evaluation.evaluator import EvaluationOptions, Evaluator
@@ -34,7 +35,7 @@ _MIN_STEPS = 2
 """A single step would be taken for an instant query, which has other rules."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Evaluation:
     """The value of a plan, its annotations, and how many samples each step read, [n_steps]."""
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from promcompat.core.histograms import Histograms
 from promcompat.core.model import (
     BoolArray,
     EvalRange,
@@ -80,7 +81,9 @@ class LeafSamples:
             return self._smoothed(selector, grid)
         block = self._block_of(selector)
         matrix = self._look_up(block, grid, selector.modifiers, wants_times=False)
-        return self._with_histograms(matrix, selector, grid)
+        if block.histograms is None:
+            return matrix
+        return self._with_histograms(matrix, block.histograms, selector, grid)
 
     def times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
         """The times of the samples of an instant selector, in seconds."""
@@ -121,19 +124,19 @@ class LeafSamples:
             result.close_rows(series)
         return result.matrix(block.labels, np.zeros(n_series, bool))
 
-    def _with_histograms(self, matrix: Matrix, selector: VectorSelector, grid: EvalRange) -> Matrix:
-        """The values of an instant selector with the histograms that they refer to."""
-        block = self._block_of(selector)
-        if block.histograms is None:
-            return matrix
+    def _with_histograms(
+        self, matrix: Matrix, pool: Histograms, selector: VectorSelector, grid: EvalRange
+    ) -> Matrix:
+        """The values of an instant selector with the histograms of a pool that they refer to."""
         if selector in self._find_resets:
-            is_used = used_histograms(matrix, len(block.histograms))
+            block = self._block_of(selector)
+            is_used = used_histograms(matrix, len(pool))
             times_ms = moved_times(grid, selector.modifiers)
             columns = self._with_found_resets(block, times_ms, self._lookback_ms, is_used)
             matrix = with_used_histograms(replace(matrix, histograms=columns))
         else:
             matrix = with_stored_histograms(
-                matrix, block.histograms, without_buckets=selector in self._without_buckets
+                matrix, pool, without_buckets=selector in self._without_buckets
             )
         self.per_step += histogram_weights(matrix)
         return matrix
@@ -243,4 +246,5 @@ def moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:
     """The times a selector looks at: `@` fixes them, an offset moves them; int64 [n_steps]."""
     if modifiers.timestamp_ms is not None:
         return np.full(grid.n_steps, modifiers.timestamp_ms - modifiers.offset_ms, np.int64)
-    return grid.timestamps() - modifiers.offset_ms
+    times_ms = grid.timestamps()
+    return times_ms - modifiers.offset_ms if modifiers.offset_ms else times_ms

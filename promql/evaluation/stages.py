@@ -1,7 +1,6 @@
 """The stages of a query between its text and its answer: pure, wherever they run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from promcompat.core.bounded_caches import ByteBoundedCache
 from promcompat.core.errors import BadDataError, ExecutionError
 from promcompat.core.model import EMPTY_LABELS, EvalRange, IntArray, SampleBlock, SeriesSelection
+from promcompat.core.value_classes import value_class
 from promql.ast import Expr, ValueType
 from promql.budget import QueryBudget
 from promql.evaluation.chunks import Evaluation, evaluate_plan
@@ -42,7 +42,7 @@ _PLANS: Final = ByteBoundedCache[_PlanKey, Plan](16 << 20)
 """Plans of queries that are asked again for another time, as of rules and dashboards."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class QueryText:
     """All that the plan and the values of a query depend on besides its samples."""
 
@@ -55,7 +55,7 @@ class QueryText:
     trusts_reset_hints: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Evaluated:
     """The value as the answer has it, its annotations, and how many samples each step read."""
 

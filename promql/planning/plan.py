@@ -1,14 +1,14 @@
 """The plan of a query: the resolved tree, and all selections to read from storage."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Self
 
 from promcompat.core.model import EvalRange, SeriesSelection
+from promcompat.core.value_classes import value_class
 from promql.ast import Expr, ValueType, VectorSelector
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Plan:
     """What to read and what to compute.
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
+from promcompat.core.value_classes import value_class
 from promql.ast import PositionRange
 from promql.values.forced_monotonicity import ForcedMonotonicity
 from promql.values.histogram_columns import HistogramColumns
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Matrix:
     """An instant vector at every step of a grid.
 
@@ -135,7 +136,7 @@ class Annotations:
         return list(self._infos)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class QueryStats:
     """Seconds spent per stage and samples read, for `stats=` and our own metrics.
 
@@ -150,7 +151,7 @@ class QueryStats:
     samples_per_step: IntArray | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class QueryResult:
     """The answer to a query.
 

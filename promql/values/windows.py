@@ -3,8 +3,6 @@
 There is no loop in Python over samples or steps.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from promcompat.core.model import (
@@ -14,11 +12,12 @@ from promcompat.core.model import (
     SampleBlock,
     is_stale,
 )
+from promcompat.core.value_classes import value_class
 from promql.values import sample_kernels
 from promql.values.matrix import Matrix, Windows
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class InstantSamples:
     """The samples of an instant selector: arrays of shape [n_series, n_steps].
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.model import IntArray, SeriesSelection
+from promcompat.core.value_classes import value_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class TimeSegments:
         return int((self.highs - self.lows).sum())
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class WindowGrid:
     """The windows `(t - reach, t]` at `n_steps` times t, the first of them at `first_ms`."""
 

@@ -8,6 +8,7 @@ has read misses nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
@@ -17,6 +18,7 @@ from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import IntArray
 from promcompat.core.ports import TimeRange
 from promcompat.core.thresholds import LevelChange
+from promcompat.core.value_classes import value_class
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard, is_out_of_date
 from sql.query_loader import load_queries
@@ -41,7 +43,7 @@ class ArrivalKind(IntEnum):
         return cls.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Arrival:
     """A row of table `arrival`: a page of samples, or a deletion.
 
@@ -82,7 +84,7 @@ class SampleChange:
     drained_through: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class DrainState:
     """Says what is drained. As long as nothing of it changes, what is drained does not change."""
 
@@ -96,7 +98,7 @@ class DrainState:
         return cls(row["epoch"], row["drained_through"], row["last_change"])
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class SyncAnswer:
     """What one snapshot of the database says.
 
@@ -272,15 +274,13 @@ class ArrivalLog:
             _QUERIES["sync"], after_id, after_change, *limits, asked, drained_through
         )
         state = rows[0]
-        if state["source"] is None:
-            rows = []
-        arrivals = sorted(
-            (_arrival(row) for row in rows if row["source"] == 1), key=lambda row: row.id
-        )
-        changes = sorted(
-            (_change(row) for row in rows if row["source"] == 2), key=lambda row: row.id
-        )
-        last_arrival = max([after_id, state["drained_through"], *(row.id for row in arrivals)])
+        arrivals = [_arrival(row) for row in rows if row["source"] == 1]
+        arrivals.sort(key=attrgetter("id"))
+        changes = [_change(row) for row in rows if row["source"] == 2]
+        changes.sort(key=attrgetter("id"))
+        last_arrival = max(after_id, state["drained_through"])
+        if arrivals:
+            last_arrival = max(last_arrival, arrivals[-1].id)
         has_all_changes = not changes or changes[-1].id == state["last_change"]
         return SyncAnswer(
             epoch=state["epoch"],

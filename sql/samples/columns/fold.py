@@ -14,6 +14,7 @@ import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.ports import ALL_TIME_MS
+from promcompat.core.value_classes import value_class
 from sql.samples.columns.fold_kernels import copy_rows, find_rows, settle_rows
 from sql.samples.columns.histogram_pools import HistogramPools, joined_values, raise_numbers
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
@@ -24,7 +25,7 @@ _SERIES_AT_ONCE: Final = 4_096
 """The rows written for so many series stay in the processor's cache until all parts are copied."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class Piece:
     """Samples whose arrivals have ids from `first_arrival` to `last_arrival`.
 

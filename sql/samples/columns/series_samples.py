@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from promcompat.core.histograms import Histograms, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
+from promcompat.core.value_classes import value_class
 from sql.database.copy_format import DecodedSamples, SampleDecoder
 from sql.pushdown.rules import Partial
 from sql.samples.columns.histogram_pools import joined_values
@@ -20,7 +21,7 @@ _ROWS_AT_ONCE: Final = 1 << 20
 """Bounds the index arrays while rows are copied, to 24 MB."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class SeriesSamples:
     """Series `ids`, ascending; row `i` has the samples `offsets[i]` to `offsets[i + 1]` by time.
 

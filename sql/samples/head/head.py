@@ -8,11 +8,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from promcompat.core.errors import StaleKnowledgeError, StorageUnavailableError
 from promcompat.core.model import IntArray
+from promcompat.core.value_classes import value_class
 from sql.caching.change_log import ChangeLog
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard
@@ -41,7 +42,7 @@ class StaleViewError(StorageUnavailableError):
     """A drain or a restart of the database overtook a snapshot; read in a new one."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class _LatestView:
     """The view of the last sync that ended, and the time of the monotonic clock when it began."""
 
@@ -55,7 +56,7 @@ class _LatestView:
         return all(tenant_id in self.view.generations for tenant_id in tenant_ids)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class _RunningSync:
     """A sync that began at a time of the monotonic clock, with the tenants it asks for."""
 
@@ -70,7 +71,7 @@ class _RunningSync:
         return all(tenant_id in self.tenant_ids for tenant_id in tenant_ids)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class _Position:
     """What has been read: all arrivals and changes up to these ids.
 

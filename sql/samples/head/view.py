@@ -1,7 +1,7 @@
 """What one snapshot of the database says about the undrained arrivals, answered from memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from promcompat.core.histograms import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.ports import ALL_TIME_MS, TimeRange
+from promcompat.core.value_classes import value_class
 from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import (
     Deletion,
@@ -35,7 +36,7 @@ class ArrivalRange(NamedTuple):
     through: int
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class HeadView:
     """The undrained arrivals of a snapshot, or of a later one that drained no more.
 

@@ -1,11 +1,11 @@
 """What head and drains have in common with every way of storing samples for good."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
+from promcompat.core.value_classes import value_class
 from sql.catalog import MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection
 from sql.samples.arrivals.arrival_log import DrainState
@@ -14,7 +14,7 @@ from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.reader import SampleAllowance
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class StoredSamples:
     """Pieces in arrival order, and the deletions to fold them with, in theirs.
 
@@ -28,7 +28,7 @@ class StoredSamples:
     state: DrainState | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class DrainedQuestion:
     """Which drained samples are asked for: those of series (ascending ids) in `(start_ms, end_ms]`.
 

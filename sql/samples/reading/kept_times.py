@@ -8,6 +8,7 @@ import numpy as np
 
 from promcompat.core.model import IntArray
 from promcompat.core.ports import ALL_TIME, SampleState, TimeRange
+from promcompat.core.value_classes import value_class
 from sql.caching.change_log import ChangeLogState, joined_ranges
 from sql.caching.series_column import SeriesColumn
 from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
@@ -42,7 +43,7 @@ class _Rules:
         return self.of_others == other.of_others and self.of_metrics == other.of_metrics
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class KeptTimes:
     """What a tenant keeps at one moment.
 

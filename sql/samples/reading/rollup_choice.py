@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Final
 
 from promcompat.core.model import SeriesSelection
+from promcompat.core.value_classes import value_class
 from sql.pushdown.window_grid import WindowGrid
 from sql.samples.rollups.rollup_pages import LEVELS, Level
 
@@ -58,7 +59,7 @@ class RollupUse:
     is_coarse: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class RollupVerdict:
     """The rollups that are exact for a selection, or None; and the reason."""
 

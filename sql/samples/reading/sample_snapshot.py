@@ -9,6 +9,7 @@ from typing import Final
 import asyncpg
 
 from promcompat.core.model import IntArray, SeriesSelection
+from promcompat.core.value_classes import value_class
 from sql.catalog import MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.arrivals.arrival_log import DrainState
@@ -34,7 +35,7 @@ class ReadPools:
     questions: Pool
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class UnfoldedSamples:
     """Pieces of one tenant, the deletions to fold them with, and what is kept of them.
 
@@ -59,7 +60,7 @@ class UnfoldedSamples:
         return samples if self.clip is None else self.clip.of(samples)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class SampleSnapshot:
     """The samples of some tenants at one moment, for the time range it was opened for.
 
@@ -108,7 +109,7 @@ class SampleSnapshot:
         allowance.add_pieces(recent.pieces)
         clip = await self.kept[tenant_id].clip(wanted, self.connection)
         if self.connection is None:
-            return replace(recent, clip=clip)
+            return recent if clip is None else replace(recent, clip=clip)
         asked = self.question_of(question, recent, selection)
         stored = await self.drained.read(self.connection, asked, allowance)
         return _joined(stored, recent, clip)
@@ -159,7 +160,7 @@ class SampleSnapshot:
         return await unfolded.folded()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class StoredSnapshot(SampleSnapshot):
     """A snapshot of the head and of what is drained."""
 
@@ -173,7 +174,7 @@ def _joined(stored: StoredSamples, recent: UnfoldedSamples, clip: Clip | None) -
     return UnfoldedSamples(pieces, deletions, stored.settled, clip)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class PiecemealSnapshot(SampleSnapshot):
     """A snapshot without a transaction, which would take three more round trips.
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -15,6 +15,7 @@ from promcompat.core.explanations import (
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import LabelSets, SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
+from promcompat.core.value_classes import value_class
 from sql.caching.selector_cache import LabelledSeries, ResolvedSelector
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Pool, acquired
@@ -41,7 +42,7 @@ _LARGE_SAMPLES: Final = 50_000
 _ROWS_HAVE_NONE: Final = "this store keeps rows; the other rules say what the database computes"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class(frozen=True, slots=True)
 class _Request:
     """A selection of a query, its series, and its times as `(start_ms, end_ms]`."""
 
@@ -222,7 +223,7 @@ class SnapshotSelections:
         samples = await unfolded.folded()
         notes = unfolded.notes if isinstance(unfolded, RolledSamples) else ()
         if not len(samples):
-            return replace(SampleBlock.empty(), notes=notes)
+            return replace(SampleBlock.empty(), notes=notes) if notes else SampleBlock.empty()
         labels = request.selector.labels_of(samples.ids)
         if labels is None:
             allowance.add_series(len(samples.ids))
