@@ -58,7 +58,7 @@ class LongWork:
         if self._slots.has_others(tenant):
             return None if self.cells.take(tenant, n_cells) else self._processes
         is_long = n_cells > _LONG_CELLS and self.seconds.left(tenant) < 0 and self._is_written()
-        return self._processes if is_long and self._processes.prepare() else None
+        return self._processes if is_long and self._processes.are_ready() else None
 
     def _is_written(self) -> bool:
         """Whether samples are stored, or were a moment ago."""

@@ -67,8 +67,11 @@ class Evaluated:
 class QueryProcesses(Protocol):
     """Processes of lower priority that do the stages of long queries; called from threads."""
 
-    def prepare(self) -> bool:
-        """There will be long queries soon. Returns at once whether a process waits for one."""
+    def prepare(self) -> None:
+        """A query of a second tenant has come: there will be long ones soon. Returns at once."""
+
+    def are_ready(self) -> bool:
+        """Whether one of them waits for work; otherwise one more starts. Returns at once."""
 
     def selections(self, query: QueryText, budget: QueryBudget) -> tuple[SeriesSelection, ...]:
         """Which samples the query needs. Raises as `plan_query`, and NoProcessError."""

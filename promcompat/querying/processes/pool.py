@@ -128,7 +128,13 @@ class EvaluationProcesses:
         with self._child(_MUCH_PATIENCE_SECONDS) as child:
             return cast("ResultT", _ask(child, Work(work), budget).result)
 
-    def prepare(self) -> bool:
+    def prepare(self) -> None:
+        """See the port."""
+        with self._changed:
+            if not self._n_children:
+                self._begin_start()
+
+    def are_ready(self) -> bool:
         """See the port."""
         with self._changed:
             if not self._idle:

@@ -61,7 +61,9 @@ SLOW = " + ".join(["max_over_time(vector(1)[10m:1s])"] * 5_000)
 @pytest.fixture(scope="module")
 def processes() -> Iterator[EvaluationProcesses]:
     pool = EvaluationProcesses(1, process_command(EVALUATION_MODULE))
+    assert not pool.are_ready()
     until_ready(pool, lambda: pool.selections(text_of("m"), new_budget()))
+    assert pool.are_ready()
     try:
         yield pool
     finally:
@@ -277,7 +279,7 @@ async def test_many_long_queries_go_to_processes_while_samples_are_written(
     is_writing = False
 
     class Watched(EvaluationProcesses):
-        def prepare(self) -> bool:
+        def are_ready(self) -> bool:
             return True
 
         def evaluate(self, query: QueryText, *rest: object) -> Evaluated:
