@@ -88,7 +88,8 @@ class RequestBodies:
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2 * _THREADS, "request-body")
     )
-    on_loop: asyncio.Lock = field(default_factory=asyncio.Lock)
+    loop_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by what is called on the event loop, until the next pass of it."""
     _turns: Turns = field(default_factory=lambda: Turns(_THREADS, _THREADS))
 
     async def read(self, request: web.Request, max_bytes: int) -> bytes:
@@ -188,7 +189,7 @@ class TenantWork:
         self.note()
         if n_bytes < _IN_THREAD_FROM_BYTES:
             return function(*args, **kwargs)
-        async with self.bodies.on_loop:
+        async with self.bodies.loop_turn:
             result = function(*args, **kwargs)
             await asyncio.sleep(0)
         return result
