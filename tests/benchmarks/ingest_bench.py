@@ -38,7 +38,6 @@ from tests.benchmarks.process_usage import (
     watched_memory,
 )
 
-N_CONNECTIONS: Final = 4
 RECORDED: Final = "recorded"
 HISTOGRAMS_AT_REST: Final = "histograms-at-rest"
 """500 series of native histograms for 100 minutes, everything merged."""
@@ -71,11 +70,11 @@ def measure_load(system: System, load: Load, process: ProcessPoolExecutor) -> Fi
     """
     root, empty_bytes, n_samples = system.program.process.pid, system.stored_bytes(), 0
     if load.first is not None:
-        first = process.submit(send_load, system.url, load.first, N_CONNECTIONS, None)
+        first = process.submit(send_load, system.url, load.first, load.n_connections, None)
         n_samples = first.result().n_samples
     before = Before.of(system)
     with watched_memory(root) as peak:
-        timed = process.submit(send_load, system.url, load.timed, N_CONNECTIONS, load.seconds)
+        timed = process.submit(send_load, system.url, load.timed, load.n_connections, load.seconds)
         result = timed.result()
         used, device_bytes = measure_usage(root), device_written_bytes(system.data)
     n_samples += result.n_samples

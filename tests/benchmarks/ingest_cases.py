@@ -33,6 +33,7 @@ class Load:
     first: Scrapes | Bodies | None
     timed: Scrapes | Bodies
     seconds: float
+    n_connections: int = 4
     paths: Mapping[str, str | None] = field(default_factory=dict)
     """Where a system takes the format, if elsewhere; None: it does not take it."""
 
@@ -81,7 +82,10 @@ def _wide(sizes: LoadSizes) -> Load:
 
 
 def _sustained(sizes: LoadSizes) -> Load:
-    return _scrapes(20_000, sizes.minutes * 60, f"20,000 series, {sizes.minutes:g} minutes")
+    """As `steady`, with as many series for each connection, which stay close to each other."""
+    load = _scrapes(20_000, sizes.minutes * 60, f"20,000 series, {sizes.minutes:g} minutes")
+    assert isinstance(load.timed, Scrapes)
+    return replace(load, timed=replace(load.timed, most_ahead=20), n_connections=5)
 
 
 def _churn(sizes: LoadSizes) -> Load:

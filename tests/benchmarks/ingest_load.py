@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import inf
 from multiprocessing import get_context
+from threading import Condition
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -52,6 +54,13 @@ class Scrapes:
     interval_ms: int
     n_scrapes: int | None = None
     protocol: Protocol = REMOTE_WRITE_1
+    most_ahead: float = inf
+    """So many scrapes a connection may be ahead of the slowest one. Prometheus refuses what is an
+    hour older than its newest sample."""
+
+    def n_bodies(self, connection: int, n_connections: int) -> int:
+        """How many bodies of one connection a scrape has."""
+        return max(1, len(self.templates[connection::n_connections]))
 
     def bodies(self, connection: int, n_connections: int) -> Iterator[tuple[bytes, int]]:
         """The bodies of one connection, each with its number of samples."""
@@ -74,6 +83,11 @@ class Bodies:
 
     requests: Sequence[tuple[bytes, int]]
     protocol: Protocol = REMOTE_WRITE_1
+    most_ahead: float = inf
+
+    def n_bodies(self, connection: int, n_connections: int) -> int:
+        """All bodies of a connection count as one scrape."""
+        return max(1, len(self.requests[connection::n_connections]))
 
     def bodies(self, connection: int, n_connections: int) -> Iterator[tuple[bytes, int]]:
         """The bodies of one connection, each with its number of samples."""
@@ -187,12 +201,41 @@ class Connection:
             self._socket = None
 
 
+class _Pace:
+    """Keeps connections within some scrapes of each other."""
+
+    def __init__(self, n_bodies: Sequence[int], most_ahead: float) -> None:
+        """`n_bodies` are those of a scrape, of each connection."""
+        self._n_bodies = n_bodies
+        self._most_ahead = most_ahead
+        self._scrapes = [0.0] * len(n_bodies)
+        self._changed = Condition()
+
+    def wait(self, number: int) -> None:
+        """Return once a connection may send its next body."""
+        if self._most_ahead < inf:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_allowed(number))
+
+    def _is_allowed(self, number: int) -> bool:
+        return self._scrapes[number] <= min(self._scrapes) + self._most_ahead
+
+    def note(self, number: int, *, is_last: bool = False) -> None:
+        """A connection has sent a body, or has none left."""
+        if self._most_ahead < inf:
+            with self._changed:
+                self._scrapes[number] += inf if is_last else 1 / self._n_bodies[number]
+                self._changed.notify_all()
+
+
 @dataclass(slots=True)
 class _Sender:
-    """One connection's part of a load."""
+    """One connection's part of a load; `number` is its place among the connections."""
 
     connection: Connection
     is_over: Callable[[], bool]
+    pace: _Pace
+    number: int
     request_ms: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
     n_samples: int = 0
@@ -200,12 +243,17 @@ class _Sender:
 
     def send_all(self, bodies: Iterator[tuple[bytes, int]]) -> None:
         """Send until the bodies end or the time is over."""
-        for body, n_samples in bodies:
-            if self.is_over():
-                break
-            self._send_until_taken(body)
-            self.n_samples += n_samples
-        self.connection.close()
+        try:
+            for body, n_samples in bodies:
+                self.pace.wait(self.number)
+                if self.is_over():
+                    break
+                self._send_until_taken(body)
+                self.n_samples += n_samples
+                self.pace.note(self.number)
+        finally:
+            self.pace.note(self.number, is_last=True)
+            self.connection.close()
 
     def _send_until_taken(self, body: bytes) -> None:
         give_up = time.monotonic() + _GIVE_UP_SECONDS
@@ -235,7 +283,9 @@ def send_load(
     def is_over() -> bool:
         return seconds is not None and time.perf_counter() - started > seconds
 
-    senders = [_Sender(Connection(url, load.protocol), is_over) for _ in range(n_connections)]
+    numbers = range(n_connections)
+    pace = _Pace([load.n_bodies(number, n_connections) for number in numbers], load.most_ahead)
+    senders = [_Sender(Connection(url, load.protocol), is_over, pace, each) for each in numbers]
     with ThreadPoolExecutor(n_connections) as threads:
         sending = [
             threads.submit(sender.send_all, load.bodies(number, n_connections))
