@@ -1,4 +1,4 @@
-"""How much each tenant may use of something that comes back with time: a token bucket of each."""
+"""A token bucket for each tenant: how much it may use of something that comes back with time."""
 
 import time
 from collections import OrderedDict
@@ -11,7 +11,7 @@ _MAX_TENANTS: Final = 10_000
 
 @dataclass(slots=True)
 class Allowance:
-    """`a_second` comes back each second, up to `most`; a tenant owes no more than that, either.
+    """`a_second` comes back each second, up to `most`, which is also the most a tenant can owe.
 
     For one event loop.
     """
@@ -23,19 +23,19 @@ class Allowance:
     """What was left, and when; by when it was used last."""
 
     def left(self, tenant: str) -> float:
-        """What the tenant may use now; below 0 what it owes."""
+        """What the tenant may use now; negative if it owes something."""
         left, at = self._left.get(tenant, (self.most, 0.0))
         return min(self.most, left + (self.now_seconds() - at) * self.a_second)
 
     def use(self, tenant: str, amount: float) -> None:
-        """Take so much off."""
+        """Subtract an amount, even if that much is not left."""
         self._left[tenant] = max(-self.most, self.left(tenant) - amount), self.now_seconds()
         self._left.move_to_end(tenant)
         if len(self._left) > _MAX_TENANTS:
             self._left.popitem(last=False)
 
     def take(self, tenant: str, amount: float) -> bool:
-        """Use so much if it is left; whether it was."""
+        """Use an amount if that much is left; returns whether it was."""
         is_left = amount <= self.left(tenant)
         if is_left:
             self.use(tenant, amount)

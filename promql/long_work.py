@@ -29,7 +29,7 @@ _WRITTEN_SECONDS: Final = 1.0
 
 
 class LongWork:
-    """Decides for each query; `is_writing` says whether samples are stored at the moment."""
+    """Decides where each query runs; `is_writing` says whether samples are being stored."""
 
     def __init__(
         self, processes: QueryProcesses | None, slots: QuerySlots, is_writing: Callable[[], bool]
@@ -40,7 +40,7 @@ class LongWork:
         self._written_at = -inf
         self.cells = Allowance(_CELLS_A_SECOND, 5 * _CELLS_A_SECOND)
         self.seconds = Allowance(_SHARE_OF_A_CORE, _SHARE_OF_A_CORE)
-        """Those that work took, here or elsewhere."""
+        """Seconds that evaluations took, here or in processes."""
 
     def prepare(self, tenant: str) -> None:
         """A query of a tenant begins."""
@@ -50,8 +50,8 @@ class LongWork:
     def processes_for(self, tenant: str, n_cells: float = inf) -> QueryProcesses | None:
         """Where work runs that takes as long as so many cells; None: in a thread here.
 
-        While other tenants have queries, a tenant may evaluate so many cells in threads. While
-        samples are written, one whose queries take much time does what is long in processes.
+        While other tenants have queries, a tenant has a limited number of cells for threads. While
+        samples are written, long work of a tenant whose queries take much time goes to processes.
         """
         if self._processes is None:
             return None
@@ -69,7 +69,7 @@ class LongWork:
 
 
 def cells_of(plan: Plan, blocks: Sequence[SampleBlock]) -> float:
-    """How long evaluating takes, as cells of the grid; infinite where their number does not tell.
+    """How long evaluating takes, as cells of the grid; infinite where they do not tell.
 
     A cell takes 20 to 50 ns.
     """
