@@ -73,8 +73,8 @@ class IngestSettings(BaseSettings):
     otlp_delta: Literal["refuse", "cumulative"] = Field(
         "refuse",
         description="What happens to sums and histograms of deltas. cumulative: they are added up "
-        "in memory, which needs one worker and one replica; a restart begins at zero, as a counter "
-        "does. refuse: they are reported as rejected.",
+        "in memory, up to 512 MB, which needs one worker and one replica; a restart begins at "
+        "zero, as a counter does. refuse: they are reported as rejected.",
     )
     max_exemplars_per_series: PositiveInt = Field(
         1_000, description="Most exemplars of a series that are kept, the newest ones."

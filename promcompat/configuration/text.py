@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_core import PydanticUndefined
@@ -55,16 +56,19 @@ def value_text(field_name: str, value: object) -> str:
 
 def value_form(field_name: str) -> str:
     """What a value of the setting looks like: `true|false`, `DURATION`, `single|header`, …"""
-    annotation = Settings.model_fields[field_name].annotation
     if is_duration(field_name):
         return "DURATION"
+    annotation = _bare_type(Settings.model_fields[field_name].annotation)
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))
-    if annotation is bool:
-        return "true|false"
-    if annotation is int:
-        return "NUMBER"
-    return "FOLDER" if annotation is Path else "TEXT"
+    return {bool: "true|false", int: "NUMBER", Path: "PATH"}.get(annotation, "TEXT")
+
+
+def _bare_type(annotation: Any) -> Any:
+    """A type without `| None` and without the conditions of `Annotated`."""
+    while get_origin(annotation) in (Union, UnionType, Annotated):
+        annotation = get_args(annotation)[0]
+    return annotation
 
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:

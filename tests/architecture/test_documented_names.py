@@ -1,0 +1,50 @@
+"""The docs have every setting and every metric of the service, and no other."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.text import default_text, env_name, value_form
+from promcompat.telemetry.telemetry import Telemetry
+
+_DOCS: Final = Path(__file__).parents[2] / "docs"
+_SETTING: Final = re.compile(r"^\| `PROMCOMPAT_\w+` \|.*\|$", re.MULTILINE)
+_LINK: Final = re.compile(r" \(\[[^]]*\]\([^)]*\)\)")
+_METRIC: Final = re.compile(r"`(\w+)(?:\{[\w,]+\})?`")
+
+
+def _setting_rows() -> Iterator[str]:
+    """The rows that the page of settings should have, but for their order and links."""
+    for name, field in Settings.model_fields.items():
+        default = default_text(name)
+        shown = f"`{default}`" if default else "\N{EN DASH}"
+        form = value_form(name).replace("|", r" \| ")
+        yield f"| `{env_name(name)}` | {form} | {shown} | {field.description} |"
+
+
+def test_the_page_of_settings_has_the_row_of_each_setting() -> None:
+    text = (_DOCS / "settings.md").read_text(encoding="utf-8")
+    documented = [_LINK.sub("", row) for row in _SETTING.findall(text)]
+    assert sorted(documented) == sorted(_setting_rows())
+
+
+def test_settings_that_the_docs_name_exist() -> None:
+    known = set(map(env_name, Settings.model_fields))
+    for page in (_DOCS.parent / "README.md", *_DOCS.rglob("*.md")):
+        named = re.findall(r"\bPROMCOMPAT_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8"))
+        assert set(named) <= known, page.name
+
+
+def test_the_table_of_metrics_has_each_metric() -> None:
+    text = (_DOCS / "operations.md").read_text(encoding="utf-8")
+    section = text.partition("\n## The service's own metrics\n")[2].partition("\nWhat to watch:")[0]
+    rows = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
+    documented = [name for row in rows for name in _METRIC.findall(row)]
+    published = [
+        metric.name.removeprefix("promcompat_") + ("_total" if metric.type == "counter" else "")
+        for metric in Telemetry().registry.collect()
+        if metric.name.startswith("promcompat_")
+    ]
+    assert sorted(documented) == sorted(published)
