@@ -1,7 +1,6 @@
 """What limits refuse, and which tenants have overrides."""
 
 import math
-import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,7 +10,6 @@ from promcompat.core.limit_definitions import LIMIT_OF, LimitValues
 from promcompat.core.tenant_limits import RefusalCounter
 
 _MAX_TENANTS: Final = 10_000
-_MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _OTHERS: Final = "(others)"
 """In place of the tenants beyond as many: whoever asks may name any tenant."""
 
@@ -19,7 +17,9 @@ _OTHERS: Final = "(others)"
 class LimitMetrics:
     """A RefusalCounter, and gauges of the overrides."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, is_shared: bool) -> None:
+        """`is_shared`: several workers have their numbers in files, whose values cannot go away."""
+        self._is_shared = is_shared
         self._samples = Counter(
             "promcompat_discarded_samples",
             "Samples not stored because their tenant exceeded a limit.",
@@ -71,8 +71,8 @@ class LimitMetrics:
         self._shown = shown
 
     def _hide(self, name: str, tenant: str) -> None:
-        """Remove an override that is gone; files that several workers share can only get NaN."""
-        if _MULTIPROCESS_VARIABLE in os.environ:
+        """Remove an override that is gone, or set it to NaN."""
+        if self._is_shared:
             self._overrides.labels(name, tenant).set(math.nan)
         else:
             self._overrides.remove(name, tenant)

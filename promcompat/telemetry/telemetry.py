@@ -84,7 +84,6 @@ class QueryMetrics:
         self.samples = Counter(
             "promcompat_query_samples", "Samples read by queries.", registry=registry
         )
-
         self.steps_reused = Counter(
             "promcompat_query_steps_reused",
             "Steps of range queries taken from the result cache.",
@@ -173,7 +172,6 @@ class StorageCounters:
             registry=registry,
             multiprocess_mode="livesum",
         )
-
         self._rollup_cache_bytes = Gauge(
             "promcompat_storage_rollup_cache_bytes",
             "Bytes of memory that rollups take that were read lately.",
@@ -372,6 +370,7 @@ class Telemetry:
         # The creation time of each counter would come as a gauge in the text format.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._is_shared = MULTIPROCESS_VARIABLE in os.environ
         self.http = HttpMetrics(self.registry)
         self.tls = TlsMetrics(self.registry)
         self.access = AccessMetrics(self.registry)
@@ -387,15 +386,15 @@ class Telemetry:
         self.alerting = AlertingMetrics(self.registry)
         self.loops = LoopMetrics(self.registry)
         self.maintenance = MaintenanceMetrics(self.registry)
-        self.limits = LimitMetrics(self.registry)
+        self.limits = LimitMetrics(self.registry, is_shared=self._is_shared)
         _publish_build(self.registry)
-        if MULTIPROCESS_VARIABLE not in os.environ:
+        if not self._is_shared:
             ProcessCollector(registry=self.registry)
             PlatformCollector(registry=self.registry)
 
     def render(self) -> bytes:
         """The text exposition of every metric, of all workers when there are several."""
-        if MULTIPROCESS_VARIABLE not in os.environ:
+        if not self._is_shared:
             return generate_latest(self.registry)
         merged = CollectorRegistry()
         MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
