@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,7 +16,7 @@ MAX_ENDED: Final = 20_000
 _SHORTEST_SECONDS: Final = 0.001
 """Shorter queries are not kept, because hundreds of them end in a second."""
 _MAX_TEXT_CHARS: Final = 2_000
-"""Of a longer query the beginning is kept, so that the log takes at most 80 MB."""
+"""Of a longer query the beginning is kept, so that the log takes 160 MB at most."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,11 +28,11 @@ class RunningQuery:
     started: float
     """`time.monotonic`."""
     task: "asyncio.Task[object] | None"
-    reason: Callable[[], PromcompatError] | None = None
+    reason: PromcompatError | None = None
     """What it raises because somebody ended it."""
 
-    def end(self, reason: Callable[[], PromcompatError]) -> None:
-        """Cancel it."""
+    def end(self, reason: PromcompatError) -> None:
+        """Cancel it, so that it raises the reason; the first one counts."""
         if self.reason is None and self.task is not None:
             self.reason = reason
             self.task.cancel()
@@ -63,8 +63,8 @@ class QueryLog:
     def running(self, query: Query) -> Iterator[None]:
         """Note that a query runs until the block ends.
 
-        Raises QueryCanceledError in the block's place when somebody cancelled the query, and
-        OverloadedError once the log has stopped.
+        Raises QueryCanceledError instead of CancelledError if somebody cancelled the query, and
+        OverloadedError if the log has stopped.
         """
         if self._is_stopping:
             raise _stopping()
@@ -78,7 +78,7 @@ class QueryLog:
                 raise
             if task is not None:
                 task.uncancel()
-            raise entry.reason() from None
+            raise entry.reason from None
         finally:
             del self._running[entry.id]
             self._note_end(entry)
@@ -98,27 +98,23 @@ class QueryLog:
         return [entry for entry in self._running.values() if entry.query.tenant == tenant]
 
     def cancel(self, tenant: str, query_id: str) -> bool:
-        """End a running query of a tenant; whether there was one of this id."""
+        """End a running query of a tenant; returns whether there was one of this id."""
         entry = self._running.get(query_id)
         if entry is None or entry.query.tenant != tenant or entry.task is None:
             return False
-        entry.end(_canceled)
+        entry.end(QueryCanceledError("query was canceled by an operator"))
         return True
 
     def stop(self) -> None:
         """End the queries of all tenants, and let no other one begin: the service stops."""
         self._is_stopping = True
         for entry in list(self._running.values()):
-            entry.end(_stopping)
+            entry.end(_stopping())
 
     def ended(self, tenant: str, max_age_seconds: float) -> Sequence[EndedQuery]:
         """The queries of a tenant that ended in the last seconds, the oldest first."""
         since = time.monotonic() - max_age_seconds
         return [one for one in self._ended if one.tenant == tenant and one.ended >= since]
-
-
-def _canceled() -> QueryCanceledError:
-    return QueryCanceledError("query was canceled by an operator")
 
 
 def _stopping() -> OverloadedError:
