@@ -260,23 +260,11 @@ WHERE ctid IN (
     LIMIT $1
 )
 
--- rolled_days --
--- The days $2 to $3 of tenant $1 that are rolled up, and the state that their samples belong to.
-SELECT
-    database_epoch() AS epoch, s.drained_through,
-    greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change,
-    ARRAY(
-        SELECT d.day
-        FROM rollup_day AS d
-        WHERE d.tenant_id = $1 AND d.day BETWEEN $2 AND $3 AND d.rolled_through = 9223372036854775807
-        ORDER BY d.day
-    ) AS days
-FROM drain_state AS s
-
 -- rolled_pages --
--- The same with the payloads of number $4 (0: ends, 1: extremes, 2: sums) of buckets $5, series $6 (ascending
--- ids) and periods $7 to $8, in their order, unless the rollups of the tenant have version $9; and with what
--- is marked for these series, as arrays of day, first and last series, and 1 for a deletion.
+-- The days $2 to $3 of tenant $1 that are rolled up, and the state that their samples belong to; what is
+-- marked on them for series $6 (ascending ids), as arrays of day, first and last series, and 1 for a
+-- deletion; and unless the rollups of the tenant have version $9, the payloads of number $4 (0: ends,
+-- 1: extremes, 2: sums) of buckets $5, these series and periods $7 to $8, in the order of series and period.
 SELECT
     database_epoch() AS epoch, s.drained_through,
     greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change,

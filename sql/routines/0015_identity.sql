@@ -63,29 +63,22 @@ $$;
 CREATE OR REPLACE FUNCTION database_epoch() RETURNS text
 LANGUAGE plpgsql STABLE
 AS $$
+DECLARE
+    run text := 'standby';
 BEGIN
-    -- A standby cannot read unlogged tables.
-    IF pg_is_in_recovery() THEN
-        RETURN (
-            SELECT concat_ws(
-                ':',
-                extract(epoch FROM pg_postmaster_start_time()),
-                'standby',
-                pg_relation_filepath('promcompat.series'::regclass),
-                i.xmin,
-                i.id,
-                i.store
-            )
-            FROM promcompat.installation AS i
+    -- A standby cannot read unlogged tables, such as server_run.
+    IF NOT pg_is_in_recovery() THEN
+        run := concat_ws(
+            ':',
+            left(pg_walfile_name(pg_current_wal_lsn()), 8),
+            (SELECT r.id FROM promcompat.server_run AS r)
         );
     END IF;
-    -- One statement, since each question asks for it.
     RETURN (
         SELECT concat_ws(
             ':',
             extract(epoch FROM pg_postmaster_start_time()),
-            left(pg_walfile_name(pg_current_wal_lsn()), 8),
-            (SELECT r.id FROM promcompat.server_run AS r),
+            run,
             pg_relation_filepath('promcompat.series'::regclass),
             i.xmin,
             i.id,

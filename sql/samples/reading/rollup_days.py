@@ -153,7 +153,8 @@ async def count_rolled_days(snapshot: SampleSnapshot, question: RollupQuestion) 
     """
     kept = await _kept_days(snapshot, question)
     bounds = question.tenant_id, kept.first, kept.last
-    days = (await snapshot.row_of(QUERIES["rolled_days"], *bounds))["days"]
+    of_no_series: tuple[object, ...] = 0, 0, [], 0, 0, None
+    days = (await snapshot.row_of(QUERIES["rolled_pages"], *bounds, *of_no_series))["days"]
     end = int(kept.first_whole.max())
     return len(days), sum(day < end for day in days)
 
