@@ -13,14 +13,14 @@ _MAX_TENANTS: Final = 10_000
 class Allowance:
     """`a_second` comes back each second, up to `most`, which is also the most a tenant can owe.
 
-    For one event loop.
+    The tenants that used something last are remembered, 10,000 of them. For one event loop.
     """
 
     a_second: float
     most: float
     now_seconds: Callable[[], float] = time.monotonic
     _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
-    """What was left, and when; by when it was used last."""
+    """What was left of each tenant's, and when (`now_seconds`), by when it was last used."""
 
     def left(self, tenant: str) -> float:
         """What the tenant may use now; negative if it owes something."""

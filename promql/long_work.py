@@ -1,7 +1,7 @@
 """Where long work of queries runs: in threads of this process, or in processes of low priority.
 
-Threads share the interpreter with the event loop. Processes do not, but cost to send samples there
-and answers back, and what is evaluated there waits behind the long queries of others.
+Threads share the interpreter with the event loop. Processes do not, but samples have to be sent
+there and answers back, and what is evaluated there waits behind the long queries of others.
 """
 
 import time
@@ -18,40 +18,50 @@ from promql.planning.plan import Plan
 from promql.query_slots import QuerySlots
 
 _SAMPLES_LIKE_A_CELL: Final = 4
+"""So many samples take as long as one cell, which is the value of one series at one step."""
 _LONG_CELLS: Final = 1_000_000
-"""Evaluating so many takes 25 to 60 ms, and to send them to a process 15 to 30."""
+"""Evaluating so many takes 25 to 60 ms, and sending them to a process 15 to 30."""
 _CELLS_A_SECOND: Final = 4_000_000
-"""What a tenant may evaluate in threads while others query: a tenth of a core. To send samples to a
+"""What a tenant may evaluate in threads while others query: a tenth of a core. Sending samples to a
 process and the answer back takes 0.3 to 0.8 of the time of evaluating them."""
+_CELLS_AT_ONCE: Final = 5 * _CELLS_A_SECOND
 _SHARE_OF_A_CORE: Final = 0.2
-"""What a tenant may evaluate in threads while samples are written, where that takes long."""
+"""Seconds that the queries of a tenant may take in a second before the long ones among them go to
+processes while samples are written."""
 _WRITTEN_SECONDS: Final = 1.0
+"""How long after a sample was stored samples count as being written."""
 
 
 class LongWork:
-    """Decides where each query runs; `is_writing` says whether samples are being stored."""
+    """Decides where each query runs."""
 
     def __init__(
         self, processes: QueryProcesses | None, slots: QuerySlots, is_writing: Callable[[], bool]
     ) -> None:
+        """`is_writing` tells whether samples are being stored at this moment.
+
+        Without `processes`, everything runs in threads.
+        """
         self._processes = processes
         self._slots = slots
         self._is_writing = is_writing
         self._written_at = -inf
-        self.cells = Allowance(_CELLS_A_SECOND, 5 * _CELLS_A_SECOND)
+        self.cells = Allowance(_CELLS_A_SECOND, _CELLS_AT_ONCE)
+        """Cells that may be evaluated in threads while others query."""
         self.seconds = Allowance(_SHARE_OF_A_CORE, _SHARE_OF_A_CORE)
         """Seconds that evaluations took, here or in processes."""
 
     def prepare(self, tenant: str) -> None:
-        """A query of a tenant begins."""
+        """Have a process made if a query of the tenant may need one; the query begins."""
         if self._processes and self._slots.has_others(tenant):
             self._processes.prepare()
 
     def processes_for(self, tenant: str, n_cells: float = inf) -> QueryProcesses | None:
         """Where work runs that takes as long as so many cells; None: in a thread here.
 
-        While other tenants have queries, a tenant has a limited number of cells for threads. While
-        samples are written, long work of a tenant whose queries take much time goes to processes.
+        While other tenants have queries, a tenant has a limited number of cells for threads, and
+        these are taken from what is left. While samples are written, long work of a tenant whose
+        queries take much time goes to processes.
         """
         if self._processes is None:
             return None
@@ -69,9 +79,9 @@ class LongWork:
 
 
 def cells_of(plan: Plan, blocks: Sequence[SampleBlock]) -> float:
-    """How long evaluating takes, as cells of the grid; infinite where they do not tell.
+    """How long evaluating a plan takes, as a number of cells of 20 to 50 ns.
 
-    A cell takes 20 to 50 ns.
+    Infinite if a plan may take longer than its cells tell.
     """
     if any(map(_may_take_long, walk(plan.expr))):
         return inf

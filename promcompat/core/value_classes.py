@@ -14,6 +14,6 @@ else:
     from dataclasses import dataclass
 
     def value_class(*, frozen: bool, slots: bool, kw_only: bool = False):
-        """As `dataclass`, with the hash of a frozen one."""
+        """The decorator `dataclass`, with the hash of a frozen class, but not frozen."""
         assert frozen
         return dataclass(slots=slots, kw_only=kw_only, unsafe_hash=True)

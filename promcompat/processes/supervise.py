@@ -31,7 +31,9 @@ _WORKER_VARIABLE = "_PROMCOMPAT_WORKER"
 _RESTART_SECONDS = 1.0
 _SHORT_LIFE_SECONDS = 10.0
 _MAX_SHORT_LIVES = 5
+"""After so many in a row, the service ends: its workers will not live longer by themselves."""
 _KILL_AFTER_SECONDS = 10.0
+"""How much longer than the time to shut down a worker may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ async def supervise(
 
     `reserved` keeps the shared port for the workers and never listens. `announce` is called with
     the description of the database once all of them serve. `arguments` are those of this process;
-    workers get them too. Raises PromcompatError when the database can never be used.
+    workers get them too. Raises PromcompatError if the database can never be used.
     """
     termination = Termination()
     async with own_database(settings):
@@ -133,7 +135,7 @@ async def _keep_workers(
 
 
 def pass_on_hangup(settings: Settings, keepers: Sequence["_Keeper"]) -> None:
-    """Every worker gets the SIGHUP of its parent, on which it reads the scrape configuration again.
+    """Pass SIGHUP on to every worker, which then reads the scrape configuration again.
 
     Without such a file SIGHUP ends the parent, and the workers end with it.
     """

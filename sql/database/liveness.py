@@ -40,7 +40,7 @@ class Readiness:
         return cls(pool)
 
     async def check(self) -> None:
-        """Return when the database answers; StorageUnavailableError when it does not in time.
+        """Return when the database answers; raise StorageUnavailableError if it does not in time.
 
         Concurrent callers share one ping.
         """
@@ -76,19 +76,20 @@ class Heartbeat:
     """A periodic ping on its own connection.
 
     A statement may take minutes, so silence on its connection does not prove the connection dead.
-    A ping takes no time: when one gets no answer, and a later one does on a new connection, then
-    statements sent before on other connections will never be answered. They are aborted, and reads
-    are repeated.
+    A ping takes no time: if one gets no answer, and a later one does on a new connection, then
+    statements that were sent before on other connections will never be answered. They are aborted,
+    and reads are repeated.
 
-    Where the connection of the ping ended by itself, as in a restart, a cut in the time without it
-    goes unnoticed. So statements that were sent before the new one, and still wait a beat later,
-    are aborted too.
+    While the heartbeat has no connection, as after a restart of the server, it notices no cut. So a
+    beat after it has a new one, statements that were sent before that and still wait are aborted
+    too.
     """
 
     def __init__(self, pool: Pool) -> None:
         """Use `open`."""
         self._pool = pool
         self._watched: list[Pool] = []
+        # Times of the monotonic clock; 0.0: never.
         self._lost_at: float | None = None
         self._connected_at = self._unwatched_until = 0.0
 
@@ -114,7 +115,10 @@ class Heartbeat:
         self._watched.append(pool)
 
     async def beat(self) -> None:
-        """Ping. Raises StorageUnavailableError without an answer."""
+        """Ping, and abort what will never be answered.
+
+        Raises StorageUnavailableError if the ping gets no answer.
+        """
         try:
             async with acquired(self._pool) as connection:
                 await connection.execute(_PING)

@@ -1,11 +1,12 @@
 """What compaction does next: which runs and blocks of which tenant and slot are merged.
 
-Runs of a tenant and slot form layers, one for each drain or merge. Layers are merged by eights, so
-a sample is rewritten once for each power of eight of what there is, however late it came. A merge
-of all layers also moves series that have enough samples into blocks. After the end of the day, all
-runs and blocks are merged once more, and again when late samples have added an eighth to them. The
-blocks of all far days together are merged when new ones have added half to them. These two wait
-while samples still come, as an import would otherwise rewrite a day at each eighth that it adds.
+Runs of a tenant and slot form layers, one for each drain or merge. Eight layers of a level are
+merged into one of the next level, so a sample is rewritten once for each power of eight of what
+there is, however late it came. A merge of all layers also moves series that have enough samples
+into blocks. An hour after the end of a day, its runs and blocks are merged once more (the final
+merge), and again when late samples have added an eighth to them. Far days share one slot, whose
+blocks are merged when new ones have added half to them. Final merges wait while samples still come:
+otherwise an import would rewrite a day at each eighth that it adds.
 """
 
 import time
@@ -22,13 +23,16 @@ from sql.samples.tables.slots import FAR_SLOT, day_of_slot
 
 _LAYERS_MERGED: Final = 8
 _LATE_SHARE: Final = 8
+"""A final merge is due again when late samples are at least 1/8 of the merged ones."""
 _FAR_SHARE: Final = 2
-"""Far days have no end after which little comes, so a merge has to be worth more: a sample of a
-long backfill is rewritten about three times."""
+"""1/2 for far days. They have no end after which little comes, so a merge has to be worth more: a
+sample of a long backfill is rewritten about three times."""
 _SETTLED_MS: Final = MS_PER_HOUR
 """How long after its end a day is merged: the last samples of the day have arrived by then."""
 _QUIET_SECONDS: Final = 300.0
+"""A slot without a new arrival for so long is no longer being filled."""
 _PATIENCE_SECONDS: Final = 3600.0
+"""A final merge waits no longer than this, even if samples still come."""
 _FULL_SAMPLES: Final = SERIES_TOGETHER * SAMPLES_TOGETHER // 2
 _FULL_FAR_SAMPLES: Final = MAX_PAGE_SAMPLES // 2
 """Blocks with so many samples need no merge; far ones have one series each."""
@@ -63,18 +67,21 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Filling:
-    """The last arrival of a slot's runs, when it was first seen, and since when runs are open."""
+    """What was seen of a slot that has something unmerged; times are the clock's seconds."""
 
     last_arrival: int
+    """The newest arrival of its unmerged runs."""
     at: float
+    """When that arrival was first seen."""
     since: float
+    """When something unmerged was first seen."""
 
 
 class FillingSlots:
     """The slots that samples still come to, by what this process has seen.
 
-    They are those whose runs had a new arrival within five minutes, for an hour at most: then they
-    are merged even so.
+    A slot is one of them if its runs had a new arrival within the last five minutes, and if it has
+    had something unmerged for less than an hour.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -83,9 +90,10 @@ class FillingSlots:
         self._seen: dict[Key, _Filling] = {}
 
     def see(self, layers: Sequence[Layer], extents: Sequence[Extent]) -> Collection[Key]:
-        """The slots that are being filled, from what there is now to be merged."""
+        """The slots that are being filled, given all layers and extents that there are now."""
         now, newest = self._clock(), dict[Key, int]()
         for extent in extents:
+            # Runs may have become blocks, which keep the slot known; they are no new arrival.
             if extent.unmerged_samples and (extent.tenant_id, extent.slot) in self._seen:
                 newest[extent.tenant_id, extent.slot] = -1
         for layer in layers:
@@ -100,24 +108,25 @@ class FillingSlots:
         }
 
     def forget(self, tenant_id: int, slot: int) -> None:
-        """What the slot has is being merged; what comes from now on may wait for an hour again."""
+        """The final merge of a slot begins; what comes from now on may wait for an hour again."""
         self._seen.pop((tenant_id, slot), None)
 
     def _next(self, key: Key, last_arrival: int, now: float) -> _Filling:
         seen = self._seen.get(key)
         if seen is None:
             return _Filling(last_arrival, now, now)
-        return (
-            seen if last_arrival <= seen.last_arrival else _Filling(last_arrival, now, seen.since)
-        )
+        if last_arrival <= seen.last_arrival:
+            return seen
+        return _Filling(last_arrival, now, seen.since)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A merge of the runs of a tenant and slot up to a level, after an arrival and up to another.
+    """A merge of the runs of a tenant and slot up to a level.
 
-    `makes_blocks`: no run is left out, so series with enough samples become blocks. `is_final`: the
-    day has ended or is far, and its blocks are merged as well.
+    Of the runs, it takes those with arrivals after `after`, up to `through`. `makes_blocks`: no run
+    is left out, so series with enough samples become blocks. `is_final`: the day has ended or is
+    far, and its blocks are merged as well; the level and the last arrival are those at its begin.
     """
 
     tenant_id: int
@@ -144,7 +153,7 @@ def due_jobs(
     """The jobs that are due, in their order; `layers` are sorted by tenant, slot and arrival.
 
     `aside` has the newest arrival set aside of tenants that have any: nothing is merged across it,
-    as its samples would come into another order. Slots that are `filling` are merged by layers.
+    as its samples would come into another order. Slots that are `filling` have no final merge.
     """
     groups = {key: list(group) for key, group in groupby(layers, attrgetter("tenant_id", "slot"))}
     yield from _layer_jobs(groups, aside)
@@ -157,9 +166,7 @@ def due_jobs(
                 yield Job(extent.tenant_id, extent.slot, 0, 0, True, is_final=True)
 
 
-def _layer_jobs(
-    groups: Mapping[tuple[int, int], Sequence[Layer]], aside: Mapping[int, int]
-) -> Iterator[Job]:
+def _layer_jobs(groups: Mapping[Key, Sequence[Layer]], aside: Mapping[int, int]) -> Iterator[Job]:
     for (tenant_id, slot), layers in groups.items():
         newest_aside = aside.get(tenant_id, -1)
         open_layers = [
