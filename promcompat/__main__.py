@@ -55,7 +55,7 @@ _EXAMPLES = """\
 examples:
   promcompat serve
       Serve with a database that promcompat installs, starts and stops itself.
-  promcompat serve --database-url postgresql://user:secret@db:5432/metrics --listen :9201
+  promcompat serve --database-url postgresql://user:secret@db:5432/metrics --listen 127.0.0.1:9300
       Serve with your own database; its schema is brought up to date first.
   PROMCOMPAT_TENANCY=header PROMCOMPAT_WORKERS=4 promcompat serve
       Take settings from the environment; a flag overrides its variable.

@@ -1,4 +1,4 @@
-"""Every path, module and name of ours that README, CONTRIBUTING and the docs mention exists."""
+"""What README, CONTRIBUTING and the docs name or link exists: paths, modules, names and pages."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ _FOLDERS = "promcompat|native_api|promql|sql|conformance|tests"
 _PATH = re.compile(rf"(?<![\w/.~-])(?:{_FOLDERS})/[\w./*-]*\w")
 _MODULE = re.compile(r"`((?:promcompat|native_api|promql|sql)(?:\.\w+)+)(?:\(\))?`")
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+_LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 _DATABASE_NAMES = {"promcompat.epoch", "promcompat.metrics", "promcompat.sample"}
 
 
@@ -48,3 +49,25 @@ def test_tests_named_in_pages_exist(page: Path) -> None:
     for path, name in _TEST.findall(page.read_text(encoding="utf-8")):
         source = (ROOT / path).read_text(encoding="utf-8")
         assert re.search(rf"^ *(async )?def {name}\(", source, re.MULTILINE), f"{path}::{name}"
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in _anchors_of(target), f"{path}#{anchor}"
+
+
+def _anchors_of(page: Path) -> set[str]:
+    """The names by which links reach the headings of a page, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {name.strip().replace(" ", "-") for name in words}
+
+
+def test_the_readme_links_every_page() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/from/*.md")]
+    assert [page for page in pages if page.relative_to(ROOT).as_posix() not in text] == []
