@@ -1,10 +1,13 @@
 """The allocator of a process that serves: freed memory serves the next query."""
 
+import mmap
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from promcompat.processes.memory_allocator import MADV_COLLAPSE
 
 FAULTS_OF_REPEATED_ARRAYS = """
 import resource, sys
@@ -66,3 +69,35 @@ def test_memory_of_large_queries_comes_back() -> None:
     kept_bytes, left_bytes, _ = map(int, shown.split())
     assert kept_bytes > 500_000_000
     assert left_bytes < 50_000_000
+
+
+HUGE_PAGES_AROUND_A_CALL = """
+from promcompat.processes.memory_allocator import use_huge_pages
+
+def huge_kilobytes():
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))
+
+objects = [str(number) for number in range(1_000_000)]
+before = huge_kilobytes()
+use_huge_pages()
+assert objects == [str(number) for number in range(1_000_000)]
+print(huge_kilobytes() - before)
+"""
+
+
+def _can_collapse() -> bool:
+    with mmap.mmap(-1, 4 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.write(b"x" * len(memory))
+        try:
+            memory.madvise(MADV_COLLAPSE)
+        except (AttributeError, OSError):
+            return False
+        return True
+
+
+@pytest.mark.skipif(not _can_collapse(), reason="the system does not join pages when it is asked")
+def test_objects_are_in_huge_pages() -> None:
+    command = [sys.executable, "-c", HUGE_PAGES_AROUND_A_CALL]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(shown) > 30_000
