@@ -9,8 +9,10 @@ from promcompat.core.maintenance import StepReport
 
 _MAINTENANCE_STEPS: Final = (
     *("drain", "set aside", "merge", "rollup", "retention classes", "retain", "retain far days"),
-    *("delete expired", "hours", "empty chunks", "orphans", "partitions ahead"),
+    *("retain rollups", "delete expired", "hours", "empty chunks", "orphans", "partitions ahead"),
+    *("exemplars", "starts"),
 )
+"""Each has a counter from the beginning, so that the first failure is an increase."""
 
 
 class MaintenanceMetrics:

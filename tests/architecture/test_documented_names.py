@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Final
 
 from promcompat.configuration.settings import Settings
 from promcompat.configuration.text import default_text, env_name, value_form
+from promcompat.metrics import exemplar_service
 from promcompat.telemetry.telemetry import Telemetry
+from sql.samples.stores import block_steps, row_steps, store_steps
+from sql.series import starts
 
 _DOCS: Final = Path(__file__).parents[2] / "docs"
 _SETTING: Final = re.compile(r"^\| `PROMCOMPAT_\w+` \|.*\|$", re.MULTILINE)
@@ -48,3 +52,19 @@ def test_the_table_of_metrics_has_each_metric() -> None:
         if metric.name.startswith("promcompat_")
     ]
     assert sorted(documented) == sorted(published)
+
+
+def test_every_step_of_maintenance_has_a_row_and_a_counter_of_failures() -> None:
+    steps = {
+        field.default
+        for module in (block_steps, row_steps, store_steps, exemplar_service, starts)
+        for name, kind in vars(module).items()
+        if name.endswith("Step") and is_dataclass(kind)
+        for field in fields(kind)
+        if field.name == "name"
+    }
+    text = (_DOCS / "operations.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Maintenance\n")[2]
+    counted = re.findall(r'maintenance_failures_total{task="(.*)"}', Telemetry().render().decode())
+    assert set(re.findall(r"^\| `([\w ]+)` \|", section, re.MULTILINE)) >= steps
+    assert set(counted) == steps

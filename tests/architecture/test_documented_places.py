@@ -11,6 +11,7 @@ _FOLDERS = "promcompat|native_api|promql|sql|conformance|tests"
 _PATH = re.compile(rf"(?<![\w/.~-])(?:{_FOLDERS})/[\w./*-]*\w")
 _MODULE = re.compile(r"`((?:promcompat|native_api|promql|sql)(?:\.\w+)+)(?:\(\))?`")
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+_CLASS = re.compile(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`")
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 _DATABASE_NAMES = {"promcompat.epoch", "promcompat.metrics", "promcompat.sample"}
 
@@ -42,6 +43,17 @@ def test_places_named_in_pages_exist(page: Path) -> None:
     paths = {path for path in _PATH.findall(text) if not list(ROOT.glob(path))}
     modules = set(_MODULE.findall(text)) - _DATABASE_NAMES
     assert paths | {name for name in modules if not _is_defined(name)} == set()
+
+
+def test_classes_named_where_the_code_is_explained_exist() -> None:
+    sources = [
+        path.read_text()
+        for package in _FOLDERS.split("|")
+        for path in ROOT.glob(f"{package}/**/*.py")
+    ]
+    known = set(re.findall(r"^class (\w+)", "\n".join(sources), re.MULTILINE))
+    for page in (ROOT / "CONTRIBUTING.md", ROOT / "docs" / "architecture.md"):
+        assert set(_CLASS.findall(page.read_text(encoding="utf-8"))) <= known, page.name
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
