@@ -89,7 +89,7 @@ _COMMANDS_WITH_SETTINGS = {
     "serve": "serve until Ctrl-C or SIGTERM",
     "migrate": "bring the database schema up to date and exit",
     "migrate-store": "move the samples of an older installation from rows into blocks and exit",
-    "set-aside": "show, retry or drop the arrivals that could not be moved into blocks, and exit",
+    "set-aside": "show, retry or drop the arrivals that could not be drained, and exit",
     "maintain": "do everything once that maintenance does every hour, then exit",
     "worker": "run remediation workflows for Temporal until Ctrl-C or SIGTERM",
 }

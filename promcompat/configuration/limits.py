@@ -47,7 +47,7 @@ class LimitSettings(BaseSettings):
     max_concurrent_queries_per_tenant: NonNegativeInt = Field(
         0,
         description="Most queries of a tenant that a worker runs at the same time. 0: as many as "
-        "of all tenants together.",
+        "a worker runs of all tenants together.",
     )
     max_outstanding_requests_per_tenant: PositiveInt = Field(
         100,

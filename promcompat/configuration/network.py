@@ -50,7 +50,7 @@ class NetworkSettings(BaseSettings):
     )
     hsts_max_age: DurationMs = Field(
         0,
-        description="How long browsers shall use https only for this host name "
+        description="How long browsers have to use https for this host name "
         "(Strict-Transport-Security). Sent only over TLS; 0 sends nothing.",
     )
 

@@ -60,8 +60,8 @@ class QuerySettings(BaseSettings):
     query_processes: Annotated[int, Field(ge=0)] = Field(
         4,
         description="Most processes of low priority in which a worker evaluates long queries while "
-        "several tenants query, or many of them while samples are written; 0: its own threads do "
-        "that.",
+        "several tenants query, or while samples are written and a tenant's queries take much "
+        "time; 0: its own threads do that.",
     )
     query_lookback_delta: DurationMs = Field(
         300_000,

@@ -86,8 +86,8 @@ class Settings(
     migration_database_url: SecretStr | None = Field(
         None,
         description="postgresql:// URL of the same database for the role that owns the schema, "
-        "where the role of PROMCOMPAT_DATABASE_URL shall not: migrations, grants to readers and "
-        "backups use it, and the service gets rights to rows only.",
+        "if the role of PROMCOMPAT_DATABASE_URL does not own it: migrations, grants to readers and "
+        "backups use this URL, and the service gets rights to rows only.",
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
@@ -148,9 +148,8 @@ class Settings(
     )
     max_undrained_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
         1024 * MEBIBYTE,
-        description="Memory that samples which wait to be moved into blocks may need, 16 bytes "
-        "each; while there are more, writes get 503, and their senders try again. Only for the "
-        "store blocks.",
+        description="Memory that samples which are not in blocks or rows yet may need, 16 bytes "
+        "each; while there are more, writes get 503, and their senders try again.",
     )
     max_tenant_undrained_bytes: NonNegativeInt = Field(
         0,

@@ -161,8 +161,8 @@ class StorageCounters:
         self._totals = _Totals("promcompat_storage", _STORAGE_COUNTERS, registry)
         self._undrained_bytes = Gauge(
             "promcompat_storage_undrained_bytes",
-            "Memory that samples not yet moved into blocks need, as last measured for a write; the "
-            "maximum over all workers.",
+            "Memory that samples need which are not in blocks or rows yet, as last measured for a "
+            "write; the maximum over all workers.",
             registry=registry,
             multiprocess_mode="livemax",
         )

@@ -66,11 +66,12 @@ class Backlog:
         await self._measure_if_due()
         if self.n_bytes > self._limits.max_bytes:
             raise OverloadedError(
-                "too many samples wait to be moved into blocks; try again", _RETRY_AFTER_SECONDS
+                "too many samples wait to be moved into blocks or rows; try again",
+                _RETRY_AFTER_SECONDS,
             )
         if self._bytes.get(tenant_id, 0) > self._limits.max_tenant_bytes:
             raise OverloadedError(
-                "too many samples of this tenant wait to be moved into blocks; try again",
+                "too many samples of this tenant wait to be moved into blocks or rows; try again",
                 _RETRY_AFTER_SECONDS,
             )
 
