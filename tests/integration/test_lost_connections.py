@@ -1,7 +1,6 @@
 """Connections that end, or fall silent: what waits, for how long, and what works afterwards."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -319,11 +318,10 @@ async def test_readiness_is_told_in_time_on_a_silent_network_and_when_it_is_back
         assert (await service.get("/-/ready")).status == 200
         network.cut()
         for _ in range(2):
-            started = time.monotonic()
-            response = await service.get("/-/ready")
+            async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+                response = await service.get("/-/ready")
             assert response.status == 503
             assert "the database" in await response.text()
-            assert time.monotonic() - started < 3.0  # 1.5 and what a busy machine adds.
         network.mend()
         await until(lambda: is_ready(service))
 
