@@ -212,6 +212,8 @@ class MetricMetadata:
 
 UNKNOWN_SERIES = -1
 """In place of a series id: the series is identified by its key."""
+FIRST_REFUSED = -16
+"""In place of a series id, from here down: the number of a limit that refused the series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +232,13 @@ class SeriesIdentity:
 class WriteBatch:
     """The samples of one write, one row each, as columns of equal length.
 
-    `series_ids[i]` is the id of row i's series in the store, or UNKNOWN_SERIES. `unknown_keys` has
-    a key for each unknown row, in their order: the wire bytes of its labels exactly as the sender
-    encoded them, the cheapest exact key of a series. Two keys may identify the same series
-    (different label order), but a key always identifies one series. `labels` has the label set of
-    every unknown key. The ids are those of `Store.known_series` at its `known_version`; the store
-    refuses them when series were removed since.
+    `series_ids[i]` is the id of row i's series in the store, or UNKNOWN_SERIES, or FIRST_REFUSED or
+    less if a limit refused the series lately. `unknown_keys` has a key for each unknown row, in
+    their order: the wire bytes of its labels exactly as the sender encoded them, the cheapest exact
+    key of a series. Two keys may identify the same series (different label order), but a key always
+    identifies one series. `labels` has the label set of every unknown key. The ids are those of
+    `Store.known_series` at its `known_version`; the store refuses them when series were removed
+    since.
     `server_timed` marks the rows whose timestamp is the server's clock, not the sender's: if its
     millisecond is taken, such a row gets the next free one of its series. None: no rows.
     `histograms` are what those of `values` that are no floats refer to, see

@@ -6,7 +6,7 @@ own.
 """
 
 import secrets
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,7 @@ from promcompat.core.series_table_kernels import (
     copy_keys,
     fill_slots,
     find_keys,
+    find_parts_of,
     hash_entries,
 )
 
@@ -82,6 +83,15 @@ class SeriesTable:
         find_keys(*self.arrays(), tenant, np.frombuffer(b"".join(keys), np.uint8), ends, found)
         return found
 
+    def find_parts(self, tenant: int, message: NDArray[np.uint8], bounds: IntArray) -> IntArray:
+        """The id of each key that is a part of a message; UNKNOWN_SERIES where there is none.
+
+        `bounds` [n, at least 2] has first and end of each part.
+        """
+        found = np.empty(len(bounds), np.int64)
+        find_parts_of(*self.arrays(), tenant, message, bounds, found)
+        return found
+
 
 @dataclass(slots=True)
 class PendingKeys:
@@ -116,25 +126,50 @@ class PendingKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedKeys:
+    """Keys of a tenant that a limit refused lately, after their labels had been checked.
+
+    Their ids in the table are FIRST_REFUSED or less.
+    """
+
+    table: SeriesTable
+    tenant: int
+
+
+@dataclass(frozen=True, slots=True)
 class KnownSeries:
     """The series of one tenant that are known at one moment, for decoders in any thread.
 
-    `version` says until when the ids may be used; see `WriteBatch.known_version`. `refused` has the
-    hashes of the keys that a limit refused lately, after their labels had been checked.
+    `version` says until when the ids may be used; see `WriteBatch.known_version`.
     """
 
     table: SeriesTable
     tenant: int
     pending: PendingKeys
     version: int
-    refused: Container[int] = frozenset()
+    refused: tuple[RefusedKeys, ...] = ()
 
     def find(self, keys: Sequence[bytes]) -> IntArray:
-        """The id of each key, UNKNOWN_SERIES where there is none."""
+        """The id of each key, or FIRST_REFUSED or less, or UNKNOWN_SERIES where there is none."""
         found = self.table.find(self.tenant, keys)
         if self.pending.ids or self.pending.moving:
             missing = np.flatnonzero(found == UNKNOWN_SERIES).tolist()
             found[missing] = self.pending.find([keys[index] for index in missing])
+        for refused in self.refused:
+            missing = np.flatnonzero(found == UNKNOWN_SERIES).tolist()
+            wanted = [keys[index] for index in missing]
+            found[missing] = refused.table.find(refused.tenant, wanted) if wanted else []
+        return found
+
+    def find_refused(self, message: NDArray[np.uint8], bounds: IntArray) -> IntArray:
+        """FIRST_REFUSED or less for each part of a message that is a key refused lately.
+
+        UNKNOWN_SERIES for the others. `bounds` [n, at least 2] has first and end of each part.
+        """
+        found = np.full(len(bounds), UNKNOWN_SERIES, np.int64)
+        for refused in self.refused:
+            of_table = refused.table.find_parts(refused.tenant, message, bounds)
+            np.copyto(found, of_table, where=found == UNKNOWN_SERIES)
         return found
 
 

@@ -177,6 +177,37 @@ def find_keys(
         start = end
 
 
+@kernel(
+    "void(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
+    " Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[::1])",
+    allocates=False,
+)
+def find_parts_of(
+    secret: Words,
+    slots: Slots,
+    hashes: Words,
+    tenants: Ints,
+    ids: Ints,
+    starts: Ints,
+    keys: Bytes,
+    marks: Bytes,
+    tenant: int,
+    message: Bytes,
+    bounds: Ints,
+    found: Ints,
+) -> None:
+    """As `find_keys`, of keys that are parts of a message: the columns 0 and 1 of `bounds`."""
+    for index in range(len(bounds)):
+        first, end = bounds[index, 0], bounds[index, 1]
+        entry = find_entry(
+            secret, slots, hashes, tenants, starts, keys, tenant, message, first, end
+        )
+        found[index] = NOT_FOUND
+        if entry >= 0:
+            found[index] = ids[entry]
+            marks[entry] = 1
+
+
 @kernel("void(u8[::1], i8[::1], i8[::1], u1[::1], i8, i8, u8[::1])", allocates=False)
 def hash_entries(
     secret: Words, tenants: Ints, starts: Ints, keys: Bytes, first: int, end: int, hashes: Words

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.histograms import HistogramCells
@@ -144,7 +145,7 @@ def decode_read_request(
     series, rest = _left_of(wire, max_series)
     metadata, refusals = decode_metadata(rest.metadata, limits.max_metadata_bytes)
     left = LeftSeries.of(series, wire.histograms)
-    new = NewSeries(limits, known.refused)
+    new = NewSeries(limits)
     ids = left.resolve(known, new)
     rows = _join(wire.rows, left, ids).with_starts(starts)
     if decoded is not None:
@@ -205,6 +206,8 @@ class WireRequest:
         return len(self.left) + len(self.others) + len(self.histograms.columns)
 
 
+_FIRST_ROW, _END_ROW = 2, 3
+"""Columns of the lines of series that are left."""
 _NO_FIELDS: Final = WriteRequest()
 _NO_LINES: Final = np.empty((0, 4), np.int64)
 
@@ -229,9 +232,27 @@ def read_write_request(message: bytes, known: KnownSeries, max_series: int) -> W
         )  # fmt: skip
         if n_rows != NO_ROOM:
             histograms = FoundHistograms(message, found[:n_found])
-            return WireRequest(message, rows.take(slice(n_rows)), left[:n_left], others, histograms)
+            rows, left = rows.take(slice(n_rows)), left[:n_left]
+            if known.refused and n_left:
+                left = _without_refused(left, view, known, rows.ids)
+            return WireRequest(message, rows, left, others, histograms)
         _, _, n_samples, n_histograms = count_fields(view)
     return _unusual(message)
+
+
+def _without_refused(
+    left: IntArray, view: NDArray[np.uint8], known: KnownSeries, ids: IntArray
+) -> IntArray:
+    """The lines of `left` but those of series that were refused lately, whose rows get their ids.
+
+    Senders repeat what was refused in each request.
+    """
+    is_usual = left[:, _END_ROW] != UNUSUAL
+    found = np.where(is_usual, known.find_refused(view, left), UNKNOWN_SERIES)
+    n_rows = (left[:, _END_ROW] - left[:, _FIRST_ROW])[is_usual]
+    ids[ids == UNKNOWN_SERIES] = np.repeat(found[is_usual], n_rows)
+    remaining: IntArray = left[found == UNKNOWN_SERIES]
+    return remaining
 
 
 def _unusual(message: bytes) -> WireRequest:

@@ -1,6 +1,6 @@
 """The labels of series that are not known yet: checked, and identified for the database."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -74,12 +74,10 @@ class LabelsOfKeys(Mapping[bytes, Labels]):
 class NewSeries:
     """Checks the labels of series that are not known, each distinct key once."""
 
-    __slots__ = ("_labels", "_limits", "_refused_lately", "identities", "invalid", "refused")
+    __slots__ = ("_labels", "_limits", "identities", "invalid", "refused")
 
-    def __init__(self, limits: LabelLimits, refused_lately: Container[int] = frozenset()) -> None:
-        """See `KnownSeries.refused`: those are not checked again."""
+    def __init__(self, limits: LabelLimits) -> None:
         self._limits = limits
-        self._refused_lately = refused_lately
         self._labels: dict[bytes, Labels | None] = {}
         self.identities: dict[bytes, SeriesIdentity] = {}
         self.invalid: dict[bytes, str] = {}
@@ -92,21 +90,8 @@ class NewSeries:
 
     def accept(self, keys: Sequence[bytes]) -> list[bool]:
         """Which of these series can be stored. Raises BadDataError when labels are malformed."""
-        self.identities |= identify_usual(self._fresh(keys), self._limits)
+        self.identities |= identify_usual(keys, self._limits)
         return [self._accepts(key) for key in keys]
-
-    def _fresh(self, keys: Sequence[bytes]) -> Sequence[bytes]:
-        """Those that were not refused lately; the labels of the others are known to be valid."""
-        refused = self._refused_lately
-        if not refused:
-            return keys
-        fresh = []
-        for key in keys:
-            if hash(key) in refused:
-                self._labels[key] = None
-            else:
-                fresh.append(key)
-        return fresh
 
     def _accepts(self, key: bytes) -> bool:
         if key in self._labels:

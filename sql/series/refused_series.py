@@ -5,39 +5,50 @@ minute: it may have been made by another process, or there may be room again.
 """
 
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
+from promcompat.core.model import FIRST_REFUSED, UNKNOWN_SERIES, IntArray
+from promcompat.core.series_table import RefusedKeys, SeriesTableBuilder
 from promcompat.core.tenant_limits import TenantLimits
 
+REFUSING_LIMITS: Final = ("max_global_series_per_user", "max_global_series_per_metric")
+"""The number of a limit, in place of a series id, is FIRST_REFUSED less its place here."""
 _KEPT_SECONDS: Final = 30.0
-_MAX_KEYS: Final = 500_000
-"""Of a process, by their hashes; 100 bytes each."""
-_NONE: Final[Container[int]] = frozenset()
+_MAX_BYTES: Final = 32 << 20
+"""Of all tenants in half a minute: 200,000 keys of a hundred bytes."""
+
+
+def refused_rows(series_ids: IntArray) -> dict[str, int]:
+    """How many rows each limit refused, by its name."""
+    numbers = FIRST_REFUSED - series_ids[series_ids <= FIRST_REFUSED]
+    counts = np.bincount(numbers, minlength=len(REFUSING_LIMITS)).tolist()
+    return {name: n for name, n in zip(REFUSING_LIMITS, counts, strict=True) if n}
 
 
 @dataclass(slots=True)
-class _OfTenant:
-    """The names of the limits that refused a tenant's series, by the hash of their keys."""
+class _Generation:
+    """What was refused in half a minute, and the tenants' numbers in the table."""
 
-    limits: TenantLimits
-    now: dict[int, str] = field(default_factory=dict)
-    before: dict[int, str] = field(default_factory=dict)
+    keys: SeriesTableBuilder
+    tenants: dict[str, tuple[TenantLimits, int]] = field(default_factory=dict)
+    n_numbers: int = 0
 
+    def find(self, tenant: str, limits: TenantLimits) -> RefusedKeys | None:
+        """The keys that these limits of a tenant refused."""
+        of_limits, number = self.tenants.get(tenant, (None, 0))
+        return RefusedKeys(self.keys.table, number) if of_limits is limits else None
 
-@dataclass(frozen=True, slots=True)
-class RefusedHashes:
-    """The hashes of the keys of a tenant that were refused lately, for any thread."""
-
-    now: Mapping[int, str]
-    before: Mapping[int, str]
-
-    def __bool__(self) -> bool:
-        return bool(self.now or self.before)
-
-    def __contains__(self, key_hash: object) -> bool:
-        return key_hash in self.now or key_hash in self.before
+    def add(self, tenant: str, limits: TenantLimits, ids: dict[bytes, int]) -> None:
+        """Add keys if there is room."""
+        if self.tenants.get(tenant, (None, 0))[0] is not limits:
+            self.tenants[tenant] = limits, self.n_numbers
+            self.n_numbers += 1
+        if self.keys.has_room(ids):
+            self.keys.add(self.tenants[tenant][1], ids)
 
 
 class RefusedSeries:
@@ -45,57 +56,46 @@ class RefusedSeries:
 
     def __init__(self, now_seconds: Callable[[], float] = time.monotonic) -> None:
         self._now_seconds = now_seconds
-        self._tenants: dict[str, _OfTenant] = {}
-        self._n_keys = 0
+        self._now: _Generation | None = None
+        self._before: _Generation | None = None
         self._turns_at = 0.0
 
     def add(self, tenant: str, limits: TenantLimits, refused: Mapping[bytes, str]) -> None:
         """Remember keys and the names of the limits that refused them."""
-        self._turn()
-        if not refused or self._n_keys + len(refused) > _MAX_KEYS:
+        if not refused:
             return
-        known = self._of(tenant, limits)
-        known.now.update((hash(key), name) for key, name in refused.items())
-        self._n_keys += len(refused)
+        self._turn()
+        if self._now is None:
+            self._now = _Generation(SeriesTableBuilder(_MAX_BYTES))
+        ids = {key: FIRST_REFUSED - REFUSING_LIMITS.index(name) for key, name in refused.items()}
+        self._now.add(tenant, limits, ids)
 
-    def find(self, tenant: str, limits: TenantLimits, keys: Iterable[bytes]) -> dict[bytes, str]:
+    def find(self, tenant: str, limits: TenantLimits, keys: Sequence[bytes]) -> dict[bytes, str]:
         """Those of the keys that were refused lately, with the names of the limits."""
-        if tenant not in self._tenants:
-            return {}
-        self._turn()
-        known = self._of(tenant, limits)
-        found = ((key, known.now.get(h := hash(key)) or known.before.get(h)) for key in keys)
-        return {key: name for key, name in found if name is not None}
+        found: dict[bytes, str] = {}
+        for part in self.of(tenant, limits) if keys else ():
+            ids = part.table.find(part.tenant, keys)
+            for place in np.flatnonzero(ids != UNKNOWN_SERIES).tolist():
+                found[keys[place]] = REFUSING_LIMITS[FIRST_REFUSED - int(ids[place])]
+        return found
 
-    def hashes(self, tenant: str, limits: TenantLimits) -> Container[int]:
+    def of(self, tenant: str, limits: TenantLimits) -> tuple[RefusedKeys, ...]:
         """See `KnownSeries.refused`."""
-        if tenant not in self._tenants:
-            return _NONE
+        if self._now is None and self._before is None:
+            return ()
         self._turn()
-        known = self._of(tenant, limits)
-        return RefusedHashes(known.now, known.before)
+        parts = (part.find(tenant, limits) for part in (self._now, self._before) if part)
+        return tuple(filter(None, parts))
 
     def forget(self) -> None:
         """Forget everything."""
-        self._tenants.clear()
-        self._n_keys = 0
-
-    def _of(self, tenant: str, limits: TenantLimits) -> _OfTenant:
-        known = self._tenants.get(tenant)
-        if known is None or known.limits is not limits:
-            known = self._tenants[tenant] = _OfTenant(limits)
-        return known
+        self._now = self._before = None
 
     def _turn(self) -> None:
         """Forget what is older than half a minute, once that has passed."""
         now = self._now_seconds()
         if now < self._turns_at:
             return
+        self._before = self._now if now < self._turns_at + _KEPT_SECONDS else None
+        self._now = None
         self._turns_at = now + _KEPT_SECONDS
-        kept = {
-            tenant: _OfTenant(known.limits, {}, known.now)
-            for tenant, known in self._tenants.items()
-            if known.now
-        }
-        self._tenants = kept
-        self._n_keys = sum(len(known.before) for known in kept.values())

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import compress
@@ -24,6 +24,7 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from promcompat.core.series_identity import identity_of
+from promcompat.core.series_table import RefusedKeys
 from promcompat.core.tenant_limits import Limits, TenantLimits
 from promcompat.core.turns import Claim, Turns
 from sql.caching.series_cache import SeriesCache
@@ -32,7 +33,7 @@ from sql.database.installation_guard import InstallationGuard, is_out_of_date
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.query_loader import load_queries
-from sql.series.refused_series import RefusedSeries
+from sql.series.refused_series import REFUSING_LIMITS, RefusedSeries, refused_rows
 
 _QUERIES: Final = load_queries("series")
 _SERIES_AT_ONCE: Final = 2_000
@@ -61,7 +62,7 @@ class _FoundSeries:
     rejection: str | None = None
 
 
-_REFUSALS: Final = {0: "max_global_series_per_user", -1: "max_global_series_per_metric"}
+_REFUSALS: Final = dict(zip((0, -1), REFUSING_LIMITS, strict=True))
 """What find_or_make_series returns in place of the ids of series for which there is no room."""
 
 
@@ -97,9 +98,9 @@ class SeriesResolver:
         self._series_cache = series_cache
         self._stats = stats
 
-    def refused_lately(self, tenant: str) -> Container[int]:
+    def refused_lately(self, tenant: str) -> tuple[RefusedKeys, ...]:
         """See `KnownSeries.refused`."""
-        return self._refused.hashes(tenant, self._limits.of(tenant))
+        return self._refused.of(tenant, self._limits.of(tenant))
 
     async def resolve(
         self,
@@ -119,28 +120,29 @@ class SeriesResolver:
         not be cached then.
         """
         ids = batch.series_ids
-        is_unknown = ids == UNKNOWN_SERIES
-        n_unknown = int(np.count_nonzero(is_unknown))
-        self._stats.series_cache_hits += len(ids) - n_unknown
-        self._stats.series_cache_misses += n_unknown
-        if not n_unknown:
+        n_known = int(np.count_nonzero(ids >= 0))
+        self._stats.series_cache_hits += n_known
+        if n_known == len(ids):
             return ResolvedBatch(ids, None)
+        is_unknown = ids == UNKNOWN_SERIES
+        self._stats.series_cache_misses += int(np.count_nonzero(is_unknown))
+        n_refused = Counter(refused_rows(ids[is_storable]))
         keys = list(compress(batch.unknown_keys, is_storable[is_unknown].tolist()))
         made = await self._find_or_make(tenant, tenant_id, keys, batch, version)
-        ids = ids.copy()
+        ids = np.maximum(ids, UNKNOWN_SERIES)
         ids[is_unknown & is_storable] = [made.ids.get(key, UNKNOWN_SERIES) for key in keys]
-        return ResolvedBatch(ids, self._rejection(tenant, keys, made))
+        n_refused.update(name for key in keys if (name := made.refused.get(key)) is not None)
+        return ResolvedBatch(ids, self._rejection(tenant, n_refused, made))
 
-    def _rejection(self, tenant: str, keys: Sequence[bytes], made: "_FoundSeries") -> str | None:
-        """Why the first of the rows that were not found cannot be stored; limits are counted."""
-        if not made.refused:
-            return made.rejection
-        n_rows = Counter(name for key in keys if (name := made.refused.get(key)) is not None)
+    def _rejection(
+        self, tenant: str, n_rows: Mapping[str, int], made: "_FoundSeries"
+    ) -> str | None:
+        """Why the first of the rows that have no id cannot be stored; limits are counted."""
         texts = [
             self._limits.refuse(tenant, name, f": {n} samples of new series were not stored", n)
             for name, n in n_rows.items()
         ]
-        return made.rejection or texts[0]
+        return made.rejection or next(iter(texts), None)
 
     async def _find_or_make(
         self,
@@ -151,6 +153,8 @@ class SeriesResolver:
         version: int,
     ) -> "_FoundSeries":
         """The id of each key that can be stored, and why the others cannot."""
+        if not keys:
+            return _FoundSeries()
         distinct = list(dict.fromkeys(keys))
         # Another write may have made some of them since the batch was decoded.
         cached = self._series_cache.known(tenant, version).find(distinct).tolist()

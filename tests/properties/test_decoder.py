@@ -108,10 +108,10 @@ def _labels_of(key: bytes) -> Labels | None:
 
 
 def _check(message: bytes, choice: int) -> None:
-    """Two bits of `choice` for each series say whether it is in the table, pending or unknown."""
+    """Two bits of `choice` for each series: in the table, pending, refused lately or unknown."""
     keys = _keys_of(message)
     groups = {index: [key for place, key in enumerate(keys) if choice >> 2 * place & 3 == index]
-              for index in range(2)}  # fmt: skip
+              for index in range(3)}  # fmt: skip
     known = known_series(*groups.values())
     labels_of_id = {
         series_id: decode_series_key(key)

@@ -6,7 +6,13 @@ import snappy
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
-from promcompat.core.model import STALE_NAN_BITS, UNKNOWN_SERIES, Labels, MetricMetadata
+from promcompat.core.model import (
+    FIRST_REFUSED,
+    STALE_NAN_BITS,
+    UNKNOWN_SERIES,
+    Labels,
+    MetricMetadata,
+)
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
 from promcompat.remote_write.snappy_block import checked_length, unpack
@@ -53,6 +59,20 @@ def test_known_series_are_not_decoded_again() -> None:
         batch = decode(body, known).batch
         assert (batch.series_ids.tolist(), batch.timestamps.tolist()) == ([series_id], [NOW])
         assert (batch.values.tolist(), batch.unknown_keys, batch.labels) == ([1.5], [], {})
+
+
+def test_series_that_were_refused_lately_are_not_decoded_again() -> None:
+    series = [
+        encode_series(DOWN, (NOW, 0.5), (NOW + 1, 1.5)),
+        encode_series((*DOWN, ("x", "1")), (NOW, 2.5)),
+        encode_series(UP, (NOW, 3.5)),
+    ]
+    known = known_series([encode_labels(UP)], [], [encode_labels(DOWN)])
+    batch = decode(encode_request(series), known).batch
+    refused = FIRST_REFUSED
+    assert batch.series_ids.tolist() == [refused, refused, UNKNOWN_SERIES, 100]
+    assert batch.values.tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert batch.unknown_keys == list(batch.labels) == [encode_labels((*DOWN, ("x", "1")))]
 
 
 def test_the_batch_says_when_its_ids_were_known() -> None:
