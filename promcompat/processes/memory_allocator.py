@@ -22,6 +22,7 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_TOP_PAD: Final = -2
 _M_MMAP_THRESHOLD: Final = -3
+_M_MMAP_MAX: Final = -4
 _M_ARENA_MAX: Final = -8
 
 _KEPT_BYTES: Final = 256 << 20
@@ -36,9 +37,10 @@ _HUGE_PAGES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _MAPPINGS: Final = Path("/proc/self/maps")
 
 
-def keep_freed_memory() -> bool:
-    """Let this process keep up to 256 MiB of freed memory; False when the C library cannot.
+def keep_freed_memory(kept_bytes: int = _KEPT_BYTES, *, maps_arrays: bool = True) -> bool:
+    """Let this process keep so much freed memory; False when the C library cannot.
 
+    Arrays of 32 MiB have mappings of their own, which are not kept, unless `maps_arrays` is False.
     All threads share one arena: others could not grow beyond 64 MiB, and no thread could use what
     another one freed. Must be called before threads start.
     """
@@ -46,12 +48,14 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    parameters = (
+    parameters = [
         (_M_ARENA_MAX, 1),
         (_M_MMAP_THRESHOLD, _OWN_MAPPING_FROM_BYTES),
-        (_M_TRIM_THRESHOLD, _KEPT_BYTES),
+        (_M_TRIM_THRESHOLD, kept_bytes),
         (_M_TOP_PAD, _GROWS_BY_BYTES),
-    )
+    ]
+    if not maps_arrays:
+        parameters.append((_M_MMAP_MAX, 0))
     results = [mallopt(name, value) for name, value in parameters]
     return 0 not in results
 

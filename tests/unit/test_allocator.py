@@ -13,11 +13,12 @@ FAULTS_OF_REPEATED_ARRAYS = """
 import resource, sys
 import numpy as np
 from promcompat.processes.memory_allocator import keep_freed_memory
-if sys.argv[1] == "kept":
-    assert keep_freed_memory()
+how, n = sys.argv[1], int(sys.argv[2])
+if how == "kept":
+    assert keep_freed_memory(1 << 30, maps_arrays=False)
 def work():
     for _ in range(5):
-        arrays = [np.ones(1 << 20) for _ in range(8)]
+        arrays = [np.ones(n) for _ in range(8)]
         del arrays
 work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -26,14 +27,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def page_faults(how: str) -> int:
-    command = [sys.executable, "-c", FAULTS_OF_REPEATED_ARRAYS, how]
+def page_faults(how: str, n: int) -> int:
+    command = [sys.executable, "-c", FAULTS_OF_REPEATED_ARRAYS, how, str(n)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_large_arrays_use_memory_again() -> None:
-    assert page_faults("kept") < page_faults("given back") / 20
+@pytest.mark.parametrize("n_bytes", [8 << 20, 64 << 20])
+def test_large_arrays_use_memory_again(n_bytes: int) -> None:
+    assert page_faults("kept", n_bytes // 8) < page_faults("given back", n_bytes // 8) / 20
 
 
 RESIDENT_AROUND_A_PINNED_QUERY = """
