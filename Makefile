@@ -102,9 +102,10 @@ $(DEVELOPMENT_READY): | $(VENV)/.created
 	@find $(VENV) -maxdepth 1 \( -name '.service-*' -o -name '.development-*' \) -delete
 	@touch $@ $(SERVICE_READY)
 
+# The Python of a distribution comes first: it is built with profile-guided optimization.
 $(VENV)/.created:
-	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
-	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	@for python in $(PYTHON) /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    echo "==> Creating $(VENV) with $$($$python --version)"; \
 	    $$python -m venv $(VENV) && touch $@; \
 	    exit; \
