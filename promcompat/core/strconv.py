@@ -11,8 +11,8 @@ from typing import Final
 
 MAX_INT64: Final = (1 << 63) - 1
 
-_DIGITS: Final = "[0-9](?:_?[0-9])*+"
-_HEX_DIGITS: Final = "[0-9a-f](?:_?[0-9a-f])*+"
+_DIGITS: Final = "[0-9]++(?:_[0-9]++)*"
+_HEX_DIGITS: Final = "[0-9a-f]++(?:_[0-9a-f]++)*"
 _FLOAT: Final = re.compile(
     rf"[+-]?(?:inf(?:inity)?|(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:e[+-]?{_DIGITS})?)|nan",
     re.IGNORECASE | re.ASCII,
@@ -22,7 +22,7 @@ _HEX_FLOAT: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _INTEGER: Final = re.compile(
-    rf"[+-]?(?:0x_?{_HEX_DIGITS}|0b(?:_?[01])++|(?P<octal>0)o?(?:_?[0-7])++|0|[1-9](?:_?[0-9])*+)",
+    rf"[+-]?(?:0x_?{_HEX_DIGITS}|0b(?:_?[01]++)+|(?P<octal>0)o?(?:_?[0-7]++)+|0|[1-9](?:_?[0-9]++)*)",
     re.IGNORECASE | re.ASCII,
 )
 _LONGEST_INTEGER: Final = 4_000

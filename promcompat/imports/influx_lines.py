@@ -12,11 +12,12 @@ from typing import Final
 from promcompat.core.model import METRIC_NAME
 from promcompat.imports.columns import ColumnsBuilder
 
-_HEAD: Final = re.compile(r"(?:[^\\ ]|\\.|\\$)++")
-_FIELDS: Final = re.compile(r'(?:[^\\" ]|\\.|"(?:[^"\\]|\\.)*+")++')
-_PART: Final = re.compile(r"(?:[^\\,]|\\.|\\$)++")
-_FIELD: Final = re.compile(r'((?:[^\\=",]|\\.)++)=("(?:[^"\\]|\\.)*+"|[^,"]++)(?:,|$)')
-_TAG: Final = re.compile(r"((?:[^\\=]|\\.)++)=(.*)", re.DOTALL)
+_QUOTED: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*"'
+_HEAD: Final = re.compile(r"(?:[^\\ ]++|\\.|\\$)+")
+_FIELDS: Final = re.compile(rf'(?:[^\\" ]++|\\.|{_QUOTED})+')
+_PART: Final = re.compile(r"(?:[^\\,]++|\\.|\\$)+")
+_FIELD: Final = re.compile(rf'((?:[^\\=",]++|\\.)+)=({_QUOTED}|[^,"]++)(?:,|$)')
+_TAG: Final = re.compile(r"((?:[^\\=]++|\\.)+)=(.*)", re.DOTALL)
 _WHOLE: Final = re.compile(r"[-+]?[0-9]{1,30}")
 _ESCAPE: Final = re.compile(r"\\([,= ])")
 _TRUE: Final = frozenset(("t", "T", "true", "True", "TRUE"))

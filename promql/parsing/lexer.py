@@ -124,7 +124,7 @@ _OPERATOR_TYPES = frozenset(
     }
 )
 
-_BLANK = re.compile(r"(?:[ \t\r\n]++|#[^\r\n]*+)*+")
+_BLANK = re.compile(r"(?:[ \t\r\n]++|#[^\r\n]*+)*")
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _STRING = r"""(?P<string>"[^"\\\n\ufffd\ud800-\udfff]*+"|'[^'\\\n\ufffd\ud800-\udfff]*+')"""
 _QUOTE = r"""(?P<quote>["'`])"""

@@ -87,8 +87,8 @@ _ESCAPES = (
 )
 _BODIES = {
     "`": re.compile(r"[^`\ufffd\ud800-\udfff]*+"),
-    '"': re.compile(rf"""(?:[^"\\\n\ufffd\ud800-\udfff]|\\(?:{_ESCAPES}|"))*+"""),
-    "'": re.compile(rf"""(?:[^'\\\n\ufffd\ud800-\udfff]|\\(?:{_ESCAPES}|'))*+"""),
+    '"': re.compile(rf"""(?:[^"\\\n\ufffd\ud800-\udfff]++|\\(?:{_ESCAPES}|"))*"""),
+    "'": re.compile(rf"""(?:[^'\\\n\ufffd\ud800-\udfff]++|\\(?:{_ESCAPES}|'))*"""),
 }
 _DIGIT_ESCAPES = {
     **dict.fromkeys("01234567", (0, 3, "01234567")),
