@@ -267,9 +267,12 @@ async def test_a_tenant_that_asks_little_does_not_wait_for_processes() -> None:
     await engine.run(Query("b", "m", EvalRange.instant(10 * MINUTE)))
     await engine.run(queries[0])
     assert asked == []
+    values = 'count_values("v", m)'
+    await engine.run(Query("a", values, grid))
+    assert asked == [values]
     engine._long.cells.use("a", 1_000_000)
     await engine.run(queries[1])
-    assert asked == [queries[1].text]
+    assert asked == [values, queries[1].text]
 
 
 async def test_many_long_queries_go_to_processes_while_samples_are_written(
