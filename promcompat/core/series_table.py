@@ -19,7 +19,6 @@ from promcompat.core.series_table_kernels import (
     copy_keys,
     fill_slots,
     find_keys,
-    find_parts_of,
     hash_entries,
 )
 
@@ -78,10 +77,10 @@ class SeriesTable:
 
     def find(self, tenant: int, keys: Sequence[bytes]) -> IntArray:
         """The id of each key, UNKNOWN_SERIES where there is none."""
-        found = np.empty(len(keys), np.int64)
-        ends = np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))
-        find_keys(*self.arrays(), tenant, np.frombuffer(b"".join(keys), np.uint8), ends, found)
-        return found
+        bounds = np.zeros((len(keys), 2), np.int64)
+        bounds[:, 1] = np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))
+        bounds[1:, 0] = bounds[:-1, 1]
+        return self.find_parts(tenant, np.frombuffer(b"".join(keys), np.uint8), bounds)
 
     def find_parts(self, tenant: int, message: NDArray[np.uint8], bounds: IntArray) -> IntArray:
         """The id of each key that is a part of a message; UNKNOWN_SERIES where there is none.
@@ -89,7 +88,7 @@ class SeriesTable:
         `bounds` [n, at least 2] has first and end of each part.
         """
         found = np.empty(len(bounds), np.int64)
-        find_parts_of(*self.arrays(), tenant, message, bounds, found)
+        find_keys(*self.arrays(), tenant, message, bounds, found)
         return found
 
 

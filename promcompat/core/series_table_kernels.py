@@ -145,44 +145,10 @@ def find_entry(
 
 @kernel(
     "void(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
-    " Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1])",
-    allocates=False,
-)
-def find_keys(
-    secret: Words,
-    slots: Slots,
-    hashes: Words,
-    tenants: Ints,
-    ids: Ints,
-    starts: Ints,
-    keys: Bytes,
-    marks: Bytes,
-    tenant: int,
-    wanted: Bytes,
-    ends: Ints,
-    found: Ints,
-) -> None:
-    """Fill `found` with the id of each key of `wanted`, which end at `ends`; NOT_FOUND if unknown.
-
-    The entries found are marked as used.
-    """
-    start = 0
-    for index in range(len(ends)):
-        end = ends[index]
-        entry = find_entry(secret, slots, hashes, tenants, starts, keys, tenant, wanted, start, end)
-        found[index] = NOT_FOUND
-        if entry >= 0:
-            found[index] = ids[entry]
-            marks[entry] = 1
-        start = end
-
-
-@kernel(
-    "void(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
     " Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[::1])",
     allocates=False,
 )
-def find_parts_of(
+def find_keys(
     secret: Words,
     slots: Slots,
     hashes: Words,
@@ -196,7 +162,10 @@ def find_parts_of(
     bounds: Ints,
     found: Ints,
 ) -> None:
-    """As `find_keys`, of keys that are parts of a message: the columns 0 and 1 of `bounds`."""
+    """Fill `found` with the id of each key that is a part of `message`; NOT_FOUND if unknown.
+
+    `bounds` [n, at least 2] has first and end of each. The entries found are marked as used.
+    """
     for index in range(len(bounds)):
         first, end = bounds[index, 0], bounds[index, 1]
         entry = find_entry(
