@@ -17,6 +17,9 @@ _DOCS: Final = Path(__file__).parents[2] / "docs"
 _SETTING: Final = re.compile(r"^\| `PROMCOMPAT_\w+` \|.*\|$", re.MULTILINE)
 _LINK: Final = re.compile(r" \(\[[^]]*\]\([^)]*\)\)")
 _METRIC: Final = re.compile(r"`(\w+)(?:\{[\w,]+\})?`")
+_TABLE: Final = re.compile(
+    r"\b(CREATE|DROP|ALTER)(?: UNLOGGED)? TABLE (?:IF (?:NOT )?EXISTS )?(\w+)(?: RENAME TO (\w+))?"
+)
 
 
 def _setting_rows() -> Iterator[str]:
@@ -52,6 +55,18 @@ def test_the_table_of_metrics_has_each_metric() -> None:
         if metric.name.startswith("promcompat_")
     ]
     assert sorted(documented) == sorted(published)
+
+
+def test_the_data_model_has_each_table() -> None:
+    tables: set[str] = set()
+    for migration in sorted((_DOCS.parent / "sql" / "migrations").glob("*.sql")):
+        for action, name, new_name in _TABLE.findall(migration.read_text(encoding="utf-8")):
+            if action == "DROP" or new_name:
+                tables.discard(name)
+            if action == "CREATE" or new_name:
+                tables.add(new_name or name)
+    text = (_DOCS / "data-model.md").read_text(encoding="utf-8")
+    assert tables - set(re.findall(r"\w+", text)) == set()
 
 
 def test_every_step_of_maintenance_has_a_row_and_a_counter_of_failures() -> None:
