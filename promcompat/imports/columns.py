@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from promcompat.core.errors import BadDataError
 from promcompat.core.histogram_validation import find_faults
 from promcompat.core.histograms import (
     Histograms,
@@ -37,13 +38,14 @@ from promcompat.remote_write.series_key import encode_series_key
 MAX_FAULTS_SHOWN: Final = 10
 NORMAL_NAN_BITS: Final = 0x7FF8000000000001
 """The NaN that Prometheus stores for the text `NaN`."""
+MAX_KEY_BYTES: Final = 128 << 20
 _SHOWN_CHARACTERS: Final = 120
 _REMEMBERED: Final = 1 << 15
 _MAX_REMEMBERED_CHARACTERS: Final = 500
 """Longer texts of series are not remembered, so that what is has a bound: 40 MB at most."""
 
 
-def _key_of(labels: Mapping[str, str]) -> bytes:
+def key_of(labels: Mapping[str, str]) -> bytes:
     """The key of a series. Raises ValueError as `ColumnsBuilder.number_of`."""
     pairs = sorted(labels.items())
     if not any(name == METRIC_NAME and value for name, value in pairs):
@@ -56,7 +58,7 @@ def _key_of(labels: Mapping[str, str]) -> bytes:
 
 @lru_cache(_REMEMBERED)
 def _remembered_key(read: Callable[[str], Mapping[str, str]], text: str) -> bytes:
-    return _key_of(read(text))
+    return key_of(read(text))
 
 
 @dataclass(slots=True)
@@ -159,10 +161,14 @@ class ColumnsBuilder:
 
     `extra_labels` are set on every series, and replace labels of the same names. `n_skipped` counts
     what is valid but cannot be a sample, such as a text.
+
+    A short text may stand for many long labels: tags for each of a line's fields, or labels in the
+    URL for each line. So the bytes of keys that are made are bounded.
     """
 
     __slots__ = (
         "_extra_labels",
+        "_n_key_bytes",
         "_numbers",
         "by_text",
         "faults",
@@ -177,6 +183,7 @@ class ColumnsBuilder:
 
     def __init__(self, extra_labels: Mapping[str, str]) -> None:
         self._extra_labels = extra_labels
+        self._n_key_bytes = 0
         self._numbers: dict[bytes, int] = {}
         self.by_text: dict[str, int] = {}
         self.keys: list[bytes] = []
@@ -189,11 +196,12 @@ class ColumnsBuilder:
         self.metadata: dict[str, MetricMetadata] = {}
 
     def number_of(self, labels: Mapping[str, str]) -> int:
-        """The number of a series. Raises ValueError without a metric name and for lone surrogates.
+        """The number of a series. Raises ValueError without a metric name and for lone surrogates,
+        and as `number_of_key`.
 
         Labels with an empty value are left out.
         """
-        return self._number_of_key(_key_of({**labels, **self._extra_labels}))
+        return self.number_of_key(key_of({**labels, **self._extra_labels}))
 
     def number_of_text(self, text: str, read: Callable[[str], Mapping[str, str]]) -> int:
         """The same of a text that stands for labels, of which `read` reads them.
@@ -203,9 +211,19 @@ class ColumnsBuilder:
         """
         if self._extra_labels or len(text) > _MAX_REMEMBERED_CHARACTERS:
             return self.number_of(read(text))
-        return self._number_of_key(_remembered_key(read, text))
+        return self.number_of_key(_remembered_key(read, text))
 
-    def _number_of_key(self, key: bytes) -> int:
+    def number_of_key(self, key: bytes) -> int:
+        """The same of the key of its labels, see `key_of`.
+
+        Raises BadDataError when all keys together are too long.
+        """
+        self._n_key_bytes += len(key)
+        if self._n_key_bytes > MAX_KEY_BYTES:
+            raise BadDataError(
+                f"the labels of the samples take more than {MAX_KEY_BYTES} bytes together; send "
+                "fewer in one request"
+            )
         number = self._numbers.setdefault(key, len(self.keys))
         if number == len(self.keys):
             self.keys.append(key)

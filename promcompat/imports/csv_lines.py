@@ -4,6 +4,7 @@ Each entry is the position of a column from 1 on, its type, and its name or the 
 """
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,7 +63,8 @@ def parse_csv_format(text: str) -> CsvFormat:
 def _parse_entry(entry: str) -> tuple[int, str, str]:
     position, _, rest = entry.strip().partition(":")
     kind, _, context = rest.partition(":")
-    if not position.isdecimal() or not 1 <= int(position) <= _MAX_COLUMN:
+    is_number = position.isdecimal() and len(position) <= len(str(_MAX_COLUMN))
+    if not is_number or not 1 <= int(position) <= _MAX_COLUMN:
         raise BadDataError(
             f"cannot parse <column_pos> in {entry!r}: expected a number from 1 to {_MAX_COLUMN}"
         )
@@ -81,14 +83,25 @@ def _time_reader(form: str) -> ReadTime:
     if form == "rfc3339":
         return lambda text: _milliseconds(datetime.fromisoformat(text))
     if form.startswith("custom:"):
-        layout = form.removeprefix("custom:")
+        layout = form.removeprefix("custom:").replace("%", "%%")
         for go, python in _GO_LAYOUT:
             layout = layout.replace(go, python)
+        _check_layout(layout, form)
         return lambda text: _milliseconds(datetime.strptime(text, layout))  # noqa: DTZ007
     raise BadDataError(
         f"unknown form of a time: {form!r}; allowed: unix_s, unix_ms, unix_ns, rfc3339, "
         "custom:<layout>"
     )
+
+
+def _check_layout(layout: str, form: str) -> None:
+    """Raises BadDataError for a layout with a part of a time twice, which Python cannot read."""
+    try:
+        datetime.strptime("", layout)  # noqa: DTZ007
+    except re.error:
+        raise BadDataError(f"the form of a time {form!r} has a part twice") from None
+    except ValueError:
+        return  # The empty text is no such time.
 
 
 def _milliseconds(time: datetime) -> int:

@@ -1,11 +1,13 @@
 """Data points of an export request as samples of series, by the rules of Prometheus 3.5."""
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+import numpy as np
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AggregationTemporality,
@@ -46,6 +48,7 @@ _MAX_TARGET_INFO: Final = 1_000
 """Samples of `target_info` that one resource of a request may make."""
 _NO_VALUE: Final = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _WITH_TEMPORALITY: Final = ("sum", "histogram", "exponential_histogram")
+_MAX_KEY_BYTES: Final = 128 << 20
 _DELTA: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 _CUMULATIVE: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _REMEMBERED: Final = 1 << 14
@@ -96,15 +99,30 @@ class Samples:
     rejected: Counter[str] = field(default_factory=Counter)
     n_points: int = 0
     starts_ms: list[int] = field(default_factory=list)
+    _n_key_bytes: int = 0
 
     def add(self, key: bytes, timestamp_ms: int, value: float, *, is_stale: bool = False) -> None:
-        """Add a row of the data point at hand."""
+        """Add a row of the data point at hand. Raises as `check_room`."""
+        if not self.keys or key is not self.keys[-1]:
+            self.check_room(len(key))
+            self._n_key_bytes += len(key)
         if is_stale:
             self.stale_rows.append(len(self.keys))
         self.keys.append(key)
         self.timestamps.append(timestamp_ms)
         self.values.append(value)
         self.points.append(self.n_points)
+
+    def check_room(self, n_bytes: int) -> None:
+        """Raises BadDataError when keys with so many more bytes would be too long together.
+
+        Each data point has the labels of its resource, and each bucket those of its point.
+        """
+        if self._n_key_bytes + n_bytes > _MAX_KEY_BYTES:
+            raise BadDataError(
+                f"the labels of the samples take more than {_MAX_KEY_BYTES} bytes together; send "
+                "fewer data points in one request"
+            )
 
     def add_histogram(self, key: bytes, timestamp_ms: int) -> None:
         """Add a row for the histogram that is added to `histograms` next."""
@@ -283,7 +301,7 @@ class _Resource:
         n_counts = n_bounds + self.options.converts_to_custom_buckets
         numbers = [point.sum, point.count, *point.bucket_counts[:n_counts]]
         is_stale = bool(point.flags & _NO_VALUE)
-        of_all, of_sum, of_count, *bucket_keys = _histogram_keys(name, labels, point, bounds)
+        of_all, of_sum, of_count, *bucket_keys = self._histogram_keys(name, labels, point, bounds)
         if is_delta and not is_stale:
             totals = self._totals(of_all, point.time_unix_nano, numbers)
             if totals is None:
@@ -303,6 +321,30 @@ class _Resource:
         self.samples.add(bucket_keys[-1], time_ms, count, is_stale=is_stale)
         self._add_exemplars(point.exemplars, bounds, bucket_keys)
         return True
+
+    def _histogram_keys(
+        self,
+        name: str,
+        labels: SeriesLabels,
+        point: HistogramDataPoint,
+        bounds: Sequence[float],
+    ) -> tuple[bytes, ...]:
+        """The keys of a histogram: of all of it, its sum, its count, each bound, and `+Inf`."""
+        what = name, tuple(point.attributes), tuple(bounds)
+        found = labels.known.find(what)
+        if found is None:
+            keys = PointKeys(labels.of_point(point.attributes), "le")
+            of_all = keys.key(name)
+            self.samples.check_room(len(of_all) * len(bounds))
+            texts = [*map(_bound_text, bounds), "+Inf"]
+            found = (
+                of_all,
+                keys.key(f"{name}_sum"),
+                keys.key(f"{name}_count"),
+                *(keys.key(f"{name}_bucket", text) for text in texts),
+            )
+            labels.known.remember(what, sum(map(len, point.attributes)), found)
+        return found
 
     def _add_custom_buckets(
         self, point: HistogramDataPoint, key: bytes, time_ms: int, numbers: Sequence[float]
@@ -366,14 +408,19 @@ class _Resource:
             self.samples.add(key, time_ms, part.value, is_stale=is_stale)
 
     def _add_exemplars(
-        self, exemplars: Iterable[bytes], bounds: Sequence[float], keys: Sequence[bytes]
+        self, exemplars: Sequence[bytes], bounds: Sequence[float], keys: Sequence[bytes]
     ) -> None:
         """Each exemplar belongs to the first bucket that its value fits in."""
+        if not exemplars:
+            return
+        # Bounds may be in any order, and both may be thousands.
+        known_bounds = np.array([*bounds, math.inf])
+        reached = np.fmax.accumulate(np.where(np.isnan(known_bounds), -math.inf, known_bounds))
         for exemplar in map(_parse_exemplar, exemplars):
             if exemplar.WhichOneof("value") is None:
                 continue
             value = float(exemplar.as_int) if exemplar.HasField("as_int") else exemplar.as_double
-            bucket = next((n for n, bound in enumerate(bounds) if value <= bound), len(bounds))
+            bucket = min(int(np.searchsorted(reached, value)), len(bounds))
             time_ms = min(exemplar.time_unix_nano, _LARGEST_NS) // _NS_PER_MS
             found = PointExemplar(keys[bucket], _exemplar_labels(exemplar), value, time_ms)
             self.samples.exemplars.append(found)
@@ -405,25 +452,6 @@ def _key_of(name: str, labels: SeriesLabels, attributes: Sequence[bytes]) -> byt
         found = (PointKeys(labels.of_point(attributes)).key(name),)
         labels.known.remember(what, sum(map(len, attributes)), found)
     return found[0]
-
-
-def _histogram_keys(
-    name: str, labels: SeriesLabels, point: HistogramDataPoint, bounds: Sequence[float]
-) -> tuple[bytes, ...]:
-    """The keys of a histogram: of all of it, its sum, its count, each bound, and `+Inf`."""
-    what = name, tuple(point.attributes), tuple(bounds)
-    found = labels.known.find(what)
-    if found is None:
-        keys = PointKeys(labels.of_point(point.attributes), "le")
-        texts = [*map(_bound_text, bounds), "+Inf"]
-        found = (
-            keys.key(name),
-            keys.key(f"{name}_sum"),
-            keys.key(f"{name}_count"),
-            *(keys.key(f"{name}_bucket", text) for text in texts),
-        )
-        labels.known.remember(what, sum(map(len, point.attributes)), found)
-    return found
 
 
 def _check_encoded_parts(request: Request, options: OtlpOptions) -> None:

@@ -344,12 +344,32 @@ def test_bad_csv_rows_are_named_except_a_header() -> None:
         ("1:size:a", "unknown <column_type>: 'size'; allowed values: time, metric, label"),
         ("1:metric", "<context> in '1:metric' is empty"),
         ("1:metric:a,2:time:unix", "unknown form of a time: 'unix'"),
+        ("9" * 5_000 + ":metric:a", "cannot parse <column_pos>"),
+        ("1:metric:a,2:time:custom:2006 2006", "has a part twice"),
         ("1:metric:a,2:time:unix_s,3:time:unix_s", "more than one 'time'"),
     ],
 )
 def test_bad_csv_formats_are_refused(form: str, text: str) -> None:
     with pytest.raises(BadDataError, match=text.replace("(", r"\(")):
         parse_csv_format(form)
+
+
+def test_a_percent_sign_in_the_form_of_a_time_is_itself() -> None:
+    read = comma_separated("1:metric:a,2:time:custom:2006%Y%n")
+    columns = columns_of(read, "1,1970%Y%n", "1,19701970")
+    assert rows_of(columns) == [({"__name__": "a"}, 0, 1.0)]
+    assert columns.faults.number == 1
+
+
+def test_labels_that_stand_for_many_series_are_bounded_together() -> None:
+    fields = ",".join(f"f{number}=1" for number in range(100))
+    with pytest.raises(BadDataError, match="the labels of the samples take more than"):
+        columns_of(influx(), f"m,a={'x' * 2_000_000} {fields}")
+    builder = ColumnsBuilder({"a": "x" * 2_000_000})
+    with pytest.raises(BadDataError, match="the labels of the samples take more than"):
+        read_json_lines(
+            ['{"metric":{"__name__":"m"},"values":[1],"timestamps":[1]}'] * 100, 1, builder
+        )
 
 
 # -- Graphite ---------------------------------------------------------------------------------

@@ -69,6 +69,46 @@ def labels_of_gauge(
     return {name: text for name, text in labels.items() if name != "__name__"}
 
 
+def test_labels_that_many_samples_share_are_bounded_together() -> None:
+    def points(scope: ScopeMetrics) -> None:
+        gauge = scope.metrics.add(name="g").gauge
+        for number in range(100):
+            gauge.data_points.add(attributes=attributes({"n": number}))
+
+    def buckets(scope: ScopeMetrics) -> None:
+        histogram = scope.metrics.add(name="h").histogram
+        histogram.aggregation_temporality = 2
+        point = histogram.data_points.add(explicit_bounds=range(100), bucket_counts=[0] * 101)
+        point.attributes.extend(attributes({"a": "x" * 2_000_000}))
+
+    for fill, resource in ((points, {"service.name": "x" * 2_000_000}), (buckets, RESOURCE)):
+        with pytest.raises(BadDataError, match="the labels of the samples take more than"):
+            rows_of(fill, resource=resource)
+
+
+@given(
+    st.lists(st.one_of(st.sampled_from([1.0, 2.0, 3.0]), st.floats()), max_size=6),
+    st.lists(st.one_of(st.sampled_from([1.0, 2.0, 3.0]), st.floats()), max_size=4),
+)
+def test_an_exemplar_belongs_to_the_first_bucket_that_its_value_fits_in(
+    bounds: list[float], exemplars: list[float]
+) -> None:
+    def fill(scope: ScopeMetrics) -> None:
+        histogram = scope.metrics.add(name="h").histogram
+        histogram.aggregation_temporality = 2
+        point = histogram.data_points.add(
+            explicit_bounds=bounds, bucket_counts=[0] * (len(bounds) + 1)
+        )
+        for number in exemplars:
+            point.exemplars.add(as_double=number)
+
+    _, samples = rows_of(fill)
+    keys = [key for key in samples.keys if b"h_bucket" in key]
+    for number, found in zip(exemplars, samples.exemplars, strict=True):
+        first = next((n for n, bound in enumerate(bounds) if number <= bound), len(bounds))
+        assert found.key == keys[first]
+
+
 def test_resources_give_job_and_instance() -> None:
     assert labels_of_gauge({}) == {"job": "demo/shop", "instance": "a"}
     assert labels_of_gauge({"job": "x"}, resource={"service.name": "y"}) == {"job": "y"}
