@@ -20,7 +20,7 @@ from promcompat.services import Services
 from promcompat.telemetry.telemetry import Telemetry
 
 _LOGGER = logging.getLogger(__name__)
-_STATSD_MAX_SERIES: Final = 100_000
+_STATSD_MAX_SERIES: Final = 200_000
 _STATSD_EXPIRY_MS: Final = 3_600_000
 """A counter that begins anew after an hour is a reset, which `rate` understands."""
 

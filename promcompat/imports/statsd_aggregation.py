@@ -2,102 +2,138 @@
 
 Counters add up and are never reset, so that `rate` works; gauges keep their last value; timers and
 distributions become classic histograms, timers in seconds; sets are the number of distinct members
-of an interval. The number of series and of members is bounded.
+of an interval. The number of series and of members is bounded, and what they take of memory.
 """
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final
 
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.strconv import format_decimal
-from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
+from promcompat.imports.columns import ColumnsBuilder, ImportedColumns, key_of
 from promcompat.imports.statsd_lines import StatsdEvent, StatsdKind
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds, those of statsd_exporter and of the client libraries of Prometheus."""
 MAX_SET_MEMBERS: Final = 10_000
 
-_Key = tuple[str, tuple[tuple[str, str], ...]]
+_MAX_BYTES: Final = 64 << 20
+_MEMBER_BYTES: Final = 64
+_Tags = tuple[tuple[str, str], ...]
+_HISTOGRAMS: Final = frozenset((StatsdKind.TIMER, StatsdKind.DISTRIBUTION))
 
 
 @dataclass(slots=True)
-class _Series:
-    """The state of a series; `counts` are those of each bucket and of what is above."""
+class _Metric:
+    """The state of a metric with its tags.
+
+    `keys` are those of its series, which are encoded only once. `counts` are those of each bucket
+    and of what is above, and `members` the hashes of the members of a set.
+    """
 
     kind: StatsdKind
+    keys: tuple[bytes, ...]
     updated_ms: int
     value: float = 0.0
     counts: list[float] = field(default_factory=list)
-    members: set[str] = field(default_factory=set)
+    members: set[int] = field(default_factory=set)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(map(len, self.keys)) + _MEMBER_BYTES * len(self.members)
+
+    def values(self) -> list[float]:
+        """The value of each series."""
+        if self.kind is StatsdKind.SET:
+            return [float(len(self.members))]
+        if self.kind not in _HISTOGRAMS:
+            return [self.value]
+        totals = list(accumulate(self.counts))
+        return [*totals, self.value, totals[-1]]
 
 
 class StatsdAggregator:
-    """The series of one listener."""
+    """The metrics of one listener; their series, and what they take of memory, are bounded."""
 
-    def __init__(self, max_series: int, expiry_ms: int) -> None:
-        """A series without an event for `expiry_ms` is forgotten."""
+    def __init__(self, max_series: int, expiry_ms: int, max_bytes: int = _MAX_BYTES) -> None:
+        """A metric without an event for `expiry_ms` is forgotten.
+
+        A histogram is a series for each bucket, and two more.
+        """
         self._max_series = max_series
+        self._max_bytes = max_bytes
         self._expiry_ms = expiry_ms
-        self._series: dict[_Key, _Series] = {}
+        self._metrics: dict[tuple[str, _Tags], _Metric] = {}
+        self._n_series = self._n_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._series)
+        return len(self._metrics)
 
     def add(self, event: StatsdEvent, now_ms: int) -> None:
-        """Raises ValueError for another type than the series has, and for one series too many."""
+        """Raises ValueError for another type than the metric has, and for one too many."""
         key = event.name, event.tags
-        series = self._series.get(key)
-        if series is None:
-            if len(self._series) >= self._max_series:
-                raise ValueError(f"there are {self._max_series} series already")
-            series = self._series[key] = _Series(event.kind, now_ms)
-        if series.kind is not event.kind:
-            raise ValueError(f"{event.name!r} is of type {series.kind.value!r} already")
-        series.updated_ms = now_ms
+        metric = self._metrics.get(key)
+        if metric is None:
+            metric = self._metrics[key] = self._new_metric(event, now_ms)
+        if metric.kind is not event.kind:
+            raise ValueError(f"{event.name!r} is of type {metric.kind.value!r} already")
+        metric.updated_ms = now_ms
         match event.kind:
             case StatsdKind.COUNTER:
-                series.value += event.value * event.weight
+                metric.value += event.value * event.weight
             case StatsdKind.GAUGE:
-                series.value = series.value + event.value if event.is_change else event.value
+                metric.value = metric.value + event.value if event.is_change else event.value
             case StatsdKind.SET:
-                if len(series.members) < MAX_SET_MEMBERS:
-                    series.members.add(event.text)
+                self._add_member(metric, hash(event.text))
             case _:
-                _observe(series, event)
+                metric.counts[bisect_left(BUCKETS, event.value)] += event.weight
+                metric.value += event.value * event.weight
 
     def flush(self, now_ms: int) -> ImportedColumns:
         """The samples of all series at a time; forgets those that have expired."""
         builder = ColumnsBuilder({})
-        for (name, tags), series in list(self._series.items()):
-            if now_ms - series.updated_ms > self._expiry_ms:
-                del self._series[name, tags]
+        for key, metric in list(self._metrics.items()):
+            if now_ms - metric.updated_ms > self._expiry_ms:
+                del self._metrics[key]
+                self._n_series -= len(metric.keys)
+                self._n_bytes -= metric.n_bytes
                 continue
-            try:
-                _write(builder, dict(tags) | {METRIC_NAME: name}, series, now_ms)
-            except ValueError as exc:
-                builder.faults.add(name, "", str(exc))
-            series.members.clear()
+            for series, value in zip(metric.keys, metric.values(), strict=True):
+                builder.add(builder.number_of_key(series), now_ms, value)
+            self._n_bytes -= _MEMBER_BYTES * len(metric.members)
+            metric.members.clear()
         return builder.finish()
 
+    def _new_metric(self, event: StatsdEvent, now_ms: int) -> _Metric:
+        metric = _Metric(event.kind, _keys_of(event), now_ms)
+        if event.kind in _HISTOGRAMS:
+            metric.counts = [0.0] * (len(BUCKETS) + 1)
+        if self._n_series + len(metric.keys) > self._max_series:
+            raise ValueError(f"there are {self._n_series} series already")
+        if self._n_bytes + metric.n_bytes > self._max_bytes:
+            raise ValueError(f"the series would take more than {self._max_bytes} bytes")
+        self._n_series += len(metric.keys)
+        self._n_bytes += metric.n_bytes
+        return metric
 
-def _observe(series: _Series, event: StatsdEvent) -> None:
-    if not series.counts:
-        series.counts = [0.0] * (len(BUCKETS) + 1)
-    series.counts[bisect_left(BUCKETS, event.value)] += event.weight
-    series.value += event.value * event.weight
+    def _add_member(self, metric: _Metric, member: int) -> None:
+        is_room = self._n_bytes + _MEMBER_BYTES <= self._max_bytes
+        if is_room and len(metric.members) < MAX_SET_MEMBERS and member not in metric.members:
+            metric.members.add(member)
+            self._n_bytes += _MEMBER_BYTES
 
 
-def _write(builder: ColumnsBuilder, labels: dict[str, str], series: _Series, now_ms: int) -> None:
-    if not series.counts:
-        value = float(len(series.members)) if series.kind is StatsdKind.SET else series.value
-        builder.add(builder.number_of(labels), now_ms, value)
-        return
-    name, total = labels[METRIC_NAME], 0.0
-    for bound, count in zip((*BUCKETS, float("inf")), series.counts, strict=True):
-        total += count
-        bucket = {METRIC_NAME: f"{name}_bucket", "le": format_decimal(bound)}
-        builder.add(builder.number_of(labels | bucket), now_ms, total)
-    for suffix, value in (("_sum", series.value), ("_count", total)):
-        named = builder.number_of(labels | {METRIC_NAME: name + suffix})
-        builder.add(named, now_ms, value)
+def _keys_of(event: StatsdEvent) -> tuple[bytes, ...]:
+    """The keys of the series of a metric. Raises ValueError if they cannot be stored."""
+    tags, name = dict(event.tags), event.name
+    if event.kind not in _HISTOGRAMS:
+        return (key_of(tags | {METRIC_NAME: name}),)
+    buckets = (
+        {METRIC_NAME: f"{name}_bucket", "le": format_decimal(bound)}
+        for bound in (*BUCKETS, math.inf)
+    )
+    others = ({METRIC_NAME: name + suffix} for suffix in ("_sum", "_count"))
+    return tuple(key_of(tags | labels) for labels in (*buckets, *others))

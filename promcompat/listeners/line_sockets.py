@@ -34,26 +34,40 @@ def _lines_of(data: bytes) -> list[str]:
 
 
 class _Connections:
-    """Reads lines of TCP connections, up to a number of them at a time."""
+    """Reads lines of TCP connections, up to a number of them at a time.
 
-    def __init__(self, take: TakeLines) -> None:
+    For another one, that which has been silent for the longest is closed: its sender may be gone.
+    """
+
+    def __init__(self, take: TakeLines, max_connections: int) -> None:
         self._take = take
-        self._open: set[asyncio.StreamWriter] = set()
+        self._max_connections = max_connections
+        self._open: dict[asyncio.StreamWriter, None] = {}
+        """In the order of when they last sent something."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._open) < _MAX_CONNECTIONS:
-            self._open.add(writer)
-            try:
-                await self._read(reader)
-            except ConnectionError as exc:
-                _LOGGER.debug("a connection of a listener was lost", extra={"reason": str(exc)})
-            finally:
-                self._open.discard(writer)
-        writer.close()
+        if len(self._open) >= self._max_connections:
+            silent = next(iter(self._open))
+            del self._open[silent]
+            silent.transport.abort()
+        self._open[writer] = None
+        try:
+            await self._read(reader, writer)
+        except OSError as exc:
+            _LOGGER.debug("a connection of a listener was lost", extra={"reason": str(exc)})
+        finally:
+            self._open.pop(writer, None)
+            writer.close()
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    def _note(self, writer: asyncio.StreamWriter) -> None:
+        if writer in self._open:
+            del self._open[writer]
+            self._open[writer] = None
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         rest = b""
         while data := await reader.read(_READ_BYTES):
+            self._note(writer)
             complete, end, rest = (rest + data).rpartition(b"\n")
             if end:
                 self._take(_lines_of(complete))
@@ -69,12 +83,14 @@ class _Connections:
 
 
 @asynccontextmanager
-async def listening_for_lines(host: str, port: int, take: TakeLines) -> AsyncIterator[int]:
+async def listening_for_lines(
+    host: str, port: int, take: TakeLines, max_connections: int = _MAX_CONNECTIONS
+) -> AsyncIterator[int]:
     """Listen during the block, which gets the port (another one if 0 was asked for).
 
     Raises ListenerError when the address cannot be used.
     """
-    connections = _Connections(take)
+    connections = _Connections(take, max_connections)
     async with AsyncExitStack() as opened:
         try:
             server = await asyncio.start_server(connections.serve, host, port)

@@ -1,5 +1,6 @@
 """What becomes of the lines that listeners receive: Graphite's are stored, StatsD's aggregated."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from promcompat.imports.storing import ImportStore, Outcome
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_WAITING_LINES: Final = 200_000
+_MAX_WAITING_CHARACTERS: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +47,50 @@ class Flusher:
 
 
 class GraphiteReceiver:
-    """Collects lines, and stores them at each flush. Beyond 200,000, lines are dropped."""
+    """Collects lines, and stores them at each flush.
+
+    Beyond 200,000 lines or 64 MiB, lines are dropped. They are read in a thread, as reading them
+    takes longer than receiving them.
+    """
 
     def __init__(self, flusher: Flusher, now_ms: Callable[[], int]) -> None:
         self._flusher = flusher
         self._now_ms = now_ms
-        self._builder = ColumnsBuilder({})
+        self._waiting: list[tuple[int, Sequence[str]]] = []
+        self._n_lines = self._n_characters = self._n_dropped = 0
 
     def take(self, lines: Sequence[str]) -> None:
-        """Read lines."""
-        builder = self._builder
-        if len(builder.series) + builder.faults.number > _MAX_WAITING_LINES:
-            builder.faults.add_many(len(lines), ["too many lines wait to be stored"])
+        """Keep lines; those without a time are of this moment."""
+        n_characters = sum(map(len, lines))
+        if (
+            self._n_lines + len(lines) > _MAX_WAITING_LINES
+            or self._n_characters + n_characters > _MAX_WAITING_CHARACTERS
+        ):
+            self._n_dropped += len(lines)
             return
-        read_graphite_lines(lines, 1, builder, self._now_ms())
+        self._n_lines += len(lines)
+        self._n_characters += n_characters
+        self._waiting.append((self._now_ms(), lines))
 
     async def flush(self) -> None:
         """Store what has come since the last flush."""
-        builder, self._builder = self._builder, ColumnsBuilder({})
-        if builder.series or builder.faults.number:
-            await self._flusher.write(builder.finish())
+        waiting, self._waiting = self._waiting, []
+        n_dropped = self._n_dropped
+        self._n_lines = self._n_characters = self._n_dropped = 0
+        if waiting or n_dropped:
+            columns = await asyncio.to_thread(_read_waiting, waiting)
+            columns.faults.add_many(
+                n_dropped, ["too many lines wait to be stored"] * (n_dropped > 0)
+            )
+            if len(columns.series) or columns.faults.number:
+                await self._flusher.write(columns)
+
+
+def _read_waiting(waiting: Sequence[tuple[int, Sequence[str]]]) -> ImportedColumns:
+    builder = ColumnsBuilder({})
+    for now_ms, lines in waiting:
+        read_graphite_lines(lines, 1, builder, now_ms)
+    return builder.finish()
 
 
 class StatsdReceiver:

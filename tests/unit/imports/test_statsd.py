@@ -96,3 +96,26 @@ def test_series_and_members_are_bounded_and_expire() -> None:
     assert set(samples_of(aggregator.flush(NOW_MS + EXPIRY_MS + 1))) == {("a",)}
     feed(aggregator, *(f"s:{number}|s" for number in range(MAX_SET_MEMBERS + 5)))
     assert samples_of(aggregator.flush(NOW_MS))["s",] == MAX_SET_MEMBERS
+
+
+def test_a_histogram_counts_as_its_series() -> None:
+    aggregator = StatsdAggregator(15, EXPIRY_MS)
+    feed(aggregator, "t:1|ms", "a:1|c")
+    assert len(samples_of(aggregator.flush(NOW_MS))) == 15
+    with pytest.raises(ValueError, match="there are 15 series already"):
+        feed(aggregator, "b:1|c")
+    aggregator.flush(NOW_MS + EXPIRY_MS + 1)
+    feed(aggregator, "t:1|ms", "b:1|c")
+
+
+def test_what_texts_take_of_memory_is_bounded_and_given_back() -> None:
+    aggregator = StatsdAggregator(100, EXPIRY_MS, max_bytes=3_000)
+    feed(aggregator, "a" * 2_000 + ":1|c", *(f"s:{'m' * 500}{number}|s" for number in range(100)))
+    with pytest.raises(ValueError, match="more than 3000 bytes"):
+        feed(aggregator, "b" * 2_000 + ":1|c")
+    members = samples_of(aggregator.flush(NOW_MS))["s",]
+    assert 10 <= members <= 1_000 / 64
+    feed(aggregator, *(f"s:{number}|s" for number in range(100)))
+    assert samples_of(aggregator.flush(NOW_MS))["s",] == members
+    aggregator.flush(NOW_MS + EXPIRY_MS + 1)
+    feed(aggregator, "b" * 2_000 + ":1|c")

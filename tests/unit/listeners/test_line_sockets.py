@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -31,6 +32,26 @@ async def test_lines_come_whole_whatever_the_pieces_they_are_sent_in() -> None:
             sender.sendto(b"four\n", (HOST, port))
         await asyncio.wait_for(seen.wait(), 30)
     assert sorted(taken) == ["four", "one", "three", "two"]
+
+
+async def test_another_connection_takes_the_place_of_the_one_that_was_silent_for_longest() -> None:
+    arrived: asyncio.Queue[str] = asyncio.Queue()
+
+    def take(lines: Sequence[str]) -> None:
+        for line in filter(None, lines):
+            arrived.put_nowait(line)
+
+    async with listening_for_lines(HOST, 0, take, max_connections=2) as port:
+        opened = []
+        for number in (0, 1, 0, 2):
+            if number == len(opened):
+                opened.append(await asyncio.open_connection(HOST, port))
+            opened[number][1].write(b"%d\n" % number)
+            assert await asyncio.wait_for(arrived.get(), 30) == str(number)
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(opened[1][0].read(), 30) == b""
+        for _, writer in opened:
+            writer.close()
 
 
 async def test_an_address_in_use_is_named_and_nothing_stays_open() -> None:
