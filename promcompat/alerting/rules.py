@@ -242,11 +242,12 @@ class RuleService:
 
 def _threshold_rule(metric_name: str, threshold: AlertThreshold) -> Rule:
     """The rule as which clients of Prometheus see a threshold."""
+    limits = threshold.limits_of(Labels.of({METRIC_NAME: metric_name}))
     return Rule(
         id=0,
         group=THRESHOLD_GROUP,
         name=metric_name,
-        expr=threshold_query(threshold, Labels.of({METRIC_NAME: metric_name})),
+        expr=threshold_query(metric_name, limits),
         interval_ms=THRESHOLD_INTERVAL_MS,
         for_ms=threshold.for_ms,
         keep_firing_for_ms=0,

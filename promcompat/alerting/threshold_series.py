@@ -27,7 +27,7 @@ from promcompat.core.alerts import (
 )
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.thresholds import AlertThreshold, BreachLevel, Direction
+from promcompat.core.thresholds import AlertThreshold, BreachLevel, SeriesLimits
 from promql.parsing.literals import quote_literal
 
 THRESHOLD_GROUP: Final = "thresholds"
@@ -55,10 +55,12 @@ class ThresholdSeries:
     alert: Alert | None
     steps: list[AlertTransition] = field(default_factory=list)
     changes: list[AlertChange] = field(default_factory=list)
+    limits: SeriesLimits = field(init=False)
     before: Alert | None = field(init=False)
     """The alert that was open at the last record."""
 
     def __post_init__(self) -> None:
+        self.limits = self.threshold.limits_of(self.labels)
         self.before = self.alert
 
     @classmethod
@@ -75,9 +77,14 @@ class ThresholdSeries:
             alert,
         )
 
+    @property
+    def name(self) -> str:
+        """The name of the metric."""
+        return self.labels.get(METRIC_NAME)
+
     def level_of(self, value: float) -> BreachLevel:
         """The level of a value under the present threshold."""
-        return self.threshold.limits_of(self.labels).level_of(value)
+        return self.limits.level_of(value)
 
     def advance(self, level: BreachLevel, value: float, at_ms: int) -> None:
         """Take over the level of a sample."""
@@ -167,23 +174,22 @@ class ThresholdSeries:
             self.alert,
             severity=level.severity,
             labels=self.alert.labels.with_label(SEVERITY, level.severity),
-            annotations=_annotations(self.threshold, self.labels, level, value),
-            expr=threshold_query(self.threshold, self.labels),
+            annotations=_annotations(self.name, self.limits, level, value),
+            expr=threshold_query(self.name, self.limits),
             remediation=self.threshold.remediation,
         )
 
     def _new_alert(self, level: BreachLevel, value: float, at_ms: int) -> Alert:
-        name = self.labels.get(METRIC_NAME)
-        labels = self.labels.without_name().with_label(ALERT_NAME, name)
+        labels = self.labels.without_name().with_label(ALERT_NAME, self.name)
         return Alert(
             id=0,
             rule_id=None,
             series_id=self.series_id,
-            rule_name=name,
+            rule_name=self.name,
             rule_group=THRESHOLD_GROUP,
             labels=labels.with_label(SEVERITY, level.severity),
             series_labels=self.labels.without_name(),
-            annotations=_annotations(self.threshold, self.labels, level, value),
+            annotations=_annotations(self.name, self.limits, level, value),
             state=AlertState.PENDING,
             severity=level.severity,
             value=value,
@@ -193,7 +199,7 @@ class ThresholdSeries:
             keep_firing_since_ms=0,
             acknowledged_at_ms=0,
             acknowledged_by="",
-            expr=threshold_query(self.threshold, self.labels),
+            expr=threshold_query(self.name, self.limits),
             interval_ms=THRESHOLD_INTERVAL_MS,
             remediation=self.threshold.remediation,
         )
@@ -203,27 +209,25 @@ class ThresholdSeries:
         return LevelState(
             series_id=self.series_id,
             tenant=self.tenant,
-            metric_name=self.labels.get(METRIC_NAME),
+            metric_name=self.name,
             labels=self.labels,
             level=self.level,
             timestamp_ms=self.known_ms,
         )
 
 
-def threshold_query(threshold: AlertThreshold, labels: Labels) -> str:
-    """The PromQL query that has a result for the series while it breaches any limit."""
-    limits = threshold.limits_of(labels)
+def threshold_query(metric_name: str, limits: SeriesLimits) -> str:
+    """The PromQL query that has a result for a series while it breaches one of its limits."""
     limit = limits.critical if math.isnan(limits.warning) else limits.warning
-    name = labels.get(METRIC_NAME)
-    selector = name if _PLAIN_NAME.fullmatch(name) else f"{{{quote_literal(name)}}}"
-    return f"{selector} {'>=' if threshold.direction is Direction.ABOVE else '<='} {limit!r}"
+    is_plain = _PLAIN_NAME.fullmatch(metric_name)
+    selector = metric_name if is_plain else f"{{{quote_literal(metric_name)}}}"
+    return f"{selector} {'>=' if limits.is_above else '<='} {limit!r}"
 
 
 def _annotations(
-    threshold: AlertThreshold, labels: Labels, level: BreachLevel, value: float
+    metric_name: str, limits: SeriesLimits, level: BreachLevel, value: float
 ) -> Mapping[str, str]:
-    limit = threshold.limits_of(labels).limit_of(level)
-    side = "at or above" if threshold.direction is Direction.ABOVE else "at or below"
-    name = labels.get(METRIC_NAME)
-    summary = f"{name} is {value:g}, {side} its {level.severity} limit of {limit:g}"
+    side = "at or above" if limits.is_above else "at or below"
+    limit = limits.limit_of(level)
+    summary = f"{metric_name} is {value:g}, {side} its {level.severity} limit of {limit:g}"
     return {"summary": summary}

@@ -7,6 +7,7 @@ after `expiry_ms`. When a threshold changes, it is compared with the newest samp
 once. A sample that is too old raises no level: it says nothing about the present.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
@@ -101,7 +102,7 @@ class ThresholdAlerts:
         ids = {event.series_id for event in events}
         states = await session.states(ids)
         alerts = _by_series(await session.open_alerts(ids))
-        thresholds = await self._thresholds(event.tenant for event in events)
+        thresholds = await self._thresholds((event.tenant, event.labels) for event in events)
         found: dict[int, ThresholdSeries] = {}
         for event in sorted(events, key=lambda event: (event.timestamp_ms, event.id)):
             threshold = _threshold_of(thresholds, event.tenant, event.labels)
@@ -172,9 +173,20 @@ class ThresholdAlerts:
         states: Sequence[LevelState],
         open_alerts: Sequence[TenantAlert],
     ) -> None:
-        tenants = {state.tenant for state in states} | {found.tenant for found in open_alerts}
-        thresholds = await self._thresholds(tenants)
+        thresholds = await self._thresholds((state.tenant, state.labels) for state in states)
         alerts = _by_series(open_alerts)
+        touched, forgotten = await asyncio.to_thread(self._changed, states, thresholds, alerts)
+        await self._record(session, touched)
+        ended = [found for found in open_alerts if found.alert.series_id in forgotten]
+        await self._forget(session, forgotten, ended)
+
+    def _changed(
+        self,
+        states: Sequence[LevelState],
+        thresholds: Mapping[str, Mapping[str, AlertThreshold]],
+        alerts: Mapping[int | None, Alert],
+    ) -> tuple[list[ThresholdSeries], set[int]]:
+        """The series that have changed, advanced, and those without a threshold."""
         touched: list[ThresholdSeries] = []
         forgotten: set[int] = set()
         for state in states:
@@ -185,9 +197,7 @@ class ThresholdAlerts:
             series = ThresholdSeries.of_state(state, threshold, alerts.get(state.series_id))
             if self._has_changed(series, state):
                 touched.append(series)
-        await self._record(session, touched)
-        ended = [found for found in open_alerts if found.alert.series_id in forgotten]
-        await self._forget(session, forgotten, ended)
+        return touched, forgotten
 
     def _has_changed(self, series: ThresholdSeries, state: LevelState) -> bool:
         """Advance a series by its newest sample and by time; whether that changed anything."""
@@ -227,7 +237,7 @@ class ThresholdAlerts:
             await self._write_series(tenant, (), alerts)
 
     async def _write_series(
-        self, tenant: str, before: Iterable[Alert], after: Iterable[Alert]
+        self, tenant: str, before: Collection[Alert], after: Collection[Alert]
     ) -> None:
         """Show to PromQL how alerts changed."""
         # The second of two samples with the same time would not be stored.
@@ -248,9 +258,18 @@ class ThresholdAlerts:
             await self._write_series(tenant, before, after)
             await session.record(tenant, changes, [member.state() for member in members])
 
-    async def _thresholds(self, tenants: Iterable[str]) -> dict[str, Mapping[str, AlertThreshold]]:
-        names = {name for name in tenants if name}
-        return {name: await self._definitions.list_thresholds(name) for name in names}
+    async def _thresholds(
+        self, series: Iterable[tuple[str, Labels | None]]
+    ) -> dict[str, Mapping[str, AlertThreshold]]:
+        """The thresholds of the metrics of series, which come with their tenants."""
+        metrics: defaultdict[str, set[str]] = defaultdict(set)
+        for tenant, labels in series:
+            if tenant and labels is not None:
+                metrics[tenant].add(labels.get(METRIC_NAME))
+        return {
+            tenant: await self._definitions.list_thresholds(tenant, names)
+            for tenant, names in metrics.items()
+        }
 
 
 def _threshold_of(

@@ -263,7 +263,10 @@ class ThresholdSession(Protocol):
     """The outbox of breaches, locked for this session; committed at its end, or not at all."""
 
     async def take_breaches(self, limit: int) -> list[BreachEvent]:
-        """Changes that were not handled, oldest first; the session's commit removes them."""
+        """Changes that were not handled, the oldest of each tenant; the commit removes them.
+
+        Of too many that wait, only the newest of each series are left.
+        """
 
     async def take_review(self, limit: int) -> ThresholdReview | None:
         """Up to `limit` series of a metric whose threshold changed; None when there are none.

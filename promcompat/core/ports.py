@@ -1,7 +1,7 @@
 """The ports: Protocols that outer layers implement. A tenant is identified by its name."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, TypeVar
 
@@ -208,8 +208,10 @@ class DefinitionRepository(Protocol):
     async def count(self, tenant: str) -> int:
         """How many definitions the tenant has."""
 
-    async def list_thresholds(self, tenant: str) -> Mapping[str, AlertThreshold]:
-        """The threshold of each metric that has one, by metric name."""
+    async def list_thresholds(
+        self, tenant: str, names: Collection[str] | None = None
+    ) -> Mapping[str, AlertThreshold]:
+        """The thresholds of these metrics, or (None) of all, by metric name."""
 
     async def version(self, tenant: str) -> int:
         """How often the tenant's definitions were changed, for caches to compare."""

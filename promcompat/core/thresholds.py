@@ -5,16 +5,18 @@ its samples.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Final
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.histograms import is_histogram
-from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
+from promcompat.core.model import EMPTY_LABELS, BoolArray, FloatArray, IntArray, Labels
 from promcompat.core.remediation import RemediationSpec
 
 
@@ -111,6 +113,12 @@ class AlertThreshold:
         )
 
 
+_Candidate: TypeAlias = tuple[int, frozenset[tuple[str, str]], SeriesLimits]
+"""The place of an override among all, the labels it requires, and its limits."""
+_NO_PAIR: Final = ("", "")
+_COLUMNS: Final = ("ids", "_warning", "_critical", "_is_above", "_levels", "_known_ms")
+
+
 def find_breach_levels(
     values: FloatArray, warning: FloatArray, critical: FloatArray, is_above: BoolArray
 ) -> IntArray:
@@ -135,6 +143,36 @@ class LevelChange:
     level: BreachLevel
     value: float
     timestamp_ms: int
+
+
+class ThresholdIndex:
+    """The limits of many series: overrides are found by a label that they require.
+
+    A threshold may have a thousand overrides, and its metric a million series.
+    """
+
+    def __init__(self, threshold: AlertThreshold) -> None:
+        n_overrides = Counter(pair for one in threshold.overrides for pair in one.labels)
+        self._default = threshold.limits_of(EMPTY_LABELS)
+        self._by_pair: defaultdict[tuple[str, str], list[_Candidate]] = defaultdict(list)
+        for place, override in enumerate(threshold.overrides):
+            rarest = min(override.labels, key=n_overrides.__getitem__, default=_NO_PAIR)
+            limits = threshold.limits_under(override)
+            self._by_pair[rarest].append((place, frozenset(override.labels), limits))
+
+    def limits_of(self, labels: Labels) -> SeriesLimits:
+        """As `AlertThreshold.limits_of`."""
+        if not self._by_pair:
+            return self._default
+        own = set(labels)
+        fitting = (
+            candidate
+            for pair in (*own, _NO_PAIR)
+            for candidate in self._by_pair.get(pair, ())
+            if candidate[1] <= own
+        )
+        first = min(fitting, key=itemgetter(0), default=None)
+        return self._default if first is None else first[2]
 
 
 class WatchedSeries:
@@ -163,24 +201,31 @@ class WatchedSeries:
         return self._slot(series_id) is not None
 
     def with_series(self, limits: Mapping[int, SeriesLimits]) -> "WatchedSeries":
-        """These series and more, none of which is watched yet."""
-        added = WatchedSeries(limits)
-        order = np.argsort(np.concatenate([self.ids, added.ids]))
-        joined = WatchedSeries()
-        for name in ("ids", "_warning", "_critical", "_is_above", "_levels", "_known_ms"):
-            column = np.concatenate([getattr(self, name), getattr(added, name)])[order]
-            setattr(joined, name, column)
-        return joined
+        """These series and more; those that are watched already keep their level and its time."""
+        return self.changed((), WatchedSeries(limits))
 
-    def replaced_by(self, limits: Mapping[int, SeriesLimits]) -> "WatchedSeries":
-        """Other series and limits; those that stay keep their level and its time."""
-        new = WatchedSeries(limits)
-        for slot, series_id in enumerate(self.ids.tolist()):
-            other = new._slot(series_id)
-            if other is not None:
-                new._levels[other] = self._levels[slot]
-                new._known_ms[other] = self._known_ms[slot]
-        return new
+    def changed(self, gone: Collection[int], added: "WatchedSeries") -> "WatchedSeries":
+        """Without some series and with others.
+
+        Those that stay, also with other limits, keep their level and its time. No Python code is
+        run per series, as a process may watch millions.
+        """
+        left_out = np.concatenate([np.fromiter(gone, np.int64, len(gone)), added.ids])
+        stays = ~np.isin(self.ids, left_out)
+        columns = {
+            name: np.concatenate([getattr(self, name)[stays], getattr(added, name)])
+            for name in _COLUMNS
+        }
+        is_known = np.isin(added.ids, self.ids, assume_unique=True)
+        slots = np.searchsorted(self.ids, added.ids[is_known])
+        place_of_added = int(np.count_nonzero(stays))
+        for name in ("_levels", "_known_ms"):
+            columns[name][place_of_added:][is_known] = getattr(self, name)[slots]
+        order = np.argsort(columns["ids"])
+        joined = WatchedSeries()
+        for name, column in columns.items():
+            setattr(joined, name, column[order])
+        return joined
 
     def level_of(self, series_id: int) -> BreachLevel:
         """The level of a series; no breach for one that is not watched."""
@@ -189,10 +234,17 @@ class WatchedSeries:
 
     def learn(self, series_id: int, level: BreachLevel, timestamp_ms: int) -> None:
         """Take over a level unless the series has a later one."""
-        slot = self._slot(series_id)
-        if slot is not None and timestamp_ms >= self._known_ms[slot]:
-            self._levels[slot] = level
-            self._known_ms[slot] = timestamp_ms
+        self.learn_all(np.array([series_id]), np.array([level]), np.array([timestamp_ms]))
+
+    def learn_all(self, series_ids: IntArray, levels: IntArray, times_ms: IntArray) -> None:
+        """The same of many, which are in the order of their times."""
+        if not len(self.ids) or not len(series_ids):
+            return
+        slots = np.minimum(np.searchsorted(self.ids, series_ids), len(self.ids) - 1)
+        counts = (self.ids[slots] == series_ids) & (times_ms >= self._known_ms[slots])
+        # Of several of one series the last one is assigned.
+        self._levels[slots[counts]] = levels[counts]
+        self._known_ms[slots[counts]] = times_ms[counts]
 
     def learn_newest(self, newest_ms: Iterable[tuple[int, int]]) -> None:
         """Take over how new the samples of series are, in ms by series id; levels stay."""

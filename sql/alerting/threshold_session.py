@@ -18,13 +18,15 @@ from promcompat.core.thresholds import BreachLevel
 from sql.alerting.alert_rows import alert_of_row
 from sql.alerting.alert_writer import AlertWriter
 from sql.database.connection_pool import Connection
-from sql.database.rows import labels_of_series
+from sql.database.rows import labels_of_series, read_rows
 from sql.database.tenants import Tenants
 from sql.definitions.sample_lookup import NewestSample, SampleLookup
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("thresholds")
 _ORPHANED_ALERTS: Final = load_queries("alerts")["orphaned_alerts"]
+_MAX_WAITING_BREACHES: Final = 10_000
+"""While more wait, a series that crosses its limits with every sample counts with the last one."""
 _REPEATED_AFTER_SECONDS: Final = 5.0
 """After this time every process has a changed threshold: each looks for changes every 2 s."""
 
@@ -46,6 +48,7 @@ class PostgresThresholdSession:
         A breach counts if its sample is stored. The sample may have lost its place to another one
         of the same time, whose value counts then, or have been deleted since.
         """
+        await self._connection.execute(_QUERIES["drop_superseded"], _MAX_WAITING_BREACHES)
         rows = await self._connection.fetch(_QUERIES["take_breaches"], limit)
         await self._connection.execute(_QUERIES["delete_breaches"], [row["id"] for row in rows])
         stored: dict[int, float] = {}
@@ -111,18 +114,18 @@ class PostgresThresholdSession:
         for tenant_id, of_tenant in _by_tenant(rows).items():
             ids = [row["series_id"] for row in of_tenant]
             newest |= await self._samples.newest(tenant_id, ids)
-        return [_level_state(row, newest.get(row["series_id"])) for row in rows]
+        return await read_rows(rows, lambda row: _level_state(row, newest.get(row["series_id"])))
 
     async def open_alerts(self, series_ids: Collection[int] | None) -> list[TenantAlert]:
         """See the port."""
         wanted = None if series_ids is None else list(series_ids)
         rows = await self._connection.fetch(_QUERIES["open_threshold_alerts"], wanted)
-        return [TenantAlert(tenant=row["tenant"], alert=alert_of_row(row)) for row in rows]
+        return await read_rows(rows, _tenant_alert)
 
     async def orphans(self) -> list[TenantAlert]:
         """See the port."""
         rows = await self._connection.fetch(_ORPHANED_ALERTS)
-        return [TenantAlert(tenant=row["tenant"], alert=alert_of_row(row)) for row in rows]
+        return await read_rows(rows, _tenant_alert)
 
     async def record(
         self,
@@ -156,6 +159,10 @@ def _by_tenant(rows: Sequence[asyncpg.Record]) -> Mapping[int, list[asyncpg.Reco
         if row["tenant_id"] is not None:
             found[row["tenant_id"]].append(row)
     return found
+
+
+def _tenant_alert(row: asyncpg.Record) -> TenantAlert:
+    return TenantAlert(tenant=row["tenant"], alert=alert_of_row(row))
 
 
 def _level_state(row: asyncpg.Record, newest: NewestSample | None) -> LevelState:

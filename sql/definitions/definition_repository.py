@@ -1,6 +1,6 @@
 """The PostgreSQL side of `promcompat.core.ports.DefinitionRepository`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -51,9 +51,12 @@ class PostgresDefinitionRepository:
         row = await self._database.row_of(tenant, _QUERIES["count_definitions"])
         return 0 if row is None else row[0]
 
-    async def list_thresholds(self, tenant: str) -> Mapping[str, AlertThreshold]:
+    async def list_thresholds(
+        self, tenant: str, names: Collection[str] | None = None
+    ) -> Mapping[str, AlertThreshold]:
         """Thresholds by metric name; see the port."""
-        rows = await self._database.rows_of(tenant, _QUERIES["list_thresholds"])
+        wanted = None if names is None else list(names)
+        rows = await self._database.rows_of(tenant, _QUERIES["list_thresholds"], wanted)
         decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
         return {name: threshold for name, threshold in decoded.items() if threshold is not None}
 

@@ -7,19 +7,22 @@ process had it (table `threshold_review`).
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import asyncpg
+import numpy as np
+
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.thresholds import (
     NEVER_MS,
-    AlertThreshold,
-    BreachLevel,
     LevelChange,
     SeriesLimits,
+    ThresholdIndex,
     WatchedSeries,
 )
 from sql.database.connection_pool import Connection, Pool, acquired
@@ -46,9 +49,10 @@ class ThresholdWatch:
         self._samples = samples
         self._now_ms = now_ms
         self._max_age_ms = max_age_ms
-        self._thresholds: dict[str, Mapping[str, AlertThreshold]] = {}
+        self._thresholds: dict[str, dict[str, ThresholdIndex]] = {}
         self._versions: dict[str, int] = {}
-        self._limits: dict[str, dict[int, SeriesLimits]] = {}
+        self._ids: dict[tuple[str, str], set[int]] = {}
+        """The series that are watched, by tenant and metric."""
         self._watched = WatchedSeries()
         self._read_at = _LONG_AGO
         self._is_used = False
@@ -71,8 +75,9 @@ class ThresholdWatch:
             for tenant_id, tenant, version in await connection.fetch(
                 _QUERIES["definition_versions"]
             ):
-                if self._versions.get(tenant) != version:
-                    await self._read_tenant(connection, tenant_id, tenant)
+                known = self._versions.get(tenant, 0)
+                if known != version:
+                    await self._read_tenant(connection, tenant_id, tenant, known)
                     self._versions[tenant] = version
             if len(self._watched):
                 await self._read_levels(connection)
@@ -86,39 +91,46 @@ class ThresholdWatch:
             with suppress(StorageUnavailableError):
                 await self.refresh()
 
-    async def _read_tenant(self, connection: Connection, tenant_id: int, tenant: str) -> None:
-        """Read a tenant's thresholds and the series that have one."""
-        rows = await connection.fetch(_DEFINITION_QUERIES["list_thresholds"], tenant_id)
-        decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
-        thresholds = {
-            name: threshold for name, threshold in decoded.items() if threshold is not None
+    async def _read_tenant(
+        self, connection: Connection, tenant_id: int, tenant: str, known_version: int
+    ) -> None:
+        """Read the thresholds of a tenant that changed after a version, and their series.
+
+        What did not change is not read again: a tenant may have thousands of thresholds, and of
+        series that they watch, and change them often.
+        """
+        rows = await connection.fetch(
+            _DEFINITION_QUERIES["changed_thresholds"], tenant_id, known_version
+        )
+        changed = await asyncio.to_thread(_indexes_of, rows)
+        thresholds = self._thresholds.setdefault(tenant, {})
+        removed = thresholds.keys() - {row["name"] for row in rows}
+        before = {
+            name: frozenset(self._ids.get((tenant, name), ())) for name in (*removed, *changed)
         }
         # Set before the series are read, so that `offer` accepts a series created in the meantime.
-        self._thresholds[tenant] = thresholds
-        self._limits[tenant] = {}
-        self._read_at = _LONG_AGO
-        if thresholds:
-            found = await connection.fetch(
-                _QUERIES["series_of_metrics"], tenant_id, list(thresholds)
-            )
-            self._limits[tenant] |= {
-                row["id"]: thresholds[row["metric_name"]].limits_of(
-                    labels_of_series(row["metric_name"], row["labels"])
-                )
-                for row in found
-            }
-        everything = {
-            series_id: limits
-            for of_tenant in self._limits.values()
-            for series_id, limits in of_tenant.items()
-        }
-        self._watched = self._watched.replaced_by(everything)
+        thresholds |= changed
+        statement = _QUERIES["series_of_metrics"]
+        found = await connection.fetch(statement, tenant_id, list(changed)) if changed else ()
+        added, ids = await asyncio.to_thread(_watched_series, found, changed)
+        for name in removed:
+            del thresholds[name]
+        for name, known in before.items():
+            offered = self._ids.pop((tenant, name), set()) - known
+            if of_metric := offered.union(ids.get(name, ())):
+                self._ids[tenant, name] = of_metric
+        self._watched = self._watched.changed(frozenset().union(*before.values()), added)
+        if len(added):
+            self._read_at = _LONG_AGO
 
     async def _read_levels(self, connection: Connection) -> None:
         started = datetime.now(UTC)
         rows = await connection.fetch(_QUERIES["known_levels"], self._read_at)
-        for row in rows:
-            self._watched.learn(row["series_id"], BreachLevel(row["level"]), row["ts_ms"])
+        columns = (
+            np.fromiter((row[name] for row in rows), np.int64, len(rows))
+            for name in ("series_id", "level", "ts_ms")
+        )
+        self._watched.learn_all(*columns)
         self._read_at = started - _OVERLAP
 
     def watched_metrics(self, tenant: str) -> Collection[str]:
@@ -130,14 +142,14 @@ class ThresholdWatch:
         thresholds = self._thresholds.get(tenant)
         if not thresholds:
             return
-        found = {
-            series_id: threshold.limits_of(labels)
-            for series_id, labels in series.items()
-            if (threshold := thresholds.get(labels.get(METRIC_NAME))) is not None
-            and series_id not in self._watched
-        }
+        found: dict[int, SeriesLimits] = {}
+        for series_id, labels in series.items():
+            name = labels.get(METRIC_NAME)
+            threshold = thresholds.get(name)
+            if threshold is not None and series_id not in self._watched:
+                found[series_id] = threshold.limits_of(labels)
+                self._ids.setdefault((tenant, name), set()).add(series_id)
         if found:
-            self._limits[tenant] |= found
             self._watched = self._watched.with_series(found)
 
     async def check(self, tenant_id: int, rows: SampleRows) -> Sequence[LevelChange]:
@@ -160,6 +172,24 @@ class ThresholdWatch:
         """Take over the levels of changes that were committed."""
         for change in changes:
             self._watched.learn(change.series_id, change.level, change.timestamp_ms)
+
+
+def _indexes_of(rows: Sequence[asyncpg.Record]) -> dict[str, ThresholdIndex]:
+    """The thresholds of the rows that have one, by metric name."""
+    decoded = ((row["name"], decode_threshold(row["alert_threshold"])) for row in rows)
+    return {name: ThresholdIndex(threshold) for name, threshold in decoded if threshold is not None}
+
+
+def _watched_series(
+    rows: Sequence[asyncpg.Record], thresholds: Mapping[str, ThresholdIndex]
+) -> tuple[WatchedSeries, Mapping[str, Collection[int]]]:
+    """The series of metrics with their limits, and their ids by metric name."""
+    limits: dict[int, SeriesLimits] = {}
+    ids: defaultdict[str, list[int]] = defaultdict(list)
+    for series_id, name, labels in rows:
+        limits[series_id] = thresholds[name].limits_of(labels_of_series(name, labels))
+        ids[name].append(series_id)
+    return WatchedSeries(limits), ids
 
 
 async def insert_breaches(connection: Connection, changes: Sequence[LevelChange]) -> None:

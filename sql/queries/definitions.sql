@@ -21,11 +21,17 @@ LIMIT $4
 SELECT count(*) FROM metric_definition WHERE tenant_id = $1
 
 -- list_thresholds --
--- The thresholds of a tenant's definitions.
+-- The thresholds of a tenant's definitions: of the metrics $2, or of all if that is NULL.
 SELECT name, alert_threshold
 FROM metric_definition
-WHERE tenant_id = $1 AND alert_threshold IS NOT NULL
+WHERE tenant_id = $1 AND alert_threshold IS NOT NULL AND ($2::text[] IS NULL OR name = ANY($2))
 ORDER BY name
+
+-- changed_thresholds --
+-- The metrics of a tenant that have a threshold, with those that changed after version $2.
+SELECT name, CASE WHEN version > $2 THEN alert_threshold END AS alert_threshold
+FROM metric_definition
+WHERE tenant_id = $1 AND alert_threshold IS NOT NULL
 
 -- definition_version --
 -- The counter of changes of a tenant's definitions; no row before the first change.

@@ -30,16 +30,33 @@ FROM (
 ) AS known
 ORDER BY ts_ms, id
 
+-- drop_superseded --
+-- If more than $1 changes wait, removes all but the newest of each series.
+DELETE FROM breach_outbox AS b
+WHERE
+    (SELECT count(*) FROM (SELECT FROM breach_outbox LIMIT $1 + 1) AS waiting) > $1
+    AND EXISTS (
+        SELECT FROM breach_outbox AS n
+        WHERE n.series_id = b.series_id AND (n.ts, n.id) > (b.ts, b.id)
+    )
+
 -- take_breaches --
--- Unhandled changes, oldest first, for the session that has the lock.
+-- Unhandled changes for the session that has the lock: the oldest of each tenant in turn.
+WITH taken AS (
+    SELECT b.id, row_number() OVER (PARTITION BY s.tenant_id ORDER BY b.id) AS turn
+    FROM breach_outbox AS b
+    LEFT JOIN series AS s ON s.id = b.series_id
+    ORDER BY turn, b.id
+    LIMIT $1
+)
 SELECT
     b.id, b.series_id, s.tenant_id, t.name AS tenant, s.metric_name, s.labels::text AS labels,
     b.level, b.value, (extract(epoch FROM b.ts) * 1000)::bigint AS ts_ms
-FROM breach_outbox AS b
+FROM taken
+JOIN breach_outbox AS b ON b.id = taken.id
 LEFT JOIN series AS s ON s.id = b.series_id
 LEFT JOIN tenant AS t ON t.id = s.tenant_id
 ORDER BY b.id
-LIMIT $1
 FOR UPDATE OF b SKIP LOCKED
 
 -- delete_breaches --

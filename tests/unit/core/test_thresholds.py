@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.histograms import histogram_cells
-from promcompat.core.thresholds import NEVER_MS, BreachLevel, SeriesLimits, WatchedSeries
+from promcompat.core.model import Labels
+from promcompat.core.thresholds import (
+    NEVER_MS,
+    AlertThreshold,
+    BreachLevel,
+    Direction,
+    SeriesLimits,
+    ThresholdIndex,
+    ThresholdOverride,
+    WatchedSeries,
+)
 
 LIMITS = {
     3: SeriesLimits(5.0, 8.0, True),
@@ -79,11 +89,43 @@ def test_series_come_and_go_and_keep_what_is_known() -> None:
     assert 7 in watched
     assert 8 not in watched
     watched.learn(9, BreachLevel.WARNING, 5)
-    fewer = watched.replaced_by({9: LIMITS[9], 20: LIMITS[3]})
-    assert fewer.level_of(9) is BreachLevel.WARNING
-    assert fewer.level_of(20) is BreachLevel.NONE
-    assert len(fewer) == 2
-    assert fewer.level_of(3) is BreachLevel.NONE
+    other = watched.changed([3, 7, 9, 12], WatchedSeries({9: LIMITS[3], 20: LIMITS[3]}))
+    assert other.ids.tolist() == [9, 20]
+    assert other.level_of(9) is BreachLevel.WARNING
+    assert other.level_of(20) is BreachLevel.NONE
+    # The new limits of the series that stays count.
+    assert changes_of(other, [(9, 5, 9.0), (9, 6, 6.0), (9, 7, 9.0)]) == [
+        (9, 7, 9.0, BreachLevel.CRITICAL)
+    ]
+
+
+def test_of_many_levels_the_newest_of_each_series_is_learned() -> None:
+    watched = WatchedSeries(LIMITS)
+    watched.learn(9, BreachLevel.CRITICAL, 100)
+    rows = [(3, 1, 1), (12, 2, 2), (9, 1, 99), (7, 2, 100), (3, 2, 101), (3, 0, 101)]
+    watched.learn_all(*np.array(rows).T)
+    found = [int(watched.level_of(series_id)) for series_id in (3, 7, 9, 12)]
+    assert found == [0, 2, 2, 0]
+
+
+LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")).map(Labels.of)
+
+
+@given(st.lists(LABELS, max_size=6), st.lists(LABELS, min_size=1, max_size=6))
+def test_the_index_finds_the_first_override_that_fits(
+    overrides: list[Labels], series: list[Labels]
+) -> None:
+    threshold = AlertThreshold(
+        warning=-1.0,
+        critical=None,
+        direction=Direction.ABOVE,
+        overrides=tuple(
+            ThresholdOverride(labels, float(place)) for place, labels in enumerate(overrides)
+        ),
+    )
+    index = ThresholdIndex(threshold)
+    for labels in series:
+        assert index.limits_of(labels).warning == threshold.limits_of(labels).warning
 
 
 def test_of_two_samples_of_one_time_the_first_counts() -> None:
