@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Final, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from native_api.contract.numbers import json_number
 from native_api.contract.pages import PageQuery
@@ -45,6 +45,7 @@ Moment = Annotated[
 ]
 "ISO 8601 with a time zone, as Unix milliseconds."
 _SILENCE_DURATION: Final = "1h"
+_MAX_SILENCE_CHARACTERS: Final = 16_384
 Value = float | str
 
 
@@ -193,6 +194,17 @@ class SilencePayload(BodyModel):
     )
     reason: Annotated[Reason, Field(min_length=1)]
     actor: ActorField = None
+
+    @model_validator(mode="after")
+    def _is_small(self) -> Self:
+        """All silences of a tenant are read whenever alerts are listed or sent."""
+        n_characters = sum(map(len, (*self.labels, *self.labels.values(), *self.matchers)))
+        if n_characters > _MAX_SILENCE_CHARACTERS:
+            raise FieldError(
+                f"has {n_characters} characters of labels and matchers",
+                f"at most {_MAX_SILENCE_CHARACTERS}",
+            )
+        return self
 
     def to_silence(self, now_ms: int, created_by: str) -> Silence:
         """The core value of this payload. Raises InvalidRequestError when it has two ends."""

@@ -4,14 +4,15 @@ Every alert has them, whether of a rule or of a threshold: a sample at each eval
 pending or firing, and a stale marker at the evaluation that ends it.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from promcompat.alerting.written_series import rule_batch
 from promcompat.core.alerts import Alert
 from promcompat.core.errors import WriteRejectedError
-from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.model import METRIC_NAME, Labels, WriteBatch
 from promcompat.core.ports import SampleWriter
 
 _LOGGER = logging.getLogger(__name__)
@@ -21,8 +22,8 @@ _ALERT_STATE: Final = "alertstate"
 async def write_alert_series(
     writer: SampleWriter,
     tenant: str,
-    before: Iterable[Alert],
-    after: Iterable[Alert],
+    before: Collection[Alert],
+    after: Collection[Alert],
     at_ms: int,
 ) -> bool:
     """Write the series of alerts as an evaluation at `at_ms` left them; those of closed alerts end.
@@ -30,9 +31,9 @@ async def write_alert_series(
     Returns whether there was something to write. A sample that another writer stored for that time
     is kept. Raises StorageUnavailableError.
     """
-    samples = _samples(after)
-    stale = [labels for labels in _samples(before) if labels not in samples]
-    batch = rule_batch(samples, stale, at_ms)
+    if not before and not after:
+        return False
+    batch = await asyncio.to_thread(_batch_of, before, after, at_ms)
     if not len(batch):
         return False
     try:
@@ -40,6 +41,12 @@ async def write_alert_series(
     except WriteRejectedError as exc:
         _LOGGER.debug("alert series could not be written", extra={"reason": str(exc)})
     return True
+
+
+def _batch_of(before: Iterable[Alert], after: Iterable[Alert], at_ms: int) -> WriteBatch:
+    samples = _samples(after)
+    stale = [labels for labels in _samples(before) if labels not in samples]
+    return rule_batch(samples, stale, at_ms)
 
 
 def _samples(alerts: Iterable[Alert]) -> dict[Labels, float]:

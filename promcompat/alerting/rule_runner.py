@@ -1,9 +1,11 @@
 """Evaluates one rule at one time: alerts change their states, samples are written."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from promcompat.alerting.alert_series import write_alert_series
 from promcompat.alerting.moment import Moment
@@ -38,6 +40,8 @@ from promql.query import Query, QueryRunner
 from promql.values.matrix import QueryResult
 
 _LOGGER = logging.getLogger(__name__)
+_MAX_CHARACTERS: Final = 128 << 20
+"""Of one evaluation: alerts are stored as one document, and each has a copy of the annotations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +150,26 @@ class RuleRunner:
 
     async def _advance(self, asked: _Evaluation) -> tuple[list[AlertChange], str]:
         """The changes of the rule's alerts, and an error that did not stop them, or `""`."""
-        rule, at_ms, known = asked.rule, asked.at_ms, asked.known
         found, fault = await self._find_elements(asked)
-        previous = asked.progress_before(self._outages)
-        timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
-        values = {labels: element.value for labels, element in found.items()}
-        advanced = advance_alerts(previous, values, at_ms, timing)
-        self._check_alerts(asked, advanced.values())
-        changes = [
-            _change(rule, labels, progress, known.get(labels), found.get(labels))
-            for labels, progress in advanced.items()
-        ]
+        if not found and not asked.known:
+            return [], fault
+        changes = await asyncio.to_thread(self._changes, asked, found)
         # Before the states are recorded: a crash in between writes the same samples again.
         await self._write_series(asked, changes)
         return changes, fault
+
+    def _changes(self, asked: _Evaluation, found: Mapping[Labels, _Element]) -> list[AlertChange]:
+        """How the alerts advance. Raises _LimitExceededError."""
+        rule, known = asked.rule, asked.known
+        previous = asked.progress_before(self._outages)
+        timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
+        values = {labels: element.value for labels, element in found.items()}
+        advanced = advance_alerts(previous, values, asked.at_ms, timing)
+        self._check_alerts(asked, advanced.values())
+        return [
+            _change(rule, labels, progress, known.get(labels), found.get(labels))
+            for labels, progress in advanced.items()
+        ]
 
     def _check_alerts(self, asked: _Evaluation, advanced: Collection[AlertProgress]) -> None:
         """Raises _LimitExceededError by the limit of the rule, and by that of its tenant."""
@@ -200,9 +210,11 @@ class _LimitExceededError(ExecutionError):
 def _elements_of_alerts(rule: Rule, result: QueryResult, expand: Expand) -> dict[Labels, _Element]:
     """The elements of a result by the labels of their alerts.
 
-    Raises ExecutionError when two alerts would have the same labels.
+    Raises ExecutionError when two alerts would have the same labels, and when all of them would
+    have too much text.
     """
     found: dict[Labels, _Element] = {}
+    n_characters = 0
     elements = zip(elements_of(result), shown_elements(result), strict=True)
     for (series_labels, value), (_, shown) in elements:
         labels = series_labels.without_name()
@@ -217,6 +229,12 @@ def _elements_of_alerts(rule: Rule, result: QueryResult, expand: Expand) -> dict
             name: expand(template, rule.name, series_labels, shown)
             for name, template in rule.annotations.items()
         }
+        n_characters += sum(map(len, annotations.values())) + sum(len(text) for _, text in labels)
+        if n_characters > _MAX_CHARACTERS:
+            raise ExecutionError(
+                f"the labels and annotations of all alerts together have more than "
+                f"{_MAX_CHARACTERS} characters"
+            )
         found[labels] = _Element(series_labels.without_name(), annotations, value)
     return found
 

@@ -1,7 +1,7 @@
 """`rules`, `alerts` and `alertmanagers` as Prometheus answers them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -9,20 +9,24 @@ from aiohttp import web
 from promcompat.alerting.rules import GroupStatus, RuleStatus
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
+from promcompat.api.json_text import dump_json
 from promcompat.api.params import (
     Form,
     invalid_parameter,
 )
 from promcompat.api.query_parsing import parse_selectors, time_limit
 from promcompat.api.rule_json import alert_json, group_json, page_token
-from promcompat.core.alerts import matches_labels
+from promcompat.core.alerts import Alert, matches_labels
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
 from promcompat.core.strconv import quote
+from promcompat.http.bodies import work_of
 from promcompat.http.context import STATE, tenant_of
 from promql.budget import run_limited
 
+_BYTES_EACH = 500
+"""About, of a rule or an alert."""
 _GO_TRUTH = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 _GO_BOOLS = _GO_TRUTH | {"0", "f", "F", "FALSE", "false", "False"}
 
@@ -93,15 +97,23 @@ async def handle_rules(request: web.Request) -> web.Response:
     groups = _page_start(known, form.get("group_next_token"))
     found = await _found_rules(request, wanted, groups)
     shown = found[:limit] if limit else found
-    data: dict[str, object] = {
-        "groups": [
-            group_json(group, members, with_alerts=not excludes_alerts) for group, members in shown
-        ]
-    }
-    if len(shown) < len(found):
-        data["groupNextToken"] = page_token(found[len(shown)][0])
+    n_alerts = sum(len(rule.alerts) for _, members in shown for rule in members)
+    n_rules = sum(len(members) for _, members in shown)
+    token = page_token(found[len(shown)][0]) if len(shown) < len(found) else ""
+    data = await work_of(request).work(
+        (n_rules + n_alerts) * _BYTES_EACH, _groups_json, shown, not excludes_alerts, token
+    )
     warnings = () if services is None else services.rule_files.faults
     return await success_response(request, data, warnings)
+
+
+def _groups_json(
+    groups: Sequence[tuple[GroupStatus, list[RuleStatus]]], with_alerts: bool, token: str
+) -> bytes:
+    data: dict[str, object] = {
+        "groups": [group_json(group, members, with_alerts=with_alerts) for group, members in groups]
+    }
+    return dump_json(data | ({"groupNextToken": token} if token else {}))
 
 
 async def handle_alerts(request: web.Request) -> web.Response:
@@ -112,8 +124,13 @@ async def handle_alerts(request: web.Request) -> web.Response:
         return await success_response(request, {"alerts": []})
     active = await services.alerts.active(tenant)
     silenced_by = await services.alerts.silenced_by(tenant, active)
-    shown = [alert_json(alert, silenced_by.get(alert.id, ())) for alert in active]
-    return await success_response(request, {"alerts": shown})
+    data = await work_of(request).work(len(active) * _BYTES_EACH, _alerts_json, active, silenced_by)
+    return await success_response(request, data)
+
+
+def _alerts_json(alerts: Sequence[Alert], silenced_by: Mapping[int, Sequence[int]]) -> bytes:
+    shown = [alert_json(alert, silenced_by.get(alert.id, ())) for alert in alerts]
+    return dump_json({"alerts": shown})
 
 
 async def handle_alertmanagers(request: web.Request) -> web.Response:

@@ -1,5 +1,6 @@
 """The PostgreSQL side of `promcompat.core.alert_ports.AlertRepository`."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -37,13 +38,16 @@ from sql.alerting.rule_repository import PostgresEvaluationSession, group_lock
 from sql.alerting.threshold_session import PostgresThresholdSession
 from sql.database.connection_pool import Connection, Pool, acquired, read_again
 from sql.database.database import Database
-from sql.database.rows import row_reader
+from sql.database.rows import read_rows, row_reader
 from sql.definitions.sample_lookup import NewestSample, SampleLookup
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("alerts")
 _THRESHOLDS: Final = load_queries("thresholds")
 _DELIVERIES: Final = load_queries("deliveries")
+MAX_ALERTS: Final = 1_000_000
+_PRUNED_AT_ONCE: Final = 1_000
+_PRUNE_SECONDS: Final = 60.0
 _FOREIGN_MS: Final = 86_400_000
 """How long work is kept for a receiver that only another process may have."""
 _MAX_SCANNED: Final = 20_000
@@ -69,13 +73,18 @@ class PostgresAlertRepository:
         samples: SampleLookup,
         receivers: Sequence[str],
         now_ms: Callable[[], int],
+        max_alerts: int = MAX_ALERTS,
     ) -> None:
-        """`receivers` are the names of those that get every step of an alert."""
+        """`receivers` are the names of those that get every step of an alert.
+
+        Of each tenant, the newest `max_alerts` are kept, and older ones while they are open.
+        """
         self._database = database
         self._sessions = session_pool
         self._samples = samples
         self._receivers = receivers
         self._now_ms = now_ms
+        self.max_alerts = max_alerts
         self._recorded = RecordedSeriesCache()
 
     def _writer(self, connection: Connection) -> AlertWriter:
@@ -150,7 +159,7 @@ class PostgresAlertRepository:
     async def active_alerts(self, tenant: str) -> list[Alert]:
         """See the port."""
         rows = await self._database.rows_of(tenant, _QUERIES["active_alerts"])
-        return [alert_of_row(row) for row in rows]
+        return await read_rows(rows, alert_of_row)
 
     async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
         """See the port. The database checks equality; other matchers are checked here."""
@@ -175,7 +184,7 @@ class PostgresAlertRepository:
                 wanted.since_ms,
                 wanted.until_ms,
             )
-            page = [alert_of_row(row) for row in rows]
+            page = await read_rows(rows, alert_of_row)
             found += await _matching(page, wanted.matchers)
             if len(page) < wanted.limit:
                 break
@@ -281,7 +290,7 @@ class PostgresAlertRepository:
         rows = await self._database.rows_of(
             tenant, _QUERIES["list_silences"], after_ms, silence_id, before_id, limit
         )
-        return [silence_of_row(row) for row in rows]
+        return await read_rows(rows, silence_of_row)
 
     @read_again
     async def active_silences(self, tenant: str, now_ms: int) -> Sequence[Silence]:
@@ -289,7 +298,7 @@ class PostgresAlertRepository:
         tenant_id = await self._database.tenants.find(tenant)
         async with acquired(self._sessions) as connection:
             rows = await connection.fetch(_QUERIES["active_silences"], tenant_id, now_ms)
-        return [silence_of_row(row) for row in rows]
+        return await read_rows(rows, silence_of_row)
 
     async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
         """See the port."""
@@ -310,9 +319,23 @@ class PostgresAlertRepository:
             for name in ("drop_foreign_deliveries", "drop_foreign_states"):
                 await connection.execute(_DELIVERIES[name], list(receivers), yesterday_ms)
             await connection.execute(_THRESHOLDS["forget_levels"])
-            await connection.execute(_QUERIES["prune_silences"], before_ms)
-            status: str = await connection.execute(_QUERIES["prune_alerts"], before_ms)
-        return int(status.rpartition(" ")[2])
+            await _repeat(connection, "prune_silences", before_ms)
+            return await _repeat(connection, "prune_alerts", before_ms, self.max_alerts)
+
+
+async def _repeat(connection: Connection, name: str, *values: object) -> int:
+    """Execute a statement that deletes some rows until few are left; returns how many it deleted.
+
+    What it does not get to in time is left for the next call.
+    """
+    n_deleted, deadline = 0, time.monotonic() + _PRUNE_SECONDS
+    while time.monotonic() < deadline:
+        status: str = await connection.execute(_QUERIES[name], *values)
+        n_rows = int(status.rpartition(" ")[2])
+        n_deleted += n_rows
+        if n_rows < _PRUNED_AT_ONCE:
+            break
+    return n_deleted
 
 
 def _conforms(repository: PostgresAlertRepository) -> AlertRepository:

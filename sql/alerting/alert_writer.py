@@ -1,5 +1,6 @@
 """Stores changes of alerts, their history, and the deliveries that these make."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -38,7 +39,7 @@ class AlertWriter:
         if old:
             old = await self._update(old)
         if known:
-            documents = document([alert_document(change.alert) for change in known])
+            documents = await asyncio.to_thread(_documents, known)
             await self._connection.execute(
                 _QUERIES["insert_alerts"], tenant_id, documents, self._now_ms
             )
@@ -51,7 +52,7 @@ class AlertWriter:
 
     async def _update(self, changes: Sequence[AlertChange]) -> list[AlertChange]:
         """Store known alerts; those that were ended in the meantime do not change."""
-        documents = document([alert_document(change.alert) for change in changes])
+        documents = await asyncio.to_thread(_documents, changes)
         rows = await self._connection.fetch(_QUERIES["update_alerts"], documents)
         stored = {row["id"] for row in rows}
         return [change for change in changes if change.alert.id in stored]
@@ -79,7 +80,14 @@ class AlertWriter:
         )
 
     async def _save_deliveries(self, tenant_id: int, changes: Sequence[AlertChange]) -> None:
-        work = [
+        work = await asyncio.to_thread(self._deliveries, changes)
+        if work:
+            columns = map(list, zip(*work, strict=True))
+            await self._connection.execute(_INSERT_DELIVERIES, tenant_id, *columns, self._now_ms)
+
+    def _deliveries(self, changes: Sequence[AlertChange]) -> list[tuple[int, str, str, bool, str]]:
+        """What receivers get: alert, receiver, subject, whether it begins, and the document."""
+        return [
             (
                 change.alert.id,
                 receiver,
@@ -91,9 +99,6 @@ class AlertWriter:
             for step in change.transitions
             for receiver in self._receivers_of(change, step)
         ]
-        if work:
-            columns = map(list, zip(*work, strict=True))
-            await self._connection.execute(_INSERT_DELIVERIES, tenant_id, *columns, self._now_ms)
 
     def _receivers_of(self, change: AlertChange, step: AlertTransition) -> list[str]:
         if step.from_state is step.to_state and not step.from_severity:
@@ -106,6 +111,11 @@ class AlertWriter:
                 return list(self._receivers)
             case _:
                 return []
+
+
+def _documents(changes: Sequence[AlertChange]) -> str:
+    """The alerts as JSON; of thousands, that takes tenths of a second."""
+    return document([alert_document(change.alert) for change in changes])
 
 
 def _subject_of(alert: Alert) -> str:

@@ -15,7 +15,7 @@ from sql.alerting.alert_writer import AlertWriter
 from sql.alerting.recorded_series import PackedSeries, RecordedSeriesCache, joined_series
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
-from sql.database.rows import row_reader
+from sql.database.rows import read_rows, row_reader
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("alerts")
@@ -44,7 +44,7 @@ class PostgresRuleRepository:
         """Rules by group; see the port."""
         statement = _QUERIES["list_rules"]
         rows = await self._database.rows_of(tenant, statement, group, rule_id, namespace)
-        return [rule_of_row(row) for row in rows]
+        return await read_rows(rows, rule_of_row)
 
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """Last evaluations by rule; see the port."""
@@ -127,7 +127,7 @@ class PostgresEvaluationSession:
     async def open_alerts(self, rule_id: int) -> list[Alert]:
         """See the port."""
         rows = await self._connection.fetch(_QUERIES["open_alerts_of_rule"], rule_id)
-        return [alert_of_row(row) for row in rows]
+        return await read_rows(rows, alert_of_row)
 
     async def record(
         self, rule_id: int, evaluation: RuleEvaluation, changes: Sequence[AlertChange]

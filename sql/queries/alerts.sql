@@ -350,11 +350,31 @@ SELECT
     (SELECT count(*) FROM alert_delivery) AS deliveries
 
 -- prune_alerts --
--- Deletes up to a thousand alerts that ended before $1, with their history.
+-- Deletes up to a thousand ended alerts, with their history: those that ended before $1, and the oldest of
+-- tenants that have more than $2.
 DELETE FROM alert
 WHERE id IN (
-    SELECT id
-    FROM alert
-    WHERE resolved_at < from_unix_ms($1) AND state NOT IN ('pending', 'firing')
-    LIMIT 1000
+    (
+        SELECT id
+        FROM alert
+        WHERE resolved_at < from_unix_ms($1) AND state NOT IN ('pending', 'firing')
+        LIMIT 1000
+    )
+    UNION ALL
+    (
+        SELECT old.id
+        FROM tenant AS t
+        CROSS JOIN LATERAL (
+            SELECT id FROM alert WHERE tenant_id = t.id ORDER BY id DESC OFFSET $2 LIMIT 1
+        ) AS newest_old
+        CROSS JOIN LATERAL (
+            SELECT id
+            FROM alert
+            WHERE
+                tenant_id = t.id AND id <= newest_old.id AND state NOT IN ('pending', 'firing')
+            ORDER BY id
+            LIMIT 1000
+        ) AS old
+        LIMIT 1000
+    )
 )

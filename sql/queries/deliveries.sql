@@ -73,10 +73,19 @@ WHERE
     AND a.id = d.alert_id AND a.state NOT IN ('pending', 'firing')
 
 -- drop_overflow --
--- Keeps only the newest $2 rows that wait for a receiver; returns the alerts of those removed.
+-- Keeps $2 of the rows that wait for a receiver: the newest of each tenant in turn, so that only a tenant
+-- with more than its share loses some. Returns the alerts of those removed.
 DELETE FROM alert_delivery
 WHERE id IN (
-    SELECT id FROM alert_delivery WHERE receiver = $1 ORDER BY id DESC OFFSET $2 LIMIT 10000
+    SELECT waiting.id
+    FROM (
+        SELECT id, row_number() OVER (PARTITION BY tenant_id ORDER BY id DESC) AS place
+        FROM alert_delivery
+        WHERE receiver = $1
+    ) AS waiting
+    ORDER BY waiting.place, waiting.id DESC
+    OFFSET $2
+    LIMIT 10000
 )
 RETURNING alert_id
 

@@ -131,6 +131,14 @@ async def test_impossible_times_of_a_silence_are_refused_by_field(
     assert (await service.get("/silences"))["silences"] == []
 
 
+async def test_texts_of_a_silence_are_bounded(service: NativeClient) -> None:
+    body = {"labels": {"host": "a" * 16_000}, "matchers": ["job=" + "b" * 376], **ANA}
+    await service.send("POST", "/silences", status=201, body=body)
+    body["matchers"] = ["job=" + "b" * 377]
+    problem = await service.send("POST", "/silences", status=400, body=body)
+    assert "16385 characters of labels and matchers" in str(problem["errors"])
+
+
 async def test_silences_of_a_tenant_are_bounded(service: NativeClient) -> None:
     body = {"labels": {"host": "a"}, **ANA}
     made = [await service.send("POST", "/silences", status=201, body=body) for _ in range(3)]

@@ -311,6 +311,20 @@ async def test_queue_of_a_receiver_is_bounded_and_the_newest_steps_stay(database
         assert oldest[-1].note == "notification to webhook-test given up: more than 100 are waiting"
 
 
+async def test_a_tenant_with_many_notifications_displaces_only_its_own(database_url: str) -> None:
+    async with running_alerting(database_url) as alerting:
+        for tenant in ("few", TENANT):
+            await alerting.rules.create(tenant, make_rule())
+        await alerting.write(HOST, (0, 9.0), tenant="few")
+        await alerting.evaluate(10_000)
+        for number in range(104):
+            await alerting.write(make_labels("m", host=f"h{number}"), (10_000, 9.0))
+        await alerting.evaluate(20_000)
+        await alerting.steps.bound(alerting.notifier)
+        waiting = [await alerting.receiver_depths(tenant) for tenant in ("few", TENANT)]
+        assert [depths["webhook-test"].n_waiting for depths in waiting] == [1, 99]
+
+
 async def test_silences_hold_exactly_while_they_are_active(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         await alerting.rules.create(TENANT, make_rule())

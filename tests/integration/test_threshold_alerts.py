@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from promcompat.core.alerts import AlertFilter, AlertState
+from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.thresholds import (
@@ -14,6 +15,8 @@ from promcompat.core.thresholds import (
     ThresholdOverride,
 )
 from promql.query import Query
+from sql.definitions import threshold_watch
+from sql.definitions.threshold_json import decode_threshold
 from tests.alerting import (
     NOW_MS,
     TENANT,
@@ -141,6 +144,58 @@ async def test_overrides_and_changed_definitions(database_url: str) -> None:
         await alerting.define("queue", None)
         await alerting.settle()
         assert await states(alerting) == [("resolved", "warning")]
+
+
+async def test_a_change_of_a_definition_reads_that_definition_only(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def decode(text: str | None) -> AlertThreshold | None:
+        found = decode_threshold(text)
+        if found is not None:
+            read.append(f"{found.warning:g}")
+        return found
+
+    monkeypatch.setattr(threshold_watch, "decode_threshold", decode)
+    async with running_alerting(plain_database_url) as alerting:
+        for name in ("a", "b", "c"):
+            await alerting.write(make_labels(name, host="old"), (0, 1.0))
+        await alerting.define("a", make_threshold(warning=1.0))
+        await alerting.define("b", make_threshold(warning=2.0))
+        await alerting.write(make_labels("a", host="new"), (0, 1.0))
+        watch = alerting.storage.threshold_watch
+        assert watch.n_series == 3
+        read.clear()
+        await alerting.define("c", make_threshold(warning=3.0))
+        await alerting.define("b", make_threshold(warning=4.0))
+        assert read == ["3", "4"]
+        assert watch.n_series == 4
+        await alerting.define("a", None)
+        assert (watch.n_series, watch.watched_metrics(TENANT)) == (2, {"b", "c"})
+        watch.forget()
+        await watch.refresh()
+        assert (sorted(read), watch.n_series) == (["3", "3", "4", "4"], 2)
+
+
+async def test_a_series_that_crosses_its_limit_with_every_sample_delays_nobody_else(
+    plain_database_url: str,
+) -> None:
+    async with running_alerting(plain_database_url) as alerting:
+        await alerting.define("queue", make_threshold())
+        calm = MetricDefinition(name="queue", alert_threshold=make_threshold())
+        await alerting.definitions.save("calm", calm, 0)
+        await alerting.storage.threshold_watch.refresh()
+        await alerting.write(HOST, *((at, 9.0 * (at % 2)) for at in range(10_001)))
+        await alerting.write(make_labels("queue", host="b"), (0, 9.0), (1, 1.0))
+        await alerting.write(HOST, (0, 9.0), tenant="calm")
+        await alerting.thresholds.dispatch_breaches()
+        assert [alert.severity for alert in await alerting.alerts.active("calm")] == ["critical"]
+        # Of what waits, the last change of each series is left, and all are handled.
+        assert await outbox(plain_database_url) == 0
+        await alerting.write(HOST, (20_000, 9.0))
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "critical")]
 
 
 async def test_nothing_is_recorded_of_what_was_not_stored(database_url: str) -> None:
@@ -279,6 +334,28 @@ async def test_alerts_are_listed_in_pages(database_url: str) -> None:
         assert hosts == ["h4", "h3", "h2", "h1", "h0"]
         assert await alerting.alerts.list_alerts(TENANT, AlertFilter(severity="warning")) == []
         assert await alerting.repository.prune(NOW_MS + 10**9, [], NOW_MS) == 0
+
+
+async def test_ended_alerts_are_deleted_however_many_and_the_newest_are_kept(
+    plain_database_url: str,
+) -> None:
+    async with running_alerting(plain_database_url) as alerting:
+        await alerting.define("queue", make_threshold())
+        await alerting.write(HOST, (0, 9.0), (1, 1.0))
+        await alerting.settle()
+        async with connected(plain_database_url) as connection:
+            await connection.execute(
+                "INSERT INTO alert OVERRIDING SYSTEM VALUE"
+                " SELECT (jsonb_populate_record(a, jsonb_build_object('id', -n))).*"
+                " FROM alert AS a, generate_series(1, 2500) AS n"
+            )
+        await alerting.write(HOST, (2, 9.0))
+        await alerting.settle()
+        alerting.repository.max_alerts = 400
+        assert await alerting.repository.prune(NOW_MS - 1, [], NOW_MS) == 2_102
+        alerting.repository.max_alerts = 1_000
+        assert await alerting.repository.prune(NOW_MS + 10**9, [], NOW_MS) == 399
+        assert await states(alerting) == [("firing", "critical")]
 
 
 async def review_again(url: str) -> None:
