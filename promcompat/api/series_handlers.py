@@ -1,6 +1,6 @@
 """`series`, `labels`, `label/<name>/values` and `metadata`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -30,6 +30,8 @@ from promcompat.metrics.metric_service import ItemT, Listing
 
 _DUMPED_IN_THREAD_FROM: Final = 2_000
 """Items; this many label sets take some milliseconds."""
+_METADATA_BYTES: Final = 200
+"""About, of a family."""
 
 
 async def handle_series(request: web.Request) -> web.Response:
@@ -100,13 +102,19 @@ async def handle_metadata(request: web.Request) -> web.Response:
     found = await services_of(request).metrics.metadata(
         tenant_of(request), form.get("metric") or None
     )
+    data = await work_of(request).work(
+        len(found) * _METADATA_BYTES, _families_json, found, limit, limit_per_metric
+    )
+    return await success_response(request, data)
+
+
+def _families_json(found: Sequence[MetricMetadata], limit: int, limit_per_metric: int) -> bytes:
     by_family: dict[str, list[dict[str, str]]] = {}
     for entry in found:
         entries = by_family.setdefault(entry.family, [])
         if limit_per_metric <= 0 or len(entries) < limit_per_metric:
             entries.append(_metadata_json(entry))
-    kept = list(by_family.items())[: limit if limit >= 0 else None]
-    return await success_response(request, dict(kept))
+    return dump_json(dict(list(by_family.items())[: limit if limit >= 0 else None]))
 
 
 def _metadata_json(entry: MetricMetadata) -> dict[str, str]:

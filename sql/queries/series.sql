@@ -61,11 +61,24 @@ FROM (
 ) AS g
 
 -- store_metadata --
--- Metadata of metric families from senders; unchanged rows are not written.
+-- Metadata of metric families from senders; unchanged rows are not written, nor families beyond $6.
+WITH given AS (
+    SELECT
+        u.*, k.family IS NULL AS is_new,
+        row_number() OVER (PARTITION BY k.family IS NULL ORDER BY u.family) AS place
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS u (family, type, help, unit)
+    LEFT JOIN metric_metadata AS k ON k.tenant_id = $1 AND k.family = u.family
+),
+known AS (
+    SELECT count(*) AS n_families
+    FROM (SELECT FROM metric_metadata WHERE tenant_id = $1 LIMIT $6::bigint) AS stored
+)
 INSERT INTO metric_metadata AS m (tenant_id, family, type, help, unit)
-SELECT $1, u.family, u.type, u.help, u.unit
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS u (family, type, help, unit)
-ORDER BY u.family
+SELECT $1, g.family, g.type, g.help, g.unit
+FROM given AS g
+CROSS JOIN known
+WHERE NOT g.is_new OR known.n_families + g.place <= $6
+ORDER BY g.family
 ON CONFLICT (tenant_id, family) DO UPDATE
 SET type = excluded.type, help = excluded.help, unit = excluded.unit
 WHERE (m.type, m.help, m.unit) IS DISTINCT FROM (excluded.type, excluded.help, excluded.unit)

@@ -20,6 +20,7 @@ from sql.caching.catalogue_cache import Catalogue, CatalogueCache
 from sql.catalog import TimeBounds
 from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
+from sql.database.rows import read_rows
 from sql.query_loader import load_queries
 from sql.series.reader import SeriesReader
 
@@ -147,7 +148,7 @@ class PostgresCatalogue:
             return []
         async with acquired(self._database.read_pool) as connection:
             rows = await connection.fetch(_QUERIES["list_metadata"], tenant_id, family)
-        return [MetricMetadata(*row) for row in rows]
+        return await read_rows(rows, lambda row: MetricMetadata(*row))
 
     async def matching_ids(self, tenant_id: int, matcher_sets: MatcherSets) -> IntArray | None:
         """Ids of series that satisfy any set; None when there is no set and all do."""

@@ -11,13 +11,18 @@ from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("series")
 _REMEMBERED_BYTES: Final = 32 << 20
+MAX_FAMILIES: Final = 50_000
 
 
 class MetadataWriter:
-    """Stores metadata that changed; senders repeat all of it every minute."""
+    """Stores metadata that changed; senders repeat all of it every minute.
 
-    def __init__(self, pool: Pool) -> None:
+    That of too many families of a tenant is left out, as some clients ask for all of it.
+    """
+
+    def __init__(self, pool: Pool, max_families: int = MAX_FAMILIES) -> None:
         self._pool = pool
+        self._max_families = max_families
         self._stored: ByteBoundedCache[tuple[int, str], MetricMetadata] = ByteBoundedCache(
             _REMEMBERED_BYTES
         )
@@ -40,7 +45,9 @@ class MetadataWriter:
             [entry.unit for entry in changed],
         )
         async with acquired(self._pool) as connection:
-            await connection.execute(_QUERIES["store_metadata"], tenant_id, *columns)
+            await connection.execute(
+                _QUERIES["store_metadata"], tenant_id, *columns, self._max_families
+            )
         for entry in changed:
             n_bytes = texts_bytes((entry.family, entry.type, entry.help, entry.unit))
             self._stored.add((tenant_id, entry.family), entry, n_bytes)

@@ -9,6 +9,7 @@ import pytest
 from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, SeriesSelection
 from promcompat.core.ports import MatcherSets
 from sql.samples.metric_storage import MetricStorage
+from sql.series.metadata import MetadataWriter
 from tests.factories import make_batch, make_labels, make_matcher
 from tests.fakes import InMemoryStore
 from tests.repositories import opened_storage
@@ -149,3 +150,17 @@ async def test_metadata_that_the_database_cannot_hold_is_stored_without_it(
     await ours.store.write_batch(TENANT, make_batch({}, entries))
     stored = MetricMetadata("up\ufffd", "gauge", "last \ufffd", "\ufffd")
     assert await ours.catalogue.metadata(TENANT, None) == [stored]
+
+
+async def test_families_of_metadata_are_bounded_and_known_ones_still_change(
+    services: tuple[MetricStorage, MetricStorage],
+) -> None:
+    ours, _ = services
+    writer = MetadataWriter(ours.database.write_pool, max_families=3)
+    tenant_id = await ours.database.tenants.find_or_create(TENANT)
+    for names, text in (("bd", "old"), ("abcde", "new"), ("z", "new")):
+        await writer.store(tenant_id, [MetricMetadata(name, "gauge", text, "") for name in names])
+    found = await ours.catalogue.metadata(TENANT, None)
+    assert [(entry.family, entry.help) for entry in found] == [
+        ("a", "new"), ("b", "new"), ("d", "new")
+    ]  # fmt: skip
