@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from operator import itemgetter
 from typing import Any, Final, cast
 
 from aiohttp import hdrs, http_exceptions, web
@@ -161,6 +162,11 @@ class HeadNormalizer:
         messages, is_upgraded, tail = self._feed(normalized_head(head))
         return messages, is_upgraded, tail + rest
 
+    @property
+    def is_in_body(self) -> bool:
+        """Whether a part of the body of the last request has not come yet."""
+        return self._is_in_body()
+
     def let_go(self) -> None:
         """Drop the held part of a head."""
         self._head.clear()
@@ -282,18 +288,37 @@ def _without_repeated_length(lines: list[bytes]) -> list[bytes]:
 class Connection(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_giving_up", "_server")
+    __slots__ = ("_behind_seconds", "_giving_up", "_heard_at", "_paused_at", "_server")
 
     def __init__(self, server: "ConnectionServer", **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
         self._giving_up: asyncio.TimerHandle | None = None
+        self._heard_at = self._paused_at = self._loop.time()
+        self._behind_seconds = 0.0
+        """How long its client has kept answers waiting, without what their pieces may take."""
         self._parser: Any = HeadNormalizer(self._parser, server.held_heads)
 
     @property
     def idle_until(self) -> float | None:
         """When it will be closed if no request comes, loop time; None while one is answered."""
         return None if self._request_in_progress else self._next_keepalive_close_time
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when its client neither sends the rest of a body nor reads its answer, loop time.
+
+        None while the client has to do neither.
+        """
+        if self._giving_up is not None:
+            return self._paused_at
+        is_asked_to_send = self._parser.is_in_body and not self._reading_paused
+        return self._heard_at if is_asked_to_send else None
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent something."""
+        self._heard_at = self._loop.time()
+        super().data_received(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve the connection, or refuse it when there are too many."""
@@ -303,16 +328,25 @@ class Connection(web.RequestHandler):
             self.force_close()
 
     def pause_writing(self) -> None:
-        """The client does not read at the moment; it has some minutes to continue."""
+        """The client does not read at the moment; it has some minutes to continue.
+
+        A client that reads some kilobytes again and again gets no further minutes by that: the
+        service keeps the rest of its answer in memory.
+        """
         super().pause_writing()
-        self._giving_up = self._loop.call_later(self._server.stall_seconds, self._give_up)
+        self._paused_at = self._loop.time()
+        left_seconds = max(0.0, self._server.stall_seconds - self._behind_seconds)
+        self._giving_up = self._loop.call_later(left_seconds, self.abort)
 
     def resume_writing(self) -> None:
         """The client reads again."""
         super().resume_writing()
+        waited_seconds = self._loop.time() - self._paused_at
+        behind_seconds = self._behind_seconds + waited_seconds - self._server.piece_seconds
+        self._behind_seconds = max(0.0, behind_seconds)
         self._stop_giving_up()
 
-    def _give_up(self) -> None:
+    def abort(self) -> None:
         """Discard what the client does not read; closing would wait for it."""
         if self.transport is not None:
             self.transport.abort()
@@ -371,6 +405,10 @@ class ConnectionServer(web.Server):
     """Creates a `Connection` for each client, up to a maximum."""
 
     max_connections: int = DEFAULT_MAX_CONNECTIONS
+    patience_seconds: float = 1.0
+    """How long a client may be silent in the middle of a request while there is no more room."""
+    piece_seconds: float = 10.0
+    """How long a client may take to read a piece of its answer, about 64 KiB."""
     stall_seconds: float = DEFAULT_STALL_SECONDS
     """How long a client may go without reading from its response."""
 
@@ -379,22 +417,32 @@ class ConnectionServer(web.Server):
         self.held_heads = HeldHeads()
 
     def make_room(self, newcomer: Connection) -> bool:
-        """Whether there is room for a new connection, if necessary by closing an idle one.
+        """Whether there is room for a new connection, if necessary by closing another one.
 
-        The connection that has been sending a request head for the longest also counts as idle.
+        That is the one that has been idle, or has been sending a request head, for the longest. If
+        there is none, it is the one whose client has been silent for the longest in the middle of
+        a body or of its answer: a few hundred such clients would keep out all others.
         """
         if len(self._connections) <= self.max_connections:
             return True
-        others = (other for other in self.connections if other is not newcomer)
-        idle = {
-            other: until
+        others = [
+            other
+            for other in self.connections
+            if isinstance(other, Connection) and other is not newcomer
+        ]
+        idle = [(until, other) for other in others if (until := other.idle_until) is not None]
+        if idle:
+            min(idle, key=itemgetter(0))[1].force_close()
+            return True
+        latest = self._loop.time() - self.patience_seconds
+        silent = [
+            (since, other)
             for other in others
-            if isinstance(other, Connection) and (until := other.idle_until) is not None
-        }
-        if not idle:
-            return False
-        min(idle, key=idle.__getitem__).force_close()
-        return True
+            if (since := other.silent_since) is not None and since <= latest
+        ]
+        if silent:
+            min(silent, key=itemgetter(0))[1].abort()
+        return bool(silent)
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""

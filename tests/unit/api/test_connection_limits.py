@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
+import pytest
 from aiohttp import web
 
-from promcompat.http.connection import MAX_HEAD_BYTES, MAX_HELD_HEAD_BYTES
+from promcompat.http.connection import MAX_HEAD_BYTES, MAX_HELD_HEAD_BYTES, ConnectionServer
 from promcompat.http.server import make_runner
 
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -33,7 +34,11 @@ async def serving(**limits: Any) -> AsyncIterator[Connect]:
     async def answer_much(_request: web.Request) -> web.Response:
         return web.Response(body=io.BytesIO(bytes(LARGE_BYTES)))
 
+    async def take(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
+
     app.add_routes([web.get("/", answer), web.get("/slow", never), web.get("/large", answer_much)])
+    app.add_routes([web.post("/body", take)])
     runner = make_runner(app, 0.1, **limits)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -99,6 +104,36 @@ async def test_without_an_idle_connection_a_new_one_gets_503() -> None:
         assert await asked(await connect()) == 200
 
 
+async def test_clients_that_are_silent_within_a_request_make_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ConnectionServer, "patience_seconds", 0.0)
+    body = b"Host: x\r\nContent-Length: 9\r\n\r\nbody"
+    async with serving(max_connections=3) as connect:
+        held = [await connect() for _ in range(3)]
+        held[0][1].write(SLOW)
+        held[1][1].write(b"POST /body HTTP/1.1\r\n" + body)
+        cast(asyncio.Transport, held[2][1].transport).pause_reading()
+        held[2][1].write(REQUEST.replace(b"/ ", b"/large ", 1))
+        await asyncio.sleep(0.2)
+        newcomers = [await connect()]
+        assert await asked(newcomers[0]) == 200
+        # The one that is idle makes room before those that are in the middle of something.
+        newcomers.append(await connect())
+        assert await asked(newcomers[1]) == 200
+        newcomers[1][1].write(SLOW)
+        await asyncio.sleep(0.1)
+        newcomers.append(await connect())
+        assert await asked(newcomers[2]) == 200
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(held[1][0].read(), 30) == b""
+        cast(asyncio.Transport, held[2][1].transport).resume_reading()
+        with suppress(ConnectionError):
+            assert len(await asyncio.wait_for(held[2][0].read(), 30)) < LARGE_BYTES
+        # What waits for the service itself stays.
+        assert not held[0][0].at_eof()
+
+
 async def test_half_sent_and_idle_connections_end() -> None:
     async with serving(idle_seconds=0.2) as connect:
         for sent in (b"", REQUEST[:-2], REQUEST[:5]):
@@ -117,6 +152,21 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
         with suppress(ConnectionError):
             assert len(await asyncio.wait_for(reader.read(), 30)) < LARGE_BYTES
         assert await asked(await connect()) == 200
+
+
+async def test_a_client_that_reads_a_little_again_and_again_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ConnectionServer, "piece_seconds", 0.0)
+    async with serving(stall_seconds=1.0) as connect:
+        reader, writer = await connect()
+        writer.write(REQUEST.replace(b"/ ", b"/large ", 1))
+        n_bytes = 0
+        with suppress(ConnectionError):
+            while chunk := await reader.read(LARGE_BYTES // 30):
+                n_bytes += len(chunk)
+                await asyncio.sleep(0.2)
+        assert n_bytes < LARGE_BYTES
 
 
 async def test_a_client_that_reads_slowly_gets_all_of_its_answer() -> None:
