@@ -17,7 +17,7 @@ from sql.catalog import SCHEMA
 from sql.database.connecting import (
     CONNECT_FAULTS,
     CONNECT_SECONDS,
-    SESSION_KEEPALIVES,
+    SESSION_DEFAULTS,
     WatchedConnection,
     connect_fault,
 )
@@ -30,9 +30,11 @@ _LOCK_TIMEOUT: Final = "500ms"
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _SESSION_SETTINGS: Final = {
-    "timezone": "UTC",
     # The migration lock ends with the session, also when this machine vanishes.
-    **SESSION_KEEPALIVES,
+    **SESSION_DEFAULTS,
+    # A migration may take as long as it needs, whatever the role or the database has.
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
 }
 
 Report = Callable[[str], None]

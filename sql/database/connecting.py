@@ -41,6 +41,18 @@ SESSION_KEEPALIVES: Final = {
     "tcp_user_timeout": "60000",
 }
 """The same for the server, which holds the locks of a vanished client until it notices."""
+SESSION_DEFAULTS: Final = {
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    "lock_timeout": "0",
+    **SESSION_KEEPALIVES,
+}
+"""What every session of ours sets, as a role or a database may have other defaults."""
 CONNECT_FAULTS: Final = (
     OSError,
     asyncpg.PostgresError,

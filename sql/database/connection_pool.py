@@ -23,7 +23,7 @@ from sql.database.connecting import (
     CONNECT_FAULTS,
     CONNECT_SECONDS,
     GOODBYE_SECONDS,
-    SESSION_KEEPALIVES,
+    SESSION_DEFAULTS,
     BoundedConnection,
     connect_fault,
 )
@@ -105,15 +105,13 @@ class PoolOptions:
         short. A generic plan would include every partition, while constants exclude all but a few.
         """
         return {
-            "timezone": "UTC",
+            **SESSION_DEFAULTS,
             "search_path": f"{SCHEMA}, pg_temp, public",
             "application_name": self.application_name,
             "statement_timeout": _milliseconds(self.statement_timeout_seconds),
             "idle_in_transaction_session_timeout": _milliseconds(self.idle_in_transaction_seconds),
             "jit": "off",
-            "standard_conforming_strings": "on",
             "plan_cache_mode": "force_custom_plan",
-            **SESSION_KEEPALIVES,
             **self.extra_settings,
         }
 

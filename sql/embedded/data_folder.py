@@ -142,24 +142,33 @@ class DataFolder:
 
 
 def read_database_url(path: Path) -> str | None:
-    """Return the address that the data folder's database has, or had when it last ran."""
-    url_file = path.expanduser() / "database-url"
-    return url_file.read_text(encoding="utf-8").strip() if url_file.is_file() else None
+    """Return the address that the data folder's database has, or had when it last ran.
+
+    Raises EmbeddedDatabaseError if this account may not read it.
+    """
+    return _read_file(path.expanduser() / "database-url")
 
 
 def read_owner_url(path: Path) -> str | None:
     """The same for the owner of the schema; None in a folder of an early version."""
-    url_file = path.expanduser() / "owner-url"
-    return url_file.read_text(encoding="utf-8").strip() if url_file.is_file() else None
+    return _read_file(path.expanduser() / "owner-url")
 
 
 def read_distribution(path: Path) -> str | None:
     """Return which programs made the data folder's database, also while it runs."""
-    state_file = path.expanduser() / "database.json"
-    if not state_file.is_file():
-        return None
-    name = json.loads(state_file.read_text(encoding="utf-8")).get("distribution")
+    text = _read_file(path.expanduser() / "database.json")
+    name = None if text is None else json.loads(text).get("distribution")
     return str(name) if name else None
+
+
+def _read_file(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    except OSError as error:
+        raise EmbeddedDatabaseError(
+            f"cannot read {path}: {error.strerror}; run this with the account of the service, or "
+            "set PROMCOMPAT_DATABASE_URL"
+        ) from error
 
 
 def generate_password() -> str:

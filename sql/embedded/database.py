@@ -58,6 +58,12 @@ class EmbeddedDatabase:
         folder = DataFolder(data_folder)
         try:
             return cls._start_in(folder, cache_folder or default_cache_folder(), report)
+        except OSError as error:
+            folder.close()
+            file = "" if error.filename is None else f" ({error.filename})"
+            raise EmbeddedDatabaseError(
+                f"cannot start the database in {folder.path}: {error.strerror or error}{file}"
+            ) from error
         except BaseException:
             folder.close()
             raise

@@ -22,6 +22,19 @@ pytestmark = pytest.mark.integration
 ROLE = "promcompat_service"
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 DAY_MS = 86_400_000
+DEFAULTS_OF_OTHERS = (
+    "default_transaction_isolation = 'serializable'",
+    "statement_timeout = '1ms'",
+    "lock_timeout = '1ms'",
+    "idle_in_transaction_session_timeout = '1ms'",
+    "timezone = 'Asia/Kathmandu'",
+    "datestyle = 'German, DMY'",
+    "intervalstyle = 'sql_standard'",
+    "bytea_output = 'escape'",
+    "extra_float_digits = -15",
+    "search_path = 'nowhere'",
+)
+"""What an administrator may have set for a database, for other programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,8 @@ def addresses(database_server: DatabaseServer) -> Iterator[Addresses]:
     owner = database_server.create_empty_database()
     database_server.run_sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD 'test'")
     name = owner.rpartition("/")[2]
+    for setting in DEFAULTS_OF_OTHERS:
+        database_server.run_sql(f"ALTER DATABASE {name} SET {setting}")
     yield Addresses(owner, database_server.url(name, ROLE))
     database_server.drop_database(owner)
     database_server.run_sql(f"DROP ROLE {ROLE}")
@@ -89,7 +104,13 @@ async def test_a_service_that_owns_nothing_works(
     ) as service:
         work(service)
         connection = await asyncpg.connect(
-            addresses.service, server_settings={"search_path": "promcompat, pg_temp, public"}
+            addresses.service,
+            server_settings={
+                "search_path": "promcompat, pg_temp, public",
+                "statement_timeout": "0",
+                "lock_timeout": "0",
+                "idle_in_transaction_session_timeout": "0",
+            },
         )
         try:
             await makes_and_drops_partitions(connection)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sql.embedded.data_folder import DatabaseState, DataFolder, read_database_url, read_owner_url
+from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
 
 _STATE = DatabaseState(distribution="debian", password="secret", port=5555)
@@ -71,3 +72,19 @@ def test_large_log_is_rotated_once(folder: DataFolder, monkeypatch: pytest.Monke
     folder.rotate_log()
     assert not folder.log_file.exists()
     assert (folder.path / "postgres.log.1").exists()
+
+
+def test_what_cannot_be_read_is_an_error_with_the_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        EmbeddedDatabaseError, match=r"cannot read .*database-url: .*account of the"
+    ):
+        read_database_url(tmp_path / ("a" * 300))
+
+
+def test_a_fault_of_the_system_during_the_start_is_an_error_and_frees_the_folder(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "data" / "postgres" / "postmaster.pid").mkdir(parents=True)
+    with pytest.raises(EmbeddedDatabaseError, match=r"cannot start .*: Is a directory \(.*\.pid\)"):
+        EmbeddedDatabase.start(tmp_path / "data", report=print)
+    DataFolder(tmp_path / "data").close()
