@@ -37,8 +37,10 @@ from promcompat.configuration.types import (
     split_list,
     split_listen_address,
 )
+from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.core.secrets import public_url
+from promcompat.outgoing.policy import host_of
 
 ENV_PREFIX = "PROMCOMPAT_"
 MEBIBYTE = 1 << 20
@@ -254,8 +256,8 @@ class Settings(
     )
     max_waiting_notifications: PositiveInt = Field(
         10_000,
-        description="Notifications that may wait for one webhook; beyond that, the oldest are "
-        "dropped.",
+        description="Notifications that may wait for one webhook; beyond that, the oldest of the "
+        "tenants with most of them are dropped.",
     )
     temporal_address: Address | None = Field(
         None,
@@ -325,8 +327,12 @@ class Settings(
     @classmethod
     def _check_urls(cls, value: str) -> str:
         for url in split_list(value):
-            if not url.startswith(("http://", "https://")):
-                raise ValueError("must start with http:// or https://")
+            try:
+                host_of(url)
+            except BadDataError as exc:
+                raise ValueError(
+                    "must be http://HOST or https://HOST, with a port or path"
+                ) from exc
         return value.rstrip("/")
 
     @field_validator("external_url", "temporal_ui_url")

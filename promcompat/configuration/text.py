@@ -16,6 +16,13 @@ from promcompat.core.durations import format_duration_ms
 from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
 from promcompat.outgoing.secrets import SecretSource, SecretUnavailableError
 
+_SHOWN_CHARACTERS = 100
+_SECRET = frozenset(
+    ("alertmanager_urls", "database_url", "external_url", "migration_database_url",
+     "remediation_commands", "secrets", "temporal_api_key", "temporal_ui_url", "webhook_urls")
+)  # fmt: skip
+"""Settings that are, or may contain, secrets."""
+
 
 def env_name(field_name: str) -> str:
     """The environment variable of a setting."""
@@ -78,11 +85,20 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
 
 
 def faults_of(error: ValidationError) -> Iterator[str]:
-    """A line for each setting that cannot be used, with its flag and its variable."""
+    """A line for each setting that cannot be used, with its flag, its variable and its value.
+
+    Settings that do not fit together are named in the text.
+    """
     for fault in error.errors(include_url=False, include_context=False):
-        name = str(fault["loc"][0]) if fault["loc"] else "settings"
         text = fault["msg"].removeprefix("Value error, ")
-        yield f"{flag_name(name)} ({env_name(name)}): {text}"
+        if not fault["loc"]:
+            yield text
+            continue
+        name = str(fault["loc"][0])
+        given = fault["input"]
+        is_shown = isinstance(given, str) and name not in _SECRET
+        shown = f"; it is {given[:_SHOWN_CHARACTERS]!r}" if is_shown else ""
+        yield f"{flag_name(name)} ({env_name(name)}): {text}{shown}"
 
 
 def public_values(settings: Settings) -> Mapping[str, str]:

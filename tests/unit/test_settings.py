@@ -9,7 +9,12 @@ from promcompat.configuration.settings import (
     Settings,
     default_data_dir,
 )
-from promcompat.configuration.text import env_name, public_values, unknown_variables
+from promcompat.configuration.text import (
+    env_name,
+    faults_of,
+    public_values,
+    unknown_variables,
+)
 from promcompat.configuration.types import parse_labels, split_listen_address
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 
@@ -56,6 +61,24 @@ def test_bad_values_are_refused(name: str, value: str, monkeypatch: pytest.Monke
     monkeypatch.setenv(env_name(name), value)
     with pytest.raises(ValidationError, match=name):
         Settings()
+
+
+def test_faults_have_the_value_unless_it_may_be_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMCOMPAT_WORKERS", "many")
+    monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", "mysql://user:secret@h/db")
+    monkeypatch.setenv("PROMCOMPAT_ALERTMANAGER_URLS", "http://user:secret@:9093")
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    faults = {fault.split(" ")[0]: fault for fault in faults_of(raised.value)}
+    assert faults.keys() == {"--workers", "--database-url", "--alertmanager-urls"}
+    assert faults["--workers"].endswith("; it is 'many'")
+    assert "secret" not in "".join(faults.values())
+
+
+def test_faults_of_settings_that_do_not_fit_together_name_them() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Settings(tls_cert_file="here")
+    assert [*faults_of(raised.value)] == ["tls_cert_file and tls_key_file must be set together"]
 
 
 def test_settings_are_immutable() -> None:
