@@ -1,11 +1,15 @@
-"""The docs have every setting and every metric of the service, and no other."""
+"""The docs have every setting, metric and table, and no other; commands are as they say."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+from promcompat.__main__ import build_parser
 from promcompat.configuration.settings import Settings
 from promcompat.configuration.text import default_text, env_name, value_form
 from promcompat.metrics import exemplar_service
@@ -20,6 +24,9 @@ _METRIC: Final = re.compile(r"`(\w+)(?:\{[\w,]+\})?`")
 _TABLE: Final = re.compile(
     r"\b(CREATE|DROP|ALTER)(?: UNLOGGED)? TABLE (?:IF (?:NOT )?EXISTS )?(\w+)(?: RENAME TO (\w+))?"
 )
+_PAGES: Final = (_DOCS.parent / "README.md", *sorted(_DOCS.rglob("*.md")))
+_FENCED: Final = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMAND: Final = re.compile(r"^(?:\w+=\S+ )*(?:\S+/)?promcompat (.+)$", re.MULTILINE)
 
 
 def _setting_rows() -> Iterator[str]:
@@ -39,9 +46,22 @@ def test_the_page_of_settings_has_the_row_of_each_setting() -> None:
 
 def test_settings_that_the_docs_name_exist() -> None:
     known = set(map(env_name, Settings.model_fields))
-    for page in (_DOCS.parent / "README.md", *_DOCS.rglob("*.md")):
+    for page in _PAGES:
         named = re.findall(r"\bPROMCOMPAT_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8"))
         assert set(named) <= known, page.name
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(_DOCS.parent).as_posix())
+def test_documented_commands_are_understood(page: Path) -> None:
+    """The parser ends a test with SystemExit, and its text says what it does not know."""
+    text, parser = page.read_text(encoding="utf-8"), build_parser()
+    for block in _FENCED.findall(text):
+        for arguments in _COMMAND.findall(block.replace("\\\n", " ")):
+            options, others = parser.parse_known_args(shlex.split(arguments, comments=True))
+            assert not others or options.command == "sql", arguments
+    for name in set(re.findall(r"`promcompat ([a-z][a-z-]*)", text)):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            parser.parse_args([name, "--help"])
 
 
 def test_the_table_of_metrics_has_each_metric() -> None:
