@@ -59,6 +59,20 @@ def test_columns_of_whole_numbers_print_as_single_values_do(numbers: list[float]
     ]
 
 
+def test_columns_of_any_bits_print_as_single_values_do() -> None:
+    """Many floats, and those beside powers of two and ten, whose neighbours are not as near."""
+    bits = np.random.default_rng(7).integers(0, 2**64, 20_000, np.uint64)
+    powers = np.array(
+        [math.ldexp(1, exponent) for exponent in range(-1074, 1024)]
+        + [float(f"1e{exponent}") for exponent in range(-323, 309)]
+    )
+    beside = [np.nextafter(powers, limit) for limit in (0.0, math.inf)]
+    column = np.concatenate([bits.view(np.float64), powers, *beside])
+    assert format_sample_values(column) == [
+        format_sample_value(value).encode() for value in column.tolist()
+    ]
+
+
 def test_timestamps() -> None:
     times = [0, 1500, 30, -1500, -1, 1_700_000_000_000, 1_700_000_000_120]
     assert [format_timestamp(time) for time in times] == [
