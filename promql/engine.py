@@ -157,7 +157,7 @@ class Engine:
         self._slots = QuerySlots(self._limits, options.max_concurrency, _MAX_THREADS)
         # As many as there may be turns for queries and for other work: none of them waits here.
         self._threads = ThreadPoolExecutor(4 * _MAX_THREADS, "promql")
-        self._long = LongWork(processes, self._slots, is_writing)
+        self._long = LongWork(processes, self._slots.has_others, is_writing)
         # A shared limit below that of one query would let that query wait for ever.
         self.memory = QueryMemory(max(options.max_shared_memory_bytes, options.max_memory_bytes))
         self._memory_of: WeakValueDictionary[str, QueryMemory] = WeakValueDictionary()
@@ -408,7 +408,7 @@ class Engine:
             try:
                 return await run_limited(self._threads, run.budget, partial(run.budget.run, work))
             finally:
-                self._long.seconds.use(run.query.tenant, time.monotonic() - started)
+                self._long.add_seconds(run.query.tenant, time.monotonic() - started)
 
 
 def _held_by(value: FinalValue) -> tuple[object, int]:

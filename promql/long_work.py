@@ -10,20 +10,19 @@ from math import inf
 from typing import Final
 
 from promcompat.core.model import SampleBlock
-from promql.allowance import Allowance
+from promcompat.core.token_buckets import TokenBuckets
 from promql.ast import AggregateExpr, Call, Expr, SubqueryExpr, walk
 from promql.evaluation.stages import QueryProcesses
 from promql.functions.registry import FUNCTIONS
 from promql.planning.plan import Plan
-from promql.query_slots import QuerySlots
 
 _SAMPLES_LIKE_A_CELL: Final = 4
-"""So many samples take as long as one cell, which is the value of one series at one step."""
+"""This many samples take as long as one cell, which is the value of one series at one step."""
 _CELLS_LIKE_A_LABEL: Final = 100
 """`count_values` makes a label set of each distinct value, which takes 13 µs in the interpreter. In
 most queries values repeat."""
 _LONG_CELLS: Final = 1_000_000
-"""Evaluating so many takes 25 to 60 ms, and sending them to a process 15 to 30."""
+"""Evaluating this many takes 25 to 60 ms, and sending them to a process 15 to 30."""
 _CELLS_A_SECOND: Final = 4_000_000
 """What a tenant may evaluate in threads while others query: a tenth of a core. Sending samples to a
 process and the answer back takes 0.3 to 0.8 of the time of evaluating them."""
@@ -39,24 +38,30 @@ class LongWork:
     """Decides where each query runs."""
 
     def __init__(
-        self, processes: QueryProcesses | None, slots: QuerySlots, is_writing: Callable[[], bool]
+        self,
+        processes: QueryProcesses | None,
+        has_others: Callable[[str], bool],
+        is_writing: Callable[[], bool],
+        now_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`is_writing` tells whether samples are being stored at this moment.
+        """`has_others` tells whether other tenants have queries than the one it is given.
 
-        Without `processes`, everything runs in threads.
+        `is_writing` tells whether samples are being stored at this moment. Without `processes`,
+        everything runs in threads.
         """
         self._processes = processes
-        self._slots = slots
+        self._has_others = has_others
         self._is_writing = is_writing
+        self._now_seconds = now_seconds
         self._written_at = -inf
-        self.cells = Allowance(_CELLS_A_SECOND, _CELLS_AT_ONCE)
+        self._cells = TokenBuckets(lambda _: (_CELLS_A_SECOND, _CELLS_AT_ONCE), now_seconds)
         """Cells that may be evaluated in threads while others query."""
-        self.seconds = Allowance(_SHARE_OF_A_CORE, _SHARE_OF_A_CORE)
+        self._seconds = TokenBuckets(lambda _: (_SHARE_OF_A_CORE, _SHARE_OF_A_CORE), now_seconds)
         """Seconds that evaluations took, here or in processes."""
 
     def prepare(self, tenant: str) -> None:
         """Have a process made if a query of the tenant may need one; the query begins."""
-        if self._processes and self._slots.has_others(tenant):
+        if self._processes and self._has_others(tenant):
             self._processes.prepare()
 
     def processes_for(self, tenant: str, n_cells: float = inf) -> QueryProcesses | None:
@@ -68,14 +73,24 @@ class LongWork:
         """
         if self._processes is None:
             return None
-        if self._slots.has_others(tenant):
-            return None if self.cells.take(tenant, n_cells) else self._processes
-        is_long = n_cells > _LONG_CELLS and self.seconds.left(tenant) < 0 and self._is_written()
-        return self._processes if is_long and self._processes.are_ready() else None
+        if self._has_others(tenant):
+            cells = self._cells.of(tenant)
+            if n_cells > cells.tokens:
+                return self._processes
+            cells.tokens -= n_cells
+            return None
+        is_long = n_cells > _LONG_CELLS and self._seconds.of(tenant).tokens < 0
+        is_long = is_long and self._is_written() and self._processes.are_ready()
+        return self._processes if is_long else None
+
+    def add_seconds(self, tenant: str, seconds: float) -> None:
+        """Count the time that evaluating a query took. A tenant owes no more than a second has."""
+        bucket = self._seconds.of(tenant)
+        bucket.tokens = max(bucket.tokens - seconds, -_SHARE_OF_A_CORE)
 
     def _is_written(self) -> bool:
         """Whether samples are stored, or were a moment ago."""
-        now = time.monotonic()
+        now = self._now_seconds()
         if self._is_writing():
             self._written_at = now
         return now - self._written_at < _WRITTEN_SECONDS
@@ -86,27 +101,25 @@ def cells_of(plan: Plan, blocks: Sequence[SampleBlock]) -> float:
 
     Infinite if a plan may take longer than its cells tell.
     """
-    if any(map(_may_take_long, walk(plan.expr))):
-        return inf
     n_steps = plan.eval_range.n_steps
     n_cells = n_steps + sum(
         len(block.timestamps) // _SAMPLES_LIKE_A_CELL + len(block.labels) * n_steps
         for block in blocks
     )
-    return n_cells * _CELLS_LIKE_A_LABEL if any(map(_makes_labels, walk(plan.expr))) else n_cells
+    return n_cells * max(map(_cells_like_one, walk(plan.expr)))
 
 
-def _may_take_long(node: Expr) -> bool:
-    """Whether a node may take long even with few samples: many steps, or regular expressions."""
+def _cells_like_one(node: Expr) -> float:
+    """How many cells take as long as one of a plan with this node.
+
+    Infinitely many if even few samples may take long: many steps, or regular expressions.
+    """
     match node:
         case SubqueryExpr():
-            return True
+            return inf
         case Call():
-            return FUNCTIONS[node.func].matches_patterns
+            return inf if FUNCTIONS[node.func].matches_patterns else 1
+        case AggregateExpr(op="count_values"):
+            return _CELLS_LIKE_A_LABEL
         case _:
-            return False
-
-
-def _makes_labels(node: Expr) -> bool:
-    """Whether a node makes labels of values."""
-    return isinstance(node, AggregateExpr) and node.op == "count_values"
+            return 1

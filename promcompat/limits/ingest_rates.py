@@ -5,10 +5,8 @@ import math
 import random
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -19,26 +17,13 @@ from promcompat.core.errors import (
     StorageUnavailableError,
 )
 from promcompat.core.tenant_limits import Limits
+from promcompat.core.token_buckets import TokenBuckets
 
 _LONGEST_SECONDS: Final = 60
 """Prometheus waits as long as it is told, so it must not be told more."""
 _JITTER: Final = 0.5
-_MAX_BUCKETS: Final = 10_000
 NOT_STORED: Final = (StorageUnavailableError, QueryTimeoutError, asyncio.CancelledError)
 """How a write ends that stored nothing, and that its sender repeats."""
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """Tokens that were left at a time; below 0 they are owed. `n_admitted` only grows."""
-
-    tokens: float
-    at_seconds: float
-    n_admitted: int = 0
-
-    def fill(self, rate: float, burst: int, now_seconds: float) -> None:
-        grown = self.tokens + (now_seconds - self.at_seconds) * rate
-        self.tokens, self.at_seconds = min(grown, float(burst)), now_seconds
 
 
 class IngestRates:
@@ -57,10 +42,8 @@ class IngestRates:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._limits = limits
-        self._now_seconds = now_seconds
         self._jitter = jitter
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
-        """By when they were used last."""
+        self._buckets = TokenBuckets(self._rate_of, now_seconds)
         self._reported: Mapping[UUID, Mapping[str, int]] = {}
 
     def request(self, tenant: str) -> "RequestAllowance":
@@ -76,14 +59,14 @@ class IngestRates:
         rate, n_needed = limits.ingestion_rate, n_items
         if n_items > limits.ingestion_burst_size:
             n_needed = 1
-        if rate and (bucket := self._filled(tenant, rate)).tokens < n_needed:
+        if rate and (bucket := self._buckets.of(tenant)).tokens < n_needed:
             raise self._too_fast(tenant, n_items, (n_needed - bucket.tokens) / rate)
 
     def room(self, tenant: str) -> int:
         """How many items `check` accepts now."""
         limits = self._limits.of(tenant)
         rate, burst = limits.ingestion_rate, limits.ingestion_burst_size
-        if not rate or (tokens := self._filled(tenant, rate).tokens) >= burst:
+        if not rate or (tokens := self._buckets.of(tenant).tokens) >= burst:
             return sys.maxsize
         return math.floor(tokens)
 
@@ -101,15 +84,15 @@ class IngestRates:
         if n_before + n_items > burst:
             detail = f": it has {n_before + n_items} or more"
             raise BadDataError(self._limits.refuse(tenant, "ingestion_burst_size", detail, n_items))
-        bucket = self._filled(tenant, rate)
+        bucket = self._buckets.of(tenant)
         if not n_before and bucket.tokens < n_items:
             raise self._too_fast(tenant, n_items, (n_items - bucket.tokens) / rate)
         bucket.tokens -= n_items
-        bucket.n_admitted += n_items
+        bucket.n_taken += n_items
 
     def report(self) -> dict[str, int]:
         """What this process has admitted, of each tenant that has a rate and wrote something."""
-        return {name: one.n_admitted for name, one in self._buckets.items() if one.n_admitted}
+        return {tenant: bucket.n_taken for tenant, bucket in self._buckets if bucket.n_taken}
 
     def learn(self, reports: Mapping[UUID, Mapping[str, int]]) -> None:
         """Take off what other processes have admitted since they reported the last time.
@@ -123,7 +106,7 @@ class IngestRates:
                 before = known.get(process, {}).get(tenant, number if process not in known else 0)
                 # Most tenants of most processes have written nothing since.
                 if number > before and (rate := self._limits.of(tenant).ingestion_rate):
-                    bucket = self._filled(tenant, rate)
+                    bucket = self._buckets.of(tenant)
                     left = bucket.tokens - (number - before)
                     bucket.tokens = max(left, -float(rate * _LONGEST_SECONDS))
         self._reported = reports
@@ -144,10 +127,9 @@ class IngestRates:
 
     def give_back(self, tenant: str, n_items: int) -> None:
         """Items that were taken have not been stored."""
-        limits, bucket = self._limits.of(tenant), self._buckets.get(tenant)
-        if bucket is not None:
-            bucket.n_admitted = max(0, bucket.n_admitted - n_items)
-            bucket.tokens = min(bucket.tokens + n_items, float(limits.ingestion_burst_size))
+        bucket, burst = self._buckets.of(tenant), self._limits.of(tenant).ingestion_burst_size
+        bucket.n_taken = max(0, bucket.n_taken - n_items)
+        bucket.tokens = min(bucket.tokens + n_items, float(burst))
 
     def portion(self, tenant: str, n_items: int) -> int:
         """How many of so many items can be taken at once."""
@@ -159,18 +141,11 @@ class IngestRates:
         rate = self._limits.of(tenant).ingestion_rate
         if not rate:
             return 0.0
-        return max(0.0, (n_items - self._filled(tenant, rate).tokens) / rate)
+        return max(0.0, (n_items - self._buckets.of(tenant).tokens) / rate)
 
-    def _filled(self, tenant: str, rate: int) -> _Bucket:
-        now, burst = self._now_seconds(), self._limits.of(tenant).ingestion_burst_size
-        bucket = self._buckets.get(tenant)
-        if bucket is None:
-            if len(self._buckets) >= _MAX_BUCKETS:
-                self._buckets.popitem(last=False)
-            bucket = self._buckets[tenant] = _Bucket(float(burst), now)
-        self._buckets.move_to_end(tenant)
-        bucket.fill(rate, burst, now)
-        return bucket
+    def _rate_of(self, tenant: str) -> tuple[float, float]:
+        limits = self._limits.of(tenant)
+        return limits.ingestion_rate, float(limits.ingestion_burst_size)
 
     def _too_fast(self, tenant: str, n_items: int, wait_seconds: float) -> RateLimitedError:
         """The error, with the time until the bucket has enough, and up to a half more.

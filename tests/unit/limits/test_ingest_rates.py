@@ -165,14 +165,3 @@ def test_without_a_rate_everything_is_admitted() -> None:
     limited = rates(0, 1, Clock())
     limited.take("t", 1_000_000)
     limited.check("t")
-
-
-def test_of_many_tenants_those_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("promcompat.limits.ingest_rates._MAX_BUCKETS", 2)
-    found = rates(1, 10, Clock())
-    for tenant in ("a", "b", "a", "c"):
-        take(found.request(tenant), 5)
-    assert (found.room("a"), found.room("c")) == (0, 5)
-    # Nobody knows any more what b took.
-    take(found.request("b"), 10)
-    assert found.room("c") == 5
