@@ -130,7 +130,7 @@ class StoredBlocks:
             "SELECT min(id) FROM arrival WHERE id > (SELECT drained_through FROM drain_state)"
         )
         if oldest is not None:
-            await self.drainer._set_aside(oldest)
+            await self.drainer.set_aside(oldest)
 
     async def drop_before(self, day: int) -> int:
         """Drop what came before a UTC day, of any class; returns how many partitions."""

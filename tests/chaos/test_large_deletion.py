@@ -26,7 +26,7 @@ async def test_a_deletion_is_worked_off_in_transactions_of_bounded_size(
         assert storage.drains.compactor is not None
         deleted, kept = series_of("deleted", N_SERIES), series_of("kept", N_KEPT)
         await fill(storage, [*deleted, *kept], DAYS, PER_DAY)
-        storage.drains.compactor._max_samples = STEP_SAMPLES
+        storage.drains.compactor.max_samples = STEP_SAMPLES
         found = await delete(storage, "deleted")
         sizes = [step.n_samples for step in found.steps]
         # Series that are kept may be in the same blocks.

@@ -15,9 +15,10 @@ from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Pool
 from sql.migrate import migrate
 from sql.samples.codec.pages import decode_pages, encode_pages
-from sql.samples.draining import block_drain, compaction_plan
+from sql.samples.draining import block_drain, compaction, compaction_plan
 from sql.samples.draining.arrivals_aside import RetryResult
-from sql.samples.draining.drainer import DrainOptions
+from sql.samples.draining.compaction import Compactor
+from sql.samples.draining.drainer import DrainOptions, DrainStats
 from sql.samples.tables.block_table import Origin, block_rows, insert_blocks
 from sql.samples.tables.slots import FAR_SLOT, slot_of
 from tests.community import community_connection
@@ -130,6 +131,29 @@ class TestExactlyOnce:
             await blocks.drainer.drain_all()
             assert (await blocks.compactor.compact(is_patient=True)).is_done
         assert not (await blocks.compactor.compact()).is_done
+        assert await blocks.read(TENANT, [1, 2]) == scrapes(2, range(3))
+
+    async def test_a_merge_that_failed_does_not_wait_again(
+        self, plain_blocks: StoredBlocks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        blocks, seconds = plain_blocks, [0.0]
+        blocks.clock.now_ms = NOW_MS + 3 * MS_PER_DAY
+        filling = compaction_plan.FillingSlots(lambda: seconds[0])
+        compactor = Compactor(blocks.pool, DrainStats(), blocks.clock, filling=filling)
+        await blocks.append(TENANT, scrapes(2, range(3)))
+        await blocks.drainer.drain_all()
+        assert (await compactor.compact(is_patient=True)).is_done
+        seconds[0] = 600.0
+
+        async def lose_connection(*_: object) -> None:
+            raise StorageUnavailableError("connection lost")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(compaction, "write_pages", lose_connection)
+            with pytest.raises(StorageUnavailableError):
+                await compactor.compact(is_patient=True)
+        assert not (await compactor.compact(is_patient=True)).is_done
+        assert (await compactor.compact(is_patient=True)).is_done
         assert await blocks.read(TENANT, [1, 2]) == scrapes(2, range(3))
 
     async def test_arrivals_that_are_gone_are_noticed(
@@ -249,8 +273,8 @@ class TestPoison:
         await blocks.drainer.drain_all()
         await blocks.append(TENANT, {(1, NOW_MS + 1): ONE})
         newest = await blocks.fetchval("SELECT max(id) FROM arrival")
-        await blocks.drainer._set_aside(newest)
-        assert (await blocks.drainer._set_aside(newest)).is_busy
+        await blocks.drainer.set_aside(newest)
+        assert (await blocks.drainer.set_aside(newest)).is_busy
         for number in range(20):
             await blocks.append(TENANT, {(1, NOW_MS + 1): 0, (1, NOW_MS + 2 + number): ONE})
             await blocks.drainer.drain_all()

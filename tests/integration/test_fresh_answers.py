@@ -79,7 +79,7 @@ async def test_arrivals_set_aside_and_moved_later_stay_in_every_answer(
         assert len((await read(storage)).timestamps) == 1
         async with connected(plain_database_url) as connection:
             arrival_id = await connection.fetchval("SELECT id FROM arrival")
-            await other.drains.drainer._set_aside(arrival_id)
+            await other.drains.drainer.set_aside(arrival_id)
             assert len((await read(storage)).timestamps) == 1
             # As a version before the bounds were widened left it.
             await connection.execute("DELETE FROM drained_extent")

@@ -78,18 +78,23 @@ class Compactor:
         stats: DrainStats,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         max_samples: int = _MAX_SAMPLES,
+        filling: FillingSlots | None = None,
     ) -> None:
-        """`now_ms` is the clock that decides which days have ended; a step takes `max_samples`."""
+        """`now_ms` is the clock that decides which days have ended.
+
+        `filling` notes which slots samples still come to; it is this compactor's own.
+        """
         self._pool = pool
         self._stats = stats
         self._now_ms = now_ms
-        self._max_samples = max_samples
+        self.max_samples = max_samples
+        """The samples of a step, approximately."""
         self._name = uuid.uuid4().hex
         self._job: Job | None = None
         self._from_series = 0
         self._subject: tuple[int, int | None] | None = None
         self._given_up: set[tuple[int, int | None]] = set()
-        self._filling = FillingSlots()
+        self._filling = filling or FillingSlots()
 
     async def compact(self, *, is_patient: bool = False) -> CompactionResult:
         """Do the next step, in one transaction.
@@ -137,6 +142,9 @@ class Compactor:
                 self._job = job
                 return CompactionResult()
             result, end = await self._merge(connection, job)
+        if end is None and job.is_final:
+            # Only once it is stored: a merge that failed is due again at once.
+            self._filling.forget(job.tenant_id, job.slot)
         self._job = job if end is not None else None
         self._from_series = 0 if end is None else end[0]
         self._stats.merges += 1
@@ -150,7 +158,7 @@ class Compactor:
         if deletion is None:
             return CompactionResult(is_done=True)
         self._subject = deletion["tenant_id"], None
-        return CompactionResult(await work_off_deletion(connection, deletion, self._max_samples))
+        return CompactionResult(await work_off_deletion(connection, deletion, self.max_samples))
 
     async def _may_compact(self, connection: Connection) -> bool:
         """Whether no other process compacts; forgets its own job if one has done so meanwhile."""
@@ -180,7 +188,6 @@ class Compactor:
         self._from_series = 0
         if job is None or not job.is_final:
             return job
-        self._filling.forget(job.tenant_id, job.slot)
         level = await connection.fetchval(QUERIES["begin_final_merge"], job.tenant_id, job.slot)
         through = await connection.fetchval(QUERIES["drained_through"])
         return replace(job, max_level=level - 1, through=through)
@@ -219,7 +226,7 @@ class Compactor:
             for rows in (runs, blocks)
             if len(rows) == _MAX_PAGES
         ]
-        return bounded_step(pages, min(ends, default=None), self._max_samples)
+        return bounded_step(pages, min(ends, default=None), self.max_samples)
 
 
 async def _makes_partition(connection: Connection, job: Job) -> bool:

@@ -108,7 +108,7 @@ class FillingSlots:
         }
 
     def forget(self, tenant_id: int, slot: int) -> None:
-        """The final merge of a slot begins; what comes from now on may wait for an hour again."""
+        """The final merge of a slot has ended; what comes from now on may wait an hour again."""
         self._seen.pop((tenant_id, slot), None)
 
     def _next(self, key: Key, last_arrival: int, now: float) -> _Filling:

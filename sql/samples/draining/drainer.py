@@ -32,7 +32,7 @@ T = TypeVar("T")
 _LOGGER: Final = logging.getLogger(__name__)
 _KEPT_CHANGES_SECONDS: Final = 2 * 3600.0
 _MAX_REFUSED: Final = 8
-"""So many arrivals in a row may be set aside because the database refuses what they become."""
+"""Arrivals in a row that may be set aside because the database refuses what they become."""
 _MAX_PREPARATIONS: Final = 4
 _ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
 _SAMPLES: Final = 1
@@ -219,7 +219,7 @@ class Drainer:
             except CONTENT_FAULTS as exc:
                 self._check_blame(exc)
                 if len(self._taken) == 1:
-                    return await self._set_aside(self._taken[0])
+                    return await self.set_aside(self._taken[0])
                 # Half of the batch may do, in the end all but one.
                 self._max_arrivals = len(self._taken) // 2
             else:
@@ -282,7 +282,7 @@ class Drainer:
         await change_exactly(connection, "delete_arrivals", len(chosen), self._taken)
         return chosen
 
-    async def _set_aside(self, arrival_id: int) -> DrainResult:
+    async def set_aside(self, arrival_id: int) -> DrainResult:
         """Leave the oldest arrival where it is: readers read it there, and drains pass it.
 
         Does nothing if another process has moved it or set it aside meanwhile.
