@@ -21,7 +21,8 @@ from promcompat.core.errors import PromcompatError
 from promcompat.core.remediation import OPEN_STATES
 from promcompat.http.tls import ServerTls
 from promcompat.services import Receivers, Services
-from promcompat.telemetry.telemetry import LoopMetrics, Telemetry
+from promcompat.telemetry.maintenance import LoopMetrics
+from promcompat.telemetry.telemetry import Telemetry
 from sql.database.metric_views import refresh_metric_views
 
 _LOGGER = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from promcompat.access.token_uses import TokenUses
 from promcompat.configuration.settings import Settings
 from promcompat.core.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
-from promcompat.telemetry.access import AccessMetrics
+from promcompat.telemetry.serving import AccessMetrics
 from sql.access.audit_repository import PostgresAudit
 from sql.access.token_repository import PostgresTokenRepository
 from sql.database.database import Database

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from promcompat.core.errors import PromcompatError
-from promcompat.telemetry.tls import TlsMetrics
+from promcompat.telemetry.serving import TlsMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _VERIFICATION: Final = {
@@ -40,7 +40,7 @@ class TlsFiles:
     min_version: str = "TLS12"
 
     def states(self) -> tuple[_FileState, ...]:
-        """By these a change is noticed. Raises OSError."""
+        """What changes when a file does: inode, time and size of each. Raises OSError."""
         paths = filter(None, (self.certificate, self.key, self.client_authorities))
         found = [path.stat() for path in paths]
         return tuple((state.st_ino, state.st_mtime_ns, state.st_size) for state in found)

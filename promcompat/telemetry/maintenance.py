@@ -1,4 +1,4 @@
-"""The metrics of maintenance; see `Telemetry`."""
+"""The metrics of background work: the loops, and the steps of maintenance."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -13,6 +13,32 @@ _MAINTENANCE_STEPS: Final = (
     *("exemplars", "starts"),
 )
 """Each has a counter from the beginning, so that the first failure is an increase."""
+
+
+class LoopMetrics:
+    """The loops of `promcompat.loops`, by name."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.last_success = Gauge(
+            "promcompat_loop_last_success_timestamp_seconds",
+            "Time of the last successful run, in the worker where it was longest ago.",
+            ("loop",),
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.late_seconds = Gauge(
+            "promcompat_loop_late_seconds",
+            "How long ago the next successful run was due; the maximum over all workers.",
+            ("loop",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.failures = Counter(
+            "promcompat_loop_failures",
+            "Runs that failed.",
+            ("loop",),
+            registry=registry,
+        )
 
 
 class MaintenanceMetrics:

@@ -39,7 +39,7 @@ class ScrapeMetrics:
             return Counter(f"promcompat_{name}", text, registry=registry)
 
         def gauge(name: str, text: str, mode: Literal["livemax", "livemin"]) -> Gauge:
-            # Of the workers there are now; one that has ended says nothing about the present.
+            # Only of live workers: one that has ended says nothing about the present.
             return Gauge(f"promcompat_{name}", text, registry=registry, multiprocess_mode=mode)
 
         self.scrapes = Counter(
