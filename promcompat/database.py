@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
-from promcompat.configuration.settings import DAY_MS, Settings
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.types import DAY_MS
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from sql.database.connecting import describe_place
 from sql.database.database_check import check_database

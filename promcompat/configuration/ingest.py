@@ -1,4 +1,4 @@
-"""The settings of scraping, of OTLP and of exemplars."""
+"""The settings of ingest: scraping, remote write, OTLP and exemplars."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,13 +6,11 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic_settings import BaseSettings
 
-from promcompat.configuration.types import DurationMs, Names
-
-_DAY_MS = 86_400_000
+from promcompat.configuration.types import DAY_MS, MEBIBYTE, DurationMs, Names
 
 
 class IngestSettings(BaseSettings):
-    """What is scraped, how OTLP is translated, and what is kept of exemplars.
+    """What is scraped, what a remote write may send, how OTLP is translated, which exemplars stay.
 
     Names and defaults of OTLP are those of Prometheus' section `otlp`.
     """
@@ -27,6 +25,21 @@ class IngestSettings(BaseSettings):
         None,
         description="Scrape this service's own /metrics every 15 seconds, into the tenant "
         "`default`. Default: true, unless tenancy=header or clients must show certificates.",
+    )
+    write_max_body_bytes: PositiveInt = Field(
+        32 * MEBIBYTE,
+        description="Largest remote-write body as sent, compressed; a larger one is refused with "
+        "413.",
+    )
+    write_max_decoded_bytes: PositiveInt = Field(
+        32 * MEBIBYTE,
+        description="Largest remote-write body after decompression; a larger one is refused with "
+        "400.",
+    )
+    write_max_series: PositiveInt = Field(
+        250_000,
+        description="Most series and metadata entries of a remote-write request; a request with "
+        "more is refused with 400.",
     )
     otlp_translation_strategy: Literal[
         "UnderscoreEscapingWithSuffixes",
@@ -79,4 +92,4 @@ class IngestSettings(BaseSettings):
     max_exemplars_per_series: PositiveInt = Field(
         1_000, description="Most exemplars of a series that are kept, the newest ones."
     )
-    exemplar_retention: DurationMs = Field(15 * _DAY_MS, description="How long exemplars are kept.")
+    exemplar_retention: DurationMs = Field(15 * DAY_MS, description="How long exemplars are kept.")

@@ -5,10 +5,9 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from pydantic_settings import BaseSettings
 
-from promcompat.configuration.types import DurationMs, Names
+from promcompat.configuration.types import MEBIBYTE, DurationMs, Names
 from promql import features
 
-_MEBIBYTE: Final = 1 << 20
 DEFAULT_FEATURES: Final = tuple(map(str, features.DEFAULT_FEATURES))
 
 
@@ -42,7 +41,7 @@ class QuerySettings(BaseSettings):
         description="Most samples a query may hold in memory (Prometheus: --query.max-samples).",
     )
     query_max_memory_bytes: PositiveInt = Field(
-        2048 * _MEBIBYTE,
+        2048 * MEBIBYTE,
         description="Memory one query may use, approximately: its samples, steps, labels and "
         "intermediate results. One that needs more gets 422.",
     )
@@ -69,7 +68,7 @@ class QuerySettings(BaseSettings):
         "--query.lookback-delta).",
     )
     query_cache_bytes: Annotated[int, Field(ge=0)] = Field(
-        64 * _MEBIBYTE,
+        64 * MEBIBYTE,
         description="Memory of a worker for the results of earlier range queries; 0 keeps none.",
     )
     query_default_step: DurationMs = Field(

@@ -7,7 +7,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from promcompat.core.durations import parse_duration_ms
+from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.secrets import public_url
+from promcompat.outgoing.policy import host_of
+
+MEBIBYTE = 1 << 20
+DAY_MS = 86_400_000
 
 
 def to_milliseconds(value: object) -> object:
@@ -30,6 +36,30 @@ Names = Annotated[
     BeforeValidator(lambda value: split_list(value) if isinstance(value, str) else value),
 ]
 """Written as `a,b`."""
+
+
+def check_urls(text: str) -> str:
+    """A comma-separated list of URLs without a slash at its end; ValueError for anything else."""
+    for url in split_list(text):
+        try:
+            host_of(url)
+        except BadDataError as exc:
+            raise ValueError("must be http://HOST or https://HOST, with a port or path") from exc
+    return text.rstrip("/")
+
+
+def _check_public_url(url: str) -> str:
+    if url and public_url(url) != url:
+        raise ValueError(
+            "must not contain a user, password, query or fragment, because links would show it"
+        )
+    return url
+
+
+Urls = Annotated[str, AfterValidator(check_urls)]
+"""Written as `http://a,https://b`."""
+PublicUrl = Annotated[Urls, AfterValidator(_check_public_url)]
+"""A URL that people see."""
 
 
 def split_listen_address(address: str) -> tuple[str, int]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from promcompat.configuration.settings import Settings, default_data_dir
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.storage import default_data_dir
 from promcompat.core.cache_folder import default_cache_folder
 from promcompat.core.errors import PromcompatError
 from promcompat.database import owner_url

@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from promcompat.configuration.settings import (
-    Settings,
-    default_data_dir,
-)
+from promcompat.configuration.settings import Settings
+from promcompat.configuration.storage import default_data_dir
 from promcompat.configuration.text import (
     env_name,
     faults_of,

@@ -1,19 +1,77 @@
-"""The settings of how others reach the service over the network."""
+"""The settings of serving: addresses, TLS, connections, processes and the log."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
-from promcompat.configuration.types import DurationMs
+from promcompat.configuration.types import MEBIBYTE, Address, DurationMs, split_listen_address
 from promcompat.core.errors import BadDataError
 from promcompat.core.patterns import compile_pattern
 
 
-class NetworkSettings(BaseSettings):
-    """TLS of the HTTP server, with the words of Prometheus' web.yml for client certificates."""
+class ServingSettings(BaseSettings):
+    """How clients reach the service, and how its processes run.
 
+    TLS has the words of Prometheus' web.yml for client certificates.
+    """
+
+    listen: Address = Field(
+        "127.0.0.1:9201",
+        description="Address and port to serve HTTP on, as HOST:PORT. Port 0 picks a free port.",
+    )
+    graphite_listen: Address | None = Field(
+        None, description="HOST:PORT (UDP and TCP) for Graphite's plaintext; none by default."
+    )
+    statsd_listen: Address | None = Field(
+        None, description="HOST:PORT (UDP and TCP) for StatsD and DogStatsD; none by default."
+    )
+    statsd_flush_interval: Annotated[DurationMs, Field(gt=0)] = Field(
+        10_000, description="How often the state of StatsD's metrics is stored."
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="Number of processes that serve requests, all on the same port."
+    )
+    admin_api: bool = Field(
+        False,
+        description="Enable Prometheus' admin API, which deletes series and makes snapshots "
+        "(Prometheus: --web.enable-admin-api).",
+    )
+    ruler_feature: bool = Field(
+        False,
+        description="Announce the ruler API in /api/v1/status/buildinfo, as Mimir does: Grafana "
+        "then lets people edit rules, and treats the data source as a Mimir. The API itself is "
+        "always on.",
+    )
+    read_timeout: Annotated[DurationMs, Field(gt=0)] = Field(
+        300_000,
+        description="How long a client may take to send a request, or stop reading its answer; "
+        "idle connections are closed as well (Prometheus: --web.read-timeout).",
+    )
+    max_connections: PositiveInt = Field(
+        512,
+        description="Connections of a worker at once (Prometheus: --web.max-connections). Beyond "
+        "that, the one that has been idle longest is closed; if none is idle, a new one gets 503.",
+    )
+    max_held_body_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
+        256 * MEBIBYTE,
+        description="Memory of a worker for request bodies, as sent and as unpacked; a request "
+        "that needs more gets 503, and its sender tries again.",
+    )
+    shutdown_timeout: DurationMs = Field(
+        30_000,
+        description="How long requests in flight may take to finish on SIGTERM; queries have a "
+        "sixth of it, and are answered 503 then.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest severity that is logged."
+    )
+    log_format: Literal["logfmt", "json"] = Field(
+        "logfmt",
+        description="Format of the log on standard error, one line per event: key=value pairs or "
+        "JSON.",
+    )
     tls_cert_file: Path | None = Field(
         None,
         description="File with the certificate of the HTTP server, and the chain behind it (PEM). "
@@ -82,3 +140,8 @@ class NetworkSettings(BaseSettings):
     def uses_tls(self) -> bool:
         """Whether the HTTP server speaks https."""
         return self.tls_cert_file is not None
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        return split_listen_address(self.listen)
