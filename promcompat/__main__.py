@@ -1,8 +1,5 @@
-"""The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
-`set-aside`, `tenant`, `token`, `limits`, `explain`, `sql`, `backup`, `restore`, `export`,
-`import`, `import-parquet`, `rules`, `dashboards`, `scrape`, `compile-kernels`."""
+"""Runs the commands of `promcompat`; their arguments are in `promcompat.processes.command_line`."""
 
-import argparse
 import logging
 import os
 import sys
@@ -13,86 +10,22 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from promcompat.configuration.settings import Settings
-from promcompat.configuration.text import (
-    default_text,
-    env_name,
-    faults_of,
-    flag_name,
-    secrets_of,
-    unknown_variables,
-    value_form,
-)
+from promcompat.configuration.text import faults_of, secrets_of, unknown_variables
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor
 from promcompat.logs import set_up_logging
-from promcompat.processes.backup import (
-    add_backup_parsers,
-    add_parquet_parsers,
-    run_backup_command,
-)
-from promcompat.processes.dashboard_parser import add_dashboards_parser
-from promcompat.processes.explain import add_explain_parser, run_explain
-from promcompat.processes.history_parser import add_import_parser
+from promcompat.processes.backup import run_backup_command
+from promcompat.processes.command_line import build_parser, version_text
+from promcompat.processes.explain import run_explain
 from promcompat.processes.kernel_compilation import compile_at_start, run_compile_kernels
 from promcompat.processes.late_imports import without_collection
-from promcompat.processes.limits import add_limits_arguments, run_limits
+from promcompat.processes.limits import run_limits
 from promcompat.processes.migrate import run_migrate
-from promcompat.processes.rule_parsers import add_rules_parser
-from promcompat.processes.scrape_parser import add_scrape_parser
-from promcompat.processes.sql_shell import add_sql_parser, run_psql
-from promcompat.processes.tenant import add_tenant_arguments, run_tenant
-from promcompat.processes.token import add_token_arguments, run_token
-from promcompat.version import PROMETHEUS_VERSION, promcompat_version
+from promcompat.processes.sql_shell import run_psql
+from promcompat.processes.tenant import run_tenant
+from promcompat.processes.token import run_token
 
 _LOGGER = logging.getLogger("promcompat")
-
-_DESCRIPTION = """\
-promcompat stores Prometheus metrics in TimescaleDB or PostgreSQL: it accepts remote write and
-answers PromQL and SQL. Any Prometheus can write to it, and Grafana can read from it as a
-Prometheus data source."""
-
-_EXAMPLES = """\
-examples:
-  promcompat serve
-      Serve with a database that promcompat installs, starts and stops itself.
-  promcompat serve --database-url postgresql://user:secret@db:5432/metrics --listen 127.0.0.1:9300
-      Serve with your own database; its schema is brought up to date first.
-  PROMCOMPAT_TENANCY=header PROMCOMPAT_WORKERS=4 promcompat serve
-      Take settings from the environment; a flag overrides its variable.
-  promcompat migrate --database-url postgresql://user:secret@db:5432/metrics
-      Only bring the schema up to date.
-  promcompat worker --temporal-address temporal:7233 --task-queue promcompat
-      Run remediation workflows, alongside a service and on its database.
-  promcompat sql -c "SELECT count(*) FROM metrics"
-      Open psql on the database in use; further arguments are passed to psql.
-  promcompat backup metrics.dump
-      Back up the database; promcompat restore restores it.
-  promcompat export up.parquet --match up --start 2026-11-01T00:00:00Z
-      Write samples into a Parquet file; promcompat import-parquet reads it.
-  promcompat import prometheus http://prometheus:9090 --start 2026-10-01T00:00:00Z
-      Copy the history of a Prometheus (or victoriametrics, promscale, tsdb) into a running service.
-  promcompat rules load rules/*.yml
-      Store the rules of Prometheus' rule files; promcompat rules check only checks them.
-  promcompat dashboards import node-exporter-full.json
-      Store a dashboard of Grafana; promcompat dashboards check says what of it is not supported.
-  promcompat scrape prometheus.yml
-      Scrape the targets of a Prometheus configuration for a running service, without a Prometheus.
-  promcompat token create prometheus-1 --role write
-      Make a token, which Prometheus sends as its credentials (PROMCOMPAT_ACCESS=tokens).
-  promcompat explain 'rate(http_requests_total[5m])' --analyze
-      Show how a running service executes a query, and what it costs.
-
-write to it:   remote_write: [{url: "http://127.0.0.1:9201/api/v1/write"}]
-read from it:  Grafana data source of type Prometheus with the URL http://127.0.0.1:9201"""
-
-_COMMANDS_WITH_SETTINGS = {
-    "serve": "serve until Ctrl-C or SIGTERM",
-    "migrate": "bring the database schema up to date and exit",
-    "migrate-store": "move the samples of an older installation from rows into blocks and exit",
-    "set-aside": "show, retry or drop the arrivals that could not be drained, and exit",
-    "maintain": "do everything once that maintenance does every hour, then exit",
-    "worker": "run remediation workflows for Temporal until Ctrl-C or SIGTERM",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     match options.command:
         case "version":
-            sys.stdout.write(f"{_version_text()}\n")
+            sys.stdout.write(f"{version_text()}\n")
             return 0
         case "explain":
             return run_explain(vars(options))
@@ -292,95 +225,6 @@ def _run_dashboards(options: Namespace, settings: Settings) -> int:
     from promcompat.processes.dashboards import run_dashboards_command
 
     return run_dashboards_command(options, settings)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command line; its flags are the fields of Settings."""
-    parser = argparse.ArgumentParser(
-        prog="promcompat",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--version", action="version", version=_version_text(), help="print the version and exit"
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, help_text in _COMMANDS_WITH_SETTINGS.items():
-        command = commands.add_parser(
-            name,
-            help=help_text,
-            usage=f"promcompat {name} [--SETTING VALUE ...]",
-            description=_DESCRIPTION,
-            epilog=_EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if name == "set-aside":
-            _add_set_aside_options(command)
-        _add_settings(command)
-        if name == "maintain":
-            _add_maintain_arguments(command)
-    tenant_text = "tenants: how long their samples are kept, and which roles read them in SQL"
-    tenant = commands.add_parser("tenant", help=tenant_text, description=tenant_text)
-    _add_settings(tenant)
-    add_tenant_arguments(tenant)
-    token_text = "tokens: who may use the service, where PROMCOMPAT_ACCESS is tokens"
-    token = commands.add_parser("token", help=token_text, description=token_text)
-    _add_settings(token)
-    add_token_arguments(token)
-    limits_text = "limits of tenants: show them, and override them for a tenant"
-    limits = commands.add_parser("limits", help=limits_text, description=limits_text)
-    _add_settings(limits)
-    add_limits_arguments(limits)
-    add_explain_parser(commands)
-    add_sql_parser(commands)
-    add_backup_parsers(commands)
-    add_parquet_parsers(commands)
-    add_import_parser(commands)
-    add_rules_parser(commands)
-    add_dashboards_parser(commands)
-    add_scrape_parser(commands)
-    compile_text = "compile what services run as machine code; without it, they do so at start"
-    commands.add_parser("compile-kernels", help=compile_text, description=compile_text)
-    commands.add_parser("version", help="print the version and exit")
-    return parser
-
-
-def _add_set_aside_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--retry", action="store_true", help="try to move all of them now")
-    command.add_argument(
-        "--drop",
-        metavar="ID",
-        type=int,
-        action="append",
-        default=[],
-        help="delete this arrival with its samples; may be repeated",
-    )
-
-
-def _add_maintain_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--once", action="store_true", help="run once and exit, as without it")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what each step would do, and do nothing"
-    )
-
-
-def _version_text() -> str:
-    return f"promcompat {promcompat_version()} (Prometheus {PROMETHEUS_VERSION})"
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "settings (each can also be set by the environment variable in brackets)"
-    )
-    for name, field in Settings.model_fields.items():
-        default = default_text(name)
-        shown = f" Default: {default}." if default else ""
-        group.add_argument(
-            flag_name(name),
-            metavar=value_form(name),
-            help=f"{field.description}{shown} [{env_name(name)}]".replace("%", "%%"),
-        )
 
 
 if __name__ == "__main__":

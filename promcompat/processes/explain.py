@@ -3,7 +3,6 @@
 A running service explains it; with `--database-url` this process plans the query itself.
 """
 
-import argparse
 import asyncio
 import base64
 import http.client
@@ -24,7 +23,6 @@ from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.processes.explanation_text import render_explanation
 
-_DEFAULT_URL: Final = "http://127.0.0.1:9201"
 _TIMEOUT_SECONDS: Final = 150.0
 """Longer than a query may run by default."""
 _QUERY_PARAMETERS: Final = ("query", "time", "start", "end", "step")
@@ -33,32 +31,6 @@ _FLAGS: Final = ("analyze", "database_plan")
 
 class ExplainError(Exception):
     """Why there is no explanation."""
-
-
-def add_explain_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command and its flags."""
-    text = "show how a query is executed, and with --analyze what it costs"
-    parser = commands.add_parser("explain", help=text, description=text)
-    parser.add_argument("query", metavar="EXPR", help="a PromQL expression")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--url",
-        default=_DEFAULT_URL,
-        help="a running service that explains it. Default: %(default)s",
-    )
-    where.add_argument("--database-url", help="plan the query on this database, without a service")
-    parser.add_argument("--time", help="time of an instant query: Unix seconds or RFC 3339")
-    parser.add_argument("--start", help="start of a range query, with --end and --step")
-    parser.add_argument("--end", help="end of a range query")
-    parser.add_argument("--step", help="step of a range query: seconds or a duration such as 1m")
-    parser.add_argument("--analyze", action="store_true", help="run the query and measure it")
-    parser.add_argument(
-        "--database-plan",
-        action="store_true",
-        help="include PostgreSQL's EXPLAIN of each statement",
-    )
-    parser.add_argument("--json", action="store_true", help="print the service's response as it is")
-    parser.add_argument("--tenant", help="the tenant, sent as X-Scope-OrgID")
 
 
 def run_explain(options: Mapping[str, Any]) -> int:

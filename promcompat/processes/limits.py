@@ -1,7 +1,7 @@
 """`promcompat limits`: the limits of tenants, and their overrides in the database."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,22 +21,6 @@ from sql.database.database import Database
 from sql.limits.override_repository import PostgresLimitOverrides
 
 _NO_PRECONDITION: Final = Precondition()
-
-
-def add_limits_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="show the limits of a tenant, and what each is about")
-    setting = actions.add_parser("set", help="override limits of a tenant")
-    unset = actions.add_parser("unset", help="remove overrides of a tenant")
-    for action in (listing, setting, unset):
-        action.add_argument("tenant", metavar="TENANT", help="the name of the tenant")
-    setting.add_argument(
-        "values", metavar="LIMIT=VALUE", nargs="+", help="such as ingestion_rate=50000"
-    )
-    unset.add_argument(
-        "names", metavar="LIMIT", nargs="*", help="the names of limits; none: all overrides"
-    )
 
 
 def run_limits(options: Namespace, settings: Settings) -> int:

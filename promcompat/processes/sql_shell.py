@@ -1,6 +1,5 @@
 """`promcompat sql`: psql on the database in use."""
 
-import argparse
 import os
 import shlex
 import shutil
@@ -24,23 +23,6 @@ _CONNECT_SECONDS: Final = 2.0
 
 class SqlCommandError(PromcompatError):
     """psql cannot be opened; the message says why."""
-
-
-def add_sql_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command; arguments that it does not define are passed to psql."""
-    text = "open psql on the database in use; other arguments, such as -c, are passed to psql"
-    parser = commands.add_parser(
-        "sql",
-        help=text,
-        usage="promcompat sql [--database-url URL | --data-dir FOLDER] [PSQL-ARGUMENT ...]",
-        description=text,
-        allow_abbrev=False,
-        add_help=False,  # -h is psql's.
-    )
-    parser.add_argument("--help", action="help", help="show this help and exit")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--database-url", help="postgresql:// URL [PROMCOMPAT_DATABASE_URL]")
-    where.add_argument("--data-dir", help="folder of the service's own database")
 
 
 def run_psql(settings: Settings, arguments: Sequence[str]) -> NoReturn:

@@ -1,7 +1,7 @@
 """`promcompat tenant`: the tenants of a database, how long they are kept, and who reads them."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -20,34 +20,6 @@ from sql.database.tenant_retention import list_retentions, set_retention
 ResultT = TypeVar("ResultT")
 _OF_SERVICE: Final = "default"
 _MAX_DAYS: Final = 365_000
-
-
-def add_tenant_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser(
-        "list", help="list the tenants, their retention and the roles that read them"
-    )
-    grant = actions.add_parser("grant", help="let a role of the database read a tenant in SQL")
-    revoke = actions.add_parser("revoke", help="take a tenant back from a role")
-    for action in (grant, revoke):
-        action.add_argument("tenant", metavar="TENANT", help="the name of the tenant")
-        action.add_argument("role", metavar="ROLE", help="the name of the role")
-    grant.add_argument(
-        "--create", action="store_true", help="make the role, and print an address for it"
-    )
-    setting = actions.add_parser(
-        "set-retention",
-        help="say how many days the samples of a tenant are kept",
-        description=(
-            "Say how many days the samples of a tenant are kept: fewer or more than "
-            "PROMCOMPAT_RETENTION_DAYS. A metric's own retention_days counts before that."
-        ),
-    )
-    setting.add_argument("tenant", metavar="TENANT", help="the name of the tenant")
-    setting.add_argument(
-        "days", metavar="DAYS", help="a number of days, 0 (forever), or default (as the service)"
-    )
 
 
 def run_tenant(options: Namespace, settings: Settings) -> int:

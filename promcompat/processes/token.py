@@ -2,7 +2,7 @@
 
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -23,36 +23,6 @@ from sql.database.database import Database
 ResultT = TypeVar("ResultT")
 _OPERATOR: Final = Principal("promcompat token", ALL_ROLES, None)
 """Whoever reaches the database with the password of the service may do everything anyway."""
-
-
-def add_token_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="list the tokens that are not revoked")
-    create = actions.add_parser("create", help="make a token and print it")
-    create.add_argument("name", metavar="NAME", help="what the token is for, such as prometheus-1")
-    create.add_argument(
-        "--role",
-        action="append",
-        required=True,
-        choices=sorted(role.value for role in Role),
-        help="what the token may do; may be repeated",
-    )
-    tenants = create.add_mutually_exclusive_group()
-    tenants.add_argument(
-        "--tenant",
-        action="append",
-        metavar="TENANT",
-        help="a tenant that the token has access to; may be repeated. Default: default",
-    )
-    tenants.add_argument(
-        "--all-tenants", action="store_true", help="the token has access to every tenant"
-    )
-    create.add_argument(
-        "--expires-in", metavar="DURATION", help="such as 90d. Default: it never expires"
-    )
-    revoke = actions.add_parser("revoke", help="make a token useless, within seconds")
-    revoke.add_argument("name", metavar="NAME", help="the name of the token")
 
 
 def run_token(options: Namespace, settings: Settings) -> int:

@@ -1,20 +1,18 @@
 """`promcompat import`: its checkpoint, and how the size of windows follows what is in them."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from promcompat.processes.command_line import build_parser
 from promcompat.processes.history_import import load_checkpoint, next_size
-from promcompat.processes.history_parser import add_import_parser
 from promcompat.processes.history_sources import HistoryImportError, Tally
 
 
 def options(*more: str) -> Namespace:
-    parser = ArgumentParser()
-    add_import_parser(parser.add_subparsers())
     given = ["import", "prometheus", "http://p:9090", "--start", "100", "--end", "200"]
-    return parser.parse_args([*given, *more])
+    return build_parser().parse_args([*given, *more])
 
 
 def test_a_saved_checkpoint_is_where_the_same_import_goes_on(tmp_path: Path) -> None:
