@@ -10,6 +10,7 @@ from promcompat.alerting.evaluator import RuleEvaluator
 from promcompat.alerting.rule_file_watch import RuleFileWatch
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.rules import RuleService
+from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alerts import REMEDIATION_RECEIVER
@@ -79,6 +80,7 @@ class Services:
     dashboards: DashboardService
     dashboard_folder: DashboardFolder
     alerts: AlertService
+    silences: SilenceService
     remediations: RemediationService
 
     rule_evaluator: RuleEvaluator

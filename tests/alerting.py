@@ -16,6 +16,7 @@ from promcompat.alerting.deliveries import (
 from promcompat.alerting.evaluator import RuleEvaluator
 from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.rules import RuleService
+from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
@@ -38,6 +39,7 @@ from sql.alerting.delivery_repository import (
     PostgresStepDeliveries,
 )
 from sql.alerting.rule_repository import PostgresRuleRepository
+from sql.alerting.silence_repository import PostgresSilenceRepository
 from sql.database.connection_pool import PoolOptions, open_pool
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.samples.metric_storage import MetricStorage
@@ -107,6 +109,7 @@ class AlertingFixture:
     repository: PostgresAlertRepository
     rules: RuleService
     alerts: AlertService
+    silences: SilenceService
     evaluator: RuleEvaluator
     thresholds: ThresholdAlerts
     steps: StepNotifications
@@ -189,6 +192,7 @@ async def running_alerting(
             alerts = PostgresAlertRepository(
                 storage.database, pool, storage.sample_lookup, [notifier.name, *webhooks], clock
             )
+            silences = PostgresSilenceRepository(storage.database, pool)
             deliveries, label_sets = PostgresStepDeliveries(pool), PostgresLabelSetStates(pool)
             definitions = PostgresDefinitionRepository(storage.database)
             await storage.threshold_watch.refresh()
@@ -199,7 +203,8 @@ async def running_alerting(
                 queries=queries,
                 repository=alerts,
                 rules=RuleService(PostgresRuleRepository(storage.database), alerts, definitions),
-                alerts=AlertService(alerts, metrics, limits=NO_LIMITS),
+                alerts=AlertService(alerts, metrics),
+                silences=SilenceService(silences, NO_LIMITS, clock),
                 evaluator=RuleEvaluator(
                     alerts,
                     metrics,
@@ -211,16 +216,16 @@ async def running_alerting(
                 ),
                 steps=StepNotifications(
                     deliveries,
-                    alerts,
+                    silences,
                     stats,
                     retry_ms=3_600_000,
                     max_waiting=100,
                     now_ms=clock,
                 ),
-                state_changes=StateNotifications(label_sets, alerts, stats, clock),
+                state_changes=StateNotifications(label_sets, silences, stats, clock),
                 remediations=RemediationStarts(
                     deliveries,
-                    alerts,
+                    silences,
                     launcher,
                     queries,
                     stats,

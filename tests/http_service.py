@@ -105,6 +105,7 @@ def services_over(
         rule_groups=unused,
         rule_files=SimpleNamespace(faults=()),
         alerts=NoRules(),
+        silences=NoRules(),
         remediations=unused,
         rule_evaluator=unused,
         thresholds=unused,

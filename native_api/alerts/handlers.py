@@ -41,7 +41,7 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
     )
     found = await call.services.alerts.list_alerts(call.tenant, wanted)
     page, next_cursor = page_of(query, found, lambda alert: alert.id)
-    silenced_by = await call.services.alerts.silenced_by(call.tenant, page)
+    silenced_by = await call.services.silences.silenced_by(call.tenant, page)
     alerts = [AlertReply.of_alert(alert, silenced_by.get(alert.id, ())) for alert in page]
     reply = AlertListReply(alerts=alerts, next_cursor=next_cursor)
     return json_response(call.request, reply)
@@ -77,7 +77,7 @@ async def handle_resolve_alert(call: Call[NoQuery, ResolvePayload]) -> web.Respo
 
 
 async def _alert_response(call: Call[Any, Any], alert: Alert) -> web.Response:
-    silenced_by = await call.services.alerts.silenced_by(call.tenant, [alert])
+    silenced_by = await call.services.silences.silenced_by(call.tenant, [alert])
     return json_response(call.request, AlertReply.of_alert(alert, silenced_by.get(alert.id, ())))
 
 
@@ -85,14 +85,14 @@ async def handle_create_silence(call: Call[NoQuery, SilencePayload]) -> web.Resp
     """Create a silence."""
     now_ms = call.services.metrics.now_ms()
     silence = call.body.to_silence(now_ms, call.actor(call.body.actor))
-    saved = await call.services.alerts.silence(call.tenant, silence)
+    saved = await call.services.silences.create(call.tenant, silence)
     return json_response(call.request, SilenceReply.of_silence(saved, now_ms), status=201)
 
 
 async def handle_list_silences(call: Call[SilenceListQuery, None]) -> web.Response:
     """A page of silences."""
     query = call.query
-    found = await call.services.alerts.silences(
+    found = await call.services.silences.page(
         call.tenant,
         includes_ended=query.include_ended,
         before_id=page_start(query, 0),
@@ -107,14 +107,14 @@ async def handle_list_silences(call: Call[SilenceListQuery, None]) -> web.Respon
 
 async def handle_get_silence(call: Call[NoQuery, None]) -> web.Response:
     """One silence."""
-    found = await call.services.alerts.get_silence(call.tenant, id_of(call))
+    found = await call.services.silences.get(call.tenant, id_of(call))
     now_ms = call.services.metrics.now_ms()
     return json_response(call.request, SilenceReply.of_silence(found, now_ms))
 
 
 async def handle_end_silence(call: Call[NoQuery, None]) -> web.Response:
     """End a silence now."""
-    found = await call.services.alerts.end_silence(call.tenant, id_of(call))
+    found = await call.services.silences.end(call.tenant, id_of(call))
     now_ms = call.services.metrics.now_ms()
     return json_response(call.request, SilenceReply.of_silence(found, now_ms))
 

@@ -14,23 +14,22 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from promcompat.alerting.silence_index import SilenceIndex
+from promcompat.alerting.silences import ActiveSilences
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.alert_ports import (
     AlertNote,
-    AlertRepository,
     Delivery,
     LabelSetState,
     LabelSetStates,
     Postponement,
     Repetition,
+    SilenceRepository,
     StatePostponement,
     StepDeliveries,
 )
-from promcompat.core.alerts import Alert, AlertState, Silence
+from promcompat.core.alerts import Alert, AlertState
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import PromcompatError
-from promcompat.core.model import Labels
 
 _LOGGER = logging.getLogger(__name__)
 _PARALLEL: Final = 8
@@ -49,7 +48,6 @@ _MAX_DELAY_SECONDS: Final = 300.0
 _MAX_STATE_DELAY_SECONDS: Final = 60.0
 _REPETITION: Final = Repetition(every_ms=60_000, resolved_for_ms=15 * 60_000)
 """Prometheus' resend delay, and how long it keeps resolved alerts."""
-_SILENCES_MAX_AGE_SECONDS: Final = 0.5
 
 
 class NotificationError(PromcompatError):
@@ -87,49 +85,13 @@ class Notifier(Protocol):
         """
 
 
-_NO_SILENCES = SilenceIndex(())
-_INLINE_SILENCES = 100
-"""More are compared with an alert in a thread, so that nobody else waits for that."""
-
-
-class ActiveSilences:
-    """The silences during one round of notifications; a long round reads them again."""
-
-    def __init__(self, alerts: AlertRepository, now_ms: Callable[[], int]) -> None:
-        self._alerts = alerts
-        self._now_ms = now_ms
-        self._by_tenant: dict[str, tuple[float, SilenceIndex]] = {}
-
-    async def is_silenced(self, tenant: str, alert: Alert) -> bool:
-        """Whether an alert is silenced now. Raises StorageUnavailableError."""
-        index = await self._index_of(tenant)
-        now_ms = self._now_ms()
-        active = [one for one in index.candidates(alert.labels) if one.is_active(now_ms)]
-        has_pattern = any(matcher.has_pattern for one in active for matcher in one.matchers)
-        if has_pattern or len(active) > _INLINE_SILENCES:
-            return await asyncio.to_thread(_any_matches, active, alert.labels)
-        return _any_matches(active, alert.labels)
-
-    async def _index_of(self, tenant: str) -> SilenceIndex:
-        read_at_seconds, index = self._by_tenant.get(tenant, (float("-inf"), _NO_SILENCES))
-        if time.monotonic() - read_at_seconds > _SILENCES_MAX_AGE_SECONDS:
-            silences = await self._alerts.active_silences(tenant, self._now_ms())
-            index = await asyncio.to_thread(SilenceIndex, silences)
-            self._by_tenant[tenant] = time.monotonic(), index
-        return index
-
-
-def _any_matches(silences: Sequence[Silence], labels: Labels) -> bool:
-    return any(silence.matches(labels) for silence in silences)
-
-
 class StepNotifications:
     """Sends every step of an alert to webhooks, in order."""
 
     def __init__(
         self,
         deliveries: StepDeliveries,
-        alerts: AlertRepository,
+        silences: SilenceRepository,
         stats: AlertingStats,
         *,
         retry_ms: int,
@@ -138,7 +100,7 @@ class StepNotifications:
     ) -> None:
         """A step is tried for `retry_ms`; `max_waiting` steps wait for one receiver."""
         self._deliveries = deliveries
-        self._alerts = alerts
+        self._silences = silences
         self._stats = stats
         self._retry_ms = retry_ms
         self._max_waiting = max_waiting
@@ -146,7 +108,7 @@ class StepNotifications:
 
     async def deliver(self, notifier: Notifier) -> None:
         """Send what is due to a receiver. Raises StorageUnavailableError."""
-        silences = ActiveSilences(self._alerts, self._now_ms)
+        silences = ActiveSilences(self._silences, self._now_ms)
         deadline = time.monotonic() + _ROUND_SECONDS
         slots = asyncio.Semaphore(_PARALLEL)
         while time.monotonic() < deadline:
@@ -258,18 +220,18 @@ class StateNotifications:
     def __init__(
         self,
         states: LabelSetStates,
-        alerts: AlertRepository,
+        silences: SilenceRepository,
         stats: AlertingStats,
         now_ms: Callable[[], int],
     ) -> None:
         self._states = states
-        self._alerts = alerts
+        self._silences = silences
         self._stats = stats
         self._now_ms = now_ms
 
     async def deliver(self, notifier: Notifier) -> None:
         """Send a receiver the states that are due. Raises StorageUnavailableError."""
-        silences = ActiveSilences(self._alerts, self._now_ms)
+        silences = ActiveSilences(self._silences, self._now_ms)
         deadline = time.monotonic() + _ROUND_SECONDS
         while time.monotonic() < deadline:
             now_ms = self._now_ms()

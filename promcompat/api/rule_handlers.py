@@ -123,7 +123,7 @@ async def handle_alerts(request: web.Request) -> web.Response:
     if services is None:
         return await success_response(request, {"alerts": []})
     active = await services.alerts.active(tenant)
-    silenced_by = await services.alerts.silenced_by(tenant, active)
+    silenced_by = await services.silences.silenced_by(tenant, active)
     data = await work_of(request).work(len(active) * _BYTES_EACH, _alerts_json, active, silenced_by)
     return await success_response(request, data)
 

@@ -14,6 +14,7 @@ from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.rules import RuleService
 from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
+from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.state_machine import OutageRule
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings
@@ -247,12 +248,8 @@ class _ServiceBuilder:
                 dashboards, DEFAULT_TENANT, self.settings.dashboard_folder
             ),
             rule_files=RuleFileWatch(groups, DEFAULT_TENANT, self.settings.rule_files, self.stats),
-            alerts=AlertService(
-                storage.alerts,
-                metrics,
-                limits=self.limits,
-                receivers=[*self.alertmanagers, *self.webhooks],
-            ),
+            alerts=AlertService(storage.alerts, metrics, [*self.alertmanagers, *self.webhooks]),
+            silences=SilenceService(storage.silences, self.limits, metrics.now_ms),
             remediations=RemediationService(
                 storage.remediations, storage.remediations, self.launcher
             ),
@@ -289,7 +286,7 @@ class _ServiceBuilder:
             "max_rules": count_rules,
             "max_definitions": storage.definitions.count,
             "max_dashboards": storage.dashboards.count,
-            "alertmanager_max_silences_count": lambda tenant: storage.alerts.count_silences(
+            "alertmanager_max_silences_count": lambda tenant: storage.silences.count(
                 tenant, self.metrics.now_ms()
             ),
         }
@@ -350,10 +347,10 @@ class _ServiceBuilder:
         return Receivers(
             alertmanagers=self.alertmanagers,
             webhooks=self.webhooks,
-            states=StateNotifications(storage.states, storage.alerts, self.stats, now_ms),
+            states=StateNotifications(storage.states, storage.silences, self.stats, now_ms),
             steps=StepNotifications(
                 storage.steps,
-                storage.alerts,
+                storage.silences,
                 self.stats,
                 retry_ms=self.settings.notification_retry,
                 max_waiting=self.settings.max_waiting_notifications,
@@ -364,7 +361,7 @@ class _ServiceBuilder:
     def _remediation_starts(self) -> RemediationStarts:
         return RemediationStarts(
             self.storage.steps,
-            self.storage.alerts,
+            self.storage.silences,
             self.launcher,
             self.queries,
             self.stats,

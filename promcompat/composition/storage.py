@@ -19,6 +19,7 @@ from promcompat.database import (
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.alerting.delivery_repository import PostgresLabelSetStates, PostgresStepDeliveries
 from sql.alerting.rule_repository import PostgresRuleRepository
+from sql.alerting.silence_repository import PostgresSilenceRepository
 from sql.dashboards.dashboard_repository import PostgresDashboardRepository
 from sql.database.connection_pool import Pool, PoolOptions, open_pool
 from sql.database.database import Database
@@ -50,6 +51,7 @@ class Storage:
     rules: PostgresRuleRepository
     dashboards: PostgresDashboardRepository
     alerts: PostgresAlertRepository
+    silences: PostgresSilenceRepository
     states: PostgresLabelSetStates
     steps: PostgresStepDeliveries
     remediations: PostgresRemediationRepository
@@ -119,6 +121,7 @@ def build_storage(
         alerts=PostgresAlertRepository(
             database, alert_pool, metrics.sample_lookup, step_receivers, now_ms
         ),
+        silences=PostgresSilenceRepository(database, alert_pool),
         states=PostgresLabelSetStates(alert_pool),
         steps=PostgresStepDeliveries(alert_pool),
         remediations=PostgresRemediationRepository(database),

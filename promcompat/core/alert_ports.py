@@ -342,29 +342,6 @@ class AlertRepository(Protocol):
         The series of a threshold counts as not breaching until its next sample.
         """
 
-    async def count_silences(self, tenant: str, now_ms: int) -> int:
-        """The number of silences that have not ended."""
-
-    async def save_silence(self, tenant: str, silence: Silence) -> Silence:
-        """Create a silence; it gets its id here."""
-
-    async def end_silence(self, tenant: str, silence_id: int, at_ms: int) -> bool:
-        """End a silence; False when it has ended or there is none."""
-
-    async def list_silences(
-        self,
-        tenant: str,
-        *,
-        after_ms: int | None = None,
-        silence_id: int | None = None,
-        before_id: int = 0,
-        limit: int = 100,
-    ) -> list[Silence]:
-        """Silences, newest first; with `after_ms` those that end later."""
-
-    async def active_silences(self, tenant: str, now_ms: int) -> Sequence[Silence]:
-        """The silences that are active at a time."""
-
     async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
         """The waiting work of a tenant by receiver; receivers without any are absent."""
 
@@ -373,6 +350,33 @@ class AlertRepository(Protocol):
 
     async def prune(self, before_ms: int, receivers: Sequence[str], now_ms: int) -> int:
         """Delete alerts and silences that ended before a time, and work for unknown receivers."""
+
+
+class SilenceRepository(Protocol):
+    """Silences. All methods raise StorageUnavailableError."""
+
+    async def count(self, tenant: str, now_ms: int) -> int:
+        """The number of silences that have not ended."""
+
+    async def save(self, tenant: str, silence: Silence) -> Silence:
+        """Create a silence; it gets its id here."""
+
+    async def end(self, tenant: str, silence_id: int, at_ms: int) -> bool:
+        """End a silence; False when it has ended or there is none."""
+
+    async def page(
+        self,
+        tenant: str,
+        *,
+        after_ms: int | None = None,
+        silence_id: int | None = None,
+        before_id: int = 0,
+        limit: int = 100,
+    ) -> Sequence[Silence]:
+        """Silences, newest first; with `after_ms` those that end later."""
+
+    async def active(self, tenant: str, now_ms: int) -> Sequence[Silence]:
+        """The silences that are active at a time."""
 
 
 class StepDeliveries(Protocol):

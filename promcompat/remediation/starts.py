@@ -7,15 +7,15 @@ may be repeated after a crash.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from promcompat.alerting.deliveries import ActiveSilences
+from promcompat.alerting.silences import ActiveSilences
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings, TemplateExpander
 from promcompat.core.alert_ports import (
     AlertNote,
-    AlertRepository,
     Delivery,
     Postponement,
     RemediationDeliveries,
+    SilenceRepository,
 )
 from promcompat.core.alerts import REMEDIATION_RECEIVER, Alert
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
@@ -37,7 +37,7 @@ class RemediationStarts:
     def __init__(
         self,
         deliveries: RemediationDeliveries,
-        alerts: AlertRepository,
+        silences: SilenceRepository,
         launcher: RemediationLauncher,
         queries: QueryRunner,
         stats: AlertingStats,
@@ -46,7 +46,7 @@ class RemediationStarts:
         now_ms: Callable[[], int],
     ) -> None:
         self._deliveries = deliveries
-        self._alerts = alerts
+        self._silences = silences
         self._launcher = launcher
         self._queries = queries
         self._stats = stats
@@ -55,7 +55,7 @@ class RemediationStarts:
 
     async def start_due(self) -> None:
         """Start the remediations that are due, a few at most. Raises StorageUnavailableError."""
-        silences = ActiveSilences(self._alerts, self._now_ms)
+        silences = ActiveSilences(self._silences, self._now_ms)
         for _ in range(_BATCH):
             now_ms = self._now_ms()
             due = await self._deliveries.claim(REMEDIATION_RECEIVER, 1, now_ms, now_ms + _LEASE_MS)
@@ -117,7 +117,7 @@ class RemediationStarts:
         cause = f"rule-{alert.rule_id}" if alert.rule_id else f"threshold-{alert.series_id}"
         return RemediationRequest(
             tenant=delivery.tenant,
-            # With the time: a new database gives the same ids again, and Temporal has the old ones.
+            # The time makes it unique: a new database repeats ids that Temporal has already.
             workflow_id=f"promcompat-{delivery.tenant}-{cause}-alert-{alert.id}-{alert.active_at_ms}",
             spec=alert.remediation,
             workflow_input=rendered,

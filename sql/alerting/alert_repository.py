@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Final
 
 from promcompat.core.alert_ports import (
@@ -20,18 +19,12 @@ from promcompat.core.alerts import (
     AlertChange,
     AlertFilter,
     AlertTransition,
-    Silence,
     matches_labels,
 )
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
 from promql.budget import TimeLimit, run_limited
-from sql.alerting.alert_rows import (
-    alert_of_row,
-    document,
-    silence_matchers,
-    silence_of_row,
-)
+from sql.alerting.alert_rows import alert_of_row, document
 from sql.alerting.alert_writer import AlertWriter
 from sql.alerting.recorded_series import RecordedSeriesCache, joined_series
 from sql.alerting.rule_repository import PostgresEvaluationSession, group_lock
@@ -60,7 +53,7 @@ _depth_of_row: Final = row_reader(ReceiverDepth)
 
 
 class PostgresAlertRepository:
-    """Alerts and silences in PostgreSQL.
+    """Alerts in PostgreSQL.
 
     Sessions hold a connection for as long as a query or a receiver takes. They have a pool of their
     own, so that no sender waits for them.
@@ -251,54 +244,6 @@ class PostgresAlertRepository:
                 newest_ms = None if newest is None else newest.timestamp_ms
                 await connection.execute(_THRESHOLDS["reset_level"], series_id, newest_ms)
         return is_stored
-
-    async def count_silences(self, tenant: str, now_ms: int) -> int:
-        """See the port."""
-        row = await self._database.row_of(tenant, _QUERIES["count_silences"], now_ms)
-        return 0 if row is None else row[0]
-
-    async def save_silence(self, tenant: str, silence: Silence) -> Silence:
-        """See the port."""
-        tenant_id = await self._database.tenants.find_or_create(tenant)
-        async with acquired(self._database.write_pool) as connection:
-            silence_id = await connection.fetchval(
-                _QUERIES["insert_silence"],
-                tenant_id,
-                silence_matchers(silence),
-                silence.reason,
-                silence.created_by,
-                silence.starts_at_ms,
-                silence.ends_at_ms,
-            )
-        return replace(silence, id=silence_id)
-
-    async def end_silence(self, tenant: str, silence_id: int, at_ms: int) -> bool:
-        """See the port."""
-        statement = _QUERIES["end_silence"]
-        return await self._database.change_of(tenant, statement, silence_id, at_ms) is not None
-
-    async def list_silences(
-        self,
-        tenant: str,
-        *,
-        after_ms: int | None = None,
-        silence_id: int | None = None,
-        before_id: int = 0,
-        limit: int = 100,
-    ) -> list[Silence]:
-        """See the port."""
-        rows = await self._database.rows_of(
-            tenant, _QUERIES["list_silences"], after_ms, silence_id, before_id, limit
-        )
-        return await read_rows(rows, silence_of_row)
-
-    @read_again
-    async def active_silences(self, tenant: str, now_ms: int) -> Sequence[Silence]:
-        """See the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        async with acquired(self._sessions) as connection:
-            rows = await connection.fetch(_QUERIES["active_silences"], tenant_id, now_ms)
-        return await read_rows(rows, silence_of_row)
 
     async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
         """See the port."""

@@ -307,7 +307,7 @@ async def test_silences_and_acknowledgement(database_url: str) -> None:
     )
     async with running_alerting(database_url) as alerting:
         await alerting.rules.create(TENANT, make_rule(remediation=make_remediation()))
-        made = await alerting.alerts.silence(TENANT, silence)
+        made = await alerting.silences.create(TENANT, silence)
         await alerting.write(HOST, (0, 9.0))
         await alerting.write(make_labels("m", host="b"), (0, 9.0))
         await alerting.evaluate(5_000)
@@ -321,10 +321,10 @@ async def test_silences_and_acknowledgement(database_url: str) -> None:
         assert (seen.acknowledged_by, again.acknowledged_by) == ("ana", "ana")
         notes = [step.note for step in await alerting.alerts.history(TENANT, quiet.id)]
         assert notes == ["", "", "acknowledged by ana: on it"]
-        ended = await alerting.alerts.end_silence(TENANT, made.id)
+        ended = await alerting.silences.end(TENANT, made.id)
         assert not ended.is_active(alerting.clock())
         assert (
-            await alerting.alerts.silences(TENANT, includes_ended=False, before_id=0, limit=9) == []
+            await alerting.silences.page(TENANT, includes_ended=False, before_id=0, limit=9) == []
         )
         with pytest.raises(NotFoundError):
             await alerting.alerts.acknowledge("other", quiet.id, "eve", "")

@@ -336,7 +336,7 @@ async def test_silences_hold_exactly_while_they_are_active(database_url: str) ->
             starts_at_ms=NOW_MS + 20_000,
             ends_at_ms=NOW_MS + 100_000,
         )
-        await alerting.alerts.silence(TENANT, silence)
+        await alerting.silences.create(TENANT, silence)
         await fire_resolve_and_fire_again(alerting)
         assert alerting.notifier.states == ["firing"], "told before the silence began"
         alerting.clock.now_ms = NOW_MS + 99_999
@@ -362,7 +362,7 @@ async def test_alert_that_ends_silenced_is_told_to_those_only_who_heard_of_it(
             starts_at_ms=NOW_MS,
             ends_at_ms=NOW_MS + MINUTE,
         )
-        await alerting.alerts.silence(TENANT, silence)
+        await alerting.silences.create(TENANT, silence)
         for at_ms, value in ((10_000, 10.0), (20_000, 1.0)):
             await evaluate(alerting, at_ms, value)
             await alerting.deliver()

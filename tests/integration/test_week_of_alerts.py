@@ -248,7 +248,7 @@ class Week:
             starts_at_ms=self.clock.now_ms + MINUTE,
             ends_at_ms=self.clock.now_ms + MINUTE + length_ms,
         )
-        self.silences.append(await self.processes[0].alerts.silence(TENANT, silence))
+        self.silences.append(await self.processes[0].silences.create(TENANT, silence))
 
     async def pass_time(self, pause_ms: int) -> None:
         """Let time pass; receivers hear what a silence that ends meanwhile kept from them."""

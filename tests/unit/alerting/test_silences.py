@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.alerting.silence_index import SilenceIndex
+from promcompat.alerting.silences import SilenceIndex
 from promcompat.core.alerts import Silence
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
