@@ -1,5 +1,7 @@
 """The buckets of native histograms: their indices, the spans of these, and lower resolutions."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +35,19 @@ def spans_of(indices: Ragged[np.int64]) -> Ragged[np.int32]:
     spans = np.column_stack((cells[starts] - previous, ends - starts))
     offsets = np.searchsorted(starts, indices.offsets).astype(np.int64)
     return Ragged(offsets, np.clip(spans, _INT32.min, _INT32.max).astype(np.int32))
+
+
+def span_list(indices: Iterable[int]) -> list[list[int]]:
+    """The spans of one histogram, as lists of offset and length; for few buckets."""
+    spans: list[list[int]] = []
+    end = 0
+    for index in indices:
+        if spans and index == end:
+            spans[-1][1] += 1
+        else:
+            spans.append([index - end, 1])
+        end = index + 1
+    return spans
 
 
 def merged(

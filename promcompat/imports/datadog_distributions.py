@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from promcompat.core.histogram_layout import span_list
+
 _SCHEMA: Final = 5
 _BUCKETS_OF_TWO: Final = 1 << _SCHEMA
 _GAMMA: Final = 1 + 2 / 128
@@ -62,21 +64,9 @@ def _histogram(counts: Counts, total: float) -> Mapping[str, Any]:
         "sum": total,
         "zero_threshold": _SMALLEST,
         "zero_count": n_zero,
-        "positive_spans": _spans([index for index, _ in positive]),
+        "positive_spans": span_list([index for index, _ in positive]),
         "positive_counts": [count for _, count in positive],
-        "negative_spans": _spans([index for index, _ in negative]),
+        "negative_spans": span_list([index for index, _ in negative]),
         "negative_counts": [count for _, count in negative],
         "counter_reset_hint": "gauge",
     }
-
-
-def _spans(indices: Iterable[int]) -> list[list[int]]:
-    spans: list[list[int]] = []
-    end = 0
-    for index in indices:
-        if spans and index == end:
-            spans[-1][1] += 1
-        else:
-            spans.append([index - end, 1])
-        end = index + 1
-    return spans

@@ -50,7 +50,7 @@ class CountedBuckets(NamedTuple):
         return CountedBuckets(numbers[order], counts[order]).merged()
 
     def merged(self) -> "CountedBuckets":
-        """With the counts of equal numbers, which are neighbours, added."""
+        """The same buckets, with the counts of equal numbers (which are neighbours) added up."""
         if not len(self.numbers):
             return self
         starts = np.flatnonzero(np.concatenate(([True], np.diff(self.numbers) != 0)))

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 from promcompat.core.model import METRIC_NAME
+from promcompat.remote_write.wire_fields import encoded_field
 
 _REMEMBERED: Final = 1 << 16
 _MAX_REMEMBERED_CHARACTERS: Final = 200
@@ -19,18 +20,9 @@ _MAX_LAYOUT_CHARACTERS: Final = 2_000
 _Names = tuple[str, ...]
 
 
-def _field(tag: int, content: bytes) -> bytes:
-    length, head = len(content), bytearray((tag,))
-    while length > 0x7F:
-        head.append(length & 0x7F | 0x80)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + content
-
-
 def _encode(name: str, value: str) -> bytes:
     texts = name.encode(errors="surrogatepass"), value.encode(errors="surrogatepass")
-    return _field(0x0A, _field(0x0A, texts[0]) + _field(0x12, texts[1]))
+    return encoded_field(0x0A, encoded_field(0x0A, texts[0]) + encoded_field(0x12, texts[1]))
 
 
 _remembered = lru_cache(_REMEMBERED)(_encode)

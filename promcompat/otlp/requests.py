@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from promcompat.core.errors import BadDataError
 from promcompat.otlp.export_pb2 import Request
-from promcompat.remote_write.wire_fields import read_fields
+from promcompat.remote_write.wire_fields import encoded_varint, read_fields
 
 PIECE_BYTES: Final = 1 << 20
 _Fields = frozenset[int]
@@ -56,7 +56,7 @@ def _split(message: bytes, path: tuple[_Fields, ...]) -> Iterator[bytes]:
             continue
         if end - start > PIECE_BYTES:
             for piece in _split(message[first:end], tuple(rest)):
-                yield head + _varint(number << 3 | 2) + _varint(len(piece)) + piece
+                yield head + encoded_varint(number << 3 | 2) + encoded_varint(len(piece)) + piece
             continue
         held.append(message[start:end])
         n_bytes += end - start
@@ -65,15 +65,6 @@ def _split(message: bytes, path: tuple[_Fields, ...]) -> Iterator[bytes]:
             held, n_bytes = [], 0
     if held:
         yield head + b"".join(held)
-
-
-def _varint(length: int) -> bytes:
-    out = bytearray()
-    while length > 0x7F:
-        out.append(length & 0x7F | 0x80)
-        length >>= 7
-    out.append(length)
-    return bytes(out)
 
 
 def parse_protobuf(message: bytes) -> Request:

@@ -9,6 +9,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
+from promcompat.remote_write.wire_fields import encoded_field
+
 _REASONS_SHOWN: Final = 10
 _INVALID_ARGUMENT, _RESOURCE_EXHAUSTED, _INTERNAL, _UNAVAILABLE = 3, 8, 13, 14
 _CODES: Final = {400: _INVALID_ARGUMENT, 413: _RESOURCE_EXHAUSTED, 415: _INVALID_ARGUMENT}
@@ -30,13 +32,4 @@ def failure_body(status: int, text: str, *, is_json: bool) -> bytes:
     code = _CODES.get(status, _UNAVAILABLE if status >= 502 else _INTERNAL)
     if is_json:
         return orjson.dumps({"code": code, "message": text})
-    return b"\x08" + bytes((code,)) + b"\x12" + _delimited(text.encode(errors="replace"))
-
-
-def _delimited(content: bytes) -> bytes:
-    length, head = len(content), bytearray()
-    while length > 0x7F:
-        head.append(length & 0x7F | 0x80)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + content
+    return bytes((0x08, code)) + encoded_field(0x12, text.encode(errors="replace"))

@@ -29,6 +29,7 @@ from promcompat.remote_read.remote_read_pb2 import (
     SeriesChunks,
 )
 from promcompat.remote_write.series_key import encode_series_key
+from promcompat.remote_write.wire_fields import encoded_varint
 
 SAMPLES_TYPE: Final = "application/x-protobuf"
 CHUNKS_TYPE: Final = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
@@ -88,7 +89,7 @@ def _histogram_fields(
     messages = list(timed.messages())
     for index in order.tolist():
         found = messages[offsets[index] : offsets[index + 1]]
-        yield b"".join(_HISTOGRAMS_FIELD + _varint(len(one)) + one for one in found)
+        yield b"".join(_HISTOGRAMS_FIELD + encoded_varint(len(one)) + one for one in found)
 
 
 def histograms_of(block: SampleBlock) -> tuple[IntArray, TimedHistograms] | None:
@@ -225,13 +226,4 @@ def _frame(series: bytes, query_index: int) -> bytes:
     """The length as a varint, the CRC-32C, and the message."""
     message = ChunkedReadResponse(chunked_series=[series], query_index=query_index)
     data = message.SerializeToString()
-    return _varint(len(data)) + struct.pack(">I", google_crc32c.value(data)) + data
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return encoded_varint(len(data)) + struct.pack(">I", google_crc32c.value(data)) + data

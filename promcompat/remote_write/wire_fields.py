@@ -1,4 +1,4 @@
-"""Walks the fields of a protobuf message without decoding them.
+"""The fields of protobuf messages: walks them without decoding what is in them, and writes them.
 
 The protobuf library decodes a message in one call, during which nothing else runs: 32 MB of empty
 series become 16 million objects. So large messages are counted first and decoded in pieces.
@@ -47,6 +47,21 @@ def read_fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
             _, first = _varint(message, first)
         yield tag >> 3, start, first, end
         start = end
+
+
+def encoded_varint(number: int) -> bytes:
+    """A number of at least 0."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def encoded_field(tag: int, content: bytes) -> bytes:
+    """A field that is delimited by its length; a tag below 128 is one byte."""
+    return bytes((tag,)) + encoded_varint(len(content)) + content
 
 
 def _counted_ends(message: bytes, max_fields: int, what: str) -> Iterator[int]:

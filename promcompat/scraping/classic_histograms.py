@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
+from promcompat.core.histogram_layout import span_list
 from promcompat.core.histograms import CUSTOM_BUCKETS
 from promcompat.core.model import METRIC_NAME, MetricMetadata
 from promcompat.core.strconv import parse_float
@@ -166,14 +167,7 @@ def _message(
 
 def _spans(indices: Sequence[int]) -> list[bytes]:
     """The spans of ascending indices, as messages."""
-    spans: list[list[int]] = []
-    end = 0
-    for index in indices:
-        if spans and index == end:
-            spans[-1][1] += 1
-        else:
-            spans.append([index - end, 1])
-        end = index + 1
     return [
-        BucketSpan(offset=offset, length=length).SerializeToString() for offset, length in spans
+        BucketSpan(offset=offset, length=length).SerializeToString()
+        for offset, length in span_list(indices)
     ]

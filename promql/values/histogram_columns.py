@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from promcompat.core.histogram_layout import spans_of
 from promcompat.core.histograms import CUSTOM_BUCKETS, Histograms, Index, Ragged
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.values.bucket_column_kernels import count_spans, place_buckets
@@ -187,8 +188,8 @@ class HistogramColumns:
             self.zero_counts.view(np.int64),
             self.counts.view(np.int64),
             self.sums,
-            _spans(self.positive),
-            _spans(self.negative),
+            spans_of(Ragged(self.positive.offsets, self.positive.indices)),
+            spans_of(Ragged(self.negative.offsets, self.negative.indices)),
             Ragged(self.positive.offsets, self.positive.counts.view(np.int64)),
             Ragged(self.negative.offsets, self.negative.counts.view(np.int64)),
             Ragged.of_lengths(lengths, listed),
@@ -222,19 +223,3 @@ def _buckets(spans: Ragged[np.int32], stored: Ragged[np.int64], is_float: BoolAr
         counts,
     )
     return Buckets(stored.offsets, indices, counts)
-
-
-def _spans(buckets: Buckets) -> Ragged[np.int32]:
-    """The spans of buckets, one for each run of neighbouring indices."""
-    n = len(buckets.indices)
-    is_first = np.zeros(n, bool)
-    firsts = buckets.offsets[:-1][np.diff(buckets.offsets) > 0]
-    is_first[firsts] = True
-    is_start = is_first.copy()
-    is_start[1:] |= np.diff(buckets.indices) != 1
-    starts = np.flatnonzero(is_start)
-    ends = np.append(starts[1:], n)
-    previous = np.where(is_first[starts], 0, buckets.indices[starts - 1] + 1)
-    cells = np.column_stack((buckets.indices[starts] - previous, ends - starts))
-    offsets = np.searchsorted(starts, buckets.offsets)
-    return Ragged(offsets.astype(np.int64), cells.astype(np.int32).reshape(-1, 2))
