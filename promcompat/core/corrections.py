@@ -97,10 +97,6 @@ class RelabelSeries:
     scope: SampleScope
     labels: Mapping[str, str]
 
-    def target_of(self, labels: Labels) -> Labels:
-        """The labels after the change."""
-        return relabelled(labels, self.labels)
-
 
 def relabelled(labels: Labels, changes: Mapping[str, str]) -> Labels:
     """A label set with some labels set; an empty value removes one."""

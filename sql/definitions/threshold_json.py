@@ -42,8 +42,3 @@ def decode_threshold(text: str | None) -> AlertThreshold | None:
 def encode_remediation(spec: RemediationSpec | None) -> str | None:
     """The document of a remediation; None for none."""
     return None if spec is None else _REMEDIATION.dump_json(spec).decode()
-
-
-def decode_remediation(text: str | None) -> RemediationSpec | None:
-    """The remediation of a document that `encode_remediation` made."""
-    return None if text is None else _REMEDIATION.validate_json(text)

@@ -123,14 +123,7 @@ class _Shared:
     @classmethod
     def of(cls, database: Database, options: StorageOptions, drained: DrainedReader) -> Self:
         stats = StorageStats()
-        sources = SampleSources.of(
-            database,
-            drained,
-            options.max_head_bytes,
-            options.retention_days or FOREVER,
-            options.now_ms,
-            options.rollup_retention_days,
-        )
+        sources = SampleSources.of(database, drained, options)
         watch = ThresholdWatch(
             database.write_pool, sources.lookup, options.now_ms, options.alert_max_sample_age_ms
         )

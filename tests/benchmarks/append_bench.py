@@ -23,6 +23,7 @@ from sql.samples.arrivals.arrival_committer import ArrivalCommitter
 from sql.samples.arrivals.arrival_log import ArrivalLog
 from sql.samples.draining.drainer import DrainStats
 from sql.samples.reading.block_reader import BlockReader
+from sql.samples.storage_options import StorageOptions
 from sql.samples.stores.arrival_store import SampleSources
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.writer import Committer, GroupCommitOptions, SampleWriter
@@ -111,7 +112,7 @@ async def sizes(database: Database) -> tuple[int, int]:
 async def run(url: str) -> None:
     """Measure, and print a line for each number of writes at a time."""
     database = await Database.open(url)
-    sources = SampleSources.of(database, BlockReader(DrainStats()), 1 << 30)
+    sources = SampleSources.of(database, BlockReader(DrainStats()), StorageOptions())
     log = ArrivalLog(database.log_pool, database.guard)
     n_samples = N_SERIES * N_SCRAPES
     for number, parallel in enumerate((1, 2, 1, 2)):

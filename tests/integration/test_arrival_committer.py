@@ -19,7 +19,7 @@ from sql.samples.codec.pages import decode_pages
 from sql.samples.columns.fold import Piece, fold
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
-from sql.samples.writing.duplicates import Conflict
+from sql.samples.writing.sorted_rows import Conflict
 from tests.network import cuttable_network
 from tests.repositories import connected
 

@@ -37,9 +37,8 @@ from sql.samples.codec.pages import encode_pages
 from sql.samples.columns.histogram_pools import HistogramPools, raise_numbers
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
-from sql.samples.writing.duplicates import Conflict
 from sql.samples.writing.server_timestamps import move_past_taken
-from sql.samples.writing.sorted_rows import SortedRows, as_series, of_tenants
+from sql.samples.writing.sorted_rows import Conflict, SortedRows, as_series, of_tenants
 
 ResultT = TypeVar("ResultT")
 
@@ -84,7 +83,7 @@ class StoredSamples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """For each key of sorted rows: whether its last sample counts, and what the head has."""
+    """The keys of sorted rows: whether the last sample of each counts, and what the head has."""
 
     keeps_last: BoolArray
     is_stored: BoolArray

@@ -21,6 +21,7 @@ from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Pool, acquired
 from sql.database.storage_stats import StorageStats
 from sql.pushdown.read_planner import ASSUMED_INTERVAL_MS
+from sql.pushdown.rule_choice import PushdownMode
 from sql.pushdown.rules import RULES
 from sql.samples.reading.reader import SampleAllowance, shared_out
 from sql.samples.reading.rollup_cache import RollupCache
@@ -35,10 +36,13 @@ from sql.samples.reading.rollup_reader import RolledSamples, RollupReader
 from sql.samples.reading.sample_snapshot import SampleSnapshot, UnfoldedSamples
 from sql.samples.reading.sample_starts import read_starts
 from sql.samples.reading.snapshots import SampleSnapshots
+from sql.samples.storage_options import StorageOptions
 from sql.series.reader import SeriesReader
 
 _Collected = UnfoldedSamples | RolledSamples
 _LARGE_SAMPLES: Final = 50_000
+_HEAD_PER_ROLLUP_CACHE: Final = 8
+"""Rollups that were read lately may take an eighth of what the head may take."""
 _ROWS_HAVE_NONE: Final = "this store keeps rows; the other rules say what the database computes"
 
 
@@ -76,27 +80,20 @@ class SnapshotSelections:
         series_reader: SeriesReader,
         snapshots: SampleSnapshots,
         stats: StorageStats,
-        *,
-        max_samples: int,
-        max_bytes: int,
-        uses_rollups: bool = True,
-        coarse_rollups: bool = False,
-        rollup_cache_bytes: int = 0,
+        options: StorageOptions,
     ) -> None:
-        """`max_samples`, `max_bytes` bound all selections of one query together (0: no bound).
-
-        Rollups that were read lately stay in at most `rollup_cache_bytes` of memory.
-        `coarse_rollups`: where samples are gone, rollups answer what they cannot answer exactly.
-        """
+        """The bounds of `options` are those of all selections of one query together."""
         self._pool = pool
         self._series_reader = series_reader
         self._snapshots = snapshots
         self._stats = stats
-        self._max_samples = max_samples
-        self._max_bytes = max_bytes
-        self._uses_rollups = uses_rollups
-        self._coarse_rollups = coarse_rollups and uses_rollups and snapshots.has_rollups
-        self._rollups = RollupReader(RollupCache(rollup_cache_bytes), stats)
+        self._max_samples = options.max_samples
+        self._max_bytes = options.max_memory_bytes
+        self._uses_rollups = options.pushdown is not PushdownMode.OFF
+        can_be_coarse = self._uses_rollups and snapshots.has_rollups
+        self._coarse_rollups = options.coarse_rollups and can_be_coarse
+        cache = RollupCache(options.max_head_bytes // _HEAD_PER_ROLLUP_CACHE)
+        self._rollups = RollupReader(cache, stats)
 
     async def select(
         self,

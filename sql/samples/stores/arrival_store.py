@@ -1,7 +1,7 @@
 """The store of arrivals, the head and what is drained; see `promcompat.core.ports.Store`."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,6 @@ from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
-from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.arrivals.arrival_committer import ArrivalCommitter
 from sql.samples.arrivals.arrival_log import ArrivalLog
 from sql.samples.columns.series_samples import NO_SAMPLES
@@ -29,7 +28,7 @@ from sql.samples.reading.newest import first_and_last, windows_of
 from sql.samples.reading.sample_snapshot import ReadPools
 from sql.samples.reading.selections import SnapshotSelections
 from sql.samples.reading.snapshots import SampleSnapshots
-from sql.samples.storage_options import StorageOptions, wall_clock_ms
+from sql.samples.storage_options import StorageOptions
 from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.batch_writer import BatchWriter
@@ -39,7 +38,6 @@ from sql.samples.writing.writer import SampleWriter
 
 _HEAD_PER_CACHE: Final = 4
 """Drained samples that were read lately may take a quarter of what the head may take."""
-_HEAD_PER_ROLLUP_CACHE: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,24 +52,20 @@ class SampleSources:
 
     @classmethod
     def of(
-        cls,
-        database: Database,
-        drained: DrainedReader,
-        max_head_bytes: int,
-        retention_days: int = FOREVER,
-        now_ms: Callable[[], int] = wall_clock_ms,
-        rollup_retention_days: int | None = None,
+        cls, database: Database, drained: DrainedReader, options: StorageOptions
     ) -> "SampleSources":
-        """The sources of a database, with a head of at most about so many bytes.
-
-        Tenants and metrics without a retention of their own are kept `retention_days`.
-        """
+        """The sources of a database."""
         log = ArrivalLog(database.log_pool, database.guard)
-        head = Head(log, database.question_pool, database.guard, max_bytes=max_head_bytes)
-        retentions = Retentions(database.read_pool, retention_days, now_ms, rollup_retention_days)
+        head = Head(log, database.question_pool, database.guard, max_bytes=options.max_head_bytes)
+        retentions = Retentions(
+            database.read_pool,
+            options.retention_days or FOREVER,
+            options.now_ms,
+            options.rollup_retention_days,
+        )
         database.guard.on_step_back(retentions.forget)
         pools = ReadPools(reads=database.read_pool, questions=database.question_pool)
-        cache_bytes = max_head_bytes // _HEAD_PER_CACHE
+        cache_bytes = options.max_head_bytes // _HEAD_PER_CACHE
         snapshots = SampleSnapshots(pools, head, drained, retentions, cache_bytes)
         database.guard.on_step_back(snapshots.cache.forget)
         lookup = SnapshotLookup(head, snapshots)
@@ -94,15 +88,7 @@ class ArrivalStore:
         self._sources = sources
         self._writer = _batch_writer(series, sources, threshold_watch, stats, options)
         self._selections = SnapshotSelections(
-            series.database.read_pool,
-            series.reader,
-            sources.snapshots,
-            stats,
-            max_samples=options.max_samples,
-            max_bytes=options.max_memory_bytes,
-            uses_rollups=options.pushdown is not PushdownMode.OFF,
-            coarse_rollups=options.coarse_rollups,
-            rollup_cache_bytes=options.max_head_bytes // _HEAD_PER_ROLLUP_CACHE,
+            series.database.read_pool, series.reader, sources.snapshots, stats, options
         )
 
     async def close(self) -> None:

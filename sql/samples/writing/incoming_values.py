@@ -1,4 +1,4 @@
-"""What of incoming values can be stored; every write passes here."""
+"""Decides which incoming values can be stored; every write passes here."""
 
 from typing import Final
 

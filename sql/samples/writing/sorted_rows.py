@@ -11,7 +11,17 @@ from promcompat.core.model import BoolArray, IntArray
 from sql.database.copy_format import BitsArray, SampleRows
 from sql.samples.columns.equal_samples import differ
 from sql.samples.columns.series_samples import SeriesSamples
-from sql.samples.writing.duplicates import Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A row that was not stored: its number among the committed rows and the value that stays.
+
+    `existing` is None where that is a histogram.
+    """
+
+    row: int
+    existing: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 
 from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
-from sql.samples.writing.duplicates import Conflict
+from sql.samples.writing.sorted_rows import Conflict
 
 
 @dataclass(frozen=True, slots=True)

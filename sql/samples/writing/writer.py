@@ -21,7 +21,7 @@ from promcompat.core.strconv import format_g
 from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
-from sql.samples.writing.duplicates import Conflict
+from sql.samples.writing.sorted_rows import Conflict
 from sql.samples.writing.write_queue import Write, WriteQueue
 
 

@@ -16,7 +16,7 @@ from promcompat.core.errors import (
 from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
-from sql.samples.writing.duplicates import Conflict
+from sql.samples.writing.sorted_rows import Conflict
 from sql.samples.writing.writer import GroupCommitOptions, SampleWriter
 
 DAY_MS = 86_400_000

@@ -13,7 +13,6 @@ from promcompat.core.remediation import RemediationSpec
 from promcompat.core.thresholds import NO_LIMIT, AlertThreshold, Direction, ThresholdOverride
 from sql.alerting.alert_rows import alert_document, decode_alert
 from sql.definitions.threshold_json import (
-    decode_remediation,
     decode_threshold,
     encode_remediation,
     encode_threshold,
@@ -95,14 +94,15 @@ def object_of(text: str | None) -> Any:
 
 def test_remediation() -> None:
     assert encode_remediation(REMEDIATION) == REMEDIATION_TEXT
-    assert decode_remediation(REMEDIATION_TEXT) == REMEDIATION
-    assert encode_remediation(None) is decode_remediation(None) is None
+    assert encode_remediation(None) is None
 
 
 def test_remediation_from_before_levels_is_for_every_one() -> None:
-    document = object_of(REMEDIATION_TEXT)
-    del document["levels"]
-    assert decode_remediation(orjson.dumps(document).decode()) == replace(REMEDIATION, levels=())
+    document = object_of(THRESHOLD_TEXT)
+    del document["remediation"]["levels"]
+    found = decode_threshold(orjson.dumps(document).decode())
+    assert found is not None
+    assert found.remediation == replace(REMEDIATION, levels=())
 
 
 def test_threshold() -> None:
