@@ -39,11 +39,11 @@ from sql.remediations.remediation_repository import PostgresRemediationRepositor
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import make_batch, make_labels
 from tests.repositories import opened_storage
+from tests.waiting import eventually
 
 TENANT = "default"
 HOT = "temperature > 90"
 _NUMBERS = itertools.count(1)
-_WAIT_SECONDS = 120.0
 
 
 @dataclass(slots=True)
@@ -79,23 +79,21 @@ class Stage:
         self, workflow_id: str, matches: Callable[[Remediation], bool]
     ) -> Remediation:
         """The record, as soon as it is as wanted."""
-        async with asyncio.timeout(_WAIT_SECONDS):
-            while True:
-                record = await self.recorded(workflow_id)
-                if matches(record):
-                    return record
-                await asyncio.sleep(0.05)
+
+        async def matching() -> Remediation | None:
+            record = await self.recorded(workflow_id)
+            return record if matches(record) else None
+
+        return await eventually(matching)
 
     async def wait_for_step(self, workflow_id: str, step: str, state: StepState) -> None:
         """Return when a step is recorded in a state."""
-        async with asyncio.timeout(_WAIT_SECONDS):
-            while True:
-                if any(
-                    (done.step, done.state) == (step, state)
-                    for done in await self.steps(workflow_id)
-                ):
-                    return
-                await asyncio.sleep(0.05)
+
+        async def is_recorded() -> bool:
+            steps = await self.steps(workflow_id)
+            return any((done.step, done.state) == (step, state) for done in steps)
+
+        await eventually(is_recorded)
 
     async def wait_until_final(self, workflow_id: str) -> Remediation:
         """The record of a workflow that has ended."""

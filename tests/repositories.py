@@ -76,11 +76,17 @@ async def opened_storage(url: str, **options: Any) -> AsyncIterator[MetricStorag
         await storage.close()
 
 
+async def drain_and_compact(storage: MetricStorage) -> None:
+    """Move everything that has arrived as far as it goes."""
+    await storage.drains.drainer.drain_all()
+    await storage.drains.compact()
+
+
 class DrainedStore:
     """A store whose samples are drained and compacted as soon as they are written."""
 
     def __init__(self, storage: MetricStorage) -> None:
-        self._store, self._drains = storage.store, storage.drains
+        self._storage, self._store = storage, storage.store
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -89,12 +95,11 @@ class DrainedStore:
         try:
             await self._store.write_batch(tenant, batch)
         finally:
-            await self._drains.drainer.drain_all()
-            await self._drains.compact()
+            await drain_and_compact(self._storage)
 
     async def delete(self, tenant: str, selection: SeriesSelection) -> int:
         n_deleted = await self._store.delete(tenant, selection)
-        await self._drains.drainer.drain_all()
+        await self._storage.drains.drainer.drain_all()
         return n_deleted
 
 

@@ -66,12 +66,6 @@ async def write(
     await storage.store.write_batch(tenant, make_batch(dict.fromkeys(series, points)))
 
 
-async def settle(storage: MetricStorage) -> None:
-    """Drain and merge everything."""
-    await storage.drains.drainer.drain_all()
-    await storage.drains.compact()
-
-
 async def maintain(storage: MetricStorage, clock: Clock) -> MaintenanceReport:
     service = MaintenanceService(storage.maintenance, DEFAULT_DAYS, clock)
     report = await service.run_once()

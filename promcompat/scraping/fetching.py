@@ -135,7 +135,7 @@ class HttpFetcher:
         except TimeoutError:
             raise FetchError(f"{asked}: context deadline exceeded") from None
         except aiohttp.ClientConnectorError as exc:
-            reason = _reason_of(exc.os_error)
+            reason = reason_of(exc.os_error)
             raise FetchError(f"{asked}: dial tcp {exc.host}:{exc.port}: {reason}") from exc
         except (aiohttp.ClientError, OSError, ValueError, BadDataError, zlib.error) as exc:
             raise FetchError(f"{asked}: {exc or type(exc).__name__}") from exc
@@ -321,7 +321,7 @@ def _states(secrets: Sequence[Secret]) -> tuple[_FileState, ...]:
     return tuple((state.st_mtime_ns, state.st_size) for state in found)
 
 
-def _reason_of(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """Why there is no connection. Only errors of the system have numbers of the system."""
     number = error.errno
     if isinstance(error, (ssl.SSLError, socket.gaierror)) or number is None or number <= 0:

@@ -52,7 +52,7 @@ def unpack_packages(
         n_bytes = apt.download_bytes(names)
         wanted = f"{_count(names)} of Debian {suite}, {_megabytes(n_bytes)} MB"
         report(f"Downloading {wanted}: {', '.join(packages)}")
-        with _reported_progress(apt.archives, n_bytes, report):
+        with reported_progress(apt.archives, n_bytes, report):
             archives = apt.download(names)
         report(f"Unpacking {_count(names)}")
         for archive in archives:
@@ -139,7 +139,7 @@ class _PrivateApt:
 
 
 @contextmanager
-def _reported_progress(folder: Path, n_bytes: int, report: Report) -> Iterator[None]:
+def reported_progress(folder: Path, n_bytes: int, report: Report) -> Iterator[None]:
     """Report how much of `n_bytes` has arrived in a folder, while the block runs."""
     ended = threading.Event()
 

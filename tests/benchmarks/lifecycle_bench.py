@@ -34,6 +34,7 @@ from sql.samples.storage_options import StorageOptions, StoreKind
 from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
 from tests.components import require_component
 from tests.factories import make_batch, make_labels
+from tests.repositories import drain_and_compact
 from tests.servers import DatabaseServer, run_server
 from tests.stored_blocks import Clock
 
@@ -133,8 +134,7 @@ class Life:
         for hour in range(24):
             self._clock.now_ms = (FIRST_DAY + day) * DAY_MS + (hour + 1) * HOUR_MS
             await self._append(self._clock.now_ms - HOUR_MS)
-            await self._storage.drains.drainer.drain_all()
-            await self._storage.drains.compact()
+            await drain_and_compact(self._storage)
         seconds = time.perf_counter() - started
         self._clock.now_ms += 2 * HOUR_MS
         return Day(seconds, await self._service.run_once())

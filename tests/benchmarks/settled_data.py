@@ -10,6 +10,7 @@ from sql.embedded.database import EmbeddedDatabase
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions
 from tests.benchmarks.query_data import DAY_MS
+from tests.repositories import drain_and_compact
 
 _RELEASE: Final = "UPDATE drain_state SET compacted_at = '-infinity'"
 """The stopped service was the one that compacts, and would be waited for."""
@@ -40,8 +41,7 @@ async def _settle(url: str) -> str:
     try:
         async with acquired(storage.database.write_pool) as connection:
             await connection.execute(_RELEASE)
-        await storage.drains.drainer.drain_all()
-        await storage.drains.compact()
+        await drain_and_compact(storage)
         async with acquired(storage.database.read_pool) as connection:
             await connection.execute("ANALYZE")
             row = await connection.fetchrow(_COUNTS)

@@ -28,6 +28,7 @@ from conformance.processes import (
 from page.set_up import SOURCES
 from tests.components import require_component
 from tests.servers import DatabaseServer
+from tests.waiting import wait_for
 
 _SCRAPE_CONFIG = """
 global: {{scrape_interval: 1s}}
@@ -128,10 +129,7 @@ def machine(
         import_samples(service.url, "import/prometheus", "\n".join(generated_lines(end)))
         import_samples(service.url, "import", native_histogram_line(end))
         found = Machine(service)
-        deadline = time.monotonic() + _WAIT_SECONDS
-        while not found.ask("query", query="node_load1")["result"]:
-            assert time.monotonic() < deadline, "node_exporter was not scraped"
-            time.sleep(0.1)
+        wait_for(lambda: found.ask("query", query="node_load1")["result"])
         yield found
 
 

@@ -16,18 +16,11 @@ from typing import Final
 
 from promcompat.core.errors import PromcompatError
 from sql.samples.draining.drainer import DrainOptions
-from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.repositories import opened_storage
+from tests.repositories import drain_and_compact, opened_storage
 
 _SMALL: Final = DrainOptions(start_bytes=0, start_arrivals=0, max_arrivals=16)
 _PAUSE_SECONDS: Final = 0.2
-
-
-async def drain_and_compact(storage: MetricStorage) -> None:
-    """Move everything that has arrived by now as far as it goes."""
-    await storage.drains.drainer.drain_all()
-    await storage.drains.compact()
 
 
 async def drain_forever(url: str, store: StoreKind) -> None:

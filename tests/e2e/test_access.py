@@ -1,6 +1,5 @@
 """A service of two workers with restricted access: both know the same tokens."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -11,6 +10,7 @@ import pytest
 from conformance.processes import RunningProgram, running_promcompat
 from promcompat.__main__ import main
 from tests.servers import DatabaseServer
+from tests.waiting import wait_for, wait_for_text
 
 pytestmark = pytest.mark.e2e
 
@@ -53,9 +53,5 @@ def test_tokens_count_in_every_worker(
     token = capsys.readouterr().out.strip()
     assert statuses(service, token) == {200}
     assert main([*command, "revoke", "grafana"]) == 0
-    deadline = time.monotonic() + 60
-    while statuses(service, token) != {401}:
-        assert time.monotonic() < deadline
-    while "promcompat token create" not in (text := service.log.read_text()):
-        assert time.monotonic() < deadline
-    assert token not in text
+    wait_for(lambda: statuses(service, token) == {401})
+    assert token not in wait_for_text(service.log, "promcompat token create")

@@ -20,6 +20,7 @@ from conformance.processes import (
 )
 from tests.repositories import connected
 from tests.servers import DatabaseServer
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -57,15 +58,6 @@ def call(url: str, body: object = None) -> Any:
     request = Request(url, data=data, headers={"Content-Type": "application/json"})
     with urlopen(request, timeout=10) as response:
         return json.load(response)
-
-
-async def wait_for(ask: Any) -> Any:
-    """What `ask` gives as soon as it is true."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := await asyncio.to_thread(ask)):
-        assert time.monotonic() < deadline, "nothing came"
-        await asyncio.sleep(0.1)
-    return found
 
 
 async def test_alerts_reach_an_alertmanager_and_a_webhook(
@@ -113,7 +105,7 @@ async def _fire_and_resolve(
         found: list[dict[str, Any]] = call(f"{alertmanager.url}/am/api/v2/alerts?active=true")
         return found
 
-    (alert,) = await wait_for(alerts_there)
+    (alert,) = await asyncio.to_thread(wait_for, alerts_there)
     assert alert["labels"] == {"alertname": "DiskFull", "host": "a", "severity": "critical"}
     assert alert["annotations"] == {"summary": "a at 95.5%"}
     assert alert["generatorURL"] == (
@@ -127,8 +119,8 @@ async def _fire_and_resolve(
         {"url": f"{alertmanager.url}/am/api/v2/alerts"}
     ]
     await asyncio.to_thread(call, f"{native}/ingest", {**ingest, "value": 1})
-    await wait_for(lambda: not alerts_there())
-    await wait_for(lambda: len(told) == 2)
+    await asyncio.to_thread(wait_for, lambda: not alerts_there())
+    await asyncio.to_thread(wait_for, lambda: len(told) == 2)
     assert [news["status"] for news in told] == ["firing", "resolved"]
     assert told[0]["alert"]["labels"]["host"] == "a"
 
@@ -147,7 +139,7 @@ async def _fire_again(
         found: list[dict[str, Any]] = call(f"{alertmanager.url}/am/api/v2/alerts?active=true")
         return found
 
-    (first,) = seen = await wait_for(active)
+    (first,) = seen = await asyncio.to_thread(wait_for, active)
     for _ in range(3):
         # Each minute both alerts of the labels were told again; this saves waiting for it.
         async with connected(database_url) as connection:
@@ -160,5 +152,5 @@ async def _fire_again(
             await asyncio.sleep(0.05)
             seen = await asyncio.to_thread(active)
             assert [alert["startsAt"] for alert in seen] == [first["startsAt"]]
-    await wait_for(lambda: len(told) == 3)
+    await asyncio.to_thread(wait_for, lambda: len(told) == 3)
     assert [news["status"] for news in told] == ["firing", "resolved", "firing"]

@@ -5,11 +5,10 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
@@ -27,11 +26,10 @@ from conformance.processes import (
 from tests.certificates import Certificate, make_authority
 from tests.components import find_program
 from tests.servers import DatabaseServer
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 
-T = TypeVar("T")
-WAIT_SECONDS = 120.0
 PAGER_PASSWORD = "pager-password"
 PAGER_HASH = "$2b$04$l/xVPDG0d8hXmQfMnrlb6OLi/YXJ40ufZig0VCj8ZEohZEaHIHNfC"
 
@@ -109,15 +107,6 @@ def first_token(url: str) -> str:
         env={name: text for name, text in os.environ.items() if "PROMCOMPAT_" not in name[:11]},
     )
     return made.stdout.strip()
-
-
-def wait_for(ask: Callable[[], T | None]) -> T:
-    """What `ask` gives as soon as there is something."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := ask()):
-        assert time.monotonic() < deadline, "nothing came"
-        time.sleep(0.1)
-    return found
 
 
 def http_config(guarded: Guarded, role: str) -> str:

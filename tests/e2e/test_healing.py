@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time_ns
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 import pytest
@@ -31,14 +31,13 @@ from tests.remediation import Receiver, new_task_queue, running_receiver
 from tests.repositories import connected
 from tests.servers import DatabaseServer
 from tests.temporal import TemporalServer
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
 Json = dict[str, Any]
-Found = TypeVar("Found")
 LIMIT, BAD, GOOD = 90.0, 97.5, 20.0
 HOST = {"host": "db-1"}
-_WAIT_SECONDS = 120.0
 _HOLD_DISPATCH = "SELECT pg_advisory_lock(hashtextextended('promcompat.thresholds', 0))"
 """As another replica would that is busy with breaches: nobody else turns them into alerts."""
 
@@ -91,15 +90,6 @@ class Api:
         record = await eventually(ask)
         detail: Json = await self.call("GET", f"/remediations/{record['id']}")
         return detail
-
-
-async def eventually(ask: Callable[[], Awaitable[Found | None]]) -> Found:
-    """What `ask` gives as soon as it gives anything."""
-    async with asyncio.timeout(_WAIT_SECONDS):
-        while True:
-            if found := await ask():
-                return found
-            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

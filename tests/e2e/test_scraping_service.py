@@ -3,8 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +13,7 @@ import pytest
 
 from conformance.processes import RunningProgram, find_free_port, running_promcompat
 from tests.servers import DatabaseServer
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -28,13 +27,6 @@ scrape_configs:
 def ask(service: RunningProgram, path: str, **parameters: str) -> Any:
     with urlopen(f"{service.url}/api/v1/{path}?{urlencode(parameters)}") as answer:
         return orjson.loads(answer.read())["data"]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_it_scrapes_and_is_sent_to_by_the_command(
@@ -52,7 +44,7 @@ def test_it_scrapes_and_is_sent_to_by_the_command(
         with (tmp_path / "command").open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output)
         sent = '{job="command",cluster="eu",__name__=~"up|promcompat_http_requests_in_flight"}'
-        until(lambda: len(ask(service, "query", query=sent)["result"]) == 2)
+        wait_for(lambda: len(ask(service, "query", query=sent)["result"]) == 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         check_own_target(service, address)
@@ -60,12 +52,12 @@ def test_it_scrapes_and_is_sent_to_by_the_command(
 
 def check_own_target(service: RunningProgram, address: str) -> None:
     """The job of the file, which stands for the service's own, is told, and its series stored."""
-    until(lambda: bool(ask(service, "targets")["activeTargets"]))
-    until(lambda: ask(service, "targets")["activeTargets"][0]["health"] == "up")
+    wait_for(lambda: ask(service, "targets")["activeTargets"])
+    wait_for(lambda: ask(service, "targets")["activeTargets"][0]["health"] == "up")
     (target,) = ask(service, "targets")["activeTargets"]
     assert target["labels"] == {"instance": address, "job": "promcompat"}
     assert ask(service, "scrape_pools") == {"scrapePools": ["promcompat"]}
-    until(lambda: bool(ask(service, "query", query='up{job="promcompat"}')["result"]))
+    wait_for(lambda: ask(service, "query", query='up{job="promcompat"}')["result"])
     (described,) = ask(service, "targets/metadata", metric="promcompat_http_requests_in_flight")
     assert described["type"] == "gauge"
     (result,) = ask(service, "query", query='up{job="promcompat"}')["result"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from conformance.processes import RunningProgram, find_free_port, running_promco
 from promcompat.__main__ import main
 from promcompat.configuration.settings import Settings
 from tests.servers import DatabaseServer
+from tests.waiting import wait_for_text
 
 pytestmark = pytest.mark.e2e
 
@@ -67,14 +67,6 @@ async def echoing_receiver() -> AsyncIterator[tuple[str, asyncio.Event]]:
     app.router.add_route("*", "/{path:.*}", refuse)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/"), both_asked
-
-
-def wait_for_text(log: Path, text: str) -> None:
-    """Wait until a log holds a text."""
-    deadline = time.monotonic() + 120
-    while text not in log.read_text():
-        assert time.monotonic() < deadline, "not logged"
-        time.sleep(0.1)
 
 
 def settings_with_secrets(server: DatabaseServer, receiver: str, folder: Path) -> dict[str, str]:

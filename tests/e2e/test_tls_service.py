@@ -3,8 +3,6 @@
 import signal
 import socket
 import ssl
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 
 from conformance.processes import RunningProgram, find_free_port, running_promcompat
 from tests.certificates import make_authority
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -48,13 +47,6 @@ def ask(service: RunningProgram, path: str, **parameters: str) -> Any:
         return orjson.loads(response.read())["data"]
 
 
-def until(condition: Callable[[], bool], reason: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, reason
-        time.sleep(0.1)
-
-
 def test_every_worker_reads_its_files_again(plain_database_url: str, tmp_path: Path) -> None:
     old, new = make_authority(tmp_path, "old"), make_authority(tmp_path, "new")
     certificate, key, log = tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "log"
@@ -82,27 +74,27 @@ def test_every_worker_reads_its_files_again(plain_database_url: str, tmp_path: P
             return str(found["verified"]["health"]) == "up"
 
         # The banner comes after both workers are ready; one alone would show the new certificate.
-        until(
+        wait_for(
             lambda: f"listening   {service.url}" in log.read_text(),
             "a worker does not become ready",
         )
-        until(is_scraped, "the service cannot scrape itself")
+        wait_for(is_scraped, "the service cannot scrape itself")
         assert shown_by(port) == old.file.read_text()
         new.copy_to(certificate, key)
         # The kernel gives connections to both workers: twenty in a row are not of one of them.
-        until(
+        wait_for(
             lambda: all(shown_by(port) == new.file.read_text() for _ in range(20)),
             "a worker shows the old certificate",
         )
         service.process.send_signal(signal.SIGHUP)
         # The file has not changed, so that only the signal makes the worker that scrapes read it.
-        until(
+        wait_for(
             lambda: "scrape configuration loaded" in log.read_text(),
             "the signal does not reach the worker that scrapes",
         )
         trusting = ssl.create_default_context(cadata=new.file.read_text())
         renewed = replace(service, context=trusting)
-        until(
+        wait_for(
             lambda: bool(ask(renewed, "query", query='up{job="verified"} == 1')["result"]),
             "the service cannot scrape itself with the new certificate",
         )

@@ -18,7 +18,7 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.factories import block_rows, make_batch, make_labels, select_name
 from tests.native_service import running_native_service
-from tests.repositories import connected, discard, migrated_storage
+from tests.repositories import connected, discard, drain_and_compact, migrated_storage
 from tests.servers import DatabaseServer, fast_folder
 
 pytestmark = pytest.mark.integration
@@ -160,8 +160,7 @@ async def write_everything(url: str) -> None:
     async with running_native_service(url) as native:
         storage = native.storage
         await storage.store.write_batch("default", make_batch(series, metadata))
-        await storage.drains.drainer.drain_all()
-        await storage.drains.compact()
+        await drain_and_compact(storage)
         if storage.rollups is not None:
             await storage.rollups.run(100)
         if storage.corrections is not None:

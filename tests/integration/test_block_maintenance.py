@@ -13,7 +13,7 @@ from sql.samples.storage_options import StoreKind
 from sql.samples.stores.maintenance_repository import StoreSteps
 from sql.samples.stores.store_steps import OrphanStep
 from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
-from tests.repositories import connected, opened_storage
+from tests.repositories import connected, drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -34,11 +34,6 @@ async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
 async def write(storage: MetricStorage, *series: Labels, times: list[int]) -> None:
     points = [(at, float(at % 7)) for at in times]
     await storage.store.write_batch("red", make_batch(dict.fromkeys(series, points)))
-
-
-async def drain(storage: MetricStorage) -> None:
-    await storage.drains.drainer.drain_all()
-    await storage.drains.compact()
 
 
 async def maintain(storage: MetricStorage, retention_days: int = 0) -> MaintenanceReport:
@@ -69,7 +64,7 @@ async def test_whole_days_are_dropped_after_the_retention(
     times = every_eight_hours(5)
     await write(storage, LOAD, times=times)
     if is_drained:
-        await drain(storage)
+        await drain_and_compact(storage)
     await write(storage, JOBS, times=[7, *times])
     await maintain(storage, retention_days=2)
     # The storage clips nothing: readers see what is on disk.
@@ -84,7 +79,7 @@ async def test_whole_days_are_dropped_after_the_retention(
 
 async def test_without_a_retention_samples_of_any_age_stay(storage: MetricStorage) -> None:
     await write(storage, LOAD, times=[7, NOW_MS])
-    await drain(storage)
+    await drain_and_compact(storage)
     assert (await maintain(storage)).n_chunks_dropped == 0
     assert await times_of(storage) == {"load": [7, NOW_MS]}
 
@@ -96,7 +91,7 @@ async def test_series_go_with_their_last_sample(
     await write(storage, LOAD, JOBS, times=[NOW_MS - 5 * DAY_MS])
     await write(storage, JOBS, times=[NOW_MS])
     if is_drained:
-        await drain(storage)
+        await drain_and_compact(storage)
     report = await maintain(storage, retention_days=2)
     assert report.n_series_removed == 1
     assert await storage.catalogue.series("red", [], *EVER, 0) == [JOBS]
@@ -108,11 +103,11 @@ async def test_series_go_with_their_last_sample(
 async def test_series_go_after_a_deletion_was_worked_off(storage: MetricStorage) -> None:
     service = MaintenanceService(storage.maintenance, 0, lambda: NOW_MS)
     await write(storage, LOAD, JOBS, times=[NOW_MS - DAY_MS])
-    await drain(storage)
+    await drain_and_compact(storage)
     assert (await service.run_once()).n_series_removed == 0
     await storage.store.delete("red", select_name("load", *EVER))
     assert (await service.plan()).amount_of("orphans") == 0
-    await drain(storage)
+    await drain_and_compact(storage)
     assert (await service.plan()).amount_of("orphans") == 1
     assert (await service.run_once()).n_series_removed == 1
     assert (await service.run_once()).n_series_removed == 0
@@ -125,7 +120,7 @@ async def test_a_search_for_orphans_goes_on_where_the_last_one_stopped(
     series = [make_labels("load", host=str(number)) for number in range(5)]
     await write(storage, *series, times=[NOW_MS])
     await storage.store.delete("red", select_name("load", *EVER))
-    await drain(storage)
+    await drain_and_compact(storage)
     n_removed = []
     for _ in range(5):
         async with storage.maintenance.lock() as steps:
@@ -155,7 +150,7 @@ async def test_a_series_that_gets_a_sample_before_it_is_removed_stays(
 async def test_hours_are_those_of_all_samples(storage: MetricStorage, database_url: str) -> None:
     hour_ms = NOW_MS - 3 * HOUR_MS
     await write(storage, LOAD, times=[hour_ms, hour_ms + 1, hour_ms + 2])
-    await drain(storage)
+    await drain_and_compact(storage)
     await write(storage, LOAD, make_labels("load", host="b"), times=[hour_ms + 2, hour_ms + 3])
     await maintain(storage)
     async with connected(database_url) as connection:
@@ -171,7 +166,7 @@ async def test_hours_are_those_of_all_samples(storage: MetricStorage, database_u
 
 async def test_deleted_samples_of_head_and_blocks_are_gone(storage: MetricStorage) -> None:
     await write(storage, LOAD, times=[NOW_MS - 2 * DAY_MS, NOW_MS - DAY_MS])
-    await drain(storage)
+    await drain_and_compact(storage)
     await write(storage, LOAD, times=[NOW_MS - 2, NOW_MS - 1])
     matchers = (make_matcher("host", "=", "a"),)
     selection = replace(select_name("load", NOW_MS - DAY_MS - 1, NOW_MS - 2), matchers=matchers)
@@ -181,5 +176,5 @@ async def test_deleted_samples_of_head_and_blocks_are_gone(storage: MetricStorag
     await write(storage, LOAD, times=[NOW_MS - 2])
     kept["load"].insert(1, NOW_MS - 2)
     assert await times_of(storage) == kept
-    await drain(storage)
+    await drain_and_compact(storage)
     assert await times_of(storage) == kept

@@ -22,7 +22,7 @@ from tests.integration.test_result_cache import (
     World,
     play,
 )
-from tests.repositories import connected, opened_storage
+from tests.repositories import connected, drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -41,9 +41,7 @@ class BlockWorld(World):
     """Two services with caches on the block store, and one without a cache."""
 
     async def drain(self) -> None:
-        drains = self.storages[0].drains
-        await drains.drainer.drain_all()
-        await drains.compact()
+        await drain_and_compact(self.storages[0])
 
     async def delete(self, age_ms: int) -> None:
         """Delete a minute of samples, so long before now."""

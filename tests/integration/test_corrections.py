@@ -36,7 +36,7 @@ from tests.factories import (
     select_name,
     value_bits,
 )
-from tests.repositories import connected, opened_storage
+from tests.repositories import connected, drain_and_compact, opened_storage
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -65,11 +65,6 @@ def store(request: pytest.FixtureRequest) -> StoreKind:
 async def storage(database_url: str, store: StoreKind) -> AsyncIterator[MetricStorage]:
     async with opened_storage(database_url, store=store) as storage:
         yield storage
-
-
-async def drain(storage: MetricStorage) -> None:
-    await storage.drains.drainer.drain_all()
-    await storage.drains.compact()
 
 
 def scope_of(name: str, start: int = 0, end: int = 1_000, **labels: str) -> SampleScope:
@@ -115,7 +110,7 @@ async def test_deletion_hides_samples_at_once_and_is_worked_off(
 ) -> None:
     await write(storage, {A: points(1, 2, 3, 4), B: points(5, 6), OTHER: points(7)})
     if is_drained:
-        await drain(storage)
+        await drain_and_compact(storage)
     affected = await storage.corrections.count(TENANT, scope_of("m", 1, 2))
     assert (affected.n_series, affected.n_samples, affected.is_counted) == (2, 3, True)
     correction_id = await correct(storage, DeleteSamples(scope_of("m", 1, 2)))
@@ -143,13 +138,13 @@ async def test_replacement_stands_for_the_whole_range(
 ) -> None:
     await write(storage, {A: points(1, 2, 3, 4), B: points(5, 6)})
     if is_drained:
-        await drain(storage)
+        await drain_and_compact(storage)
     new = make_labels("m", host="new")
     block = make_block({A: points(20, start=1), new: points(30, start=2)})
     await correct(storage, ReplaceSamples(scope_of("m", 1, 2), block))
     expected = {A: {0: 1, 1: 20, 3: 4}, B: {0: 5}, new: {2: 30}}
     assert await stored(storage) == expected
-    await drain(storage)
+    await drain_and_compact(storage)
     await write(storage, {B: points(5)})
     assert await stored(storage) == expected
 
@@ -166,7 +161,7 @@ async def test_scaling_leaves_nan_and_stale_markers(
     await storage.store.write_batch(TENANT, batch)
     await write(storage, {B: points(500, 600)})
     if is_drained:
-        await drain(storage)
+        await drain_and_compact(storage)
     correction_id = await correct(storage, ScaleSamples(scope_of("m", 0, 3), 0.001, 1.0))
     for _ in range(2):
         (block,) = await storage.store.select(TENANT, [select_name("m", *EVER)])
@@ -180,7 +175,7 @@ async def test_scaling_leaves_nan_and_stale_markers(
             value_bits(3000.0),
         ]
         assert [bits for _, bits in rows[B]] == [value_bits(1.5), value_bits(1.6)]
-        await drain(storage)
+        await drain_and_compact(storage)
     (record,) = await storage.corrections.list(TENANT, 1 << 62, 10, correction_id)
     assert (record.affected.n_samples, record.n_series_done) == (4, 2)
 
@@ -193,14 +188,14 @@ async def test_renamed_series_merge_in_the_order_of_arrival(
     await write(storage, {A: points(1, 2, 3), B: points(5, 6, 7, 8)})
     await write(storage, {target: points(100)})
     if is_drained:
-        await drain(storage)
+        await drain_and_compact(storage)
     change = RelabelSeries(scope_of("m"), {METRIC_NAME: "n", "host": "x"})
     await correct(storage, change)
     # What was there before counts, then the series that was made first.
     expected = {target: {0: 100, 1: 2, 2: 3, 3: 8}}
     assert await stored(storage, "n") == expected
     assert await stored(storage) == {}
-    await drain(storage)
+    await drain_and_compact(storage)
     assert await stored(storage, "n") == expected
     await correct(storage, change)
     assert await stored(storage, "n") == expected

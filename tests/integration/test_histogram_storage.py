@@ -17,12 +17,11 @@ from promql.values.histogram_columns import HistogramColumns
 from sql.database.database import Database
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions
-from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import StoreMove
 from tests.factories import make_batch, make_labels, make_matcher, select_name
 from tests.histogram_samples import columns_of, histogram_of
-from tests.repositories import connected, opened_storage
+from tests.repositories import connected, drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -108,11 +107,6 @@ async def read(store: Store, selection: SeriesSelection = ALL) -> Any:
     return samples_in(block)
 
 
-async def drain(storage: MetricStorage) -> None:
-    await storage.drains.drainer.drain_all()
-    await storage.drains.compact()
-
-
 async def of_sql(url: str, statement: str) -> list[tuple[Any, ...]]:
     async with connected(url) as connection:
         return [tuple(row) for row in await connection.fetch(statement)]
@@ -157,9 +151,9 @@ async def test_stores_and_sql_show_what_was_written(database_url: str, kind: Sto
         for is_drained in (False, True):
             if is_drained:
                 again = {A: [(MIDNIGHT, 7.0), (MIDNIGHT + 60_000, grown(1))]}
-                await drain(storage)
+                await drain_and_compact(storage)
                 await storage.store.write_batch("default", batch_of(again))
-                await drain(storage)
+                await drain_and_compact(storage)
             assert await read(storage.store) == expected(WRITTEN)
             for text in (statement, statement.replace("samples('h', '2000-01-01', '2100-01-01')",
                                                       "metrics WHERE name = 'h'")):  # fmt: skip
@@ -175,7 +169,7 @@ async def test_stores_and_sql_show_what_was_written(database_url: str, kind: Sto
                 )
         cut = select_name("h", MIDNIGHT - 1, MIDNIGHT + 60_000)
         await storage.store.delete("default", cut)
-        await drain(storage)
+        await drain_and_compact(storage)
         assert await read(storage.store) == expected(
             {
                 labels: [point for point in points if point[0] > MIDNIGHT + 60_000]
@@ -191,7 +185,7 @@ async def test_pushdown_reads_series_with_histograms_whole(database_url: str) ->
         database_url, store=StoreKind.ROWS, pushdown=PushdownMode.FORCED
     ) as storage:
         await storage.store.write_batch("default", batch_of(WRITTEN))
-        await drain(storage)
+        await drain_and_compact(storage)
         whole = expected(WRITTEN)
         for function in functions:
             hints = SelectHints(
@@ -216,7 +210,7 @@ async def test_rollups_stand_for_no_histogram(database_url: str) -> None:
         pushdown=PushdownMode.AUTO,
     ) as storage:
         await storage.store.write_batch("default", batch_of(WRITTEN))
-        await drain(storage)
+        await drain_and_compact(storage)
         assert storage.rollups is not None
         await storage.rollups.run(1_000)
         whole = expected(WRITTEN)
@@ -292,7 +286,7 @@ async def test_histograms_that_replace_samples_come_back(
     scope = SampleScope([(make_matcher("__name__", "=", "h"),)], MIDNIGHT, MIDNIGHT + DAY_MS)
     async with opened_storage(database_url, store=kind) as storage:
         await storage.store.write_batch("default", batch_of({C: WRITTEN[C]}))
-        await drain(storage)
+        await drain_and_compact(storage)
         batch = batch_of({B: WRITTEN[B], A: WRITTEN[A]})
         offsets = np.array([0, 3, 13], np.int64)
         block = SampleBlock((B, A), batch.timestamps, batch.values, offsets)
@@ -306,4 +300,4 @@ async def test_histograms_that_replace_samples_come_back(
         for _ in range(2):
             found = await read(storage.store)
             assert {labels: rows for labels, rows in found.items() if rows} == wanted
-            await drain(storage)
+            await drain_and_compact(storage)

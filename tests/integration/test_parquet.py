@@ -11,7 +11,7 @@ from promcompat.__main__ import main
 from promcompat.core.model import STALE_NAN_BITS, WriteBatch
 from promcompat.metrics import sample_stream
 from tests.factories import block_rows, float_column, make_batch, make_labels, select_name
-from tests.repositories import opened_storage
+from tests.repositories import drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("pyarrow")
@@ -33,8 +33,7 @@ async def write_bits(url: str, first_ms: int, bits: list[int]) -> None:
         await storage.store.write_batch("default", batch)
         await storage.store.write_batch("default", make_batch({DOWN: [(first_ms, 1.5)]}))
         if first_ms < T0:
-            await storage.drains.drainer.drain_all()
-            await storage.drains.compact()
+            await drain_and_compact(storage)
 
 
 async def samples_of(url: str, tenant: str, *names: str) -> object:

@@ -15,6 +15,7 @@ from tests.repositories import (
     locked_rows,
     opened_storage,
 )
+from tests.waiting import eventually
 from tests.wire import encode_request, encode_series
 
 pytestmark = pytest.mark.integration
@@ -24,7 +25,6 @@ RUNNING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE application_name = 'promcompat read' AND state = 'active' AND datname = current_database()
 """
-WAIT_SECONDS = 60.0
 WRITE_HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 MEMORY_BYTES = 20_000_000
 TOO_MUCH = too_much_memory(MEMORY_BYTES)
@@ -54,9 +54,11 @@ GIANT_SELECTORS = {
 
 async def wait_for_running(connection: asyncpg.Connection, wanted: bool) -> None:
     """Return when the server works on a statement of a query, or on none."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while (await connection.fetchval(RUNNING) > 0) != wanted:  # noqa: ASYNC110 - of a server.
-            await asyncio.sleep(0.01)
+
+    async def is_wanted() -> bool:
+        return (await connection.fetchval(RUNNING) > 0) == wanted
+
+    await eventually(is_wanted)
 
 
 @pytest.mark.rows

@@ -22,6 +22,7 @@ from sql.samples.metric_storage import MetricStorage
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.repositories import connected, discard, opened_storage
 from tests.servers import DatabaseServer, run_server
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -330,11 +331,11 @@ async def wait_for_waiting(connection: asyncpg.Connection, wanted: int) -> None:
         "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
         " WHERE NOT l.granted AND d.datname = current_database()"
     )
-    for _ in range(500):
-        if await connection.fetchval(statement) >= wanted:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"fewer than {wanted} sessions wait for a lock")
+
+    async def are_waiting() -> bool:
+        return await connection.fetchval(statement) >= wanted  # type: ignore[no-any-return]
+
+    await eventually(are_waiting)
 
 
 async def test_refused_sample_leaves_no_series_behind(

@@ -17,7 +17,7 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.tables.slots import FAR_SLOT, class_of_slot, day_of_slot
 from tests.factories import block_rows, make_labels, select_name
-from tests.repositories import connected, opened_storage
+from tests.repositories import connected, drain_and_compact, opened_storage
 from tests.retained_samples import (
     ALL_TIMES,
     DAY_MS,
@@ -34,7 +34,6 @@ from tests.retained_samples import (
     kept,
     maintain,
     retaining_storage,
-    settle,
     time_of_age,
     times_of,
     write,
@@ -70,7 +69,7 @@ async def test_readers_see_exactly_what_is_kept_wherever_it_is(
 ) -> None:
     await write(storage, SHORT, PLAIN, LONG, times=ALL_TIMES)
     await everything_agrees(storage, database_url)
-    await settle(storage)
+    await drain_and_compact(storage)
     await everything_agrees(storage, database_url)
     await maintain(storage, clock)
     await everything_agrees(storage, database_url)
@@ -82,7 +81,7 @@ async def test_a_class_and_day_is_a_partition_and_dropped_as_a_whole(
     await maintain(storage, clock)
     times = [at for at in ALL_TIMES if at >= time_of_age(20)]
     await write(storage, SHORT, PLAIN, LONG, times=times)
-    await settle(storage)
+    await drain_and_compact(storage)
     today = NOW_MS // DAY_MS
     classes = {retention_class for _, retention_class in await slots_of(database_url)}
     assert classes == {0, 3}, "what is kept for 2 days shares the class of 5 days"
@@ -101,9 +100,9 @@ async def test_a_longer_retention_moves_what_is_stored_before_it_would_be_droppe
     times = kept("plain")
     series = [make_labels("plain", n=str(number)) for number in range(5)]
     await write(storage, *series, SHORT, times=times[:3])
-    await settle(storage)
+    await drain_and_compact(storage)
     await write(storage, *series, SHORT, times=times[3:])
-    await settle(storage)
+    await drain_and_compact(storage)
     await define(storage, "plain", 80)
     await maintain(storage, clock)
     assert {one for _, one in await slots_of(database_url)} == {0, 3}
@@ -122,7 +121,7 @@ async def test_every_step_that_deletes_far_samples_is_logged(
 ) -> None:
     """A question that began under a longer retention notices each of them, and begins again."""
     await write(storage, PLAIN, times=[time_of_age(400), time_of_age(399)])
-    await settle(storage)
+    await drain_and_compact(storage)
     logged: list[int] = []
 
     async def narrow(
@@ -150,7 +149,7 @@ async def test_a_tenant_has_a_retention_of_its_own(
     for _ in range(2):
         assert await times_of(storage, "plain", "blue") == last_day
         assert await times_of(storage, "plain", "red") == kept("plain")
-        await settle(storage)
+        await drain_and_compact(storage)
         await maintain(storage, clock)
     assert await set_retention(storage.database, "red", 0)
     await write(storage, PLAIN, times=ALL_TIMES)
@@ -181,7 +180,7 @@ async def test_a_dry_run_says_what_is_due_and_does_nothing(
     storage: MetricStorage, database_url: str, clock: Clock
 ) -> None:
     await write(storage, SHORT, PLAIN, times=ALL_TIMES)
-    await settle(storage)
+    await drain_and_compact(storage)
     await write(storage, PLAIN, times=[NOW_MS])
     service = MaintenanceService(storage.maintenance, DEFAULT_DAYS, clock)
     before = await slots_of(database_url)
@@ -218,7 +217,7 @@ async def test_rollups_are_read_only_as_far_as_samples_are_kept(
 ) -> None:
     every_ten_minutes = [NOW_MS - 300_000 - n * 600_000 for n in range(8 * 144)]
     await write(storage, SHORT, PLAIN, LONG, times=sorted(every_ten_minutes))
-    await settle(storage)
+    await drain_and_compact(storage)
     end_ms = NOW_MS // HOUR_MS * HOUR_MS
     grid = EvalRange(end_ms - 8 * DAY_MS, end_ms, HOUR_MS)
     options = {"store": StoreKind.BLOCKS, "now_ms": clock, "retention_days": DEFAULT_DAYS}

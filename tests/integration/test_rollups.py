@@ -140,7 +140,7 @@ async def play(
     ):
         # Steps of few series, so that days are rolled up in several.
         assert rolled.rollups is not None
-        rolled.rollups._n_series = 1
+        rolled.rollups.n_series = 1
         for step in steps:
             try:
                 await take_step(rolled, tenant, step)

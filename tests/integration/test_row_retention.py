@@ -12,7 +12,7 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.factories import make_labels
 from tests.integration.test_retention import answer
-from tests.repositories import connected, opened_storage
+from tests.repositories import connected, drain_and_compact, opened_storage
 from tests.retained_samples import (
     ALL_TIMES,
     DAY_MS,
@@ -29,7 +29,6 @@ from tests.retained_samples import (
     kept,
     maintain,
     retaining_storage,
-    settle,
     time_of_age,
     times_of,
     write,
@@ -73,7 +72,7 @@ async def test_readers_see_exactly_what_is_kept_wherever_it_is(
 ) -> None:
     await write(storage, SHORT, PLAIN, LONG, times=ALL_TIMES)
     await everything_agrees(storage, database_url)
-    await settle(storage)
+    await drain_and_compact(storage)
     await everything_agrees(storage, database_url)
     report = await maintain(storage, clock)
     assert report.n_chunks_dropped >= 1, "that of 70 days ago"
@@ -88,7 +87,7 @@ async def test_maintenance_deletes_only_what_has_expired_since(
     times = [at for at in ALL_TIMES if at >= time_of_age(40)]
     await write(storage, SHORT, PLAIN, LONG, times=times)
     service = MaintenanceService(storage.maintenance, DEFAULT_DAYS, clock)
-    await settle(storage)
+    await drain_and_compact(storage)
     n_due = sum(at not in left_on_disk(name) for name in ("short", "plain") for at in times)
     assert (await service.plan()).amount_of("delete expired") == n_due
     assert (await service.run_once()).n_deleted == n_due
@@ -107,7 +106,7 @@ async def test_a_tenant_has_a_retention_of_its_own(
 ) -> None:
     for tenant in ("red", "blue"):
         await write(storage, SHORT, PLAIN, times=ALL_TIMES, tenant=tenant)
-    await settle(storage)
+    await drain_and_compact(storage)
     assert await set_retention(storage.database, "blue", 1)
     last_day = [at for at in ALL_TIMES if at >= time_of_age(1)]
     for _ in range(2):
@@ -165,7 +164,7 @@ async def test_what_is_pushed_down_leaves_out_what_is_no_longer_kept(
     series = [make_labels(name) for name in KEPT_DAYS]
     times = [NOW_MS - 300_000 - n * 600_000 for n in range(8 * 144)]
     await write(storage, *series, times=sorted(times))
-    await settle(storage)
+    await drain_and_compact(storage)
     end_ms = NOW_MS // HOUR_MS * HOUR_MS
     options = {"store": StoreKind.ROWS, "now_ms": clock, "retention_days": DEFAULT_DAYS}
     pushdown = PushdownMode.FORCED

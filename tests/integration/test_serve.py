@@ -27,6 +27,7 @@ from conformance.processes import (
 from sql.embedded.client_programs import split_password
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
+from tests.waiting import wait_for, wait_for_text
 from tests.wire import encode_request, encode_series
 
 pytestmark = pytest.mark.integration
@@ -87,10 +88,8 @@ def children_of(pid: int) -> list[int]:
 
 
 def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 120
-    while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
-        assert time.monotonic() < deadline, "the process is still there"
-        time.sleep(0.05)
+    status = Path(f"/proc/{pid}/stat")
+    wait_for(lambda: not status.exists() or " Z " in status.read_text(), "it is still there")
 
 
 def test_own_database_survives_restarts_and_kill_9(
@@ -261,10 +260,7 @@ def test_workers_share_a_port_and_are_kept_alive(timescaledb_url: str, tmp_path:
         os.kill(workers[0], signal.SIGKILL)
         wait_until_gone(workers[0])
         wait_for_text(tmp_path / "log", "worker ended")
-        deadline = time.monotonic() + 120
-        while len(children_of(service.process.pid)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: len(children_of(service.process.pid)) >= 2)
         assert len(values_of(service.url, "shared[1h]", now_ms / 1000 + 60)[0]) == 20
         last = children_of(service.process.pid)
         assert service.stop() == 0
@@ -279,13 +275,6 @@ def test_workers_end_with_their_supervisor(timescaledb_url: str, tmp_path: Path)
         service.kill()
         for worker in workers:
             wait_until_gone(worker)
-
-
-def wait_for_text(log: Path, text: str) -> None:
-    deadline = time.monotonic() + 120
-    while text not in log.read_text():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
 
 
 # -- promcompat sql ---------------------------------------------------------------------------

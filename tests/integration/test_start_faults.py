@@ -5,7 +5,6 @@ import re
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from sql.embedded.postgres_server import start_server
 from tests.components import require_component
 from tests.repositories import discard
 from tests.servers import DatabaseServer
+from tests.waiting import wait_for_text
 
 pytestmark = pytest.mark.integration
 
@@ -176,11 +176,7 @@ def test_serve_waits_for_a_database_that_is_down_and_names_it(
     url = changed(plain_database_url, address, f"127.0.0.1:{port}")
     program = start_promcompat(url, tmp_path / "log", port=find_free_port())
     try:
-        deadline = time.monotonic() + 120
-        while "waiting for the database" not in (tmp_path / "log").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert f"at 127.0.0.1:{port}" in (tmp_path / "log").read_text()
+        assert f"at 127.0.0.1:{port}" in wait_for_text(tmp_path / "log", "waiting for the database")
         with pytest.raises(HTTPError) as caught:
             urlopen(f"{program.url}/-/ready", timeout=10)
         assert f"at 127.0.0.1:{port}" in caught.value.read().decode()
@@ -268,10 +264,7 @@ def running_pgbouncer(server: DatabaseServer, folder: Path, **settings: str) -> 
         [*account, *command, str(configuration)], stdout=log, stderr=log, cwd="/"
     )
     try:
-        deadline = time.monotonic() + 120
-        while "process up" not in (folder / "pgbouncer.log").read_text():
-            assert time.monotonic() < deadline, (folder / "pgbouncer.log").read_text()
-            time.sleep(0.05)
+        wait_for_text(folder / "pgbouncer.log", "process up")
         yield f"postgresql://promcompat:test@127.0.0.1:{port}"
     finally:
         process.terminate()

@@ -32,6 +32,7 @@ from tests.repositories import (
     opened_storage,
 )
 from tests.servers import DatabaseServer
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -243,9 +244,10 @@ async def waiting_reads(connection: asyncpg.Connection) -> int:
 
 
 async def wait_for_reads(connection: asyncpg.Connection, count: int) -> None:
-    async with asyncio.timeout(60):
-        while await waiting_reads(connection) != count:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.01)
+    async def are_reading() -> bool:
+        return await waiting_reads(connection) == count
+
+    await eventually(are_reading)
 
 
 @pytest.mark.rows

@@ -17,7 +17,7 @@ from sql.migrate import migrate
 from sql.samples.storage_options import StoreKind
 from tests.community import community_connection
 from tests.factories import make_batch, make_labels
-from tests.repositories import connected, discard, opened_storage
+from tests.repositories import connected, discard, drain_and_compact, opened_storage
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -50,8 +50,7 @@ async def write_tenants(url: str, store: StoreKind) -> None:
                 )
                 await storage.store.write_batch(tenant, batch)
             if day > 1:
-                await storage.drains.drainer.drain_all()
-                await storage.drains.compact()
+                await drain_and_compact(storage)
         far = make_batch({make_labels("m", i="0"): [(FAR_MS, 1.0)]})
         await storage.store.write_batch("red", far)
 

@@ -340,7 +340,7 @@ async def play(url: str, store: StoreKind, story: Sequence[Step]) -> None:
     options = {"now_ms": clock, "retention_days": SERVICE_DAYS, "pushdown": PushdownMode.AUTO}
     async with opened_storage(url, store=store, **options) as storage:
         if storage.rollups is not None:
-            storage.rollups._n_series = 1
+            storage.rollups.n_series = 1
         for name, days in KEPT_DAYS.items():
             await keep(storage, tenant, name, days)
         for step in story:

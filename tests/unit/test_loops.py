@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,17 +10,12 @@ from promcompat import loops
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.loops import PeriodicLoop, running
 from promcompat.telemetry.telemetry import Telemetry
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
 def watched_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "_WATCH_SECONDS", 0.01)
-
-
-async def until(is_met: Callable[[], object]) -> None:
-    async with asyncio.timeout(10.0):
-        while not is_met():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def messages(caplog: pytest.LogCaptureFixture, text: str) -> list[Any]:

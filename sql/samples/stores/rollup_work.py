@@ -118,7 +118,8 @@ class Rollups:
         self._now_ms = now_ms
         self._step_samples = step_samples
         self._retentions = retentions
-        self._n_series = _FIRST_SERIES
+        self.n_series = _FIRST_SERIES
+        """Series of the next step: fewer after one with many samples, more after one with few."""
         self._deletes_at = 0.0
         self._given_up: set[tuple[int, int]] = set()
         self._subject: _Job | None = None
@@ -157,9 +158,9 @@ class Rollups:
             raise
         except ExecutionError:
             # Too many samples: fewer series may do.
-            if self._n_series == 1:
+            if self.n_series == 1:
                 return self._give_up("a series has too many samples in a day")
-            self._n_series = max(1, self._n_series // 8)
+            self.n_series = max(1, self.n_series // 8)
             return 0
         except CONTENT_FAULTS as exc:
             return self._give_up(str(exc))
@@ -222,7 +223,7 @@ class Rollups:
         return None
 
     async def _marked_job(self, connection: Connection, tenant_id: int, day: int) -> _Job:
-        limit = min(_MOST_SERIES, self._n_series * HOUR.period_days)
+        limit = min(_MOST_SERIES, self.n_series * HOUR.period_days)
         ids = await connection.fetchval(QUERIES["marked_series"], tenant_id, day, limit)
         through = ids[-1] if len(ids) == limit else _EVERYTHING
         return _Job(tenant_id, [day], ids, True, through)
@@ -234,7 +235,7 @@ class Rollups:
         row = await connection.fetchrow(QUERIES["days_as_open_as"], tenant_id, day, last_day)
         open_days = {one for one in row["days"] if (tenant_id, one) not in self._given_up}
         days = list(takewhile(open_days.__contains__, range(day, last_day + 1)))
-        limit = min(_MOST_SERIES, max(1, self._n_series * HOUR.period_days // len(days)))
+        limit = min(_MOST_SERIES, max(1, self.n_series * HOUR.period_days // len(days)))
         after = row["rolled_through"]
         ids = await connection.fetchval(QUERIES["series_to_roll_up"], tenant_id, after, limit)
         through = ids[-1] if len(ids) == limit else _EVERYTHING
@@ -245,9 +246,9 @@ class Rollups:
         if job.rolled_through == _EVERYTHING:
             return
         if n_samples > self._step_samples:
-            self._n_series = max(1, self._n_series // 2)
+            self.n_series = max(1, self.n_series // 2)
         elif n_samples < self._step_samples // 4:
-            self._n_series = min(_MOST_SERIES, self._n_series * 2)
+            self.n_series = min(_MOST_SERIES, self.n_series * 2)
 
     async def _note_done(self, connection: Connection, job: _Job) -> None:
         if job.is_marked:

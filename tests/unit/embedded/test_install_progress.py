@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from sql.embedded import debian_packages
+from tests.waiting import wait_for
 
 SCRIPT = Path(__file__).parents[3] / ".ci" / "install_packages.py"
 LOG = """\
@@ -60,10 +60,7 @@ def test_download_tells_how_much_has_arrived(
 ) -> None:
     monkeypatch.setattr(debian_packages, "_PROGRESS_SECONDS", 0.01)
     lines: list[str] = []
-    with debian_packages._reported_progress(tmp_path, 40_000_000, lines.append):
+    with debian_packages.reported_progress(tmp_path, 40_000_000, lines.append):
         (tmp_path / "a.deb").write_bytes(bytes(12_000_000))
-        deadline = time.monotonic() + 60
-        while not lines or "12 of" not in lines[-1]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: lines and "12 of" in lines[-1])
     assert re.fullmatch(r"Downloaded 12 of 40 MB", lines[-1])

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,13 +27,7 @@ from promcompat.scraping.discovery import (
     read_group_list,
 )
 from promcompat.scraping.targets import targets_of
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+from tests.waiting import until
 
 
 def addresses(discovery: Discovery) -> list[str]:
@@ -52,7 +45,7 @@ async def test_files_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     await until(lambda: addresses(watch) == ["a:1", "b:1"])
     assert watch.groups[0].labels == {"x": "y", "__meta_filepath": str(file)}
     file.write_text('[{"target": []}]')
-    await until(lambda: bool(failures))
+    await until(lambda: failures)
     assert addresses(watch) == ["a:1", "b:1"]
     file.unlink()
     await until(lambda: addresses(watch) == ["b:1"])
@@ -124,7 +117,7 @@ async def test_the_password_of_a_url_is_not_told(caplog: pytest.LogCaptureFixtur
     url = "http://user:hidden-word@127.0.0.1:1/list?token=hidden-too"
     watch = UrlWatch(HttpDiscovery(url, refresh_ms=50), lambda: None)
     running = asyncio.create_task(watch.run(lambda: None))
-    await until(lambda: bool(caplog.records))
+    await until(lambda: caplog.records)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     fields = vars(caplog.records[0])

@@ -204,6 +204,6 @@ async def test_without_a_token_nothing_is_asked(status: int, text: str, reason: 
 
 
 def test_the_system_s_own_errors_are_named_and_no_others() -> None:
-    assert fetching._reason_of(ConnectionRefusedError(111, "x")) == "connection refused"
-    assert "not known" in fetching._reason_of(socket.gaierror(-2, "Name not known"))
-    assert "in the future" in fetching._reason_of(ssl.SSLError(1, "in the future"))
+    assert fetching.reason_of(ConnectionRefusedError(111, "x")) == "connection refused"
+    assert "not known" in fetching.reason_of(socket.gaierror(-2, "Name not known"))
+    assert "in the future" in fetching.reason_of(ssl.SSLError(1, "in the future"))
