@@ -10,7 +10,7 @@ from promql.budget import TimeLimit
 from promql.query import Query
 
 _SHARE_OF_RULES: Final = 0.5
-"""Of the slots, that queries of rules may hold."""
+"""The share of the slots that queries of rules may hold."""
 _RETRY_AFTER_SECONDS: Final = 5
 
 

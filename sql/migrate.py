@@ -261,7 +261,7 @@ async def _choose_edition(
         report("TimescaleDB is not installed on this server: using plain PostgreSQL partitions")
         return
     report("creating the extension timescaledb")
-    # With the default path it would go into our schema when that has the name of the role.
+    # On the default search path it would go into our schema if that has the name of the role.
     connection = await _connect(dsn, search_path="public")
     try:
         await connection.execute(_QUERIES["create_extension"])

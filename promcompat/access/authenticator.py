@@ -1,4 +1,4 @@
-"""From what a request shows to the principal in whose name it is made."""
+"""Finds the principal in whose name a request is made, from the credentials it shows."""
 
 import hmac
 import logging

@@ -16,7 +16,7 @@ from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 
 MAX_EVALUATIONS = 11_000
-"""As many as a range query may have steps."""
+"""The same bound as for the steps of a range query."""
 MAX_ALERTS = 100_000
 """Each takes 300 bytes and 10 microseconds, and a series may begin one at every other step."""
 

@@ -155,7 +155,7 @@ class ThresholdAlerts:
     async def _forget(
         self, session: ThresholdSession, series_ids: Collection[int], alerts: Iterable[TenantAlert]
     ) -> None:
-        """Stop watching series that have no threshold any more, and end their alerts."""
+        """Stop watching series that no longer have a threshold, and end their alerts."""
         await self._close(session, alerts)
         if series_ids:
             await session.record("", (), (), list(series_ids))

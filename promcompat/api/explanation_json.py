@@ -42,7 +42,7 @@ _TYPE_NAMES: Final[dict[type[Expr], str]] = {
 MAX_TREE_DEPTH: Final = 100
 """Nobody reads deeper trees, and many JSON parsers refuse them."""
 MAX_TEXT_CHARS: Final = 2_000
-"""Of the text of a node; the text of the whole query is in the document once."""
+"""The text of a node is cut here; the text of the whole query is in the document once."""
 
 
 def explanation_json(explanation: QueryExplanation) -> Json:

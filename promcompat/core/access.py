@@ -103,7 +103,7 @@ class Token:
         return Principal(self.name, roles_with_included(self.roles), self.tenants)
 
     def has_expired(self, now_ms: int) -> bool:
-        """Whether the token is of no use any more."""
+        """Whether the token is no longer valid."""
         return self.expires_at_ms is not None and self.expires_at_ms <= now_ms
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 MAX_REQUEST_BYTES: Final = 4_096
-"""Of the body of a request that are kept, to tell what was changed."""
+"""Bytes of a request body that are kept, to tell what was changed."""
 MAX_TARGET_LENGTH: Final = 1_000
 KEPT_DAYS: Final = 365
 MAX_RECORDS_OF_TENANT: Final = 200_000
 """And of the whole service's own. A record takes 5 kB at most, and mostly a tenth of that."""
 MAX_RECORDS: Final = 2_000_000
 BOUND_EVERY: Final = 1_000
-"""So many records more there may be: looking for the oldest ones takes longer than a record."""
+"""Old records are removed once per this many new ones: finding them takes longer than a write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

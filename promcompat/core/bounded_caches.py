@@ -113,7 +113,7 @@ class GenerationalCache(Generic[KeyT, ValueT]):
         return value
 
     def get_recent(self, keys: Iterable[KeyT]) -> list[ValueT | None]:
-        """For each key its value in the young generation, None where it has none."""
+        """The value of each key in the young generation, None where it has none."""
         # `map` runs in C: 0.3 µs per key, a loop takes twice as long.
         return list(map(self.young.get, keys))
 

@@ -40,7 +40,7 @@ def without_histogram_bits(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def usual_nans(n: int) -> NDArray[np.float64]:
-    """So many NaN with the bits that Prometheus stores for NaN."""
+    """`n` NaN values with the bits that Prometheus stores for NaN."""
     return np.full(n, _USUAL_NAN_BITS, np.int64).view(np.float64)
 
 

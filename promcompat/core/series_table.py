@@ -71,7 +71,7 @@ class SeriesTable:
         )
 
     def remove(self, series_ids: Collection[int]) -> None:
-        """Let nobody find these series any more."""
+        """Make these series unknown from now on."""
         gone = np.fromiter(series_ids, np.int64, len(series_ids))
         self.ids[np.isin(self.ids, gone)] = UNKNOWN_SERIES
 

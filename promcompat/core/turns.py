@@ -20,7 +20,7 @@ _RECENT_SECONDS: Final = 10.0
 
 
 class TooManyWaitingError(Exception):
-    """As many of the tenant's turns as may are waiting already."""
+    """The tenant already has as many waiting turns as it may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ _FLOAT: Final = 255
 _MOST_SPANS: Final = 1 << 16
 _MOST_BUCKETS: Final = 1 << 16
 _MOST_NUMBERS: Final = 1 << 24
-"""So many counts of all its samples a chunk may have; Prometheus' have some thousands."""
+"""Bucket counts of all samples of a chunk; chunks of Prometheus have some thousands."""
 
 
 class DamagedChunkError(ValueError):

@@ -38,10 +38,10 @@ A write takes it about ten times, in several threads. Evaluations are not slower
 """
 
 _SETTLED_SECONDS = 10.0
-"""By then the first requests have brought what they need. `use_huge_pages` takes 0.3 s."""
+"""The first requests have allocated what they need by then. `use_huge_pages` takes 0.3 s."""
 
 _SHARE_OF_QUERIES = 1 / 6
-"""Of the time that requests have when the service stops, what queries have."""
+"""Queries have this part of the time that requests have when the service stops."""
 
 
 async def serve(
@@ -81,7 +81,7 @@ async def serve(
         is_worker=bool(link),
     )
     try:
-        # From the start: the database may be away for longer than a certificate is good.
+        # Begins before the database answers: it may be away for longer than a certificate is good.
         watching = running([*certificate_loops(tls)], telemetry.loops)
         await opened.enter_async_context(watching)
         services = await termination.unless_asked(opened.enter_async_context(opening))

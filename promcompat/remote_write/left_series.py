@@ -40,7 +40,7 @@ DROPPED: Final = -2
 _MAX_FIELDS_OF_SERIES: Final = 100_000
 _DESCRIBED: Final = 10
 _SHOWN_CHARACTERS: Final = 500
-"""Of the labels in the text for a histogram that is not valid."""
+"""Labels are cut here in the text about a histogram that is not valid."""
 
 
 class WireExemplar(NamedTuple):

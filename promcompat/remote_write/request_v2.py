@@ -1,8 +1,8 @@
 """Remote write 2.0: a Request in, columnar WriteBatches out, piece by piece.
 
 One kernel decodes the samples of the series that are known (`known_symbol_kernels`), which version
-1.0 knows by the same keys. Of all others, symbols are written out as labels (`symbol_kernels`), and
-decoded as a request of version 1.0: so both versions share everything else.
+1.0 knows by the same keys. All others are written out with labels in place of symbols
+(`symbol_kernels`), and decoded as a request of version 1.0: so both versions share everything else.
 """
 
 from collections.abc import Iterable, Iterator

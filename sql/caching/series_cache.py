@@ -21,7 +21,7 @@ _BYTES_PER_ID: Final = 110
 _BYTES_PER_PENDING: Final = 150
 """What a key in a dictionary takes besides its content."""
 _TABLE_SHARE: Final = 3, 5
-"""Of the memory; as much is needed while entries move to a smaller table."""
+"""The share of the memory; as much is needed while entries move to a smaller table."""
 _PENDING_SHARE: Final = 8
 _FEWEST_PENDING: Final = 256
 _TABLE_PER_PENDING: Final = 64

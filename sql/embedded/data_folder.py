@@ -23,9 +23,9 @@ class DatabaseState:
     distribution: str
     """Which programs made the cluster: `debian` or `wheel`."""
     password: str
-    """Of the owner's role; it is part of the address in `owner-url`."""
+    """The password of the owner's role; it is part of the address in `owner-url`."""
     service_password: str | None = None
-    """Of the service's role; it is part of the address in `database-url`. None until it is made."""
+    """That of the service's role, part of the address in `database-url`. None until it is made."""
     superuser_password: str | None = None
     """None in a folder of an early version, where the superuser had the password of the service."""
     is_superuser_separate: bool = True

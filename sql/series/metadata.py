@@ -29,7 +29,7 @@ class MetadataWriter:
 
     async def store(self, tenant_id: int, metadata: Sequence[MetricMetadata]) -> None:
         """Store the last entry of each family."""
-        # By the stored name: two names may differ in what cannot be stored only.
+        # Keyed by the stored name: two names may differ only in what cannot be stored.
         latest = {entry.family: entry for entry in map(_storable, metadata)}
         changed = [
             entry

@@ -37,4 +37,4 @@ OPTION_NAMES: Final = _words(
     percentChangeColorMode showPercentChange cellRadius dataLinks
     """
 )
-"""Of the options of all types: those that another type does not read."""
+"""Options that Grafana writes for every type of panel, although only another type reads them."""

@@ -75,7 +75,7 @@ def _variable(source: Source, *, has_shown_constants: bool) -> Json | None:
 
 
 def _selected(source: Source) -> Json:
-    """What is selected at first."""
+    """The values that are selected when the dashboard opens."""
     current = source.child("current")
     value = current.take("value")
     current.ignore("text", "selected", "isNone", "tags", "$$hashKey")

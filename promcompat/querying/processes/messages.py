@@ -30,7 +30,7 @@ class Message:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the sender wants no answer any more."""
+        """Whether the sender no longer wants an answer."""
         return self.shared[0] != 0
 
 

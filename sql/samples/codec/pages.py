@@ -50,7 +50,7 @@ _LARGEST_SAMPLE_BYTES: Final = 24
 _USUAL_SAMPLE_BYTES: Final = 16
 """Few samples take more, whatever they are; so many are not judged by a trial first."""
 _TRIED_SAMPLES: Final = 1_024
-"""So many are encoded on trial, to judge how many fit into a page."""
+"""This many are encoded on trial, to judge how many fit into a page."""
 _FAULTS: Final = {
     -1: "it ends too early",
     -2: "it has no known format version",

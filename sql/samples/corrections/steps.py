@@ -38,7 +38,7 @@ from sql.samples.writing.series_access import SeriesAccess
 _QUERIES: Final = load_queries("corrections")
 _SERIES_PER_STEP: Final = 256
 _MAX_SAMPLES: Final = 500_000
-"""So many samples a step reads at most: 8 MB, and about as many bytes of new arrivals."""
+"""A step reads at most this many samples: 8 MB, and about as many bytes of new arrivals."""
 _SHRINKAGE: Final = 8
 _GROWTH: Final = 2
 

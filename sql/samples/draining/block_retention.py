@@ -1,4 +1,4 @@
-"""Drops what no reader sees any more: partitions of past days, and parts of what is far from now.
+"""Drops what no reader sees any longer: partitions of past days, and parts of what is far from now.
 
 Every step is a transaction of its own, and a call that is stopped goes on with what is left.
 """

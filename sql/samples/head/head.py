@@ -321,7 +321,7 @@ class Head:
         self.stats.lag_arrivals = n_arrivals
 
     async def _with_aside(self, view: HeadView, answer: SyncAnswer) -> HeadView:
-        """With the arrivals that drains set aside, which are not in the blocks of the snapshot."""
+        """Adds the arrivals that drains set aside, which are not in the blocks of the snapshot."""
         if not answer.arrivals and not self._aside[0]:
             return view
         aside = [arrival for arrival in answer.arrivals if arrival.is_aside]

@@ -28,7 +28,7 @@ _DAYS_AHEAD: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class DrainStep:
-    """Moves arrivals into runs: when there are many, or some that nobody sees any more."""
+    """Moves arrivals into runs: when there are many, or some that no reader sees any longer."""
 
     pool: Pool
     drains: Drains
@@ -97,7 +97,7 @@ class RollupStep:
         return await self.rollups.count_due()
 
     async def run(self, notes: StepNotes) -> int:
-        """Roll up; returns how many days of tenants were due and are not any more."""
+        """Roll up; returns how many days of tenants were due and no longer are."""
         n_due = await self.rollups.count_due()
         await self.rollups.run(_ROLLUP_STEPS)
         return max(0, n_due - await self.rollups.count_due())

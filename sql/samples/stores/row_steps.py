@@ -44,7 +44,7 @@ class RowDrainStep:
 
 @dataclass(frozen=True, slots=True)
 class ChunkStep:
-    """Drops the chunks of which no metric keeps samples any more."""
+    """Drops the chunks whose samples no metric keeps any longer."""
 
     chunks: RowChunks
     retention: RowRetention

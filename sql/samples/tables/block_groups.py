@@ -34,7 +34,7 @@ def groups_of(ids: IntArray) -> IntArray:
 
 
 def block_keys(ids: IntArray) -> IntArray:
-    """By what the blocks of series are found, ascending: their own ids, and those of groups."""
+    """The keys under which blocks of series are stored, ascending: ids of series and of groups."""
     keys = np.concatenate([groups_of(ids), ids])
     keys.sort(kind="stable")  # Merges ascending runs.
     return _distinct(keys)

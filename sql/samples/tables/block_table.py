@@ -129,7 +129,7 @@ def by_slot(
 
 
 def worth_a_block(samples: SeriesSamples) -> BoolArray:
-    """Of each sample, whether its series and UTC day have enough samples for a block."""
+    """Whether the series and UTC day of each sample have enough samples for a block."""
     days = samples.timestamps // MS_PER_DAY
     is_first = np.diff(days, prepend=days[:1] - 1) != 0
     is_first[samples.offsets[:-1]] = True

@@ -42,7 +42,7 @@ class Touched(NamedTuple):
 
 
 async def note_touched(connection: Connection, touched: Sequence[Touched]) -> None:
-    """Mark the rollups of samples that are being changed, so that nobody reads them any more.
+    """Mark the rollups of samples that are being changed, so that readers pass them over.
 
     To be called in the transaction that changes the samples, while it holds the lock of drains and
     compaction (see `drain_transaction`). What is not rolled up needs no mark, and gets none. The
