@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.histograms import HISTOGRAM_BITS, Histograms
@@ -15,6 +14,7 @@ from promcompat.core.model import Labels
 from promcompat.remote_write.histograms import decode_histograms
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
+from promcompat.remote_write.wire_fields import parse_message
 from tests.interned_histograms import columns_bytes
 
 Row = tuple[Labels, int, int | bytes]
@@ -36,16 +36,13 @@ def decode_reference(message: bytes) -> Reference:
     """Decode a WriteRequest."""
     found = Reference()
     try:
-        request = WriteRequest.FromString(message)
-    except DecodeError:
-        return Reference(error="proto: cannot decode prometheus.WriteRequest")
+        request = parse_message(WriteRequest, message, "prometheus.WriteRequest")
+    except BadDataError as exc:
+        return Reference(error=str(exc))
     parsed: list[tuple[TimeSeries, Labels | None]] = []
     for wire in request.timeseries:
         try:
-            series = TimeSeries.FromString(wire)
-        except DecodeError:
-            return Reference(error="proto: cannot decode prometheus.TimeSeries")
-        try:
+            series = parse_message(TimeSeries, wire, "prometheus.TimeSeries")
             labels = _labels_of(series)
         except BadDataError as exc:
             return Reference(error=str(exc))

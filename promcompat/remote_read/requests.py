@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import SeriesSelection
 from promcompat.core.ports import ALL_TIME_MS
 from promcompat.remote_read.remote_read_pb2 import LabelMatcher as WireMatcher
 from promcompat.remote_read.remote_read_pb2 import Query, ReadRequest
-from promcompat.remote_write.wire_fields import check_field_count
+from promcompat.remote_write.wire_fields import check_field_count, parse_message
 
 MAX_QUERIES: Final = 1_000
 _COUNTED_FROM_BYTES: Final = 1 << 16
@@ -46,10 +44,7 @@ def decode_read_request(message: bytes) -> RemoteRead:
     """
     if len(message) > _COUNTED_FROM_BYTES:
         check_field_count(message, MAX_QUERIES, "queries")
-    try:
-        request = ReadRequest.FromString(message)
-    except DecodeError as exc:
-        raise BadDataError("proto: cannot decode prometheus.ReadRequest") from exc
+    request = parse_message(ReadRequest, message, "prometheus.ReadRequest")
     if len(request.queries) > MAX_QUERIES:
         raise BadDataError(f"the request has more than {MAX_QUERIES} queries")
     form = _choose_form(request.accepted_response_types)

@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from promcompat.core.errors import BadDataError
@@ -44,7 +43,7 @@ from promcompat.remote_write.left_series import (
 from promcompat.remote_write.metadata import decode_metadata
 from promcompat.remote_write.new_series import NewSeries
 from promcompat.remote_write.remote_pb2 import WriteRequest
-from promcompat.remote_write.wire_fields import check_field_count, split_fields
+from promcompat.remote_write.wire_fields import check_field_count, parse_message, split_fields
 
 PIECE_BYTES: Final = 1 << 20
 """The size of the pieces in which a larger request is decoded and written."""
@@ -70,7 +69,8 @@ class DecodedWrite:
     each distinct series and each metadata entry that is too large; `n_undescribed` are further
     ones. `n_received` counts every float sample of the request, and `n_histograms` every histogram.
     `is_histogram` marks rows of the batch, None: no row. `histogram_faults` are the texts of some
-    of the `n_bad_histograms`. Refusals and faults must be reported to the sender.
+    of the `n_bad_histograms`, which are those of series that can be stored. Refusals and faults
+    must be reported to the sender.
     """
 
     batch: WriteBatch
@@ -155,7 +155,7 @@ def decode_read_request(
     cells = HistogramCells(kept.bits.view(np.float64), left.histograms)
     if not is_kept.all():
         cells = cells.compacted()
-    keys = left.unknown_keys(ids)
+    keys, faults = left.unknown_keys(ids), left.kept_faults(ids)
     batch = WriteBatch(
         kept.ids,
         kept.timestamps,
@@ -174,8 +174,8 @@ def decode_read_request(
         n_exemplars=len(left.exemplars),
         n_histograms=left.n_histograms,
         is_histogram=kept.is_histogram,
-        n_bad_histograms=len(left.faults),
-        histogram_faults=tuple(left.described_faults(ids)),
+        n_bad_histograms=len(faults),
+        histogram_faults=tuple(left.described(faults)),
         exemplars=tuple(left.kept_exemplars(ids)),
         invalid_reasons=tuple(new.invalid.values()),
         refusals=(*new.refused.values(), *refusals),
@@ -284,10 +284,7 @@ def _left_of(wire: WireRequest, max_series: int) -> tuple[list[Left], WriteReque
 def _parse(message: bytes) -> WriteRequest:
     if not message:
         return _NO_FIELDS
-    try:
-        return WriteRequest.FromString(message)
-    except DecodeError as exc:
-        raise BadDataError("proto: cannot decode prometheus.WriteRequest") from exc
+    return parse_message(WriteRequest, message, "prometheus.WriteRequest")
 
 
 def _join(rows: SampleRows, left: LeftSeries, ids: IntArray) -> SampleRows:

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
-from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import Exemplar, SeriesExemplar
 from promcompat.core.model import Labels
 from promcompat.remote_write.left_series import WireExemplar
 from promcompat.remote_write.remote_pb2 import Exemplar as WireMessage
 from promcompat.remote_write.series_key import decode_series_key
+from promcompat.remote_write.wire_fields import parse_message
 
 MAX_EXEMPLARS: Final = 10_000
 """Of one piece of a request; the others are dropped, because so many say nothing more."""
@@ -32,10 +30,7 @@ def decode_exemplars(exemplars: Sequence[WireExemplar]) -> list[SeriesExemplar]:
 
 
 def _decode(wire: bytes) -> Exemplar:
-    try:
-        message = WireMessage.FromString(wire)
-    except DecodeError as exc:
-        raise BadDataError("proto: cannot decode prometheus.Exemplar") from exc
+    message = parse_message(WireMessage, wire, "prometheus.Exemplar")
     pairs = {
         label.name.decode(errors="replace"): label.value.decode(errors="replace")
         for label in message.labels

@@ -6,7 +6,6 @@ from itertools import compress
 from typing import Final, NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from promcompat.core.errors import BadDataError
@@ -31,7 +30,7 @@ from promcompat.remote_write.histograms import (
 from promcompat.remote_write.new_series import NewSeries
 from promcompat.remote_write.remote_pb2 import TimeSeries
 from promcompat.remote_write.series_key import decode_series_key
-from promcompat.remote_write.wire_fields import check_field_count
+from promcompat.remote_write.wire_fields import check_field_count, parse_message
 
 COUNTED_FROM_BYTES: Final = 1 << 16
 """The protobuf library decodes fewer bytes too fast to delay other requests."""
@@ -249,14 +248,18 @@ class LeftSeries:
         """How many histograms say since when they count."""
         return 0 if self.read is None else int(np.count_nonzero(self.read.starts))
 
-    def described_faults(self, ids: IntArray) -> Iterator[str]:
-        """Texts for the first histograms that are not valid, of series that are not dropped."""
-        for message, text in list(self.faults.items())[:_DESCRIBED]:
+    def kept_faults(self, ids: IntArray) -> list[int]:
+        """The numbers of the histograms that are not valid, of series that are not dropped."""
+        found = ((message, self.series_of_messages[message]) for message in self.faults)
+        return [message for message, series in found if series is None or ids[series] != DROPPED]
+
+    def described(self, faults: Sequence[int]) -> Iterator[str]:
+        """Texts for the first of these histograms."""
+        for message in faults[:_DESCRIBED]:
             series = self.series_of_messages[message]
-            if series is None or ids[series] != DROPPED:
-                key = self.found.series_key(message) if series is None else self.keys[series]
-                labels = str(decode_series_key(key))
-                yield f"{text} for series {labels[:_SHOWN_CHARACTERS]}"
+            key = self.found.series_key(message) if series is None else self.keys[series]
+            labels = str(decode_series_key(key))
+            yield f"{self.faults[message]} for series {labels[:_SHOWN_CHARACTERS]}"
 
     def kept_exemplars(self, ids: IntArray) -> list[WireExemplar]:
         """The exemplars of the series that are not dropped."""
@@ -279,10 +282,7 @@ class LeftSeries:
     def _parse(self, left: Left) -> None:
         if len(left.wire) > COUNTED_FROM_BYTES:
             check_field_count(left.wire, _MAX_FIELDS_OF_SERIES, "fields in one series")
-        try:
-            series = TimeSeries.FromString(left.wire)
-        except DecodeError as exc:
-            raise BadDataError("proto: cannot decode prometheus.TimeSeries") from exc
+        series = parse_message(TimeSeries, left.wire, "prometheus.TimeSeries")
         n_rows = len(series.samples) + len(series.histograms)
         self.places += [left.first_row] * n_rows
         self.timestamps += [sample.timestamp for sample in series.samples]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.label_limits import LabelLimits
@@ -48,8 +47,9 @@ from promcompat.remote_write.symbol_kernels import (
     write_out,
 )
 from promcompat.remote_write.symbol_label_kernels import NOT_CANONICAL
-from promcompat.remote_write.wire_fields import check_field_count
+from promcompat.remote_write.wire_fields import check_field_count, parse_message
 
+_REQUEST: Final = "io.prometheus.write.v2.Request"
 _SERIES: Final = "series"
 _SYMBOLS_PER_SERIES: Final = 4
 _MAX_EXPANSION: Final = 4
@@ -316,12 +316,7 @@ class SymbolRequest:
         if len(self.message) > _COUNTED_FROM_BYTES:
             most = (_SYMBOLS_PER_SERIES + 1) * self.max_series
             check_field_count(self.message, most, "series and symbols")
-        try:
-            request = Request.FromString(self.message)
-        except DecodeError as exc:
-            raise _malformed() from exc
-        request.DiscardUnknownFields()
-        return request
+        return parse_message(Request, self.message, _REQUEST)
 
     def _make_canonical(self) -> None:
         """Write every series in the usual way, which the kernel reads."""
@@ -370,23 +365,18 @@ def family_of(metric_name: bytes, kind: int) -> bytes:
 
 def _canonical(wire: bytes) -> bytes:
     """A series as senders write it: its fields in order, references packed."""
-    series = _parse_series(wire)
-    series.DiscardUnknownFields()
-    return series.SerializeToString()
+    return _parse_series(wire).SerializeToString()
 
 
 def _parse_series(wire: bytes) -> TimeSeries:
     """Raises BadDataError if it is malformed: the kernel does not read on after a fault."""
     if len(wire) > _COUNTED_FROM_BYTES:
         check_field_count(wire, _MAX_FIELDS_OF_SERIES, "fields in one series")
-    try:
-        return TimeSeries.FromString(wire)
-    except DecodeError as exc:
-        raise _malformed() from exc
+    return parse_message(TimeSeries, wire, _REQUEST)
 
 
 def _malformed() -> BadDataError:
-    return BadDataError("proto: cannot decode io.prometheus.write.v2.Request")
+    return BadDataError(f"proto: cannot decode {_REQUEST}")
 
 
 @dataclass(slots=True)

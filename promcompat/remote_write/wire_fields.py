@@ -5,11 +5,47 @@ series become 16 million objects. So large messages are counted first and decode
 """
 
 from collections.abc import Iterator
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from promcompat.core.errors import BadDataError
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+def parse_message(kind: type[MessageT], wire: bytes, name: str) -> MessageT:
+    """The message of this kind, without unknown fields. `name` is what the protocol calls it.
+
+    Raises BadDataError if it is malformed. That is also a known field of another wire type, as for
+    Go's decoders: the library takes it for an unknown field, so that a value would be 0.
+    """
+    try:
+        message = kind.FromString(wire)
+    except DecodeError as exc:
+        raise BadDataError(f"proto: cannot decode {name}") from exc
+    n_bytes = message.ByteSize()
+    message.DiscardUnknownFields()
+    if message.ByteSize() != n_bytes:
+        _check_wire_types(kind.FromString(wire))
+    return message
+
+
+def _check_wire_types(message: Message) -> None:
+    known = message.DESCRIPTOR.fields_by_number
+    unknown = UnknownFieldSet(message)
+    for field in (unknown[number] for number in range(len(unknown))):
+        if described := known.get(field.field_number):
+            raise BadDataError(
+                f"proto: wrong wireType = {field.wire_type} for field {described.name}"
+            )
+    for described, value in message.ListFields():
+        if described.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                _check_wire_types(part)
 
 
 def split_fields(message: bytes, piece_bytes: int, max_fields: int, what: str) -> list[bytes]:

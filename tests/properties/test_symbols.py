@@ -6,7 +6,6 @@ import numba
 import numpy as np
 import pytest
 import snappy
-from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from promcompat.remote_write.remote_pb2 import Label, WriteRequest
 from promcompat.remote_write.remote_pb2 import TimeSeries as SeriesV1
 from promcompat.remote_write.remote_v2_pb2 import Exemplar, Metadata, Request, Sample, TimeSeries
 from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest
+from promcompat.remote_write.wire_fields import parse_message
 from tests.factories import encode_field, encode_varint
 from tests.known_series import NOTHING_KNOWN, known_series
 
@@ -44,9 +44,9 @@ def _read(message: bytes) -> Expected | None:
     """None if the message is malformed."""
     expected = Expected()
     try:
-        request = Request.FromString(message)
-        parsed = [TimeSeries.FromString(wire) for wire in request.timeseries]
-    except DecodeError:
+        request = parse_message(Request, message, "a request")
+        parsed = [parse_message(TimeSeries, wire, "a series") for wire in request.timeseries]
+    except BadDataError:
         return None
     symbols = list(request.symbols)
     for series in parsed:

@@ -289,6 +289,14 @@ async def test_a_bad_histogram_is_400_after_the_rest_is_stored(service: Service)
     assert response.headers["X-Prometheus-Remote-Write-Histograms-Written"] == "1"
 
 
+async def test_bad_histograms_of_skipped_series_are_no_error(service: Service) -> None:
+    """Prometheus skips a series with bad labels with all that it has."""
+    bad = encode_field(4, WireHistogram(NOW_MS, count=1).encode())
+    message = encode_series((("", "x"), *UP)) + bad
+    response = await write(service, encode_request([message, encode_series(UP, (NOW_MS, 1.0))]))
+    assert (response.status, await response.text()) == (204, "")
+
+
 async def test_repeated_histograms_are_no_error_and_others_at_their_time_are(
     service: Service,
 ) -> None:

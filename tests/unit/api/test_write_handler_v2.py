@@ -76,6 +76,11 @@ async def test_malformed_requests_are_400_and_nothing_is_written(service: Servic
     response = await write(service, request.body())
     assert (response.status, written(response)) == (400, ("0", "0", "0"))
     assert "cannot decode io.prometheus.write.v2.Request" in await response.text()
+    # A value that is a varint, for which the protobuf library reads 0.
+    request.series[1] = encode_field(1, bytes(request.refs(UP))) + encode_field(2, b"\x08\x05")
+    response = await write(service, request.body())
+    assert (response.status, written(response)) == (400, ("0", "0", "0"))
+    assert await response.text() == "proto: wrong wireType = 0 for field value\n"
     assert await stored_series(service) == []
 
 

@@ -217,6 +217,13 @@ def test_series_without_samples_are_ignored() -> None:
         (b"\xff\xff\xff\xff\x0f", "snappy: decoded length 4294967295 exceeds limit 33554432"),
         (bytes(snappy.compress(b"\xff\xff")), "proto: cannot decode prometheus.WriteRequest"),
         (encode_request([b"\xff\xff"]), "proto: cannot decode prometheus.TimeSeries"),
+        # Known fields of other wire types, which the protobuf library takes for unknown ones.
+        (bytes(snappy.compress(b"\x08\x05")), "wrong wireType = 0 for field timeseries"),
+        (encode_request([encode_labels(UP) + b"\x10\x05"]), "wireType = 0 for field samples"),
+        (
+            encode_request([encode_labels(UP) + encode_field(2, b"\x08\x05\x10\x05")]),
+            "proto: wrong wireType = 0 for field value",
+        ),
         # A histogram that does not fit its series.
         (encode_request([encode_labels(UP) + b"\x22\x7f"]), "cannot decode prometheus.TimeSeries"),
         (
