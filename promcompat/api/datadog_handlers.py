@@ -3,7 +3,7 @@
 Its agent retries 404 and 429, and drops a payload on 400, 403 and 413 only.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -104,7 +104,28 @@ async def handle_validate(request: web.Request) -> web.Response:
     return web.Response(body=b'{"valid":true}', content_type=_JSON)
 
 
+async def handle_other(request: web.Request) -> web.Response:
+    """Any other path. What is at a known one but for further slashes is stored all the same.
+
+    Legacy agents end their paths with a slash, and an address with one makes two of it. Other
+    paths are of what cannot be stored, such as service checks and host metadata: it is accepted
+    and counted.
+    """
+    parts = request.match_info["other"].split("/")
+    stores = STORED_PATHS.get("/" + "/".join(filter(None, parts)))
+    return await (handle_ignored if stores is None else stores)(request)
+
+
 async def handle_ignored(request: web.Request) -> web.Response:
-    """What cannot be stored, such as service checks and host metadata: accepted and counted."""
+    """What cannot be stored: accepted and counted."""
     request.app[TELEMETRY].imports.skipped.labels("datadog").inc()
     return web.Response(status=202, body=_OK, content_type=_JSON)
+
+
+STORED_PATHS: Final[Mapping[str, Callable[[web.Request], Awaitable[web.Response]]]] = {
+    "/api/v1/series": handle_series_v1,
+    "/api/v2/series": handle_series_v2,
+    "/api/v1/distribution_points": handle_distributions,
+    "/api/beta/sketches": handle_sketches,
+}
+"""The paths whose bodies are stored, below the prefix, and their handlers."""

@@ -4,6 +4,7 @@ Portions of time are read, rendered and sent one after another, so that any amou
 """
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from itertools import compress
@@ -20,8 +21,16 @@ from promcompat.api.export_lines import (
     parse_csv_export,
 )
 from promcompat.api.forms import read_form
-from promcompat.api.params import MIN_TIME_MS, Form, parse_go_int, parse_optional_time_ms
+from promcompat.api.params import (
+    MIN_TIME_MS,
+    Form,
+    invalid_parameter,
+    parse_go_int,
+    parse_optional_time_ms,
+    parse_time_ms,
+)
 from promcompat.api.query_parsing import parse_any_selectors
+from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.model import SampleBlock
 from promcompat.core.ports import MatcherSets
@@ -32,7 +41,14 @@ from promcompat.imports.parquet_file import ParquetStream
 _LOGGER = logging.getLogger(__name__)
 _JSON: Final = "application/stream+json; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
-_MILLISECONDS_FROM: Final = 100_000_000_000
+_UNITS_FROM: Final = ((10**17, 1_000_000), (10**14, 1_000), (10**11, 1))
+"""The smallest numbers of nanoseconds, microseconds and milliseconds, and how many are one of
+milliseconds; smaller numbers are seconds."""
+_PAST: Final = re.compile(r"(?:now)?-?((?:[0-9]+(?:ms|[smhdwy]))+)", re.ASCII)
+_INCOMPLETE: Final = re.compile(
+    r"(\d{4}-\d\d(?:-\d\d(?:T\d\d(?::\d\d(?::\d\d)?)?)?)?)(Z|[+-]\d\d:\d\d)?", re.ASCII
+)
+_BEGINNING: Final = "0000-01-01T00:00:00"
 _PARQUET: Final = "application/vnd.apache.parquet"
 _CSV: Final = "text/csv; charset=utf-8"
 
@@ -91,8 +107,9 @@ async def _export(
     if not selectors:
         raise BadDataError("missing `match[]` arg")
     matcher_sets = await parse_any_selectors(request, selectors)
-    start_ms = _time_ms(form, "start", MIN_TIME_MS)
-    end_ms = _time_ms(form, "end", services_of(request).metrics.now_ms())
+    now_ms = services_of(request).metrics.now_ms()
+    start_ms = _time_ms(form, "start", MIN_TIME_MS, now_ms)
+    end_ms = _time_ms(form, "end", now_ms, now_ms)
     pieces = _pieces(request, tenant, matcher_sets, start_ms, end_ms, write)
     response = _response(request, content_type)
     try:
@@ -114,11 +131,27 @@ async def _export(
     return response
 
 
-def _time_ms(form: Form, name: str, default_ms: int) -> int:
-    """A time as Prometheus reads it, or a large whole number of milliseconds."""
+def _time_ms(form: Form, name: str, default_ms: int, now_ms: int) -> int:
+    """A time as Prometheus reads it, or in another form of VictoriaMetrics.
+
+    These are numbers of milliseconds, microseconds and nanoseconds, which their size tells, times
+    that are not complete (`2026-11`, UTC without a zone), and times before now (`now-1h`, `-1h`,
+    `1h`). Raises BadDataError.
+    """
     text = form.get(name)
-    if text.isdecimal() and len(text) < 20 and int(text) >= _MILLISECONDS_FROM:
-        return int(text)
+    if text.isdecimal() and len(text) < 20:
+        for smallest, per_ms in _UNITS_FROM:
+            if int(text) >= smallest:
+                return int(text) // per_ms
+    if text == "now":
+        return now_ms
+    try:
+        if past := _PAST.fullmatch(text):
+            return now_ms - parse_duration_ms(past[1])
+        if date := _INCOMPLETE.fullmatch(text):
+            return parse_time_ms(date[1] + _BEGINNING[len(date[1]) :] + (date[2] or "Z"))
+    except (BadDataError, ValueError) as exc:
+        raise invalid_parameter(name, str(exc)) from exc
     return parse_optional_time_ms(form, name, default_ms)
 
 

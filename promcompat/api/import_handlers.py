@@ -44,6 +44,22 @@ async def handle_json(request: web.Request) -> web.Response:
 async def handle_exposition(request: web.Request) -> web.Response:
     """`/api/v1/import/prometheus`: exposition text or OpenMetrics."""
 
+    return await _import_exposition(request)
+
+
+async def handle_push(request: web.Request) -> web.Response:
+    """`/api/v1/import/prometheus/metrics/job/…`, where clients of a Pushgateway send.
+
+    They push by PUT and add by POST, which is the same here. Go's client takes no success but 200
+    and 202.
+    """
+    answer = await _import_exposition(request)
+    if answer.status == 204:
+        answer.set_status(200)
+    return answer
+
+
+async def _import_exposition(request: web.Request) -> web.Response:
     def prepare(form: Form) -> ReadPiece:
         time = form.get("timestamp")
         options = ExpositionOptions(

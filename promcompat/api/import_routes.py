@@ -13,11 +13,12 @@ _GET: Final = ("GET",)
 _GET_HEAD: Final = ("GET", "HEAD")
 _GET_POST: Final = ("GET", "POST")
 _POST: Final = ("POST",)
+_POST_PUT: Final = ("POST", "PUT")
 
 _VICTORIA_METRICS: tuple[Route, ...] = (
     ("/api/v1/import", _POST, import_handlers.handle_json),
     ("/api/v1/import/prometheus", _POST, import_handlers.handle_exposition),
-    ("/api/v1/import/prometheus/metrics/{labels:.+}", _POST, import_handlers.handle_exposition),
+    ("/api/v1/import/prometheus/metrics/{labels:.+}", _POST_PUT, import_handlers.handle_push),
     ("/api/v1/import/csv", _POST, import_handlers.handle_csv),
     ("/api/v1/import/native", _POST, import_handlers.handle_native),
     ("/api/v1/export", _GET_POST, export_handlers.handle_export),
@@ -39,24 +40,16 @@ def _influx_routes(prefix: str, query_methods: tuple[str, ...]) -> tuple[Route, 
 
 _DATADOG: tuple[Route, ...] = (
     # Below a prefix, because /api/v1/series is Prometheus' list of series.
-    ("/datadog/api/v1/series", _POST, datadog_handlers.handle_series_v1),
-    ("/datadog/api/v2/series", _POST, datadog_handlers.handle_series_v2),
+    *((f"/datadog{path}", _POST, stores) for path, stores in datadog_handlers.STORED_PATHS.items()),
     ("/api/v2/series", _POST, datadog_handlers.handle_series_v2),
     ("/datadog/api/v1/validate", _GET, datadog_handlers.handle_validate),
     ("/api/v1/validate", _GET, datadog_handlers.handle_validate),
-    ("/datadog/api/v1/distribution_points", _POST, datadog_handlers.handle_distributions),
-    ("/datadog/api/beta/sketches", _POST, datadog_handlers.handle_sketches),
     *(
         (f"/datadog{path}", _POST, datadog_handlers.handle_ignored)
-        # The agent repeats what is answered 404 for ever, so that every path is taken.
-        for path in (
-            "/api/v1/check_run",
-            "/api/v1/metadata",
-            "/api/v1/events",
-            "/intake",
-            "/{other:.+}",
-        )
+        for path in ("/api/v1/check_run", "/api/v1/metadata", "/api/v1/events", "/intake")
     ),
+    # The agent repeats what is answered 404 for ever, so that every path is taken.
+    ("/datadog/{other:.+}", _POST, datadog_handlers.handle_other),
 )
 
 IMPORT_ROUTES: tuple[Route, ...] = (

@@ -84,10 +84,10 @@ _WRITE: Final = (
         "POST",
         f"{_API}/import",
         f"{_API}/import/prometheus",
-        f"{_API}/import/prometheus/metrics/{{labels:.+}}",
         f"{_API}/import/csv",
         f"{_API}/import/native",
     ),
+    *_each("POST PUT", f"{_API}/import/prometheus/metrics/{{labels:.+}}"),
     *_each("POST", "/write", "/api/v2/write", "/influx/write", "/influx/api/v2/write"),
     # CREATE DATABASE, which writers send first.
     *_each("POST", "/query"),

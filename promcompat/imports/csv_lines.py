@@ -17,13 +17,19 @@ from promcompat.imports.columns import ColumnsBuilder
 
 _MAX_COLUMN: Final = 1 << 16
 _TYPES: Final = ("time", "metric", "label")
-_GO_LAYOUT: Final = (
-    ("2006", "%Y"), ("January", "%B"), ("Jan", "%b"), ("Monday", "%A"), ("Mon", "%a"),
-    ("01", "%m"), ("02", "%d"), ("15", "%H"), ("03", "%I"), ("04", "%M"), ("05", "%S"),
-    (".000000", ".%f"), (".000", ".%f"), ("PM", "%p"), ("Z07:00", "%z"), ("-07:00", "%z"),
-    ("-0700", "%z"), ("06", "%y"),
-)  # fmt: skip
+_GO_LAYOUT: Final = {
+    "2006": "%Y", "06": "%y", "January": "%B", "Jan": "%b", "01": "%m", "1": "%m",
+    "002": "%j", "02": "%d", "_2": "%d", "2": "%d", "Monday": "%A", "Mon": "%a",
+    "15": "%H", "03": "%I", "3": "%I", "PM": "%p", "pm": "%p", "04": "%M", "4": "%M",
+    "05": "%S", "5": "%S", "Z07:00": "%z", "Z0700": "%z", "-07:00": "%z", "-0700": "%z",
+    "%": "%%",
+}  # fmt: skip
 """Go writes a layout as a certain time would be shown."""
+_GO_PART: Final = re.compile(
+    r"[.,](?:0+|9+)(?![0-9])|" + "|".join(sorted(map(re.escape, _GO_LAYOUT), key=len, reverse=True))
+)
+
+_CELL: Final = re.compile(r""",('(?:[^']|'')*'(?=,|$)|"(?:[^"]|"")*"(?=,|$)|[^'",][^,]*|(?=,|$))""")
 
 ReadTime = Callable[[str], int]
 
@@ -83,9 +89,7 @@ def _time_reader(form: str) -> ReadTime:
     if form == "rfc3339":
         return lambda text: _milliseconds(datetime.fromisoformat(text))
     if form.startswith("custom:"):
-        layout = form.removeprefix("custom:").replace("%", "%%")
-        for go, python in _GO_LAYOUT:
-            layout = layout.replace(go, python)
+        layout = _GO_PART.sub(_of_python, form.removeprefix("custom:"))
         _check_layout(layout, form)
         return lambda text: _milliseconds(datetime.strptime(text, layout))  # noqa: DTZ007
     raise BadDataError(
@@ -104,6 +108,11 @@ def _check_layout(layout: str, form: str) -> None:
         return  # The empty text is no such time.
 
 
+def _of_python(part: re.Match[str]) -> str:
+    """A part of a layout; what is none of the others is a fraction of a second."""
+    return _GO_LAYOUT.get(part[0], f"{part[0][0]}%f")
+
+
 def _milliseconds(time: datetime) -> int:
     """Without a zone it is UTC."""
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
@@ -117,10 +126,26 @@ def read_csv_lines(
     for number, line in enumerate(lines, start=first_line):
         if line and not line.isspace():
             try:
-                _read_row(next(csv.reader([line], strict=True)), builder, form, now_ms)
+                _read_row(_cells(line), builder, form, now_ms)
             except (ValueError, csv.Error, StopIteration) as exc:
                 if number > 1:
                     builder.faults.add(f"line {number}", line, str(exc))
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a row. Raises ValueError, csv.Error and StopIteration.
+
+    They may be quoted with either quote, doubled within; the csv module knows one at a time.
+    """
+    if "'" not in line:
+        return next(csv.reader([line], strict=True))
+    cells = [found[1] for found in _CELL.finditer(f",{line.strip()}")]
+    if "".join(f",{cell}" for cell in cells)[1:] != line.strip():
+        raise ValueError("a quoted cell has no closing quote, or goes on behind it")
+    return [
+        cell[1:-1].replace(cell[0] * 2, cell[0]) if cell[:1] in ("'", '"') else cell
+        for cell in cells
+    ]
 
 
 def _read_row(cells: list[str], builder: ColumnsBuilder, form: CsvFormat, now_ms: int) -> None:
@@ -129,7 +154,8 @@ def _read_row(cells: list[str], builder: ColumnsBuilder, form: CsvFormat, now_ms
     time_ms = now_ms
     if form.time is not None:
         column, read_time = form.time
-        time_ms = read_time(cells[column].strip())
+        if text := cells[column].strip():
+            time_ms = read_time(text)
     values = [
         (metric, parse_float(text))
         for column, metric in form.metrics

@@ -137,7 +137,7 @@ def _series_v2(item: Any) -> _Series:
     if isinstance(points, list):
         if not all(isinstance(point, dict) for point in points):
             raise ValueError("each of `points` must be an object")
-        points = [(point.get("timestamp"), point.get("value")) for point in points]
+        points = [(point.get("timestamp", 0), point.get("value")) for point in points]
     labels = {entry.get("type"): entry.get("name") for entry in resources}
     return _Series(item.get("metric"), labels, item.get("tags"), points)
 

@@ -14,6 +14,8 @@ from promcompat.core.strconv import parse_float
 from promcompat.imports.columns import ColumnsBuilder
 
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
+_ANY_NAME: Final = re.compile(r'[^\s{}",=#]+')
+"""VictoriaMetrics writes and reads names of any characters without quotes."""
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE: Final = re.compile(r'\\([\\"n])')
 _ESCAPED: Final = {"\\": "\\", '"': '"', "n": "\n"}
@@ -69,7 +71,7 @@ def _read_sample(line: str, builder: ColumnsBuilder, options: ExpositionOptions)
     end = line.rfind("}") + 1
     if end:
         if _EXEMPLAR in line:
-            _, end = parse_series(line)
+            _, end = parse_series(line, _ANY_NAME)
         text = line[:end]
         series = builder.by_text.get(text)
         if series is None:
@@ -79,7 +81,7 @@ def _read_sample(line: str, builder: ColumnsBuilder, options: ExpositionOptions)
         name, *fields = line.split()
         series = builder.by_text.get(name)
         if series is None:
-            if not _NAME.fullmatch(name):
+            if not _ANY_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is not a metric name; write other names in quotes")
             series = builder.by_text[name] = builder.number_of({METRIC_NAME: name})
     match fields:
@@ -115,11 +117,14 @@ def _time_ms(text: str, unit: TimeUnit) -> int:
         raise ValueError(f"the timestamp {text!r} is not a number") from None
 
 
-def parse_series(text: str) -> tuple[dict[str, str], int]:
-    """The labels of the series a line starts with, and where it ends. Raises ValueError."""
+def parse_series(text: str, plain: re.Pattern[str] = _NAME) -> tuple[dict[str, str], int]:
+    """The labels of the series a line starts with, and where it ends. Raises ValueError.
+
+    `plain` are the names that need no quotes.
+    """
     at = _after_blanks(text, 0)
     labels: dict[str, str] = {}
-    name = _NAME.match(text, at)
+    name = plain.match(text, at)
     if name:
         labels[METRIC_NAME] = name.group()
         at = _after_blanks(text, name.end())
@@ -129,7 +134,7 @@ def parse_series(text: str) -> tuple[dict[str, str], int]:
         return labels, at
     at = _after_blanks(text, at + 1)
     while text[at : at + 1] != "}":
-        at = _read_label(text, at, labels)
+        at = _read_label(text, at, labels, plain)
         if text[at : at + 1] == ",":
             at = _after_blanks(text, at + 1)
         elif text[at : at + 1] != "}":
@@ -139,16 +144,16 @@ def parse_series(text: str) -> tuple[dict[str, str], int]:
 
 def _labels_of(text: str) -> dict[str, str]:
     """The labels of a series that is all of a text. Raises ValueError."""
-    labels, end = parse_series(text)
+    labels, end = parse_series(text, _ANY_NAME)
     if end != len(text):
         raise ValueError(f"expected a value in place of {text[end:]!r}")
     return labels
 
 
-def _read_label(text: str, at: int, labels: dict[str, str]) -> int:
+def _read_label(text: str, at: int, labels: dict[str, str], plain: re.Pattern[str]) -> int:
     """Read `name="value"`, `"name"="value"` or the metric's name in quotes; returns the end."""
     quoted = _QUOTED.match(text, at)
-    found = quoted or _NAME.match(text, at)
+    found = quoted or plain.match(text, at)
     if found is None:
         raise ValueError("expected a label name")
     name = _unescaped(quoted.group(1)) if quoted else found.group()

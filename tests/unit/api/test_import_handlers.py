@@ -139,8 +139,10 @@ async def test_lines_are_bounded(service: Service, monkeypatch: pytest.MonkeyPat
 async def test_exposition_text_is_stored_with_the_labels_of_the_path(service: Service) -> None:
     body = "# TYPE a counter\na_total 1\nb 2 1700000000\n"
     path = "/api/v1/import/prometheus/metrics/job/a%2Fb%2520c/path@base64/L3Zhci90bXA"
-    answer = await service.post(f"{path}?timestamp=5000", data=body)
-    assert answer.status == 204
+    # Go's client of a Pushgateway pushes by PUT, and takes no success but 200 and 202.
+    for method in ("PUT", "POST"):
+        answer = await service.client.request(method, f"{path}?timestamp=5000", data=body)
+        assert answer.status == 200
     labels = {"job": "a/b%20c", "path": "/var/tmp"}
     assert await exported(service) == [
         [{"__name__": "a_total", **labels}, [1.0], [5000]],
@@ -162,6 +164,8 @@ async def test_exposition_text_is_stored_with_the_labels_of_the_path(service: Se
         ("/api/v1/export", "missing `match[]` arg"),
         ("/api/v1/export?match[]=a&format=xml", "unknown format 'xml'"),
         ("/api/v1/export?match[]={", "parse error"),
+        ("/api/v1/export?match[]=a&start=1h1d", 'not a valid duration string: "1h1d"'),
+        ("/api/v1/export?match[]=a&end=2023-13", 'cannot parse "2023-13-01T00:00:00Z"'),
         ("/api/v1/export/csv?match[]=a", "expected format="),
         ("/api/v1/export/native?match[]=a", "native format is not supported"),
     ],
@@ -238,6 +242,34 @@ async def test_exports_have_every_sample_once(service: Service) -> None:
         'a{x="1"} 1 1000',
         '{"b.c"} 4 1000',
     }
+
+
+@pytest.mark.parametrize(
+    ("start", "start_ms"),
+    [
+        ("1700000000", 1_700_000_000_000),
+        ("1700000000001", 1_700_000_000_001),
+        ("1700000000001999", 1_700_000_000_001),
+        ("1700000000001999999", 1_700_000_000_001),
+        ("2023-11-14T22:13:20Z", 1_700_000_000_000),
+        ("2023-11-14T22:13", 1_699_999_980_000),
+        ("2023-11-14T23+01:00", 1_699_999_200_000),
+        ("2023-11-14", 1_699_920_000_000),
+        ("2023-11", 1_698_796_800_000),
+        ("now", NOW_MS),
+        ("now-1h30m", NOW_MS - 5_400_000),
+        ("-1d", NOW_MS - 86_400_000),
+        ("5m", NOW_MS - 300_000),
+    ],
+)
+async def test_exports_take_the_times_of_victoriametrics(
+    service: Service, start: str, start_ms: int
+) -> None:
+    points = [(start_ms - 1, 1.0), (start_ms, 2.0)]
+    await service.store.write_batch("default", make_batch({make_labels("a"): points}))
+    asked = {"match[]": "a", "start": start, "end": "2024-01"}
+    answer = await service.get("/api/v1/export", params=asked)
+    assert orjson.loads(await answer.read())["values"] == [2.0]
 
 
 @pytest.mark.parametrize(
@@ -415,6 +447,11 @@ async def test_what_the_datadog_agent_sends_besides_is_accepted(service: Service
         assert (answer.status, await answer.json()) == (202, {"status": "ok"})
     unknown = await service.post("/datadog/api/v9/new", data=b"any")
     assert unknown.status == 202
+    # Legacy agents end their paths with a slash, and an address with one makes two of it.
+    points = {"series": [{"metric": "slashes", "points": [[1, 2]]}]}
+    for path in ("/api/v1/series/", "//api/v1/series"):
+        answer = await service.post(f"/datadog{path}", json=points)
+        assert (answer.status, answer.headers[STORED]) == (202, "1")
     for body in (b"junk", b"{}"):
         answer = await service.post("/datadog/api/v1/series", data=body)
         assert answer.status == 400

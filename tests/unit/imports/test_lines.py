@@ -103,6 +103,15 @@ def test_text_lines_are_samples_and_comments_are_metadata() -> None:
     assert not columns.faults.number
 
 
+def test_names_need_no_quotes() -> None:
+    """VictoriaMetrics writes and reads them so."""
+    columns = columns_of(exposition(), 'a.b{c-d="1"} 1', "é.f 2 1700000000000")
+    assert rows_of(columns) == [
+        ({"__name__": "a.b", "c-d": "1"}, NOW_MS, 1.0),
+        ({"__name__": "é.f"}, 1_700_000_000_000, 2.0),
+    ]
+
+
 def test_nan_is_that_of_prometheus() -> None:
     columns = columns_of(exposition(), "a NaN", "a 1")
     assert columns.values.view(np.uint64).tolist()[0] == 0x7FF8000000000001
@@ -135,7 +144,7 @@ def test_the_unit_of_times_follows_the_content_type(
         ("a 1_0", None),
         ("a 1 soon", "the timestamp 'soon' is not a number"),
         ("a 1 NaN", "the timestamp 'NaN' is not a number"),
-        ("a.b 1", "'a.b' is not a metric name"),
+        ("{} 1", "there is no metric name"),
         ('{a="b"} 1', "there is no metric name"),
         ('a{b="c" 1', "start with a metric name"),
         ('a{b="c",b="d"} 1', "the label 'b' comes twice"),
@@ -311,6 +320,18 @@ def test_csv_columns_are_named_by_the_format() -> None:
     assert not columns.faults.number
 
 
+def test_csv_cells_have_either_quote() -> None:
+    read = comma_separated("1:metric:a,2:label:b,3:label:c,4:time:unix_s")
+    lines = """1,'x,y','"q"',5\r""", """'2',"z""'",it's,""", "3,'open,,5", "4,'x'y,,5"
+    columns = columns_of(read, *lines)
+    assert rows_of(columns) == [
+        ({"__name__": "a", "b": "x,y", "c": '"q"'}, 5_000, 1.0),
+        ({"__name__": "a", "b": "z\"'", "c": "it's"}, NOW_MS, 2.0),
+    ]
+    assert columns.faults.number == 2
+    assert "a quoted cell has no closing quote" in columns.faults.reasons[0]
+
+
 @pytest.mark.parametrize(
     ("form", "text", "time_ms"),
     [
@@ -319,6 +340,8 @@ def test_csv_columns_are_named_by_the_format() -> None:
         ("unix_ns", "1700000000999999999", 1_700_000_000_999),
         ("custom:2006-01-02 15:04:05.000", "2023-11-14 22:13:20.250", 1_700_000_000_250),
         ("custom:02/Jan/2006 03:04 PM -0700", "14/Nov/2023 11:13 PM +0100", 1_699_999_980_000),
+        ("custom:Mon Jan _2 3:04PM 2006", "Tue Nov 14 10:13PM 2023", 1_699_999_980_000),
+        ("custom:2006-1-2 15:4:5.999 %", "2023-11-4 2:3:5.25 %", 1_699_063_385_250),
     ],
 )
 def test_csv_times_have_a_form(form: str, text: str, time_ms: int) -> None:
