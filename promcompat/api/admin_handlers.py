@@ -48,8 +48,9 @@ async def handle_delete_series(request: web.Request) -> web.Response:
     end_ms = parse_optional_time_ms(form, "end", MAX_TIME_MS)
     with errors_naming("match[]"):
         matcher_sets = await parse_any_selectors(request, selectors)
-    scope = SampleScope(matcher_sets, start_ms, end_ms)
-    await services_of(request).corrections.delete(tenant_of(request), scope, actor_of(request))
+    if matcher_sets:
+        scope = SampleScope(matcher_sets, start_ms, end_ms)
+        await services_of(request).corrections.delete(tenant_of(request), scope, actor_of(request))
     return web.Response(status=204)
 
 

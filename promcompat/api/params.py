@@ -27,6 +27,7 @@ _MAX_DURATION_NS = (1 << 63) - 1
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
 )
+_400_YEARS = timedelta(days=146_097)
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 _LONG_TEXT = 1_000
@@ -150,6 +151,10 @@ def _parse_rfc3339(text: str) -> int | None:
     if match is None:
         return None
     date_time, fraction, sign, hours, minutes = match.groups()
+    # Python has no year 0, which is like any that 400 divides.
+    has_year = not date_time.startswith("0000")
+    if not has_year:
+        date_time = "0400" + date_time[4:]
     try:
         parsed = datetime.strptime(date_time, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
         if sign and (int(hours) > 24 or int(minutes) > 59):
@@ -160,6 +165,8 @@ def _parse_rfc3339(text: str) -> int | None:
     if sign == "-":
         offset_minutes = -offset_minutes
     elapsed = parsed - datetime(1970, 1, 1, tzinfo=timezone(timedelta(0)))
+    if not has_year:
+        elapsed -= _400_YEARS
     seconds = elapsed // timedelta(seconds=1) - offset_minutes * 60
     return seconds * 1000 + int(((fraction or "") + "000")[:3])
 
@@ -270,7 +277,8 @@ def parse_matcher_sets(
     """The matchers of each distinct series selector of `match[]`.
 
     Raises BadDataError for a parse error or, unless it may, a selector that would match every
-    series, and whatever `check_time` raises, which is called now and then.
+    series, and whatever `check_time` raises, which is called now and then. Of those that may match
+    every series, `{}` is left out: in Prometheus it selects nothing.
     """
     texts = dict.fromkeys(selectors)
     matcher_sets = [parse_metric_selector(text, lambda _: check_time()) for text in texts]
@@ -278,7 +286,7 @@ def parse_matcher_sets(
         check_time()
         if not may_match_all and all(matcher.matches_empty() for matcher in matchers):
             raise BadDataError("match[] must contain at least one non-empty matcher")
-    return matcher_sets
+    return [matchers for matchers in matcher_sets if matchers]
 
 
 _ESCAPED_RUNE = re.compile(r"_(?:(_)|([0-9A-Fa-f]{1,5})_)")

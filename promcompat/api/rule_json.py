@@ -21,6 +21,12 @@ def format_time(unix_ms: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
+def _seconds(milliseconds: int) -> float:
+    """As Go's JSON has them: whole ones have no decimal point."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return milliseconds / 1000 if rest else seconds
+
+
 def alert_json(alert: Alert, silenced_by: Sequence[int] = ()) -> dict[str, object]:
     """One active alert.
 
@@ -49,8 +55,8 @@ def rule_json(status: RuleStatus, *, with_alerts: bool) -> dict[str, object]:
         "state": status.state.value,
         "name": rule.name,
         "query": status.query,
-        "duration": rule.for_ms / 1000,
-        "keepFiringFor": rule.keep_firing_for_ms / 1000,
+        "duration": _seconds(rule.for_ms),
+        "keepFiringFor": _seconds(rule.keep_firing_for_ms),
         "labels": dict(sorted(rule.all_labels.items())),
         "annotations": dict(sorted(rule.annotations.items())),
         "alerts": [alert_json(alert) for alert in status.alerts] if with_alerts else None,
@@ -60,8 +66,8 @@ def rule_json(status: RuleStatus, *, with_alerts: bool) -> dict[str, object]:
 
 def _recording_json(status: RuleStatus) -> dict[str, object]:
     document: dict[str, object] = {"name": status.rule.name, "query": status.query}
-    if labels := {name: text for name, text in sorted(status.rule.labels.items()) if text}:
-        document["labels"] = labels
+    if status.rule.labels:
+        document["labels"] = dict(sorted(status.rule.labels.items()))
     return {**document, **_evaluation_json(status), "type": "recording"}
 
 
@@ -72,7 +78,7 @@ def _evaluation_json(status: RuleStatus) -> dict[str, object]:
         document["lastError"] = evaluation.error
     return {
         **document,
-        "evaluationTime": 0.0 if evaluation is None else evaluation.duration_seconds,
+        "evaluationTime": 0 if evaluation is None else evaluation.duration_seconds,
         "lastEvaluation": format_time(0 if evaluation is None else evaluation.evaluated_at_ms),
     }
 
@@ -93,7 +99,7 @@ def group_json(
         "name": group.name,
         "file": group.file,
         "rules": [rule_json(rule, with_alerts=with_alerts) for rule in rules],
-        "interval": group.interval_ms / 1000,
+        "interval": _seconds(group.interval_ms),
         "limit": group.limit,
         "evaluationTime": sum(evaluation.duration_seconds for evaluation in evaluations),
         "lastEvaluation": format_time(last_ms),

@@ -1,13 +1,12 @@
 """`targets`, `targets/metadata`, `scrape_pools`: what this service scrapes."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
 
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
-from promcompat.api.params import parse_go_int
+from promcompat.api.params import errors_naming, parse_go_int
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
@@ -44,10 +43,10 @@ async def handle_target_metadata(request: web.Request) -> web.Response:
         except BadDataError as exc:
             raise BadDataError("limit must be a number") from exc
     selector = form.get("match_target")
-    matchers = parse_metric_selector(selector) if selector else ()
-    items = _metadata_items(await _metadata(request), matchers, form.get("metric"))
-    found = [item for _, item in zip(range(limit), items, strict=False)] if limit >= 0 else items
-    return await success_response(request, list(found))
+    with errors_naming("match_target"):
+        matchers = parse_metric_selector(selector) if selector else ()
+    found = _metadata_items(await _metadata(request), matchers, form.get("metric"), limit)
+    return await success_response(request, found)
 
 
 async def handle_scrape_pools(request: web.Request) -> web.Response:
@@ -75,17 +74,24 @@ async def _metadata(request: web.Request) -> MetadataDocument:
 
 
 def _metadata_items(
-    document: MetadataDocument, matchers: tuple[LabelMatcher, ...], metric: str
-) -> Iterator[dict[str, Any]]:
-    """What matching targets say about one metric, or about each with its name."""
+    document: MetadataDocument, matchers: tuple[LabelMatcher, ...], metric: str, limit: int
+) -> list[dict[str, Any]]:
+    """What matching targets say about one metric, or about each with its name.
+
+    As in Prometheus, no further target is looked at once the limit is reached, if there is one; all
+    that the last one says is in the list.
+    """
+    found: list[dict[str, Any]] = []
     for labels, numbers in document.targets:
+        if 0 <= limit <= len(found):
+            break
         target = Labels.of(labels)
         if not all(matcher.matches(target.get(matcher.name)) for matcher in matchers):
             continue
         for number in numbers:
             family, kind, text, unit = document.families[number]
-            described = {"target": labels, "type": kind, "help": text, "unit": unit}
-            if not metric:
-                yield described | {"metric": family}
-            elif family == metric:
-                yield described
+            if metric in ("", family):
+                name = {} if metric else {"metric": family}
+                about = {"type": kind, "help": text, "unit": unit}
+                found.append({"target": labels, **name, **about})
+    return found

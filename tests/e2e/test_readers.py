@@ -139,7 +139,7 @@ async def test_federation_is_that_of_prometheus(
             answer = await federate(full, accept, selected)
             assert await federate(service, accept, selected) == answer
             assert str(answer[2]).count("# TYPE") == 5
-        for query in ("", "?match[]=up{", "?match[]=", "?match[]=up[5m]"):
+        for query in ("", "?match[]=up{", "?match[]=", "?match[]=up[5m]", "?match[]={}"):
             assert await federate(service, "", query) == await federate(full, "", query), query
 
         with running_prometheus(prometheus_binary, tmp_path / "scraper", config=config) as scraper:

@@ -66,7 +66,8 @@ N = {"target": {"job": "a"}, "metric": "n", "type": "counter", "help": "", "unit
         ({"match_target": '{job="a"}'}, [M, N]),
         ({"match_target": '{job=~"b|c"}', "limit": "-1"}, [M | {"target": {"job": "b"}}]),
         ({"metric": "n"}, [{name: value for name, value in N.items() if name != "metric"}]),
-        ({"limit": "1"}, [M]),
+        # As in Prometheus, all that a target says, and of no further one once that is enough.
+        ({"limit": "1"}, [M, N]),
         ({"limit": "0"}, []),
     ],
 )
@@ -75,8 +76,11 @@ async def test_metadata_is_chosen_by_target_and_metric(
 ) -> None:
     status, answer = await service.ask("targets/metadata", **query)
     assert (status, answer["data"]) == (200, expected)
+    for found, wanted in zip(answer["data"], expected, strict=True):
+        assert list(found) == list(wanted)
     status, answer = await service.ask("targets/metadata", match_target="{")
     assert (status, answer["errorType"]) == (400, "bad_data")
+    assert answer["error"].startswith('invalid parameter "match_target": 1:2: parse error: ')
 
 
 async def test_pools_are_named_and_only_the_default_tenant_has_targets() -> None:
