@@ -17,7 +17,7 @@ import pytest
 from conformance.processes import find_free_port, start_promcompat
 from promcompat.__main__ import main
 from promcompat.core.errors import DatabaseRefusedError, StorageUnavailableError
-from sql.database.connecting import connect_fault, describe_place
+from sql.database.connecting import SESSION_DEFAULTS, connect_fault, describe_place
 from sql.database.database_check import check_database
 from sql.embedded.cluster import SUPERUSER, Cluster
 from sql.embedded.postgres_server import start_server
@@ -272,8 +272,7 @@ def running_pgbouncer(server: DatabaseServer, folder: Path, **settings: str) -> 
         log.close()
 
 
-OUR_SETTINGS = "timezone,search_path,statement_timeout,idle_in_transaction_session_timeout,jit"
-MORE_SETTINGS = "plan_cache_mode,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count"
+POOL_SETTINGS = "search_path,statement_timeout,idle_in_transaction_session_timeout,jit"
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
@@ -290,7 +289,7 @@ async def test_pgbouncer_that_drops_our_settings_is_told(
     mode: str, plain_postgres_server: DatabaseServer, plain_database_url: str, tmp_path: Path
 ) -> None:
     name = plain_database_url.rpartition("/")[2]
-    ignored = f"{OUR_SETTINGS},{MORE_SETTINGS},tcp_user_timeout,standard_conforming_strings"
+    ignored = ",".join((POOL_SETTINGS, "plan_cache_mode", *SESSION_DEFAULTS))
     settings = {"pool_mode": mode, "ignore_startup_parameters": ignored}
     with running_pgbouncer(plain_postgres_server, tmp_path, **settings) as address:
         said = await refusal(f"{address}/{name}")
