@@ -14,7 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode
 
-from promcompat.configuration.types import LabelList, Names, parse_labels
+from promcompat.configuration.types import Hosts, LabelList, parse_labels
 from promcompat.core.model import Labels
 
 
@@ -47,7 +47,7 @@ def _to_secrets(value: object) -> Any:
 class OutgoingSettings(BaseSettings):
     """Whom notifications, remediations and scraping may call."""
 
-    outgoing_allow: Names = Field(
+    outgoing_allow: Hosts = Field(
         (),
         description="Hosts that notifications and remediations may call, comma-separated: host, "
         "host:port, *.domain, an address or a network (CIDR). Empty: every host; while access is "

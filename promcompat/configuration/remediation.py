@@ -6,7 +6,14 @@ from typing import Annotated, Final
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
-from promcompat.configuration.types import Address, Commands, DurationMs, Names, PublicUrl
+from promcompat.configuration.types import (
+    Address,
+    Commands,
+    DurationMs,
+    Hosts,
+    Names,
+    PublicUrl,
+)
 
 _SQL_FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?", re.ASCII)
 
@@ -44,7 +51,7 @@ class RemediationSettings(BaseSettings):
         description="Commands that remediations may run, as a JSON object from names to lists of "
         "arguments, which may contain {placeholders}. They run without a shell.",
     )
-    remediation_http_hosts: Names = Field(
+    remediation_http_hosts: Hosts = Field(
         (),
         description="Hosts that remediations may call, comma-separated: host, host:port or "
         "*.domain. Empty allows every host.",

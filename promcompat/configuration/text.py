@@ -1,6 +1,7 @@
 """Settings as texts: names, defaults and forms, and their values without secrets."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
 from promcompat.outgoing.secrets import SecretSource, SecretUnavailableError
 
 _SHOWN_CHARACTERS = 100
+_NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 _SECRET = frozenset(
     ("alertmanager_urls", "database_url", "external_url", "migration_database_url",
      "remediation_commands", "secrets", "temporal_api_key", "temporal_ui_url", "webhook_urls")
@@ -84,6 +86,11 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
     return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)
 
 
+def _named(found: re.Match[str]) -> str:
+    """The variable of a setting, if the word is its name."""
+    return env_name(found[0]) if found[0] in Settings.model_fields else found[0]
+
+
 def faults_of(error: ValidationError) -> Iterator[str]:
     """A line for each setting that cannot be used, with its flag, its variable and its value.
 
@@ -92,7 +99,8 @@ def faults_of(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False, include_context=False):
         text = fault["msg"].removeprefix("Value error, ")
         if not fault["loc"]:
-            yield text
+            # Only names with an underscore: others are words, too.
+            yield _NAME.sub(_named, text)
             continue
         name = str(fault["loc"][0])
         given = fault["input"]

@@ -1,6 +1,7 @@
 """The types of settings, as they are written in the environment."""
 
 import json
+from ipaddress import ip_network
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -60,6 +61,23 @@ Urls = Annotated[str, AfterValidator(check_urls)]
 """Written as `http://a,https://b`."""
 PublicUrl = Annotated[Urls, AfterValidator(_check_public_url)]
 """A URL that people see."""
+
+
+def _check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        try:
+            if "/" in name:
+                ip_network(name, strict=False)
+        except ValueError as exc:
+            raise ValueError(
+                f"{name} is neither a host (host, host:port, *.domain), an address nor a network "
+                "such as 10.0.0.0/8"
+            ) from exc
+    return names
+
+
+Hosts = Annotated[Names, AfterValidator(_check_hosts)]
+"""Hosts and networks, written as `a.example.com,10.0.0.0/8`."""
 
 
 def split_listen_address(address: str) -> tuple[str, int]:

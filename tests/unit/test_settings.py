@@ -52,6 +52,9 @@ def test_environment_and_flags(monkeypatch: pytest.MonkeyPatch) -> None:
         ("database_url", "mysql://h/db"),
         ("chunk_interval", "90m"),
         ("cors_origin", "("),
+        ("outgoing_allow", "10.0.0.0/33"),
+        ("outgoing_allow", "https://hooks.example.com"),
+        ("remediation_http_hosts", "example.com/path"),
         ("write_max_body_bytes", "0"),
     ],
 )
@@ -76,7 +79,9 @@ def test_faults_have_the_value_unless_it_may_be_a_secret(monkeypatch: pytest.Mon
 def test_faults_of_settings_that_do_not_fit_together_name_them() -> None:
     with pytest.raises(ValidationError) as raised:
         Settings(tls_cert_file="here")
-    assert [*faults_of(raised.value)] == ["tls_cert_file and tls_key_file must be set together"]
+    assert [*faults_of(raised.value)] == [
+        "PROMCOMPAT_TLS_CERT_FILE and PROMCOMPAT_TLS_KEY_FILE must be set together"
+    ]
 
 
 def test_settings_are_immutable() -> None:
