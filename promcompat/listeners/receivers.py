@@ -9,7 +9,7 @@ from typing import Final
 from promcompat.core.errors import PromcompatError
 from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
 from promcompat.imports.graphite_lines import read_graphite_lines
-from promcompat.imports.statsd_aggregation import StatsdAggregator
+from promcompat.imports.statsd_aggregation import StatsdAggregator, columns_of
 from promcompat.imports.statsd_lines import parse_statsd_line
 from promcompat.imports.storing import ImportStore, Outcome
 
@@ -117,7 +117,8 @@ class StatsdReceiver:
 
     async def flush(self) -> None:
         """Store the samples of this moment."""
-        columns = self._aggregator.flush(self._now_ms())
+        now_ms = self._now_ms()
+        columns = await asyncio.to_thread(columns_of, self._aggregator.values(now_ms), now_ms)
         columns.faults.add_many(self._faults.number, self._faults.reasons)
         self._faults = ColumnsBuilder({}).faults
         if len(columns.series) or columns.faults.number:
