@@ -136,12 +136,22 @@ class ThresholdAlerts:
             await self._forget(session, ids, open_alerts)
             return
         alerts = _by_series(open_alerts)
+        touched = await asyncio.to_thread(self._reviewed, review.series, threshold, alerts)
+        await self._record(session, touched)
+
+    def _reviewed(
+        self,
+        states: Sequence[LevelState],
+        threshold: AlertThreshold,
+        alerts: Mapping[int | None, Alert],
+    ) -> list[ThresholdSeries]:
+        """The series that a changed threshold changes, advanced."""
         touched: list[ThresholdSeries] = []
-        for state in review.series:
+        for state in states:
             series = ThresholdSeries.of_state(state, threshold, alerts.get(state.series_id))
             if series.review(state, self._newest_level(series, state), self._now_ms()):
                 touched.append(series)
-        await self._record(session, touched)
+        return touched
 
     def _newest_level(self, series: ThresholdSeries, state: LevelState) -> BreachLevel:
         """The level of the newest sample; a sample that is too old raises no level."""

@@ -23,6 +23,8 @@ MAX_SET_MEMBERS: Final = 10_000
 
 _MAX_BYTES: Final = 64 << 20
 _MEMBER_BYTES: Final = 64
+_SERIES_OF_HISTOGRAM: Final = len(BUCKETS) + 3
+"""Its buckets with that of `+Inf`, its sum and its count."""
 _Tags = tuple[tuple[str, str], ...]
 MetricValues = tuple[tuple[bytes, ...], list[float]]
 """The keys of the series of a metric, and their values."""
@@ -114,11 +116,13 @@ class StatsdAggregator:
         return found
 
     def _new_metric(self, event: StatsdEvent, now_ms: int) -> _Metric:
+        # First, as making the keys of a histogram takes as long as reading twenty lines.
+        n_series = _SERIES_OF_HISTOGRAM if event.kind in _HISTOGRAMS else 1
+        if self._n_series + n_series > self._max_series:
+            raise ValueError(f"there are {self._n_series} series already")
         metric = _Metric(event.kind, _keys_of(event), now_ms)
         if event.kind in _HISTOGRAMS:
             metric.counts = [0.0] * (len(BUCKETS) + 1)
-        if self._n_series + len(metric.keys) > self._max_series:
-            raise ValueError(f"there are {self._n_series} series already")
         if self._n_bytes + metric.n_bytes > self._max_bytes:
             raise ValueError(f"the series would take more than {self._max_bytes} bytes")
         self._n_series += len(metric.keys)
