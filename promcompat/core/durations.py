@@ -64,3 +64,26 @@ def format_duration_ms(duration_ms: int) -> str:
         count, duration_ms = divmod(duration_ms, unit_ms)
         parts.append(f"{count}{unit}")
     return "".join(parts)
+
+
+def format_go_duration(nanoseconds: int) -> str:
+    """A duration as Go prints it: `1h0m0s`, `1.5s`, `20ms`, `0s`."""
+    sign, rest = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
+    if not rest:
+        return "0s"
+    for unit, size in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000)):
+        if rest < 1000 * size:
+            return f"{sign}{_decimal(rest, size)}{unit}"
+    minutes, rest = divmod(rest, 60_000_000_000)
+    seconds = f"{_decimal(rest, 1_000_000_000)}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{sign}{hours}h{minutes}m{seconds}"
+    return f"{sign}{minutes}m{seconds}" if minutes else sign + seconds
+
+
+def _decimal(amount: int, size: int) -> str:
+    """The quotient without trailing zeros; `size` is a power of ten."""
+    whole, fraction = divmod(amount, size)
+    digits = f"{size + fraction}"[1:].rstrip("0")
+    return f"{whole}.{digits}" if digits else str(whole)

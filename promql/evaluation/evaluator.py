@@ -302,7 +302,8 @@ class Evaluator:
         if call.func == "timestamp" and isinstance(first, VectorSelector):
             times = self._leaves.times(first, grid)
             return drop_names(times, self._options.delayed_name_removal)
-        if function.sorts and grid.n_steps > 1:
+        # A subquery may have a single step, and is a range of time all the same.
+        if function.sorts and grid.start_ms != grid.end_ms:
             self._annotations.warn(SORT_IN_RANGE, call.pos)
         if not call.args:
             self._budget.check_size(grid.n_steps)

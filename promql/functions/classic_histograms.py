@@ -184,7 +184,7 @@ def _batches(
     """Groups with equal bounds, as their indices and buckets; a limited number at a time."""
     by_bounds: dict[tuple[float, ...], tuple[list[int], list[list[int]]]] = {}
     for number, buckets in enumerate(groups.values()):
-        ordered = sorted(buckets, key=lambda bucket: (math.isnan(bucket[0]), bucket[0]))
+        ordered = _by_bound(buckets)
         bounds = tuple(bound for bound, _ in ordered)
         numbers, rows = by_bounds.setdefault(bounds, ([], []))
         numbers.append(number)
@@ -198,6 +198,23 @@ def _batches(
             index = np.array(rows[piece]).T
             counts, present = matrix.values[index], matrix.present[index]
             yield np.array(numbers[piece]), _collect(np.array(bounds), counts, present)
+
+
+def _by_bound(buckets: list[tuple[float, int]]) -> list[tuple[float, int]]:
+    """The buckets by rising bound.
+
+    A bound of NaN is neither less nor greater than others, which do not move past it in the
+    insertion sort of Go, and so of Prometheus.
+    """
+    if not any(math.isnan(bound) for bound, _ in buckets):
+        return sorted(buckets, key=lambda bucket: bucket[0])
+    ordered: list[tuple[float, int]] = []
+    for bucket in buckets:
+        place = len(ordered)
+        while place and bucket[0] < ordered[place - 1][0]:
+            place -= 1
+        ordered.insert(place, bucket)
+    return ordered
 
 
 def _collect(bounds: FloatArray, counts: FloatArray, present: BoolArray) -> _Buckets:

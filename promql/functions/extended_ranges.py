@@ -21,6 +21,7 @@ from promql.functions.extended_histograms import (
 from promql.functions.extended_range_kernels import reduce_extended
 from promql.functions.function_calls import RangeCall
 from promql.functions.histogram_windows import MixedReduction, reduce_mixed
+from promql.functions.window_functions import annotated_non_counters
 from promql.functions.window_kernels import CHANGES, DELTA, INCREASE, RATE, RESETS
 from promql.values.matrix import Matrix, Windows
 from promql.values.range_vectors import RangeVector
@@ -63,13 +64,15 @@ def extended_call(extension: Extension, function: str, call: RangeCall, lookback
     columns = call.vector.histograms
     if columns is None:
         rows = _extended_floats(operation, is_smoothed, lookback_ms, call)
-        return rows.matrix(call.vector.block.labels, call.vector.drop_name)
-    reduction = MixedReduction(
-        partial(_extended_floats, operation, is_smoothed, lookback_ms),
-        partial(extended_windows_of, is_smoothed, lookback_ms),
-        partial(reduce_extended_piece, operation, is_smoothed),
-    )
-    return reduce_mixed(reduction, call, columns)
+        result = rows.matrix(call.vector.block.labels, call.vector.drop_name)
+    else:
+        reduction = MixedReduction(
+            partial(_extended_floats, operation, is_smoothed, lookback_ms),
+            partial(extended_windows_of, is_smoothed, lookback_ms),
+            partial(reduce_extended_piece, operation, is_smoothed),
+        )
+        result = reduce_mixed(reduction, call, columns)
+    return annotated_non_counters(call, result) if operation in (RATE, INCREASE) else result
 
 
 def _extended_floats(
@@ -173,11 +176,21 @@ def _extended_series(
         last = int(np.searchsorted(times[:last], end_ms))
     left, right = values[first], values[last]
     if is_smoothed and times[first] < start_ms:
-        left = np.interp(start_ms, times[first : first + 2], values[first : first + 2])
+        left = _value_between(times, values, first, start_ms)
     if is_smoothed and last > 0 and times[last] > end_ms:
-        right = np.interp(end_ms, times[last - 1 : last + 1], values[last - 1 : last + 1])
+        right = _value_between(times, values, last - 1, end_ms)
     inner = slice(first + (times[first] <= start_ms), last + (times[last] < end_ms))
     return (
         np.concatenate(([start_ms], times[inner], [end_ms])),
         np.concatenate(([left], values[inner], [right])),
     )
+
+
+def _value_between(times: IntArray, values: FloatArray, first: int, at_ms: int) -> float:
+    """The value at a time between the sample `first` and the next one.
+
+    The operations come in Prometheus' order; `np.interp` has other digits.
+    """
+    (begin, end), (before, after) = times[first : first + 2], values[first : first + 2]
+    with np.errstate(all="ignore"):
+        return float(before + (after - before) * float(at_ms - begin) / float(end - begin))

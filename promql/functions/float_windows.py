@@ -80,6 +80,18 @@ class _Reduction:
             raise _invalid_factor(float(scalars[0][bad_step]), float(scalars[1][bad_step]))
 
 
+def check_factors(has_samples: BoolArray, call: RangeCall) -> None:
+    """Raise ExecutionError if a factor of SMOOTHING is not between 0 and 1 where there are samples.
+
+    `has_samples` is [n_series, n_steps].
+    """
+    smoothing, trend = call.scalars
+    is_bad = (smoothing <= 0) | (smoothing >= 1) | (trend <= 0) | (trend >= 1)
+    _, steps = np.nonzero(has_samples & is_bad)
+    if len(steps):
+        raise _invalid_factor(float(smoothing[steps[0]]), float(trend[steps[0]]))
+
+
 def _invalid_factor(smoothing: float, trend: float) -> ExecutionError:
     if smoothing <= 0 or smoothing >= 1:
         got = format_f(smoothing)

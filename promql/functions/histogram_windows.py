@@ -14,7 +14,7 @@ from promcompat.core.histograms import histogram_cells, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, SampleBlock
 from promql.budget import BYTES_PER_CELL
 from promql.functions import window_kernels as kernels
-from promql.functions.float_windows import reduce_floats
+from promql.functions.float_windows import check_factors, reduce_floats
 from promql.functions.function_calls import RangeCall
 from promql.functions.histogram_rates import (
     WindowHistograms,
@@ -156,6 +156,8 @@ def _reduce_piece(
             has_floats_only = ~windows.have_histograms(operation in _LATEST)
             present &= has_floats_only
             return body(operation, windows)
+    if operation == kernels.SMOOTHING:
+        check_factors(windows.hi > windows.lo, windows.call)
     windows.inform(windows.are_mixed(False), ignored_in_range)
     return None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, Labels
-from promcompat.core.strconv import format_open_metrics
+from promcompat.core.strconv import format_open_metrics, to_unicode
 from promql.ast import PositionRange
 from promql.budget import BYTES_PER_CELL
 from promql.functions.classic_histograms import bucket_rows, classic_fractions, classic_quantiles
@@ -161,7 +161,7 @@ def histogram_quantile(call: InstantCall) -> Value:
 
 def histogram_quantiles(call: InstantCall) -> Value:
     """`histogram_quantiles(v, label, q…)`: each quantile is a series, with itself as the label."""
-    label = call.string(1)
+    label = to_unicode(call.string(1))
     for index in range(2, len(call.args)):
         _warn_of_quantiles(call, call.scalar(index), index)
     both = _both_kinds(call, 0)

@@ -29,15 +29,15 @@ def window_function(operation: int) -> RangeBody:
 
 def rate(call: RangeCall) -> Matrix:
     """The per-second increase of a counter."""
-    return _annotated_non_counters(call, reduce_samples(RATE, call))
+    return annotated_non_counters(call, reduce_samples(RATE, call))
 
 
 def increase(call: RangeCall) -> Matrix:
     """The increase of a counter over the window."""
-    return _annotated_non_counters(call, reduce_samples(INCREASE, call))
+    return annotated_non_counters(call, reduce_samples(INCREASE, call))
 
 
-def _annotated_non_counters(call: RangeCall, result: Matrix) -> Matrix:
+def annotated_non_counters(call: RangeCall, result: Matrix) -> Matrix:
     """The result; adds an info for every metric of floats whose name is not that of a counter."""
     floats = without_empty_rows(without_histograms(result))
     for pair in _metric_names(floats.labels):

@@ -21,8 +21,8 @@ def filled(
     """
     groups = find_match_groups(lhs, rhs, matching)
     budget.check_bytes(2 * groups.count * lhs.values.shape[1] * BYTES_PER_CELL)
-    left = _present_groups(lhs, groups.lhs, groups.count)
-    right = _present_groups(rhs, groups.rhs, groups.count)
+    left = present_groups(lhs, groups.lhs, groups.count)
+    right = present_groups(rhs, groups.rhs, groups.count)
     for_lhs, for_rhs = matching.fill_left, matching.fill_right
     if matching.card is Cardinality.ONE_TO_MANY:
         # Prometheus 3.14 swaps the operands of `group_right`, but not their fill values.
@@ -35,7 +35,20 @@ def filled(
     return filled_lhs, filled_rhs
 
 
-def _present_groups(side: Matrix, group_of: IntArray, n_groups: int) -> BoolArray:
+def filled_again(
+    many: Matrix, failed: BoolArray, one: Matrix, one_groups: IntArray, matching: VectorMatching
+) -> tuple[Matrix, IntArray]:
+    """The many side with rows of its fill value where it `failed` [n_groups, n_steps].
+
+    There the operator has no result for any sample of the match group, as of a histogram and a
+    float, and Prometheus fills it in as if it were missing. Also returns the groups of the rows.
+    """
+    assert matching.fill_left is not None
+    groups = np.flatnonzero(failed.any(axis=1))
+    return _with_rows(many, failed, one, one_groups, matching, matching.fill_left), groups
+
+
+def present_groups(side: Matrix, group_of: IntArray, n_groups: int) -> BoolArray:
     """Whether a side has a sample of each group at each step, [n_groups, n_steps]."""
     present = np.zeros((n_groups, side.present.shape[1]), bool)
     np.logical_or.at(present, group_of, side.present)

@@ -20,14 +20,14 @@ from promql.numbers.float_arithmetic import (
     is_comparison,
     makes_other_metric,
 )
-from promql.operators.fill import filled
+from promql.operators.fill import filled, filled_again, present_groups
 from promql.operators.histogram_operators import (
     MixedCells,
     annotate_mixed,
     compute_mixed,
     mixed_cells,
 )
-from promql.operators.match_groups import find_match_groups, match_group_labels
+from promql.operators.match_groups import MatchGroups, find_match_groups, match_group_labels
 from promql.values.matrix import Annotations, Matrix, ScalarGrid
 from promql.values.name_removal import drop_names
 from promql.values.row_pieces import cell_pieces, map_cells, take_cells
@@ -135,9 +135,10 @@ def vector_operation(lhs: Matrix, rhs: Matrix, operator: VectorOperator) -> Matr
     """
     matching, budget = operator.matching, operator.budget
     active = _active_steps(lhs, rhs, matching)
+    swapped = matching.card is Cardinality.ONE_TO_MANY
+    sent = lhs if swapped else rhs
     if matching.fills:
         lhs, rhs = filled(lhs, rhs, matching, budget)
-    swapped = matching.card is Cardinality.ONE_TO_MANY
     many, one = (rhs, lhs) if swapped else (lhs, rhs)
     groups = find_match_groups(many, one, matching)
     duplicates = _first_duplicate(one.present & active, groups.rhs)
@@ -148,6 +149,9 @@ def vector_operation(lhs: Matrix, rhs: Matrix, operator: VectorOperator) -> Matr
     one, one_groups = _merge_one_side(one, groups.rhs, matching)
     _check_pairs(groups.lhs, one_groups, len(active), budget)
     pairs = _pair_rows(many, groups.lhs, one, one_groups)
+    if matching.fill_left is not None and _has_mixed(many, one, operator.op):
+        many, added = _filled_where_failed(pairs, sent, groups, operator, swapped)
+        pairs = _pair_rows(many, np.concatenate((groups.lhs, added)), one, one_groups)
     result, matched = _compute(pairs, operator, swapped)
     crowded = _first_crowded(result, matched, pairs, matching)
     if duplicates.step < len(active) and duplicates.step <= crowded:
@@ -287,11 +291,32 @@ def _compute(pairs: _Pairs, operator: VectorOperator, swapped: bool) -> tuple[Ma
     return result, matched
 
 
+def _filled_where_failed(
+    pairs: _Pairs, sent: Matrix, groups: MatchGroups, operator: VectorOperator, swapped: bool
+) -> tuple[Matrix, IntArray]:
+    """The many side, filled where its match groups have no result with what was `sent`.
+
+    Also returns the groups of the rows that are new. Which pairs have no result is known only from
+    trying them.
+    """
+    _, matched = _compute(pairs, replace(operator, annotations=Annotations()), swapped)
+    succeeded = np.zeros((groups.count, matched.shape[1]), bool)
+    np.logical_or.at(succeeded, pairs.groups, matched)
+    sent_groups = groups.rhs[: len(sent.labels)]
+    failed = present_groups(sent, sent_groups, groups.count) & ~succeeded
+    return filled_again(pairs.many, failed, sent, sent_groups, operator.matching)
+
+
+def _has_mixed(many: Matrix, one: Matrix, op: str) -> bool:
+    """Whether there may be pairs that operators of floats cannot compute."""
+    return not (many.histograms is one.histograms is None) or op in TRIM_OPERATORS
+
+
 def _mixed_pairs(
     pairs: _Pairs, operator: VectorOperator, swapped: bool, matched: BoolArray
 ) -> MixedCells | None:
     many, one = pairs.many, pairs.one
-    if many.histograms is one.histograms is None and operator.op not in TRIM_OPERATORS:
+    if not _has_mixed(many, one, operator.op):
         return None
     sides = (many, pairs.many_rows), (one, pairs.one_rows)
     (left, left_rows), (right, right_rows) = reversed(sides) if swapped else sides
@@ -318,14 +343,14 @@ def _apply(
 
 def _result_labels(pairs: _Pairs, operator: VectorOperator) -> list[Labels]:
     matching = operator.matching
-    computes = makes_other_metric(operator.op)
-    found = [
-        _with_included(_base_labels(many, matching, computes), one, matching.include)
+    # Labels that are included come later, so that `group_left (__name__)` gives a name.
+    is_other_metric = makes_other_metric(operator.op) or (
+        operator.return_bool and not operator.delayed
+    )
+    return [
+        _with_included(_base_labels(many, matching, is_other_metric), one, matching.include)
         for many, one in _label_pairs(pairs)
     ]
-    if operator.return_bool and not operator.delayed:
-        return [labels.without_metadata() for labels in found]
-    return found
 
 
 def _label_pairs(pairs: _Pairs) -> list[tuple[Labels, Labels]]:
@@ -333,13 +358,14 @@ def _label_pairs(pairs: _Pairs) -> list[tuple[Labels, Labels]]:
     return [(pairs.many.labels[many], pairs.one.labels[one]) for many, one in rows]
 
 
-def _base_labels(labels: Labels, matching: VectorMatching, computes: bool) -> Labels:
-    """The labels kept of the many side; the result of arithmetic is another metric."""
+def _base_labels(labels: Labels, matching: VectorMatching, is_other_metric: bool) -> Labels:
+    """The labels kept of the many side; those of its metric only if the result is of it, too."""
     if matching.card is not Cardinality.ONE_TO_ONE:
-        return labels.without_metadata() if computes else labels
+        return labels.without_metadata() if is_other_metric else labels
     if matching.on:
-        return labels.only(set(matching.labels) - METADATA_LABELS if computes else matching.labels)
-    if computes:
+        kept = set(matching.labels)
+        return labels.only(kept - METADATA_LABELS if is_other_metric else kept)
+    if is_other_metric:
         return labels.without((*matching.labels, *METADATA_LABELS))
     return labels.without(matching.labels) if matching.labels else labels
 

@@ -16,9 +16,10 @@ class Plan:
     every `@ start()` and `@ end()` resolved: only `offset_ms`, `range_ms`, `step_ms` and
     `timestamp_ms` remain. `selections[leaf_of[selector]]` is what to read for a selector of `expr`;
     it covers every step the evaluator can need, with subqueries, lookback, offsets and `@`.
-    `step_invariant` are the largest parts of `expr` that read samples and have the same value at
-    every step; they are evaluated for one step. `shown_parens` are the step-invariant parts that
-    are in parentheses: annotations show their position with the parentheses, as in Prometheus.
+    `step_invariant` are the largest parts of `expr` that read samples or sort, and have the same
+    value at every step; they are evaluated for one step. `shown_parens` are the step-invariant
+    parts that are in parentheses: annotations show their position with the parentheses, as in
+    Prometheus.
     `find_resets` are the selectors whose histograms are compared with those before them, see
     `promql.histograms.found_resets`. Of the histograms of `without_buckets` only counts and sums
     are wanted; these selectors have no `anchored` and no `smoothed`. If a plan `can_move`, another

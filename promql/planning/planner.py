@@ -37,7 +37,7 @@ from promql.functions.info_function import (
     info_name_matchers,
     reference_time,
 )
-from promql.functions.registry import FUNCTIONS
+from promql.functions.registry import FUNCTIONS, InstantFunction
 from promql.planning.durations import duration_ms
 from promql.planning.plan import Plan
 
@@ -68,7 +68,7 @@ def make_plan(
         eval_range=eval_range,
         selections=tuple(leaves.selections),
         leaf_of=leaves.leaf_of,
-        step_invariant=frozenset(part.expr for part in invariant if part.has_selector),
+        step_invariant=frozenset(part.expr for part in invariant if part.is_better_once),
         shown_parens=frozenset(part.expr for part in invariant if isinstance(part.expr, ParenExpr)),
         find_resets=frozenset(leaves.find_resets),
         without_buckets=frozenset(leaves.without_buckets),
@@ -216,11 +216,14 @@ def _resolve_modifiers(
 
 
 class _Part(NamedTuple):
-    """A part, whether its value is the same at every step, and whether it reads samples."""
+    """A part, and whether its value is the same at every step.
+
+    `is_better_once`: it reads samples, or sorts, which warns if there are several steps.
+    """
 
     expr: Expr
     is_invariant: bool
-    has_selector: bool
+    is_better_once: bool
 
 
 def _invariant_parts(expr: Expr) -> list[_Part]:
@@ -235,11 +238,17 @@ def _invariant_parts(expr: Expr) -> list[_Part]:
             # Prometheus ignores the parameter of an aggregation here.
             outermost = parts[:-1] if isinstance(node, AggregateExpr) else []
         found.extend(part for part in outermost if part.is_invariant)
-        has_selector = isinstance(node, VectorSelector) or any(part.has_selector for part in parts)
-        return _Part(node, is_invariant, has_selector)
+        is_better_once = isinstance(node, VectorSelector) or _sorts(node)
+        is_better_once = is_better_once or any(part.is_better_once for part in parts)
+        return _Part(node, is_invariant, is_better_once)
 
     whole = fold(expr, look_at)
     return [*found, whole] if whole.is_invariant else found
+
+
+def _sorts(node: Expr) -> bool:
+    function = FUNCTIONS[node.func] if isinstance(node, Call) else None
+    return isinstance(function, InstantFunction) and function.sorts
 
 
 def _is_invariant(node: Expr, parts: list[_Part]) -> bool:

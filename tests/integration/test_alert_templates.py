@@ -180,7 +180,7 @@ DOUBTFUL = (
     "{{ true.x }}", "{{ $x := 1 }}{{ $x = 2 }}", "{{ if $x := 5 }}{{ end }}{{ $x }}", "{{ ünï }}",
     "{{ .ünï }}", "{{ $ünï := 1 }}", '{{ "a" == "b" }}', '{{ .Labels["a"] }}', "{{{ 1 }}}",
     "}} {{ 1 }} }}", '{{ "a\nb" }}', "{{ `a\nb` }}", "{{ template 5 }}", "{{ define 5 }}{{ end }}",
-    '{{ tmpl "x" . }}', "{{ toDuration 1 }}", "{{ and }}", "{{ printf }}", "{{ $labels.a.b }}",
+    '{{ tmpl "x" . }}', "{{ and }}", "{{ printf }}", "{{ $labels.a.b }}",
     "{{ 'a' }}", "{{ '\\n' }}", "{{ .Labels | }}", "{{ | print }}",
 )  # fmt: skip
 

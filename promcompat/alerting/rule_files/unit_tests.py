@@ -37,7 +37,7 @@ from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings, cells_of, elements_of
 from promcompat.core.alerts import AlertState, Rule
-from promcompat.core.durations import format_duration_ms
+from promcompat.core.durations import format_duration_ms, format_go_duration
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.histogram_validation import find_faults
 from promcompat.core.histograms import histogram_numbers, is_histogram
@@ -171,8 +171,9 @@ class _Run:
             for rule, _ in session.rules:
                 at_ms = self.test.start_ms + after_ms
                 await runner.evaluate(session, _TENANT, rule, at_ms, moment)
+            shown_time = format_go_duration(after_ms * 1_000_000)
             errors += [
-                f"    rule: {rule.name}, time: {_go_duration(after_ms)}, err: {error}"
+                f"    rule: {rule.name}, time: {shown_time}, err: {error}"
                 for rule, _ in session.rules
                 if (error := session.errors[rule.id])
             ]
@@ -295,18 +296,6 @@ def _samples_text(samples: Sequence[_Sample]) -> str:
         f"{labels} {histogram or format_exponent(value).replace('e', 'E')}"
         for labels, value, histogram in samples
     )
-
-
-def _go_duration(duration_ms: int) -> str:
-    """As Go prints a duration: `1h0m0s`, `1.5s`, `0s`."""
-    if 0 < duration_ms < 1000:
-        return f"{duration_ms}ms"
-    minutes, rest_ms = divmod(duration_ms, 60_000)
-    seconds = f"{rest_ms / 1000:.3f}".rstrip("0").rstrip(".") + "s"
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{seconds}"
-    return f"{minutes}m{seconds}" if minutes else seconds
 
 
 def report_of(failures_by_file: Mapping[str, Sequence[str]]) -> list[str]:

@@ -13,6 +13,7 @@ from promcompat.alerting.templates.comparisons import compare_less, is_equal, is
 from promcompat.alerting.templates.go_format import sprint, sprintf
 from promcompat.alerting.templates.values import (
     MAX_TEXT,
+    Duration,
     LabelMap,
     Moment,
     TemplateSample,
@@ -194,6 +195,13 @@ def _to_moment(value: object) -> Moment:
     return Moment(nanoseconds)
 
 
+def _to_duration(value: object) -> Duration:
+    nanoseconds = _to_float(value) * 1e9
+    # What int64 cannot hold becomes its least value, as on amd64.
+    fits = -(2.0**63) <= nanoseconds < 2.0**63
+    return Duration(int(nanoseconds) if fits else -(1 << 63))
+
+
 def _humanize_timestamp(value: object) -> str:
     number = _to_float(value)
     if not math.isfinite(number):
@@ -321,6 +329,7 @@ _STATIC: Final[dict[str, TemplateFunction]] = {
         ("humanizePercentage", ("any",), _humanize_percentage),
         ("humanizeTimestamp", ("any",), _humanize_timestamp),
         ("toTime", ("any",), _to_moment),
+        ("toDuration", ("any",), _to_duration),
         ("parseDuration", ("string",), _parse_duration),
         ("urlQueryEscape", ("string",), lambda text: quote_plus(text, safe="~")),
         ("printf", ("string", "any", "..."), lambda pattern, *given: sprintf(pattern, given)),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
+from promcompat.core.durations import format_go_duration
+
 MAX_TEXT: Final = 1 << 20
 """Characters of any text that a template produces."""
 _LEAST_PER_PART: Final = 4
@@ -72,6 +74,16 @@ class Moment:
         return f"{moment:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
 
 
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A duration in nanoseconds."""
+
+    nanoseconds: int
+
+    def __str__(self) -> str:
+        return format_go_duration(self.nanoseconds)
+
+
 _TYPE_NAMES: Final[tuple[tuple[type, str], ...]] = (
     (bool, "bool"),
     (int, "int"),
@@ -86,6 +98,7 @@ _TYPE_NAMES: Final[tuple[tuple[type, str], ...]] = (
     (TemplateSample, "*template.sample"),
     (HistogramText, "*histogram.FloatHistogram"),
     (Moment, "*time.Time"),
+    (Duration, "*time.Duration"),
     (Mapping, "map[string]interface {}"),
     (Sequence, "template.queryResult"),
 )

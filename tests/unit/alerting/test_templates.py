@@ -54,6 +54,14 @@ def test_a_text_that_is_no_template_is_refused(text: str, fault: str) -> None:
     ("text", "expected"),
     [
         ("{{ now }}", "1.5"),
+        (
+            "{{ toDuration 5400 }} {{ toDuration `-0.0015` }} {{ printf `%s` (toDuration 1e-9) }}",
+            "1h30m0s -1.5ms 1ns",
+        ),
+        (
+            "{{ toDuration 0 }} {{ toDuration 61.25 }} {{ toDuration `NaN` }}",
+            "0s 1m1.25s -2562047h47m16.854775808s",
+        ),
         ('{{ urlQueryEscape "a b&c~" }}', "a+b%26c~"),
         (
             "{{ externalURL }} {{ pathPrefix }} {{ $externalURL }}",
