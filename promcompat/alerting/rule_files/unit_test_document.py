@@ -37,6 +37,11 @@ class ExpectedAlert:
     annotations: Labels
 
 
+def annotations_of(texts: Mapping[str, str]) -> Labels:
+    """Annotations as labels, but with those whose text is empty."""
+    return Labels.of_sorted(tuple(sorted(texts.items())))
+
+
 @dataclass(frozen=True, slots=True)
 class AlertCase:
     """The alerts of a name that must fire at a time after the start, and no others."""
@@ -168,7 +173,8 @@ def _read_alerts(reader: StrictReader, node: yaml.Node) -> AlertCase:
 def _read_alert(reader: StrictReader, node: yaml.Node, alert_name: str) -> ExpectedAlert:
     fields = reader.fields(node, frozenset(["exp_labels", "exp_annotations"]), "main.alert")
     labels = {**reader.texts(fields.get("exp_labels")), "alertname": alert_name}
-    return ExpectedAlert(Labels.of(labels), Labels.of(reader.texts(fields.get("exp_annotations"))))
+    annotations = annotations_of(reader.texts(fields.get("exp_annotations")))
+    return ExpectedAlert(Labels.of(labels), annotations)
 
 
 def _read_expr(reader: StrictReader, node: yaml.Node) -> ExprCase:

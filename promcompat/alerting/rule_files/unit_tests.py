@@ -31,6 +31,7 @@ from promcompat.alerting.rule_files.unit_test_document import (
     ExprCase,
     TestDocument,
     TestFile,
+    annotations_of,
     parse_test_file,
 )
 from promcompat.alerting.rule_runner import RuleRunner
@@ -181,7 +182,7 @@ class _Run:
 
     async def _check_alerts(self, case: AlertCase) -> None:
         found = [
-            ExpectedAlert(alert.labels, Labels.of(alert.annotations))
+            ExpectedAlert(alert.labels, annotations_of(alert.annotations))
             for session, rule in self._rules()
             if rule.name == case.alert_name and not rule.is_recording
             for alert in await session.open_alerts(rule.id)

@@ -311,13 +311,13 @@ class Evaluator:
             if kind not in ("any", type_name(value)):
                 # The value of the command before stands in the source nowhere else than there.
                 at = call.operands[min(index, len(call.operands) - 1)]
-                text = f"wrong type for value; expected {kind}; got {type_name(value)}"
-                raise self._fault(at, text)
+                operand = at if index < len(call.operands) else None
+                raise self._fault(at, _type_text(operand, kind, value))
 
     def _source(self, node: Operand | Command) -> str:
         match node:
             case Command():
-                return " ".join(map(self._source, node.operands))
+                return " ".join(map(self._argument, node.operands))
             case Constant():
                 return node.text
             case Function():
@@ -329,13 +329,30 @@ class Evaluator:
             case Chain():
                 return "." + ".".join(node.names)
             case Pipeline():
-                end = self.tree.source.find("}}", node.pos)
-                return self.tree.source[node.pos : end].strip()
+                return " | ".join(map(self._source, node.commands))
             case _:
                 assert_never(node)
+
+    def _argument(self, node: Operand) -> str:
+        text = self._source(node)
+        return f"({text})" if isinstance(node, Pipeline) else text
 
     def _fault(self, node: Operand | Command, text: str) -> TemplateError:
         return TemplateError(
             f'template: {self.tree.location(node.pos)}: executing "{self.tree.name}" '
             f"at <{self._source(node)}>: {text}"
         )
+
+
+def _type_text(operand: Operand | None, kind: str, value: object) -> str:
+    """What is wrong with an argument of another type, which is an operand or a piped value.
+
+    Go knows a constant before it has a value.
+    """
+    if not isinstance(operand, Constant):
+        return f"wrong type for value; expected {kind}; got {type_name(value)}"
+    if operand.value is None:
+        return f"cannot assign nil to {kind}"
+    if kind == "string":
+        return f"expected string; found {operand.text}"
+    return f"can't handle {operand.text} for arg of type {kind}"

@@ -22,7 +22,7 @@ groups:
     for: 2m
     keep_firing_for: 1m
     labels: {severity: "{{ $externalLabels.cluster }}"}
-    annotations: {summary: "{{ $labels.job }} {{ $value }} {{ $externalURL }}", more: x}
+    annotations: {summary: "{{ $labels.job }} {{ $value }} {{ $externalURL }}", none: "", more: x}
 - name: h
   rules:
   - alert: Gone
@@ -60,7 +60,7 @@ tests:
     alertname: High
     exp_alerts:
     - exp_labels: {job: a, severity: c1, gl: x}
-      exp_annotations: {summary: "a 11 http://x", more: x}
+      exp_annotations: {summary: "a 11 http://x", more: x, none: ""}
   - eval_time: 1m30s
     alertname: High
   - eval_time: 0s
