@@ -4,7 +4,6 @@ Every alert has them, whether of a rule or of a threshold: a sample at each eval
 pending or firing, and a stale marker at the evaluation that ends it.
 """
 
-import asyncio
 import logging
 from collections.abc import Collection, Iterable
 from typing import Final
@@ -13,6 +12,7 @@ from promcompat.alerting.written_series import rule_batch
 from promcompat.core.alerts import Alert
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import METRIC_NAME, Labels, WriteBatch
+from promcompat.core.offloading import offload
 from promcompat.core.ports import SampleWriter
 
 _LOGGER = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ async def write_alert_series(
     """
     if not before and not after:
         return False
-    batch = await asyncio.to_thread(_batch_of, before, after, at_ms)
+    batch = await offload(len(before) + len(after), _batch_of, before, after, at_ms)
     if not len(batch):
         return False
     try:

@@ -1,6 +1,5 @@
 """Evaluates one rule at one time: alerts change their states, samples are written."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -34,6 +33,7 @@ from promcompat.core.alert_ports import EvaluationSession
 from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, Rule, RuleEvaluation
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
 from promcompat.core.model import EvalRange, Labels
+from promcompat.core.offloading import offload
 from promcompat.core.ports import SampleWriter
 from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promql.query import Query, QueryRunner
@@ -153,7 +153,7 @@ class RuleRunner:
         found, fault = await self._find_elements(asked)
         if not found and not asked.known:
             return [], fault
-        changes = await asyncio.to_thread(self._changes, asked, found)
+        changes = await offload(len(found) + len(asked.known), self._changes, asked, found)
         # Before the states are recorded: a crash in between writes the same samples again.
         await self._write_series(asked, changes)
         return changes, fault

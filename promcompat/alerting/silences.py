@@ -11,6 +11,7 @@ from promcompat.core.alerts import Alert, Silence
 from promcompat.core.errors import ConflictError, FieldFault, InvalidFieldsError, NotFoundError
 from promcompat.core.matchers import MatchOp
 from promcompat.core.model import Labels
+from promcompat.core.offloading import offload
 from promcompat.core.tenant_limits import Limits
 
 _MAX_AGE_SECONDS: Final = 0.5
@@ -73,7 +74,7 @@ class ActiveSilences:
         read_at_seconds, index = self._by_tenant.get(tenant, (float("-inf"), _NO_SILENCES))
         if time.monotonic() - read_at_seconds > _MAX_AGE_SECONDS:
             silences = await self._silences.active(tenant, self._now_ms())
-            index = await asyncio.to_thread(SilenceIndex, silences)
+            index = await offload(len(silences), SilenceIndex, silences)
             self._by_tenant[tenant] = time.monotonic(), index
         return index
 

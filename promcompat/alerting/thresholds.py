@@ -7,7 +7,6 @@ after `expiry_ms`. When a threshold changes, it is compared with the newest samp
 once. A sample that is too old raises no level: it says nothing about the present.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
@@ -26,6 +25,7 @@ from promcompat.core.alert_ports import (
 )
 from promcompat.core.alerts import Alert, AlertState
 from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.offloading import offload
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.thresholds import NEVER_MS, AlertThreshold, BreachLevel
 from promcompat.metrics.metric_service import MetricService
@@ -136,7 +136,9 @@ class ThresholdAlerts:
             await self._forget(session, ids, open_alerts)
             return
         alerts = _by_series(open_alerts)
-        touched = await asyncio.to_thread(self._reviewed, review.series, threshold, alerts)
+        touched = await offload(
+            len(review.series), self._reviewed, review.series, threshold, alerts
+        )
         await self._record(session, touched)
 
     def _reviewed(
@@ -185,7 +187,7 @@ class ThresholdAlerts:
     ) -> None:
         thresholds = await self._thresholds((state.tenant, state.labels) for state in states)
         alerts = _by_series(open_alerts)
-        touched, forgotten = await asyncio.to_thread(self._changed, states, thresholds, alerts)
+        touched, forgotten = await offload(len(states), self._changed, states, thresholds, alerts)
         await self._record(session, touched)
         ended = [found for found in open_alerts if found.alert.series_id in forgotten]
         await self._forget(session, forgotten, ended)

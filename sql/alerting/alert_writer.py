@@ -1,6 +1,5 @@
 """Stores changes of alerts, their history, and the deliveries that these make."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -13,6 +12,7 @@ from promcompat.core.alerts import (
     AlertState,
     AlertTransition,
 )
+from promcompat.core.offloading import offload
 from promcompat.core.series_identity import fingerprint_of
 from sql.alerting.alert_rows import alert_document, document
 from sql.database.connection_pool import Connection
@@ -39,7 +39,7 @@ class AlertWriter:
         if old:
             old = await self._update(old)
         if known:
-            documents = await asyncio.to_thread(_documents, known)
+            documents = await offload(len(known), _documents, known)
             await self._connection.execute(
                 _QUERIES["insert_alerts"], tenant_id, documents, self._now_ms
             )
@@ -52,7 +52,7 @@ class AlertWriter:
 
     async def _update(self, changes: Sequence[AlertChange]) -> list[AlertChange]:
         """Store known alerts; those that were ended in the meantime do not change."""
-        documents = await asyncio.to_thread(_documents, changes)
+        documents = await offload(len(changes), _documents, changes)
         rows = await self._connection.fetch(_QUERIES["update_alerts"], documents)
         stored = {row["id"] for row in rows}
         return [change for change in changes if change.alert.id in stored]
@@ -80,7 +80,7 @@ class AlertWriter:
         )
 
     async def _save_deliveries(self, tenant_id: int, changes: Sequence[AlertChange]) -> None:
-        work = await asyncio.to_thread(self._deliveries, changes)
+        work = await offload(len(changes), self._deliveries, changes)
         if work:
             columns = map(list, zip(*work, strict=True))
             await self._connection.execute(_INSERT_DELIVERIES, tenant_id, *columns, self._now_ms)
