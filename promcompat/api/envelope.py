@@ -54,7 +54,9 @@ RETRY_AFTER_SECONDS = 1
 
 _JSON = "application/json"
 _GZIP_FROM_BYTES = 512
-_IN_THREAD_FROM_BYTES = 1 << 18
+_IN_THREAD_FROM_BYTES = 1 << 19
+"""Packing half a megabyte takes 1.4 ms. On a busy machine, a thread waits longer than that for a
+core."""
 GZIP_LEVEL = 1
 """A level of ISA-L. It compresses 3.2 MB of result JSON 2.6 times in 9 ms; zlib takes 28 ms for 2.5
 times at its level 1, and 159 ms for 2.6 times at its level 3."""

@@ -21,7 +21,7 @@ def main() -> int:
         prog="python -m tests.benchmarks.fairness_bench", description=__doc__
     )
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of either kind")
+    parser.add_argument("--rounds", type=int, default=10, help="measurements of either kind")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name:
         folder = Path(name)
