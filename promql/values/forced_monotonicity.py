@@ -1,5 +1,6 @@
 """Where counts of classic buckets had to be made monotonic, as an annotation tells it."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -49,5 +50,7 @@ def _two_digits(value: float) -> str:
 
 
 def _time_text(at_ms: int) -> str:
-    at = datetime.fromtimestamp(min(max(at_ms, _FIRST_MS), _LAST_MS) // 1000, UTC)
+    """The time without milliseconds, towards 1970 as Go's division rounds."""
+    at_seconds = math.trunc(min(max(at_ms, _FIRST_MS), _LAST_MS) / 1000)
+    at = datetime.fromtimestamp(at_seconds, UTC)
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")

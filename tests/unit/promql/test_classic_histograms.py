@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
 from promql.values.annotation_texts import annotation_texts
+from promql.values.forced_monotonicity import ForcedMonotonicity
 from promql.values.matrix import Annotations
 from tests.factories import make_labels
 from tests.unit.promql.grids import POSITIONS, matrix, rows_of, run_instant
@@ -273,6 +274,11 @@ def test_forced_counts_are_told_once_with_their_extent():
     assert 'for metric name "h_bucket", from buckets 2 to 5, with a max diff of 5, over 2 ' in text
     assert "samples from 1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z (1:" in text
     assert "for metric name" not in forced_text(rows, delayed=False)
+
+
+def test_times_of_forced_counts_are_rounded_towards_1970():
+    told = ForcedMonotonicity(2, -1_500, 1_500, 1.0, 2.0, 5.0)
+    assert "samples from 1969-12-31T23:59:59Z to 1970-01-01T00:00:01Z" in told.text()
 
 
 def test_histograms_of_two_names_with_equal_labels_merge_or_are_refused():
