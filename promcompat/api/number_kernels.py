@@ -1,8 +1,8 @@
 """Kernels that write times and sample values as Prometheus prints them.
 
 The shortest digits that read back to the same float are found by Schubfach: Raffaello Giulietti,
-"The Schubfach way to render doubles" (2022), https://github.com/c4f7fcce9cb06515/Schubfach. Names
-in `_shortest` are those of its figure 7.
+"The Schubfach way to render doubles", https://github.com/c4f7fcce9cb06515/Schubfach. One-letter
+names in `_shortest` are those of the paper.
 """
 
 from collections.abc import Callable
