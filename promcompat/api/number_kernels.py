@@ -23,7 +23,7 @@ Words = NDArray[np.uint64]
 MAX_VALUE_BYTES: Final = 25
 """`-0.0000012345678901234567`: a sign, `0.`, five zeros and 17 digits."""
 MAX_TIME_BYTES: Final = 21
-"""`-9223372036854775.807` and one to spare."""
+"""`-9223372036854775.808`."""
 
 signed = cast(Callable[[Any], int], np.int64)
 

@@ -99,7 +99,7 @@ def _time_reader(form: str) -> ReadTime:
 
 
 def _check_layout(layout: str, form: str) -> None:
-    """Raises BadDataError for a layout with a part of a time twice, which Python cannot read."""
+    """Raises BadDataError for a layout that names a part twice, which Python cannot read."""
     try:
         datetime.strptime("", layout)  # noqa: DTZ007
     except re.error:
@@ -109,7 +109,7 @@ def _check_layout(layout: str, form: str) -> None:
 
 
 def _of_python(part: re.Match[str]) -> str:
-    """A part of a layout; what is none of the others is a fraction of a second."""
+    """The directive of a part of a layout. A part that is not in the table is a fraction."""
     return _GO_LAYOUT.get(part[0], f"{part[0][0]}%f")
 
 

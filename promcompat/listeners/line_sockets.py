@@ -12,7 +12,7 @@ _LOGGER = logging.getLogger(__name__)
 _MAX_LINE_BYTES: Final = 1 << 16
 _MAX_CONNECTIONS: Final = 1_000
 _READ_BYTES: Final = 1 << 13
-"""What is done with a thousand lines takes up to 0.1 s; others have their turn after that."""
+"""Handling a thousand lines takes up to 0.1 s, after which others have their turn."""
 
 TakeLines = Callable[[Sequence[str]], None]
 """Gets the lines of a datagram or of a part of a connection; it must not block."""
@@ -37,7 +37,7 @@ def _lines_of(data: bytes) -> list[str]:
 class _Connections:
     """Reads lines of TCP connections, up to a number of them at a time.
 
-    For another one, that which has been silent for the longest is closed: its sender may be gone.
+    One more connection replaces the one that has been silent longest: its sender may be gone.
     """
 
     def __init__(self, take: TakeLines, max_connections: int) -> None:

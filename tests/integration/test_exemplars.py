@@ -23,7 +23,7 @@ from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.metrics.exemplar_service import ExemplarService, ExemplarStep
 from sql.database.database import Database
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository
-from tests.factories import encode_field, make_labels, make_matcher
+from tests.factories import encode_field, encode_varint, make_labels, make_matcher
 from tests.in_memory_exemplars import InMemoryExemplars
 from tests.wire import Pairs, bits_of, encode_request, encode_series
 from tests.wire_v2 import V2_HEADERS, RequestV2
@@ -123,16 +123,7 @@ def encode_exemplar(labels: Pairs, value: float, time_ms: int) -> bytes:
         for name, text in labels
     )
     message = pairs + b"\x11" + bits_of(value).to_bytes(8, "little")
-    return encode_field(3, message + b"\x18" + _varint(time_ms))
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return encode_field(3, message + b"\x18" + encode_varint(time_ms))
 
 
 def random_exemplars(now_ms: int) -> list[tuple[Pairs, Pairs, float, int]]:
