@@ -79,7 +79,7 @@ clean: ## Remove what set-up and the tools made here; data and downloads stay
 
 # The databases and programs that tests run against; cached per user.
 components: $(DEVELOPMENT_READY)
-	@$(VENV)/bin/python -m tests.components
+	@$(VENV)/bin/python -m tests.support.programs.components
 
 # The machine code of hot loops; cached per user, and prints nothing when nothing has changed.
 kernels:

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import settings
 
 from sql.embedded.distributions import PostgresDistribution
-from tests.community import running_community
-from tests.components import require_component
-from tests.servers import DatabaseServer, fast_folder, run_server
+from tests.support.programs.community import running_community
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer, fast_folder, run_server
 
 if TYPE_CHECKING:
-    from tests.temporal import TemporalServer
+    from tests.support.programs.temporal import TemporalServer
 
 
 # Samples of tests are of fixed times, years ago.
@@ -120,7 +120,7 @@ def empty_database_url(database_server: DatabaseServer) -> Iterator[str]:
 
 @pytest.fixture
 def community_url() -> Iterator[str]:
-    """A fresh database of TimescaleDB Community edition; `tests.community` says what it lacks."""
+    """A fresh database of TimescaleDB Community edition; see `tests.support.programs.community`."""
     require_component("TimescaleDB Community")
     with running_community() as url:
         yield url
@@ -160,7 +160,7 @@ def victoria_metrics_binary() -> Path:
 def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[TemporalServer]":
     """One Temporal for the whole session; tests have task queues and workflow ids of their own."""
     # Its client takes a second to import, which a run of one file need not wait for.
-    from tests.temporal import running_temporal
+    from tests.support.programs.temporal import running_temporal
 
     with running_temporal(tmp_path_factory.mktemp("temporal")) as server:
         yield server

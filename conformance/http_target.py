@@ -6,7 +6,6 @@ from typing import Any
 
 from conformance.prometheus_api import PrometheusApi, Response, format_seconds
 from promcompat.core.model import EvalRange, Labels
-from tests.factories import Points, Starts
 from tests.promqltest.answer import (
     Answer,
     MatrixAnswer,
@@ -16,6 +15,7 @@ from tests.promqltest.answer import (
     VectorAnswer,
 )
 from tests.promqltest.target import Reply
+from tests.support.factories import Points, Starts
 
 _PARAMETER_PREFIX = 'invalid parameter "query": '
 """The HTTP API's addition to what the engine says of a query it cannot read."""

@@ -11,7 +11,7 @@ import orjson
 import snappy
 
 from promcompat.core.model import Labels
-from tests.factories import Points, encode_field, encode_labels, encode_varint
+from tests.support.factories import Points, encode_field, encode_labels, encode_varint
 
 SAMPLES_PER_REQUEST = 2000
 _TIMEOUT = aiohttp.ClientTimeout(total=60)

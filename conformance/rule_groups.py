@@ -30,7 +30,7 @@ from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.core.model import EvalRange, Labels, SampleBlock
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
-from tests.factories import Points
+from tests.support.factories import Points
 
 STEP_MS = 2_000
 """Between the samples of a series: short, so that alerts begin and end within seconds."""

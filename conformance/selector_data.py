@@ -24,7 +24,7 @@ from promql.ast import (
     children,
 )
 from promql.parsing.parser import parse_expr
-from tests.factories import STALE_NAN, Points
+from tests.support.factories import STALE_NAN, Points
 
 END_MS = 1_743_296_400_000
 INTERVAL_MS = 30_000

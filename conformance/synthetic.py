@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.model import FloatArray, IntArray, Labels
-from tests.factories import STALE_NAN, Points, make_labels
+from tests.support.factories import STALE_NAN, Points, make_labels
 
 END_MS = 1_743_296_400_000
 """2025-03-30T01:00:00Z; the queries look at the two hours before it."""

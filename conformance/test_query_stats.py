@@ -5,10 +5,10 @@ from typing import Any
 
 from conformance.processes import PROMETHEUS_FEATURES, running_prometheus
 from conformance.prometheus_api import PrometheusApi, open_session
-from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryStore
-from tests.http_service import NOW_MS, Service, running_service
-from tests.wire import encode_request, encode_series
+from tests.support.factories import make_batch, make_labels
+from tests.support.fakes import InMemoryStore
+from tests.support.formats.remote_write import encode_request, encode_series
+from tests.support.services.http_service import NOW_MS, Service, running_service
 
 START_MS = NOW_MS - 3_600_000
 AT = f"{NOW_MS / 1000 - 600}"

@@ -10,7 +10,7 @@ from conformance.prometheus_api import PrometheusApi, encode_write_requests, ope
 from conformance.selector_data import END_MS, synthesise
 from promcompat.core.model import EvalRange
 from tests.promqltest.suites import shared_folder
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,7 @@ from conformance.queries import expressions
 from conformance.random_queries import QueryGenerator
 from conformance.synthetic import END_MS, all_series
 from promcompat.core.model import EvalRange
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

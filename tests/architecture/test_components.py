@@ -5,7 +5,7 @@ import os
 import pytest
 
 from sql.embedded.errors import InstallError
-from tests.components import COMPONENTS
+from tests.support.programs.components import COMPONENTS
 
 
 @pytest.mark.parametrize("name", COMPONENTS)

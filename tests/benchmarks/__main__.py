@@ -28,7 +28,7 @@ from tests.benchmarks.payload import INTERVAL_MS, Fleet
 from tests.benchmarks.queries import TIMED_QUERIES, list_metric_names, make_call, query_data
 from tests.benchmarks.report import print_table, to_json
 from tests.benchmarks.thresholds import measure_thresholds
-from tests.components import find_program
+from tests.support.programs.components import find_program
 
 PROMETHEUS_CONFIG = "global: {}\n"
 

@@ -27,8 +27,8 @@ from sql.samples.storage_options import StorageOptions
 from sql.samples.stores.arrival_store import SampleSources
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.writer import Committer, GroupCommitOptions, SampleWriter
-from tests.components import require_component
-from tests.servers import run_server
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import run_server
 
 N_SERIES = 20_000
 ROWS_PER_WRITE = 2_000

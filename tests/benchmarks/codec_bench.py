@@ -22,8 +22,8 @@ from sql.samples.codec.pages import Page, decode_joined, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.tables.block_table import BlockRow, Origin, block_rows
 from sql.samples.tables.slots import slot_of
-from tests.components import require_component
-from tests.servers import DatabaseServer, fast_folder, run_server
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer, fast_folder, run_server
 
 MAX_SAMPLES, MAX_BYTES = 8_192, 65_536
 DAY_MS = 86_400_000

@@ -22,7 +22,7 @@ from promcompat.core.ports import CheckBytes, any_bytes
 from promcompat.processes.memory_allocator import keep_freed_memory
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 HOUR_MS = 3_600_000
 SCRAPE_MS = 15_000

@@ -20,7 +20,7 @@ import aiohttp
 import numpy as np
 
 from promcompat.configuration.settings import TENANT_HEADER
-from tests.wire import encode_request, encode_series
+from tests.support.formats.remote_write import encode_request, encode_series
 
 QUIET: Final = "quiet"
 NOISY: Final = "noisy"

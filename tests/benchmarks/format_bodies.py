@@ -20,10 +20,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from promcompat.core.model import FloatArray, IntArray
 from tests.benchmarks.payload import INTERVAL_MS, METRICS_PER_INSTANCE, fleet_labels
 from tests.benchmarks.snappy_template import encode_times
-from tests.factories import encode_field, encode_labels
-from tests.otlp_payloads import attributes
-from tests.wire import encode_sample
-from tests.wire_v2 import RequestV2
+from tests.support.factories import encode_field, encode_labels
+from tests.support.formats.otlp_payloads import attributes
+from tests.support.formats.remote_write import RequestV2, encode_sample
 
 N_SERIES: Final = 24_000
 """Twelve requests, so that each of four connections has its own series."""

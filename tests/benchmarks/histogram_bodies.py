@@ -13,8 +13,8 @@ import snappy
 from promcompat.core.model import IntArray
 from tests.benchmarks.payload import INTERVAL_MS
 from tests.benchmarks.snappy_template import TIME_BYTES, encode_times
-from tests.factories import encode_field, encode_labels
-from tests.wire_v2 import RequestV2
+from tests.support.factories import encode_field, encode_labels
+from tests.support.formats.remote_write import RequestV2
 
 HISTOGRAM_NAME: Final = "bench_request_duration_seconds"
 N_BUCKETS: Final = 20

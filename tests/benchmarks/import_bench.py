@@ -31,7 +31,7 @@ from promcompat.imports.prometheus_blocks import SeriesRows
 from promcompat.processes.history_blocks import write_request_of
 from promcompat.remote_write.series_key import encode_series_key
 from tests.benchmarks.ingest_systems import OURS, running_system, running_victoria_metrics
-from tests.components import find_program
+from tests.support.programs.components import find_program
 
 _STEP_MS: Final = 15_000
 _N_SERIES: Final = 2_000

@@ -13,7 +13,7 @@ from tests.benchmarks.histogram_bodies import make_histogram_bodies
 from tests.benchmarks.ingest_load import REMOTE_WRITE_1, Bodies, Protocol, Scrapes
 from tests.benchmarks.payload import INTERVAL_MS, Fleet, fleet_labels
 from tests.benchmarks.snappy_template import make_template
-from tests.factories import encode_labels
+from tests.support.factories import encode_labels
 
 SAMPLES_PER_REQUEST: Final = 2_000
 _BACKFILL_MS: Final = 12 * 3_600_000

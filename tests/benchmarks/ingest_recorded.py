@@ -27,7 +27,7 @@ from tests.benchmarks.ingest_report import Figures
 from tests.benchmarks.ingest_systems import OURS, VICTORIA, System
 from tests.benchmarks.process_usage import folder_bytes, watched_memory
 from tests.benchmarks.snappy_template import TIME_BYTES, VALUE_BYTES, encode_times
-from tests.factories import encode_field, encode_labels
+from tests.support.factories import encode_field, encode_labels
 
 DAY_MS: Final = 86_400_000
 _BEFORE_MIDNIGHT_MS: Final = 600_000

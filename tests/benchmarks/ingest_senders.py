@@ -23,7 +23,7 @@ from tests.benchmarks.ingest_report import Figures
 from tests.benchmarks.ingest_systems import System
 from tests.benchmarks.payload import fleet_labels
 from tests.benchmarks.process_usage import DATABASE, SERVICE, measure_usage, watched_memory
-from tests.components import find_program
+from tests.support.programs.components import find_program
 
 N_TARGETS: Final = 20
 SERIES_PER_TARGET: Final = 1_000

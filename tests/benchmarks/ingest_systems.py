@@ -20,7 +20,7 @@ from conformance.processes import (
 )
 from sql.embedded.data_folder import read_database_url
 from tests.benchmarks.process_usage import folder_bytes
-from tests.components import find_program
+from tests.support.programs.components import find_program
 
 OURS: Final = "promcompat"
 PROMETHEUS: Final = "Prometheus"

@@ -32,11 +32,11 @@ from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions, StoreKind
 from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
-from tests.components import require_component
-from tests.factories import make_batch, make_labels
-from tests.repositories import drain_and_compact
-from tests.servers import DatabaseServer, run_server
-from tests.stored_blocks import Clock
+from tests.support.factories import make_batch, make_labels
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer, run_server
+from tests.support.storage.repositories import drain_and_compact
+from tests.support.storage.stored_blocks import Clock
 
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000

@@ -8,7 +8,7 @@ import numpy as np
 import snappy
 
 from promcompat.core.model import FloatArray, Labels
-from tests.factories import encode_field, encode_labels, encode_varint, make_labels
+from tests.support.factories import encode_field, encode_labels, encode_varint, make_labels
 
 SAMPLES_PER_REQUEST = 2_000
 INTERVAL_MS = 15_000

@@ -8,7 +8,7 @@ import numpy as np
 from conformance.prometheus_api import PrometheusApi, Response, format_seconds
 from promcompat.core.model import Labels
 from tests.benchmarks.measure import Call
-from tests.factories import Points, make_labels
+from tests.support.factories import Points, make_labels
 
 N_SAMPLES = 120
 INTERVAL_MS = 15_000

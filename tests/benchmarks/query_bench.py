@@ -44,8 +44,8 @@ from tests.benchmarks.ingest_systems import running_victoria_metrics
 from tests.benchmarks.queries import BenchmarkError
 from tests.benchmarks.query_data import DAY_MS, Sizes, populations, write_bodies
 from tests.benchmarks.settled_data import settle
-from tests.components import find_program
-from tests.factories import make_labels
+from tests.support.factories import make_labels
+from tests.support.programs.components import find_program
 
 HOUR_MS = 3_600_000
 N_HISTOGRAM_SCRAPES = 290

@@ -7,7 +7,7 @@ import numpy as np
 
 from conformance.prometheus_api import encode_write_requests
 from promcompat.core.model import Labels
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 WINDOW_MS = 3_600_000
 DAY_MS = 24 * WINDOW_MS

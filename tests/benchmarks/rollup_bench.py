@@ -41,8 +41,8 @@ from tests.benchmarks.query_bench import (
 )
 from tests.benchmarks.query_data import DAY_MS
 from tests.benchmarks.settled_data import settle
-from tests.components import find_program
-from tests.factories import encode_field, encode_labels, make_labels
+from tests.support.factories import encode_field, encode_labels, make_labels
+from tests.support.programs.components import find_program
 
 _MINUTE_MS: Final = 60_000
 _SPANS: Final = {"month": (30 * DAY_MS, 15_000), "year": (365 * DAY_MS, 5 * _MINUTE_MS)}

@@ -10,7 +10,7 @@ from sql.embedded.database import EmbeddedDatabase
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions
 from tests.benchmarks.query_data import DAY_MS
-from tests.repositories import drain_and_compact
+from tests.support.storage.repositories import drain_and_compact
 
 _RELEASE: Final = "UPDATE drain_state SET compacted_at = '-infinity'"
 """The stopped service was the one that compacts, and would be waited for."""

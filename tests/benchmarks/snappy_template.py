@@ -12,7 +12,7 @@ import numpy as np
 import snappy
 
 from promcompat.core.model import FloatArray, IntArray
-from tests.factories import encode_field
+from tests.support.factories import encode_field
 
 VALUE_BYTES = 8
 TIME_BYTES = 6

@@ -23,8 +23,8 @@ from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import migrate
 from sql.samples.metric_storage import MetricStorage
-from tests.factories import series_key
-from tests.repositories import discard
+from tests.support.factories import series_key
+from tests.support.storage.repositories import discard
 
 N_DEFINITIONS = 1000
 N_SERIES_EACH = 10

@@ -26,9 +26,9 @@ from conformance.processes import (
     running_promcompat,
 )
 from page.set_up import SOURCES
-from tests.components import require_component
-from tests.servers import DatabaseServer
-from tests.waiting import wait_for
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer
+from tests.support.waiting import wait_for
 
 _SCRAPE_CONFIG = """
 global: {{scrape_interval: 1s}}

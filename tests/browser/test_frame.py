@@ -16,8 +16,8 @@ from conformance.processes import running_promcompat
 from page.set_up import BUILT, SOURCES
 from promcompat.http.route_roles import PAGE_PATHS
 from tests.browser.conftest import Machine
-from tests.components import require_component
-from tests.servers import DatabaseServer
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

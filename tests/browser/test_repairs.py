@@ -13,9 +13,9 @@ from playwright.sync_api import Page, expect
 
 from conformance.processes import running_promcompat, start_program
 from tests.browser.conftest import Machine, import_samples
-from tests.components import require_component
-from tests.servers import DatabaseServer
-from tests.temporal import TemporalServer
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer
+from tests.support.programs.temporal import TemporalServer
 
 pytestmark = pytest.mark.e2e
 

@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 
 from conformance.processes import running_promcompat
 from tests.browser.conftest import Machine
-from tests.components import require_component
-from tests.servers import DatabaseServer
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

@@ -19,8 +19,8 @@ from tests.chaos.large_deletion import NOW_MS, delete, fill, series_of
 from tests.chaos.overload import make_load, overload, send
 from tests.chaos.stores import SHORT
 from tests.chaos.survival import scene, survive_all
-from tests.components import COMPONENTS
-from tests.repositories import opened_storage
+from tests.support.programs.components import COMPONENTS
+from tests.support.storage.repositories import opened_storage
 
 HELD_BYTES = 2 << 20
 """Of the bodies of requests that are served at once; others are refused."""

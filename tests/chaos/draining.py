@@ -17,7 +17,7 @@ from typing import Final
 from promcompat.core.errors import PromcompatError
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.storage_options import StoreKind
-from tests.repositories import drain_and_compact, opened_storage
+from tests.support.storage.repositories import drain_and_compact, opened_storage
 
 _SMALL: Final = DrainOptions(start_bytes=0, start_arrivals=0, max_arrivals=16)
 _PAUSE_SECONDS: Final = 0.2

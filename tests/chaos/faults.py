@@ -18,7 +18,7 @@ import asyncpg
 
 from sql.embedded.cluster import DATABASE_NAME
 from tests.chaos.crashing_database import CrashingDatabase
-from tests.network import CuttableNetwork
+from tests.support.programs.network import CuttableNetwork
 
 _CUT_SECONDS: Final = 120.0
 """Until then, senders have sent what a cut waits for."""

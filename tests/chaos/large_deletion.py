@@ -9,7 +9,7 @@ import numpy as np
 from promcompat.core.corrections import CorrectionRequest, DeleteSamples, SampleScope
 from promcompat.core.model import METRIC_NAME, Labels, WriteBatch
 from sql.samples.metric_storage import MetricStorage
-from tests.factories import make_labels, make_matcher, series_key
+from tests.support.factories import make_labels, make_matcher, series_key
 
 TENANT = "default"
 DAY_MS = 86_400_000

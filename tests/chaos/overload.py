@@ -13,7 +13,7 @@ from tests.benchmarks.ingest_load import LoadResult, Scrapes, load_process, send
 from tests.benchmarks.process_usage import SERVICE, watched_memory
 from tests.benchmarks.snappy_template import make_template
 from tests.chaos.replicas import Replica
-from tests.factories import encode_labels, make_labels
+from tests.support.factories import encode_labels, make_labels
 
 _METRIC: Final = "overload_total"
 _LONG: Final = "x" * 250

@@ -16,7 +16,7 @@ from tests.chaos.faults import FAULTS, Faulty
 from tests.chaos.replicas import Replica, running_replicas
 from tests.chaos.sql_comparison import compare_rows_of
 from tests.chaos.traffic import Findings, Timeline, Writer, compare_answers
-from tests.network import cuttable_network
+from tests.support.programs.network import cuttable_network
 
 RECOVERY_SECONDS: Final = 120.0
 """Twice the time after which the server ends a transaction whose client vanished."""

@@ -16,9 +16,9 @@ from tests.chaos.crashing_database import CrashingDatabase, crashing_database
 from tests.chaos.faults import SmallDisk, SteppedClock, small_disk
 from tests.chaos.stores import SHORT
 from tests.chaos.survival import scene, survive, survive_all
-from tests.components import require_component
-from tests.repositories import migrated_storage
-from tests.storage_processes import ask_samples, write_rows
+from tests.support.programs.components import require_component
+from tests.support.storage.repositories import migrated_storage
+from tests.support.storage.storage_processes import ask_samples, write_rows
 
 pytestmark = pytest.mark.e2e
 

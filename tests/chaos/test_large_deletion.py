@@ -5,9 +5,9 @@ import pytest
 from sql.samples.storage_options import StoreKind
 from sql.samples.tables.block_groups import SERIES_TOGETHER
 from tests.chaos.large_deletion import NOW_MS, TENANT, delete, fill, series_of
-from tests.factories import block_rows, select_name
-from tests.repositories import opened_storage
-from tests.stored_blocks import Clock
+from tests.support.factories import block_rows, select_name
+from tests.support.storage.repositories import opened_storage
+from tests.support.storage.stored_blocks import Clock
 
 pytestmark = pytest.mark.integration
 

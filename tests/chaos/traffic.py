@@ -20,7 +20,7 @@ from conformance.prometheus_api import (
     format_seconds,
 )
 from promcompat.core.model import Labels
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 METRIC: Final = "chaos_total"
 _FIRST_PAUSE_SECONDS: Final = 0.03

@@ -9,8 +9,8 @@ import pytest
 
 from conformance.processes import RunningProgram, running_promcompat
 from promcompat.__main__ import main
-from tests.servers import DatabaseServer
-from tests.waiting import wait_for, wait_for_text
+from tests.support.programs.servers import DatabaseServer
+from tests.support.waiting import wait_for, wait_for_text
 
 pytestmark = pytest.mark.e2e
 

@@ -18,9 +18,9 @@ from conformance.processes import (
     running_program,
     running_promcompat,
 )
-from tests.repositories import connected
-from tests.servers import DatabaseServer
-from tests.waiting import wait_for
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 

@@ -23,10 +23,10 @@ from conformance.processes import (
     running_prometheus,
     start_program,
 )
-from tests.certificates import Certificate, make_authority
-from tests.components import find_program
-from tests.servers import DatabaseServer
-from tests.waiting import wait_for
+from tests.support.programs.certificates import Certificate, make_authority
+from tests.support.programs.components import find_program
+from tests.support.programs.servers import DatabaseServer
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 

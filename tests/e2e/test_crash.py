@@ -17,8 +17,8 @@ from conformance.prometheus_api import (
     open_session,
 )
 from promcompat.core.model import Labels
-from tests.factories import make_labels
-from tests.servers import DatabaseServer
+from tests.support.factories import make_labels
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

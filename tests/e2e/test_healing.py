@@ -25,13 +25,13 @@ from conformance.processes import (
     start_promcompat,
 )
 from conformance.prometheus_api import PrometheusApi, open_session
-from tests.components import require_component
-from tests.factories import make_labels
-from tests.remediation import Receiver, new_task_queue, running_receiver
-from tests.repositories import connected
-from tests.servers import DatabaseServer
-from tests.temporal import TemporalServer
-from tests.waiting import eventually
+from tests.support.factories import make_labels
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer
+from tests.support.programs.temporal import TemporalServer
+from tests.support.services.remediation import Receiver, new_task_queue, running_receiver
+from tests.support.storage.repositories import connected
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

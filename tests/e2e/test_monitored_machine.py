@@ -26,7 +26,7 @@ from conformance.processes import (
 from conformance.prometheus_api import PrometheusApi, format_seconds, open_session
 from promcompat.core.model import EvalRange
 from tests.promqltest.suites import shared_folder
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

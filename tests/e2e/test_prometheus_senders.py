@@ -14,7 +14,7 @@ import pytest
 from conformance.processes import find_free_port, running_promcompat, running_prometheus
 from conformance.prometheus_api import PrometheusApi, open_session
 from promcompat.scraping.metric_family_pb2 import Bucket, Histogram, Metric
-from tests.scraped_histograms import (
+from tests.support.services.scraped_histograms import (
     GAUGE_HISTOGRAM,
     HISTOGRAM,
     PROTOBUF,
@@ -25,7 +25,7 @@ from tests.scraped_histograms import (
     native,
     spans,
 )
-from tests.scripted_targets import ScriptedTargets, Step, scripted_targets
+from tests.support.services.scripted_targets import ScriptedTargets, Step, scripted_targets
 
 pytestmark = pytest.mark.e2e
 

@@ -25,10 +25,9 @@ from conformance.queries import expressions
 from conformance.synthetic import END_MS, all_series
 from promcompat.core.model import EvalRange
 from promcompat.scraping.metric_family_pb2 import MetricFamily
-from tests.factories import STALE_NAN, make_labels
-from tests.servers import DatabaseServer
-from tests.wire_histograms import WireHistogram
-from tests.wire_v2 import V2_HEADERS, RequestV2
+from tests.support.factories import STALE_NAN, make_labels
+from tests.support.formats.remote_write import V2_HEADERS, RequestV2, WireHistogram
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

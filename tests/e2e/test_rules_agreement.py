@@ -11,8 +11,8 @@ import yaml
 from conformance.processes import find_free_port, running_promcompat, running_prometheus
 from conformance.prometheus_api import PrometheusApi, open_session
 from tests.e2e.test_alertmanager import call
-from tests.factories import make_labels
-from tests.servers import DatabaseServer
+from tests.support.factories import make_labels
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

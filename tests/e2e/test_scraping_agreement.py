@@ -32,8 +32,14 @@ from promcompat.remote_write.series_key import decode_series_key
 from promcompat.telemetry.telemetry import Telemetry
 from promql.query import Query
 from promql.values.matrix import Matrix
-from tests import scraped_histograms
-from tests.scripted_targets import ELSEWHERE, OPEN_METRICS, ScriptedTargets, Step, scripted_targets
+from tests.support.services import scraped_histograms
+from tests.support.services.scripted_targets import (
+    ELSEWHERE,
+    OPEN_METRICS,
+    ScriptedTargets,
+    Step,
+    scripted_targets,
+)
 
 pytestmark = pytest.mark.e2e
 

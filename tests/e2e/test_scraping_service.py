@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from conformance.processes import RunningProgram, find_free_port, running_promcompat
-from tests.servers import DatabaseServer
-from tests.waiting import wait_for
+from tests.support.programs.servers import DatabaseServer
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 

@@ -25,7 +25,7 @@ from tests.promqltest.suites import (
     shared_folder,
     upstream_scripts,
 )
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

@@ -16,8 +16,8 @@ from aiohttp.test_utils import TestServer
 from conformance.processes import RunningProgram, find_free_port, running_promcompat
 from promcompat.__main__ import main
 from promcompat.configuration.settings import Settings
-from tests.servers import DatabaseServer
-from tests.waiting import wait_for_text
+from tests.support.programs.servers import DatabaseServer
+from tests.support.waiting import wait_for_text
 
 pytestmark = pytest.mark.e2e
 

@@ -29,9 +29,9 @@ from conformance.processes import (
 from conformance.prometheus_api import PrometheusApi, format_seconds, open_session
 from promcompat.imports.prometheus_blocks import Block, find_blocks
 from promcompat.imports.prometheus_index import DamagedBlockError
-from tests.factories import STALE_NAN, make_labels
-from tests.promscale import fill_promscale
-from tests.servers import DatabaseServer
+from tests.support.factories import STALE_NAN, make_labels
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.older_databases import fill_promscale
 
 pytestmark = pytest.mark.e2e
 

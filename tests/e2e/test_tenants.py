@@ -8,8 +8,8 @@ import pytest
 
 from conformance.processes import running_promcompat
 from conformance.prometheus_api import PrometheusApi, format_seconds, open_session
-from tests.factories import make_labels
-from tests.servers import DatabaseServer
+from tests.support.factories import make_labels
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

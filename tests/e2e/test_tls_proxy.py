@@ -15,9 +15,9 @@ import orjson
 import pytest
 
 from conformance.processes import find_free_port, running_promcompat
-from tests.components import require_component
-from tests.servers import DatabaseServer
-from tests.wire import encode_request, encode_series
+from tests.support.formats.remote_write import encode_request, encode_series
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

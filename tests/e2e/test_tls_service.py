@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from conformance.processes import RunningProgram, find_free_port, running_promcompat
-from tests.certificates import make_authority
-from tests.waiting import wait_for
+from tests.support.programs.certificates import make_authority
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 

@@ -18,8 +18,8 @@ from conformance.processes import (
     running_promcompat,
 )
 from conformance.prometheus_api import PrometheusApi, Response, format_seconds, open_session
-from tests.factories import encode_field
-from tests.servers import DatabaseServer
+from tests.support.factories import encode_field
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 

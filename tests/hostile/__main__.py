@@ -29,7 +29,7 @@ from tests.hostile.service import (
     attacked_service,
     max_health_seconds,
 )
-from tests.servers import run_server
+from tests.support.programs.servers import run_server
 
 _N_EACH = 20
 _SECONDS = 300

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import snappy
 
-from tests.factories import encode_field
 from tests.hostile.service import Request
-from tests.wire import encode_metadata, encode_sample, encode_series
+from tests.support.factories import encode_field
+from tests.support.formats.remote_write import encode_metadata, encode_sample, encode_series
 
 NOW_MS = 1_700_000_000_000
 WRITE_HEADERS = (("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf"))

@@ -23,11 +23,11 @@ from native_api.routes import ROUTES, install_native_api
 from promcompat.api.routes import build_application
 from promcompat.http.context import ServiceState
 from promcompat.telemetry.telemetry import Telemetry
-from tests.factories import encode_field
 from tests.hostile.likely import BODIES, PARAMETERS, PARTS
 from tests.hostile.service import Request
-from tests.http_service import GivenSettings
-from tests.wire import encode_metadata, encode_series
+from tests.support.factories import encode_field
+from tests.support.formats.remote_write import encode_metadata, encode_series
+from tests.support.services.http_service import GivenSettings
 
 TEXTS: tuple[str, ...] = (
     "",

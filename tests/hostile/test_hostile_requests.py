@@ -17,7 +17,7 @@ from tests.hostile.service import (
     attacked_service,
     max_health_seconds,
 )
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
 

@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 
 from promcompat.core.alerts import AlertChange, AlertFilter, AlertState
-from tests.alerting import NOW_MS, TENANT, make_rule, make_threshold, running_alerting
-from tests.factories import make_labels
-from tests.native_service import NativeClient, running_native_service
+from tests.support.factories import make_labels
+from tests.support.services.alerting import (
+    NOW_MS,
+    TENANT,
+    make_rule,
+    make_threshold,
+    running_alerting,
+)
+from tests.support.services.native_service import NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,8 @@ from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promql.query import Query
 from promql.values.matrix import QueryResult
 from sql.alerting.rule_repository import PostgresRuleRepository
-from tests.alerting import (
+from tests.support.factories import make_labels
+from tests.support.services.alerting import (
     NOW_MS,
     TENANT,
     AlertingFixture,
@@ -21,7 +22,6 @@ from tests.alerting import (
     make_rule,
     running_alerting,
 )
-from tests.factories import make_labels
 
 pytestmark = pytest.mark.integration
 

@@ -20,8 +20,8 @@ from sql.samples.columns.fold import Piece, fold
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.sorted_rows import Conflict
-from tests.network import cuttable_network
-from tests.repositories import connected
+from tests.support.programs.network import cuttable_network
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

@@ -25,7 +25,7 @@ from sql.samples.arrivals.arrival_log import (
 from sql.samples.codec.pages import decode_pages, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.backlog import Backlog, BacklogLimits
-from tests.repositories import connected
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,8 @@ from promcompat.core.audit import AuditEntry, AuditFilter
 from promcompat.core.errors import StorageUnavailableError
 from sql.access.audit_repository import PostgresAudit
 from sql.database.database import Database, DatabaseOptions
-from tests.access_service import AccessService, running_access_service
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.services.native_service import AccessService, running_access_service
 
 pytestmark = pytest.mark.integration
 

@@ -16,10 +16,15 @@ from sql.embedded.distributions import PostgresDistribution
 from sql.migrate import migrate
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.factories import block_rows, make_batch, make_labels, select_name
-from tests.native_service import running_native_service
-from tests.repositories import connected, discard, drain_and_compact, migrated_storage
-from tests.servers import DatabaseServer, fast_folder
+from tests.support.factories import block_rows, make_batch, make_labels, select_name
+from tests.support.programs.servers import DatabaseServer, fast_folder
+from tests.support.services.native_service import running_native_service
+from tests.support.storage.repositories import (
+    connected,
+    discard,
+    drain_and_compact,
+    migrated_storage,
+)
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,8 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.stores.maintenance_repository import StoreSteps
 from sql.samples.stores.store_steps import OrphanStep
-from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
-from tests.repositories import connected, drain_and_compact, opened_storage
+from tests.support.factories import block_rows, make_batch, make_labels, make_matcher, select_name
+from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 

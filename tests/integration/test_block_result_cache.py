@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.factories import select_name
 from tests.integration.test_result_cache import (
     CLOCK,
     DASHBOARD,
@@ -22,7 +21,8 @@ from tests.integration.test_result_cache import (
     World,
     play,
 )
-from tests.repositories import connected, drain_and_compact, opened_storage
+from tests.support.factories import select_name
+from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 

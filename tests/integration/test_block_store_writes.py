@@ -13,8 +13,8 @@ from sql.catalog import YEARS_1_TO_9999
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.writing.backlog import BacklogLimits
-from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
-from tests.repositories import opened_storage
+from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
+from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 

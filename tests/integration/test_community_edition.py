@@ -10,8 +10,8 @@ import pytest
 from sql.database.capabilities import Edition, detect_capabilities
 from sql.migrate import migrate
 from sql.query_loader import load_queries
-from tests.community import community_connection
-from tests.maintenance import (
+from tests.support.programs.community import community_connection
+from tests.support.storage.maintenance import (
     DAY_MS,
     HOUR_MS,
     assert_hours_agree,
@@ -19,7 +19,7 @@ from tests.maintenance import (
     hours_of_samples,
     hours_shown,
 )
-from tests.repositories import discard
+from tests.support.storage.repositories import discard
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 

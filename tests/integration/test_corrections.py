@@ -26,7 +26,7 @@ from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, WriteBatc
 from sql.samples.corrections import steps as correction_steps
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.factories import (
+from tests.support.factories import (
     block_rows,
     float_column,
     make_batch,
@@ -36,8 +36,8 @@ from tests.factories import (
     select_name,
     value_bits,
 )
-from tests.repositories import connected, drain_and_compact, opened_storage
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from tests.native_service import running_native_service
-from tests.repositories import connected
+from tests.support.services.native_service import running_native_service
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,8 @@ from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.files import DashboardFolder
 from promcompat.dashboards.model import Dashboard
 from sql.dashboards.dashboard_repository import PostgresDashboardRepository
-from tests.native_service import NativeClient, running_native_service
-from tests.repositories import opened_storage
+from tests.support.services.native_service import NativeClient, running_native_service
+from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,9 @@ from promcompat.core.errors import DatabaseRefusedError
 from sql.database.database_check import check_database
 from sql.embedded.client_programs import dump_database
 from sql.migrate import migrate
-from tests.certificates import Certificate, make_authority, make_certificate
-from tests.servers import DatabaseServer
-from tests.waiting import wait_for
+from tests.support.programs.certificates import Certificate, make_authority, make_certificate
+from tests.support.programs.servers import DatabaseServer
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

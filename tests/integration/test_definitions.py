@@ -15,7 +15,7 @@ from promcompat.core.model import Labels
 from promcompat.core.remediation import RemediationSpec
 from promcompat.core.thresholds import AlertThreshold, Direction, ThresholdOverride
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from tests.repositories import opened_storage
+from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 

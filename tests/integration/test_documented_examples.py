@@ -15,11 +15,11 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from promcompat.remediation.plans import parse_plan
-from tests.components import require_component
-from tests.documented_examples import DocumentedBlock, is_request, read_blocks
-from tests.native_service import NativeClient, running_native_service
-from tests.repositories import connected
-from tests.servers import DatabaseServer
+from tests.support.documented_examples import DocumentedBlock, is_request, read_blocks
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer
+from tests.support.services.native_service import NativeClient, running_native_service
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

@@ -21,9 +21,9 @@ from sql.samples.draining.compaction import Compactor
 from sql.samples.draining.drainer import DrainOptions, DrainStats
 from sql.samples.tables.block_table import Origin, block_rows, insert_blocks
 from sql.samples.tables.slots import FAR_SLOT, slot_of
-from tests.community import community_connection
-from tests.repositories import connected, discard
-from tests.stored_blocks import (
+from tests.support.programs.community import community_connection
+from tests.support.storage.repositories import connected, discard
+from tests.support.storage.stored_blocks import (
     DAY_MS,
     NOW_MS,
     TODAY,

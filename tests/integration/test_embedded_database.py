@@ -23,7 +23,7 @@ from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError, InstallError
 from sql.embedded.postgres_server import start_server
 from sql.embedded.server_account import choose_account
-from tests.servers import fast_folder
+from tests.support.programs.servers import fast_folder
 
 pytestmark = pytest.mark.integration
 

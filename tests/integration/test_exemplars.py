@@ -23,10 +23,16 @@ from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.metrics.exemplar_service import ExemplarService, ExemplarStep
 from sql.database.database import Database
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository
-from tests.factories import encode_field, encode_varint, make_labels, make_matcher
-from tests.in_memory_exemplars import InMemoryExemplars
-from tests.wire import Pairs, bits_of, encode_request, encode_series
-from tests.wire_v2 import V2_HEADERS, RequestV2
+from tests.support.factories import encode_field, encode_varint, make_labels, make_matcher
+from tests.support.fakes import InMemoryExemplars
+from tests.support.formats.remote_write import (
+    V2_HEADERS,
+    Pairs,
+    RequestV2,
+    bits_of,
+    encode_request,
+    encode_series,
+)
 
 pytestmark = pytest.mark.integration
 

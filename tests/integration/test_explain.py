@@ -11,9 +11,9 @@ from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import SelectHints, SeriesSelection
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.storage_options import StoreKind
-from tests.factories import make_batch, make_labels, select_name
-from tests.http_service import Service, running_service
-from tests.repositories import drained_rows, opened_storage
+from tests.support.factories import make_batch, make_labels, select_name
+from tests.support.services.http_service import Service, running_service
+from tests.support.storage.repositories import drained_rows, opened_storage
 
 pytestmark = pytest.mark.integration
 

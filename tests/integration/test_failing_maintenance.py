@@ -12,8 +12,8 @@ from promcompat.core.ports import MaintenanceRepository, MaintenanceStep, Mainte
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.samples.storage_options import StoreKind
 from tests.integration.test_killed_maintenance import NOW_MS, check_answers, prepare
-from tests.repositories import opened_storage
-from tests.stored_blocks import Clock
+from tests.support.storage.repositories import opened_storage
+from tests.support.storage.stored_blocks import Clock
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ from promcompat.core.model import METRIC_NAME, SampleBlock, SeriesSelection
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.factories import make_batch, make_labels, make_matcher
-from tests.repositories import connected, opened_storage
+from tests.support.factories import make_batch, make_labels, make_matcher
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 

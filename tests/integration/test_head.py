@@ -39,8 +39,8 @@ from sql.samples.reading.sample_snapshot import (
 from sql.samples.reading.snapshots import SampleSnapshots
 from sql.samples.storage_options import wall_clock_ms
 from sql.samples.tables.retention_classes import FOREVER
-from tests.repositories import connected
-from tests.sample_model import Rows, rows_of, samples_of
+from tests.support.storage.repositories import connected
+from tests.support.storage.sample_model import Rows, rows_of, samples_of
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from promql.histograms.listed_buckets import listed_buckets
 from promql.histograms.statistics_kernels import quantiles
 from promql.values.histogram_columns import HistogramColumns
 from sql.samples.codec.histogram_rows import encode_histogram_rows
-from tests.histogram_samples import histogram_columns, histogram_of
+from tests.support.histograms import histogram_columns, histogram_of
 
 pytestmark = pytest.mark.integration
 SLOW = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)

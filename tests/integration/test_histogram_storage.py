@@ -19,9 +19,9 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import StoreMove
-from tests.factories import make_batch, make_labels, make_matcher, select_name
-from tests.histogram_samples import columns_of, histogram_of
-from tests.repositories import connected, drain_and_compact, opened_storage
+from tests.support.factories import make_batch, make_labels, make_matcher, select_name
+from tests.support.histograms import columns_of, histogram_of
+from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 

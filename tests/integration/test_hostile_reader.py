@@ -10,10 +10,10 @@ import pytest
 from sql.samples.codec.pages import encode_pages
 from sql.samples.storage_options import StoreKind
 from sql.samples.tables.slots import slot_of
-from tests.factories import make_batch, make_labels
-from tests.repositories import connected, opened_storage
-from tests.sample_columns import samples_of
-from tests.servers import DatabaseServer
+from tests.support.factories import make_batch, make_labels
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected, opened_storage
+from tests.support.storage.sample_columns import samples_of
 
 pytestmark = pytest.mark.integration
 

@@ -7,9 +7,9 @@ import pytest
 
 from promcompat.core.model import STALE_NAN_BITS
 from sql.pushdown.rule_choice import PushdownMode
-from tests.http_service import NOW_MS, Service, running_service
-from tests.repositories import opened_storage
-from tests.wire import encode_metadata, encode_request, encode_series
+from tests.support.formats.remote_write import encode_metadata, encode_request, encode_series
+from tests.support.services.http_service import NOW_MS, Service, running_service
+from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 

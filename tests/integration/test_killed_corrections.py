@@ -21,7 +21,7 @@ from sql.samples.corrections import repository as corrections
 from sql.samples.corrections import steps as correction_steps
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.factories import (
+from tests.support.factories import (
     block_rows,
     make_batch,
     make_block,
@@ -30,9 +30,9 @@ from tests.factories import (
     select_name,
     value_bits,
 )
-from tests.killed_statements import KilledError, Killer, killer_of_statements
-from tests.long_form import stride
-from tests.repositories import opened_storage
+from tests.support.long_form import stride
+from tests.support.storage.repositories import opened_storage
+from tests.support.storage.statements import KilledError, Killer, killer_of_statements
 
 pytestmark = pytest.mark.integration
 

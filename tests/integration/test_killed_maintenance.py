@@ -11,12 +11,12 @@ from promcompat.metrics.maintenance_service import MaintenanceReport, Maintenanc
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.factories import block_rows, make_batch, make_labels, select_name
-from tests.killed_statements import KilledError, Killer, killer_of_statements
-from tests.long_form import stride
-from tests.repositories import opened_storage
-from tests.servers import DatabaseServer
-from tests.stored_blocks import Clock
+from tests.support.factories import block_rows, make_batch, make_labels, select_name
+from tests.support.long_form import stride
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import opened_storage
+from tests.support.storage.statements import KilledError, Killer, killer_of_statements
+from tests.support.storage.stored_blocks import Clock
 
 pytestmark = pytest.mark.integration
 

@@ -12,9 +12,9 @@ from aiohttp import ClientResponse
 from promcompat.configuration.settings import TENANT_HEADER
 from promcompat.core.limit_definitions import LIMITS
 from promcompat.http.context import TELEMETRY
-from tests.native_service import NativeClient, running_native_service
-from tests.repositories import connected
-from tests.wire import encode_request, encode_series
+from tests.support.formats.remote_write import encode_request, encode_series
+from tests.support.services.native_service import NativeClient, running_native_service
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

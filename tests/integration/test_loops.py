@@ -9,7 +9,7 @@ from promcompat.configuration.settings import Settings
 from promcompat.loops import PeriodicLoop, every_loop
 from promcompat.telemetry.telemetry import Telemetry
 from sql.migrate import migrate
-from tests.repositories import discard
+from tests.support.storage.repositories import discard
 
 pytestmark = pytest.mark.integration
 

@@ -19,10 +19,10 @@ from promcompat.core.model import WriteBatch
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
 from sql.samples.metric_storage import MetricStorage
-from tests.factories import make_labels, select_name, series_key
-from tests.http_service import Service, running_service
-from tests.network import CuttableNetwork, cuttable_network
-from tests.repositories import connected, opened_storage
+from tests.support.factories import make_labels, select_name, series_key
+from tests.support.programs.network import CuttableNetwork, cuttable_network
+from tests.support.services.http_service import Service, running_service
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 

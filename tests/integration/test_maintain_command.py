@@ -11,9 +11,9 @@ import pytest
 from promcompat.__main__ import main
 from promcompat.core.definitions import MetricDefinition
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from tests.native_service import running_native_service
-from tests.repositories import connected
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.services.native_service import running_native_service
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

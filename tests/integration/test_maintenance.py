@@ -10,8 +10,9 @@ from promcompat.core.definitions import DuplicatePolicy, MetricDefinition
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.samples.metric_storage import MetricStorage
-from tests.factories import STALE_NAN, make_batch, make_labels
-from tests.maintenance import (
+from tests.support.factories import STALE_NAN, make_batch, make_labels
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.maintenance import (
     DAY_MS,
     HOUR_MS,
     NOW_MS,
@@ -20,8 +21,7 @@ from tests.maintenance import (
     hours_of_samples,
     hours_shown,
 )
-from tests.repositories import connected, drained_rows
-from tests.servers import DatabaseServer
+from tests.support.storage.repositories import connected, drained_rows
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 

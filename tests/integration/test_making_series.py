@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sql.query_loader import load_queries
-from tests.factories import make_batch, make_labels
-from tests.repositories import connected, opened_storage
+from tests.support.factories import make_batch, make_labels
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -6,8 +6,8 @@ import pytest
 
 from promcompat.core.model import IntArray, SeriesSelection
 from sql.series import reader as series_reader
-from tests.factories import make_batch, make_labels, make_matcher
-from tests.repositories import opened_storage
+from tests.support.factories import make_batch, make_labels, make_matcher
+from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 

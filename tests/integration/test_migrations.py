@@ -10,8 +10,8 @@ from promcompat.core.errors import StorageUnavailableError
 from sql.database.database import Database, DatabaseOptions
 from sql.migrate import MigrationError, migrate
 from sql.query_loader import SqlFile, load_migrations, load_queries
-from tests.repositories import connected, discard
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected, discard
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +19,7 @@ LATEST = load_migrations()[-1].version
 QUERY_GROUPS = sorted(
     entry.name.removesuffix(".sql")
     for entry in (resources.files("sql") / "queries").iterdir()
-    if entry.name != "promscale.sql"  # It asks a Promscale: tests.promscale.
+    if entry.name != "promscale.sql"  # It asks a Promscale: tests.support.storage.older_databases.
 )
 
 

@@ -15,7 +15,7 @@ from promcompat.core.errors import StaleKnowledgeError
 from promcompat.core.model import WriteBatch
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.database.connection_pool import acquired
-from tests.native_service import BASE, NativeClient, running_native_service
+from tests.support.services.native_service import BASE, NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.native_service import NativeClient, running_native_service
-from tests.repositories import connected
+from tests.support.services.native_service import NativeClient, running_native_service
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

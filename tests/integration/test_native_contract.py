@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from native_api.contract.problem import CONTENT_TYPE, Problem
 from native_api.contract.route import Example, Route
 from native_api.routes import ROUTES
-from tests.native_service import NativeClient, running_native_service
+from tests.support.services.native_service import NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
 

@@ -8,9 +8,9 @@ import pytest
 
 from promcompat.core.histograms import Histograms, histogram_cells
 from promcompat.core.model import Labels
-from tests.factories import make_batch, make_labels
-from tests.histogram_samples import histogram_of
-from tests.native_service import NativeClient, running_native_service
+from tests.support.factories import make_batch, make_labels
+from tests.support.histograms import histogram_of
+from tests.support.services.native_service import NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
 

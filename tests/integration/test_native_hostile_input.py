@@ -15,8 +15,8 @@ from native_api.contract.pages import encode_cursor
 from native_api.contract.route import BASE, Route
 from native_api.query.payloads import SampleListQuery
 from native_api.routes import ROUTES
-from tests.native_service import NativeClient, running_native_service
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.services.native_service import NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
 

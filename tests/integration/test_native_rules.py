@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.native_service import NativeClient, running_native_service
+from tests.support.services.native_service import NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
 

@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
 
 from native_api.contract.openapi import build_openapi
 from native_api.routes import ROUTES
-from tests.native_service import running_native_service
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.services.native_service import running_native_service
 
 pytestmark = pytest.mark.integration
 

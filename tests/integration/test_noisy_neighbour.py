@@ -4,7 +4,7 @@
 import pytest
 
 from tests.benchmarks.fairness_load import Load, compare
-from tests.native_service import running_native_service
+from tests.support.services.native_service import running_native_service
 
 pytestmark = pytest.mark.integration
 

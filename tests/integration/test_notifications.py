@@ -13,7 +13,8 @@ from promcompat.core.model import Labels
 from promcompat.loops import receiver_loops, running
 from promcompat.services import Receivers
 from promcompat.telemetry.telemetry import Telemetry
-from tests.alerting import (
+from tests.support.factories import make_labels
+from tests.support.services.alerting import (
     NOW_MS,
     TENANT,
     AlertingFixture,
@@ -22,7 +23,6 @@ from tests.alerting import (
     make_threshold,
     running_alerting,
 )
-from tests.factories import make_labels
 
 pytestmark = pytest.mark.integration
 

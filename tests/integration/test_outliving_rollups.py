@@ -18,9 +18,9 @@ from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.factories import STALE_NAN, make_batch, make_labels, select_name
-from tests.repositories import connected, opened_storage
-from tests.stored_blocks import Clock
+from tests.support.factories import STALE_NAN, make_batch, make_labels, select_name
+from tests.support.storage.repositories import connected, opened_storage
+from tests.support.storage.stored_blocks import Clock
 
 pytestmark = pytest.mark.integration
 

@@ -7,10 +7,10 @@ import pytest
 from promcompat.core.model import Labels
 from sql.migrate import MigrationError, migrate
 from sql.query_loader import SqlFile, load_migrations
-from tests.early_version import make_early_database
-from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
-from tests.repositories import connected, discard, migrated_storage, opened_storage
-from tests.servers import DatabaseServer
+from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.older_databases import make_early_database
+from tests.support.storage.repositories import connected, discard, migrated_storage, opened_storage
 
 pytestmark = pytest.mark.integration
 

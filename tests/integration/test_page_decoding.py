@@ -14,7 +14,7 @@ from promql.values.histogram_columns import HistogramColumns
 from sql.samples.codec.page_kernels import DICTIONARY_VERSION
 from sql.samples.codec.pages import decode_pages, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
-from tests.sample_columns import (
+from tests.support.storage.sample_columns import (
     STALE_BITS,
     T0,
     samples_of,

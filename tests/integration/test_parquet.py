@@ -10,8 +10,8 @@ import pytest
 from promcompat.__main__ import main
 from promcompat.core.model import STALE_NAN_BITS, WriteBatch
 from promcompat.metrics import sample_stream
-from tests.factories import block_rows, float_column, make_batch, make_labels, select_name
-from tests.repositories import drain_and_compact, opened_storage
+from tests.support.factories import block_rows, float_column, make_batch, make_labels, select_name
+from tests.support.storage.repositories import drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("pyarrow")

@@ -19,8 +19,8 @@ from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
-from tests.factories import STALE_NAN, Points, make_batch, make_labels
-from tests.repositories import drained_rows, opened_storage
+from tests.support.factories import STALE_NAN, Points, make_batch, make_labels
+from tests.support.storage.repositories import drained_rows, opened_storage
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 

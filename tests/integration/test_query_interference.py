@@ -11,7 +11,7 @@ from aiohttp import ClientSession, ClientTimeout
 
 from conformance.processes import running_promcompat
 from tests.integration.test_query_memory import WRITE_HEADERS, Memory
-from tests.wire import encode_request, encode_series
+from tests.support.formats.remote_write import encode_request, encode_series
 
 pytestmark = pytest.mark.integration
 

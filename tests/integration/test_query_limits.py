@@ -7,16 +7,16 @@ import pytest
 
 from promcompat.core.errors import ExecutionError
 from promql.budget import TOO_MANY_SAMPLES, too_much_memory
-from tests.factories import make_batch, make_labels, select_name
-from tests.http_service import NOW_MS, Service, running_service
-from tests.repositories import (
+from tests.support.factories import make_batch, make_labels, select_name
+from tests.support.formats.remote_write import encode_request, encode_series
+from tests.support.services.http_service import NOW_MS, Service, running_service
+from tests.support.storage.repositories import (
     connected,
     drained_rows,
     locked_rows,
     opened_storage,
 )
-from tests.waiting import eventually
-from tests.wire import encode_request, encode_series
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

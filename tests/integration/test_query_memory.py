@@ -12,7 +12,7 @@ from aiohttp import ClientSession
 
 from conformance.processes import running_promcompat
 from promql.budget import too_much_memory
-from tests.wire import encode_request, encode_series
+from tests.support.formats.remote_write import encode_request, encode_series
 
 pytestmark = pytest.mark.integration
 

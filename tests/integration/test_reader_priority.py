@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from sql.database.reader_priority import NICENESS, lower_priority
-from tests.factories import make_batch, make_labels, select_name
-from tests.repositories import connected, opened_storage
+from tests.support.factories import make_batch, make_labels, select_name
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -11,8 +11,14 @@ from promcompat.core.alerts import Rule, RuleKind
 from promcompat.core.model import EvalRange
 from promql.query import Query
 from promql.values.matrix import Matrix
-from tests.alerting import NOW_MS, TENANT, AlertingFixture, make_rule, running_alerting
-from tests.factories import make_labels
+from tests.support.factories import make_labels
+from tests.support.services.alerting import (
+    NOW_MS,
+    TENANT,
+    AlertingFixture,
+    make_rule,
+    running_alerting,
+)
 
 pytestmark = pytest.mark.integration
 

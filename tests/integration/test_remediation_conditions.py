@@ -9,7 +9,8 @@ from promcompat.core.alerts import Alert
 from promcompat.core.model import Labels
 from promcompat.core.thresholds import ThresholdOverride
 from promcompat.remediation.conditions import AlertConditionChecker
-from tests.alerting import (
+from tests.support.factories import STALE_NAN, make_labels
+from tests.support.services.alerting import (
     NOW_MS,
     TENANT,
     AlertingFixture,
@@ -17,7 +18,6 @@ from tests.alerting import (
     make_threshold,
     running_alerting,
 )
-from tests.factories import STALE_NAN, make_labels
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,8 @@ from temporalio.client import Client
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.remediation import RemediationState
 from promcompat.remediation.temporal import UnconfiguredRemediationLauncher
-from tests.remediation import (
+from tests.support.programs.temporal import TemporalServer, running_temporal
+from tests.support.services.remediation import (
     TENANT,
     Receiver,
     Stage,
@@ -28,7 +29,6 @@ from tests.remediation import (
     running_receiver,
     running_worker,
 )
-from tests.temporal import TemporalServer, running_temporal
 
 pytestmark = pytest.mark.integration
 

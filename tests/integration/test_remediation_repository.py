@@ -16,9 +16,9 @@ from promcompat.core.remediation import (
     Verdict,
 )
 from sql.remediations.remediation_repository import PostgresRemediationRepository
-from tests.native_service import running_native_service
-from tests.remediation import TENANT, Stage, make_request, opened_stage
-from tests.repositories import connected
+from tests.support.services.native_service import running_native_service
+from tests.support.services.remediation import TENANT, Stage, make_request, opened_stage
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,8 @@ from promcompat.core.remediation import (
 from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.launcher import TemporalRemediationLauncher
 from promcompat.remediation.payloads import STATUS_QUERY, RemediationStatus
-from tests.remediation import (
+from tests.support.programs.temporal import TemporalServer
+from tests.support.services.remediation import (
     TENANT,
     Receiver,
     Stage,
@@ -31,7 +32,6 @@ from tests.remediation import (
     running_receiver,
     running_worker,
 )
-from tests.temporal import TemporalServer
 
 pytestmark = pytest.mark.integration
 

@@ -19,10 +19,10 @@ from sql.embedded.cluster import Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer
 from sql.samples.metric_storage import MetricStorage
-from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
-from tests.repositories import connected, discard, opened_storage
-from tests.servers import DatabaseServer, run_server
-from tests.waiting import eventually
+from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
+from tests.support.programs.servers import DatabaseServer, run_server
+from tests.support.storage.repositories import connected, discard, opened_storage
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

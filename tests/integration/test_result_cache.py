@@ -17,8 +17,8 @@ from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
-from tests.factories import Points, make_batch, make_labels
-from tests.repositories import connected, opened_storage
+from tests.support.factories import Points, make_batch, make_labels
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -16,9 +16,9 @@ from sql.samples.draining.block_retention import BlockRetention
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.tables.slots import FAR_SLOT, class_of_slot, day_of_slot
-from tests.factories import block_rows, make_labels, select_name
-from tests.repositories import connected, drain_and_compact, opened_storage
-from tests.retained_samples import (
+from tests.support.factories import block_rows, make_labels, select_name
+from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
+from tests.support.storage.retained_samples import (
     ALL_TIMES,
     DAY_MS,
     DEFAULT_DAYS,
@@ -38,7 +38,7 @@ from tests.retained_samples import (
     times_of,
     write,
 )
-from tests.stored_blocks import Clock
+from tests.support.storage.stored_blocks import Clock
 
 pytestmark = pytest.mark.integration
 

@@ -23,9 +23,9 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.reading import rollup_days
 from sql.samples.reading.sample_snapshot import PiecemealSnapshot
 from sql.samples.storage_options import StoreKind
-from tests.factories import STALE_NAN, make_batch, make_labels, select_name
-from tests.long_form import examples
-from tests.repositories import connected, opened_storage
+from tests.support.factories import STALE_NAN, make_batch, make_labels, select_name
+from tests.support.long_form import examples
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -10,10 +10,10 @@ from sql.database.tenant_retention import set_retention
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.factories import make_labels
 from tests.integration.test_retention import answer
-from tests.repositories import connected, drain_and_compact, opened_storage
-from tests.retained_samples import (
+from tests.support.factories import make_labels
+from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
+from tests.support.storage.retained_samples import (
     ALL_TIMES,
     DAY_MS,
     DEFAULT_DAYS,
@@ -33,7 +33,7 @@ from tests.retained_samples import (
     times_of,
     write,
 )
-from tests.stored_blocks import Clock
+from tests.support.storage.stored_blocks import Clock
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 

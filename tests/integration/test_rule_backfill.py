@@ -12,8 +12,14 @@ from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, SeriesSelection
 from promcompat.metrics.correction_service import CorrectionService
 from promql.engine import Engine, EngineOptions
-from tests.alerting import NOW_MS, TENANT, AlertingFixture, make_rule, running_alerting
-from tests.factories import make_labels
+from tests.support.factories import make_labels
+from tests.support.services.alerting import (
+    NOW_MS,
+    TENANT,
+    AlertingFixture,
+    make_rule,
+    running_alerting,
+)
 
 pytestmark = pytest.mark.integration
 

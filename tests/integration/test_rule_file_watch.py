@@ -10,7 +10,7 @@ from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.tenant_limits import NO_LIMITS
 from sql.alerting.rule_repository import PostgresRuleRepository
-from tests.repositories import opened_storage
+from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 

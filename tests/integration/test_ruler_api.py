@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.native_service import NativeClient, running_native_service
+from tests.support.services.native_service import NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
 

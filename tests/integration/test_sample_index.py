@@ -16,9 +16,9 @@ from sql.pushdown.sample_statements import samples_statement
 from sql.pushdown.thinning_translator import thinned_samples_statement
 from sql.pushdown.window_grid import TimeSegments
 from sql.query_loader import load_queries
-from tests.early_version import make_early_database
-from tests.repositories import connected, discard
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.older_databases import make_early_database
+from tests.support.storage.repositories import connected, discard
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 

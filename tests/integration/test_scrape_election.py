@@ -9,7 +9,7 @@ import pytest
 from promcompat.composition.services import Backend, open_backend
 from promcompat.configuration.settings import Settings
 from promcompat.telemetry.telemetry import Telemetry
-from tests.scripted_targets import Step, scripted_targets
+from tests.support.services.scripted_targets import Step, scripted_targets
 
 pytestmark = pytest.mark.integration
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.factories import make_batch, make_labels, select_name
-from tests.repositories import opened_storage
+from tests.support.factories import make_batch, make_labels, select_name
+from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 

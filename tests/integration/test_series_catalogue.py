@@ -10,9 +10,9 @@ from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, SeriesSel
 from promcompat.core.ports import MatcherSets
 from sql.samples.metric_storage import MetricStorage
 from sql.series.metadata import MetadataWriter
-from tests.factories import make_batch, make_labels, make_matcher
-from tests.fakes import InMemoryStore
-from tests.repositories import opened_storage
+from tests.support.factories import make_batch, make_labels, make_matcher
+from tests.support.fakes import InMemoryStore
+from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,9 @@ from promcompat.core.maintenance import StepNotes
 from sql.database.database import Database
 from sql.samples.storage_options import StoreKind
 from sql.series.starts import SeriesStartStep
-from tests.http_service import NOW_MS, Service, running_service
-from tests.repositories import connected, drained_storage, opened_storage
-from tests.wire_v2 import V2_HEADERS, RequestV2
+from tests.support.formats.remote_write import V2_HEADERS, RequestV2
+from tests.support.services.http_service import NOW_MS, Service, running_service
+from tests.support.storage.repositories import connected, drained_storage, opened_storage
 
 pytestmark = pytest.mark.integration
 

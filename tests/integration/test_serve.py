@@ -27,8 +27,8 @@ from conformance.processes import (
 from sql.embedded.client_programs import split_password
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
-from tests.waiting import wait_for, wait_for_text
-from tests.wire import encode_request, encode_series
+from tests.support.formats.remote_write import encode_request, encode_series
+from tests.support.waiting import wait_for, wait_for_text
 
 pytestmark = pytest.mark.integration
 

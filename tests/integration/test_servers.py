@@ -4,8 +4,8 @@ import asyncpg
 import pytest
 
 from sql.migrate import migrate
-from tests.repositories import connected
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

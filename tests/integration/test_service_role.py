@@ -14,8 +14,8 @@ import pytest
 
 from conformance.processes import RunningProgram, running_promcompat
 from sql.migrate import MigrationError, migrate
-from tests.servers import DatabaseServer
-from tests.wire import encode_request, encode_series
+from tests.support.formats.remote_write import encode_request, encode_series
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
 

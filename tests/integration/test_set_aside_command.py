@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from promcompat.__main__ import main
-from tests.repositories import connected
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

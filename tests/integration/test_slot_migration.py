@@ -8,8 +8,16 @@ from sql.migrate import migrate
 from sql.query_loader import load_migrations
 from sql.samples.codec.pages import encode_pages
 from sql.samples.tables.slots import FAR_SLOT, slot_of
-from tests.repositories import connected, discard
-from tests.stored_blocks import DAY_MS, NOW_MS, TODAY, Key, StoredBlocks, samples_of, stored_blocks
+from tests.support.storage.repositories import connected, discard
+from tests.support.storage.stored_blocks import (
+    DAY_MS,
+    NOW_MS,
+    TODAY,
+    Key,
+    StoredBlocks,
+    samples_of,
+    stored_blocks,
+)
 
 pytestmark = pytest.mark.integration
 

@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 
 from sql.samples.metric_storage import MetricStorage
-from tests.factories import make_batch, make_labels, select_name
-from tests.maintenance import assert_hours_agree
-from tests.repositories import connected, opened_storage
+from tests.support.factories import make_batch, make_labels, select_name
+from tests.support.storage.maintenance import assert_hours_agree
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 

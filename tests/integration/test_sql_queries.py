@@ -18,9 +18,9 @@ from promcompat.core.definitions import MetricDefinition
 from promcompat.core.thresholds import AlertThreshold, Direction
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.samples.storage_options import StoreKind
-from tests.documented_examples import ROOT
-from tests.factories import make_batch, make_labels
-from tests.repositories import connected, opened_storage
+from tests.support.documented_examples import ROOT
+from tests.support.factories import make_batch, make_labels
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -16,9 +16,9 @@ from sql.query_loader import load_queries
 from sql.samples.codec.pages import encode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.tables.slots import FAR_SLOT, slot_of
-from tests.repositories import connected
-from tests.sample_columns import STALE_BITS, T0, samples_of
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected
+from tests.support.storage.sample_columns import STALE_BITS, T0, samples_of
 
 pytestmark = pytest.mark.integration
 

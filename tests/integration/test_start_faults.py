@@ -21,10 +21,10 @@ from sql.database.connecting import SESSION_DEFAULTS, connect_fault, describe_pl
 from sql.database.database_check import check_database
 from sql.embedded.cluster import SUPERUSER, Cluster
 from sql.embedded.postgres_server import start_server
-from tests.components import require_component
-from tests.repositories import discard
-from tests.servers import DatabaseServer
-from tests.waiting import wait_for_text
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import discard
+from tests.support.waiting import wait_for_text
 
 pytestmark = pytest.mark.integration
 

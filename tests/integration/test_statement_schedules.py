@@ -17,9 +17,15 @@ from hypothesis import strategies as st
 from sql.samples.draining import compaction_plan
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.repositories import opened_storage
-from tests.statement_schedule import StatementSchedule, pause_before_statements
-from tests.storage_processes import Row, Rows, ask_samples, ask_selections, write_rows
+from tests.support.storage.repositories import opened_storage
+from tests.support.storage.statements import StatementSchedule, pause_before_statements
+from tests.support.storage.storage_processes import (
+    Row,
+    Rows,
+    ask_samples,
+    ask_selections,
+    write_rows,
+)
 
 pytestmark = pytest.mark.integration
 

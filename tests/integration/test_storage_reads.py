@@ -23,16 +23,16 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.reading.drained_reader import StoredSamples
 from sql.samples.reading.row_reader import RowReader
-from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
-from tests.repositories import (
+from tests.support.factories import block_rows, make_batch, make_labels, make_matcher, select_name
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import (
     connected,
     drained_rows,
     locked_rows,
     locked_samples,
     opened_storage,
 )
-from tests.servers import DatabaseServer
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -6,8 +6,8 @@ import pytest
 from promcompat.core.errors import DatabaseRefusedError, StorageUnavailableError
 from sql.samples.storage_options import DEFAULT_STORE, StoreKind
 from sql.samples.store_choice import choose_store
-from tests.factories import make_batch, make_labels
-from tests.repositories import connected, drained_rows, opened_storage
+from tests.support.factories import make_batch, make_labels
+from tests.support.storage.repositories import connected, drained_rows, opened_storage
 
 T0 = 1_700_000_000_000
 UP = make_labels("up")

@@ -8,10 +8,10 @@ import pytest
 from promcompat.core.ports import Catalogue, Store
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.contract_histograms import HistogramConflicts, HistogramContract
-from tests.contract_store import ALL_TIME, T0, UP_A, UP_B, StoreContract
-from tests.factories import block_rows, make_batch, select_name, value_bits
-from tests.repositories import DrainedStore, opened_storage
+from tests.support.factories import block_rows, make_batch, select_name, value_bits
+from tests.support.storage.contract_histograms import HistogramConflicts, HistogramContract
+from tests.support.storage.contract_store import ALL_TIME, T0, UP_A, UP_B, StoreContract
+from tests.support.storage.repositories import DrainedStore, opened_storage
 
 pytestmark = pytest.mark.integration
 

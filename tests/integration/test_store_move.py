@@ -13,8 +13,8 @@ from sql.samples.draining.drainer import DrainOptions
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import MoveProgress, StoreMove, StoreMoveError
-from tests.factories import block_rows, make_batch, make_labels, select_name
-from tests.repositories import connected, opened_storage
+from tests.support.factories import block_rows, make_batch, make_labels, select_name
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 

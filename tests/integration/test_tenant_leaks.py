@@ -14,12 +14,16 @@ from aiohttp import ClientResponse
 
 from promcompat.core.access import Role
 from promcompat.http.route_roles import NEED_OF_ROUTE
-from tests.access_service import OPERATOR, AccessService
-from tests.native_service import NativeClient, running_native_service
-from tests.repositories import connected
-from tests.servers import DatabaseServer
-from tests.wire import encode_metadata, encode_request, encode_series
-from tests.xor_chunks import encode_read_request
+from tests.support.formats.remote_read import encode_read_request
+from tests.support.formats.remote_write import encode_metadata, encode_request, encode_series
+from tests.support.programs.servers import DatabaseServer
+from tests.support.services.native_service import (
+    OPERATOR,
+    AccessService,
+    NativeClient,
+    running_native_service,
+)
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 

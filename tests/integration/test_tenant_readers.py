@@ -10,10 +10,10 @@ import pytest
 
 from promcompat.__main__ import main
 from sql.migrate import migrate
-from tests.community import community_connection
-from tests.factories import make_batch, make_labels
-from tests.repositories import connected, discard, opened_storage
-from tests.servers import DatabaseServer
+from tests.support.factories import make_batch, make_labels
+from tests.support.programs.community import community_connection
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected, discard, opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,8 @@ from promcompat.core.thresholds import (
 from promql.query import Query
 from sql.definitions import threshold_watch
 from sql.definitions.threshold_json import decode_threshold
-from tests.alerting import (
+from tests.support.factories import STALE_NAN, make_labels
+from tests.support.services.alerting import (
     NOW_MS,
     TENANT,
     AlertingFixture,
@@ -25,9 +26,8 @@ from tests.alerting import (
     make_threshold,
     running_alerting,
 )
-from tests.factories import STALE_NAN, make_labels
-from tests.native_service import running_native_service
-from tests.repositories import connected, locked_samples
+from tests.support.services.native_service import running_native_service
+from tests.support.storage.repositories import connected, locked_samples
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,7 @@ import pytest
 
 from promcompat.__main__ import main
 from promcompat.access.token_text import is_token_text
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
 

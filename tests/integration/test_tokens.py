@@ -13,8 +13,8 @@ from promcompat.access.token_text import digest_of, new_token_text
 from promcompat.access.token_uses import TokenUses
 from promcompat.core.access import NewToken, Role
 from promcompat.core.errors import ConflictError, StorageUnavailableError
-from tests.access_service import OPERATOR, AccessService, running_access_service
-from tests.servers import DatabaseServer
+from tests.support.programs.servers import DatabaseServer
+from tests.support.services.native_service import OPERATOR, AccessService, running_access_service
 
 QUERY = "/api/v1/query?query=1"
 TOKENS = "/api/v1/metrics/tokens"

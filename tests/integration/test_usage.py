@@ -15,10 +15,10 @@ from promcompat.core.usage import TenantUsage
 from sql.database.tenant_usage import PostgresTenantUsages
 from sql.migrate import migrate
 from sql.samples.storage_options import StoreKind
-from tests.community import community_connection
-from tests.factories import make_batch, make_labels
-from tests.repositories import connected, discard, drain_and_compact, opened_storage
-from tests.servers import DatabaseServer
+from tests.support.factories import make_batch, make_labels
+from tests.support.programs.community import community_connection
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected, discard, drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 

@@ -22,8 +22,15 @@ from promcompat.alerting.deliveries import Notifier
 from promcompat.alerting.senders import AlertmanagerNotifier, HttpSender, WebhookNotifier
 from promcompat.core.alerts import AlertFilter, Rule, Silence
 from promcompat.core.model import Labels
-from tests.alerting import NOW_MS, TENANT, AlertingFixture, Clock, make_rule, running_alerting
-from tests.factories import make_batch, make_labels
+from tests.support.factories import make_batch, make_labels
+from tests.support.services.alerting import (
+    NOW_MS,
+    TENANT,
+    AlertingFixture,
+    Clock,
+    make_rule,
+    running_alerting,
+)
 
 pytestmark = pytest.mark.integration
 

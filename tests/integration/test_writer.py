@@ -19,9 +19,9 @@ from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.writing.writer import GroupCommitOptions
-from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
-from tests.repositories import connected, opened_storage
-from tests.servers import DatabaseServer
+from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 

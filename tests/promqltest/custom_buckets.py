@@ -7,8 +7,8 @@ import numpy as np
 
 from promcompat.core.model import METRIC_NAME, Labels
 from promql.values.histogram_columns import HistogramColumns
-from tests.factories import MixedPoints
-from tests.histogram_factories import histogram
+from tests.support.factories import MixedPoints
+from tests.support.histograms import histogram
 
 _SUFFIX = re.compile(r"_(bucket|count|sum)$")
 

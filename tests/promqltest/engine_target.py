@@ -9,9 +9,9 @@ from promcompat.core.ports import Store
 from promql.engine import Engine
 from promql.query import Query
 from promql.values.matrix import QueryResult
-from tests.factories import MixedPoints, Starts, make_batch
 from tests.promqltest.answer import read_answer
 from tests.promqltest.target import Reply
+from tests.support.factories import MixedPoints, Starts, make_batch
 
 
 @dataclass(frozen=True, slots=True)

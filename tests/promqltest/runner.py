@@ -12,7 +12,6 @@ from enum import Enum
 
 from promcompat.core.model import METRIC_NAME, EvalRange, Labels
 from promql.values.histogram_columns import HistogramColumns
-from tests.factories import STALE_NAN, MixedPoints
 from tests.promqltest.answer import (
     MatrixAnswer,
     almost_equal,
@@ -32,6 +31,7 @@ from tests.promqltest.script import (
     TextCheck,
 )
 from tests.promqltest.target import Reply, Target
+from tests.support.factories import STALE_NAN, MixedPoints
 
 MINUTE_MS = 60_000
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from promcompat.core.model import EvalRange, Labels
-from tests.factories import MixedPoints, Starts
 from tests.promqltest.answer import Answer
+from tests.support.factories import MixedPoints, Starts
 
 
 @dataclass(frozen=True, slots=True)

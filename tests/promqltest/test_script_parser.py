@@ -5,7 +5,6 @@ import math
 import pytest
 
 from promcompat.core.model import Labels
-from tests.factories import make_labels
 from tests.promqltest.notation import (
     ScriptError,
     parse_duration_ms,
@@ -17,6 +16,7 @@ from tests.promqltest.notation import (
 from tests.promqltest.script import HistogramNotation, Load, Mark, TextCheck
 from tests.promqltest.script_parser import parse_cases, read_script
 from tests.promqltest.suites import own_scripts, upstream_scripts
+from tests.support.factories import make_labels
 
 SCRIPT = """
 # A comment.

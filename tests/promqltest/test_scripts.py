@@ -15,7 +15,6 @@ from promql.features import ALL_FEATURES, Feature
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions
-from tests.fakes import InMemoryStore
 from tests.promqltest.engine_target import EngineTarget
 from tests.promqltest.ratchet import KNOWN_FAILURES, find_surprises, read_known_failures
 from tests.promqltest.runner import CaseRunner, Outcome, Status
@@ -26,7 +25,8 @@ from tests.promqltest.suites import (
     shared_folder,
     upstream_scripts,
 )
-from tests.repositories import store_under_test
+from tests.support.fakes import InMemoryStore
+from tests.support.storage.repositories import store_under_test
 
 
 def script_name(path: Path) -> str:

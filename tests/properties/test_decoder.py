@@ -19,11 +19,16 @@ from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
 from promcompat.remote_write.snappy_block import unpack
 from promcompat.remote_write.wire_fields import split_fields
-from tests.factories import encode_field, encode_labels, encode_varint
-from tests.known_series import NOTHING_KNOWN, known_series
-from tests.reference_decoder import Row, decode_reference, shown_value
-from tests.wire import encode_metadata, encode_request, encode_sample, encode_series
-from tests.wire_histograms import WireHistogram
+from tests.support.factories import encode_field, encode_labels, encode_varint
+from tests.support.formats.reference_decoder import Row, decode_reference, shown_value
+from tests.support.formats.remote_write import (
+    WireHistogram,
+    encode_metadata,
+    encode_request,
+    encode_sample,
+    encode_series,
+)
+from tests.support.known_series import NOTHING_KNOWN, known_series
 
 LIMIT = 1 << 20
 NOW = 1_700_000_000_000

@@ -11,7 +11,7 @@ from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import Deletion, Piece, fold, gathered
 from sql.samples.reading.drained_cache import DrainedBounds, DrainedCache
 from sql.samples.reading.drained_reader import DrainedQuestion, StoredSamples
-from tests.sample_model import BITS, SERIES, TIMES, Rows, rows_of, samples_of
+from tests.support.storage.sample_model import BITS, SERIES, TIMES, Rows, rows_of, samples_of
 
 TENANT = 7
 ROWS = st.dictionaries(st.tuples(SERIES, TIMES), BITS, min_size=1, max_size=12)

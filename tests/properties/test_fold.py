@@ -7,7 +7,7 @@ from hypothesis.strategies import DrawFn
 
 from sql.samples.columns.fold import Deletion, Piece, fold, gathered, in_order
 from sql.samples.columns.series_samples import SeriesSamples
-from tests.sample_model import BITS, SERIES, TIMES, folded, rows_of, samples_of
+from tests.support.storage.sample_model import BITS, SERIES, TIMES, folded, rows_of, samples_of
 
 
 @st.composite

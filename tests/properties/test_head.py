@@ -13,8 +13,16 @@ from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.head.memory import HeadMemory, HeadStats, Merge
 from sql.samples.head.segments import Segment, TenantHead, next_merge
 from sql.samples.head.view import HeadView
-from tests.numbered_histograms import model_bits
-from tests.sample_model import BITS, SERIES, TIMES, Rows, folded, rows_of, samples_of
+from tests.support.numbered_histograms import model_bits
+from tests.support.storage.sample_model import (
+    BITS,
+    SERIES,
+    TIMES,
+    Rows,
+    folded,
+    rows_of,
+    samples_of,
+)
 
 TENANT = 7
 ALL_SERIES = np.arange(0, 8, dtype=np.int64)

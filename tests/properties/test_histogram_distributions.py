@@ -12,7 +12,7 @@ from promql.histograms.listed_buckets import listed_buckets
 from promql.histograms.statistics_kernels import fractions, quantiles
 from promql.histograms.trimming import trimmed
 from promql.values.histogram_columns import HistogramColumns
-from tests.histogram_factories import histogram
+from tests.support.histograms import histogram
 
 counts = st.integers(1, 1000).map(float)
 indices = st.integers(-20, 20)

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from promcompat.core.model import STALE_NAN_BITS
 from sql.migrate import migrate
 from sql.samples.storage_options import StoreKind
-from tests.community import running_community
-from tests.components import require_component
-from tests.long_form import examples
-from tests.repositories import discard
-from tests.servers import DatabaseServer
-from tests.storage_processes import Row, Rows, StorageProcess, storage_processes
+from tests.support.long_form import examples
+from tests.support.programs.community import running_community
+from tests.support.programs.components import require_component
+from tests.support.programs.servers import DatabaseServer
+from tests.support.storage.repositories import discard
+from tests.support.storage.storage_processes import Row, Rows, StorageProcess, storage_processes
 
 pytestmark = pytest.mark.integration
 

@@ -50,16 +50,16 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.corrections import steps as correction_steps
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.community import running_community
-from tests.components import require_component
-from tests.contract_histograms import batch_of, rows_of
-from tests.factories import make_block, make_matcher, select_name
-from tests.fakes import InMemoryStore
-from tests.long_form import examples
-from tests.numbered_histograms import some_bits
-from tests.repositories import discard, opened_storage
-from tests.storage_processes import share_one_session
-from tests.stored_blocks import Clock
+from tests.support.factories import make_block, make_matcher, select_name
+from tests.support.fakes import InMemoryStore
+from tests.support.long_form import examples
+from tests.support.numbered_histograms import some_bits
+from tests.support.programs.community import running_community
+from tests.support.programs.components import require_component
+from tests.support.storage.contract_histograms import batch_of, rows_of
+from tests.support.storage.repositories import discard, opened_storage
+from tests.support.storage.storage_processes import share_one_session
+from tests.support.storage.stored_blocks import Clock
 
 pytestmark = pytest.mark.integration
 
@@ -76,7 +76,7 @@ QUERIES = (
 )
 
 Points = Mapping[int, int]
-"""Bits of values by Unix ms; see `tests.numbered_histograms` for histograms."""
+"""Bits of values by Unix ms; see `tests.support.numbered_histograms` for histograms."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from promql.parsing.literals import quote_literal
 from promql.parsing.parse_errors import ParseError
 from promql.parsing.parser import parse_expr, parse_metric_selector
 from promql.parsing.printer import prettify, print_expr
-from tests.strategies import ANY_EXPRESSION, canonical
+from tests.support.strategies import ANY_EXPRESSION, canonical
 
 EXPRS = ANY_EXPRESSION.exprs
 

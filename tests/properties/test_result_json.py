@@ -13,7 +13,7 @@ from promcompat.api.float_format import format_sample_value, format_sample_value
 from promcompat.api.result_json import query_data_parts
 from promcompat.core.model import SampleBlock
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 floats = st.one_of(
     st.floats(),

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 
 from sql.samples.draining import compaction_plan
 from sql.samples.tables import block_table
-from tests.numbered_histograms import NUMBERED_BITS
-from tests.stored_blocks import DAY_MS, NOW_MS, TODAY, Model, StoredBlocks, stored_blocks
+from tests.support.numbered_histograms import NUMBERED_BITS
+from tests.support.storage.stored_blocks import (
+    DAY_MS,
+    NOW_MS,
+    TODAY,
+    Model,
+    StoredBlocks,
+    stored_blocks,
+)
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,8 @@ from promcompat.remote_write.remote_pb2 import TimeSeries as SeriesV1
 from promcompat.remote_write.remote_v2_pb2 import Exemplar, Metadata, Request, Sample, TimeSeries
 from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest
 from promcompat.remote_write.wire_fields import parse_message
-from tests.factories import encode_field, encode_varint
-from tests.known_series import NOTHING_KNOWN, known_series
+from tests.support.factories import encode_field, encode_varint
+from tests.support.known_series import NOTHING_KNOWN, known_series
 
 LIMIT = 1 << 20
 

@@ -12,8 +12,8 @@ from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, WriteBatch
 from sql.catalog import YEARS_1_TO_9999
 from sql.samples.metric_storage import MetricStorage
-from tests.factories import block_rows, select_name, series_key
-from tests.repositories import opened_storage
+from tests.support.factories import block_rows, select_name, series_key
+from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 

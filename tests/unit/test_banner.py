@@ -3,7 +3,7 @@
 import pytest
 
 from promcompat.processes.banner import render_banner
-from tests.http_service import GivenSettings
+from tests.support.services.http_service import GivenSettings
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from promcompat.__main__ import main
-from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryStore
-from tests.http_service import NOW_MS, Service, running_service
+from tests.support.factories import make_batch, make_labels
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import NOW_MS, Service, running_service
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from promcompat.http.context import ServiceState
 from promcompat.processes.serving import reload_on_hangup
 from promcompat.processes.supervise import _Keeper, _Pipes, pass_on_hangup
-from tests.http_service import GivenSettings
+from tests.support.services.http_service import GivenSettings
 
 
 @pytest.mark.parametrize("file", [None, Path("prometheus.yml")])

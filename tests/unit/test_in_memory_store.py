@@ -3,8 +3,8 @@
 import pytest
 
 from promcompat.core.ports import Catalogue, Store
-from tests.contract_store import StoreContract
-from tests.fakes import InMemoryStore
+from tests.support.fakes import InMemoryStore
+from tests.support.storage.contract_store import StoreContract
 
 
 class TestInMemoryStore(StoreContract):

@@ -7,7 +7,7 @@ import pytest
 
 from promcompat.composition.network import check_listening
 from promcompat.http.listening import ListenError, bind_socket
-from tests.http_service import GivenSettings
+from tests.support.services.http_service import GivenSettings
 
 ANYWHERE = "0.0.0.0"
 OPEN = {"allow_unauthenticated": True}

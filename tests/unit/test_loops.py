@@ -10,7 +10,7 @@ from promcompat import loops
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.loops import PeriodicLoop, running
 from promcompat.telemetry.telemetry import Telemetry
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ from promcompat.remediation.actions import ActionPolicy, ActionRunner
 from promcompat.remediation.plans import HttpAction
 from promcompat.scraping.configuration import HttpConfig
 from promcompat.scraping.fetching import FetchError, HttpFetcher
-from tests.http_service import GivenSettings
+from tests.support.services.http_service import GivenSettings
 
 NOT_PUBLIC = (
     *("0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.9.9.9", "169.254.169.254"),

@@ -7,7 +7,7 @@ import snappy
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 from tests.benchmarks.payload import fleet_labels
 from tests.benchmarks.snappy_template import encode_times, make_template
-from tests.factories import encode_field, encode_labels, encode_varint
+from tests.support.factories import encode_field, encode_labels, encode_varint
 
 N_SERIES = 300
 

@@ -12,8 +12,8 @@ from promcompat.core.histograms import histogram_cells, histogram_numbers, is_hi
 from promcompat.core.model import EvalRange, Labels, WriteBatch
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix, QueryResult
-from tests.factories import make_labels
-from tests.histogram_factories import histogram
+from tests.support.factories import make_labels
+from tests.support.histograms import histogram
 
 GOOD = histogram(count=3, total=1.5, positive=[(1, 2.5)], hint=3)
 NEGATIVE = histogram(count=3, total=1.5, positive=[(1, -2.5)], hint=3)

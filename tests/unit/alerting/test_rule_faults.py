@@ -6,7 +6,7 @@ import pytest
 
 from promcompat.alerting.rules import rule_faults
 from promcompat.core.alerts import RuleKind
-from tests.alerting import make_rule
+from tests.support.services.alerting import make_rule
 
 
 @pytest.mark.parametrize(

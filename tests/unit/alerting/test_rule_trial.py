@@ -15,7 +15,7 @@ from promcompat.core.histograms import histogram_cells
 from promcompat.core.model import EvalRange, Labels
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
-from tests.histogram_factories import histogram
+from tests.support.histograms import histogram
 
 STEP_MS = 10_000
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from promcompat.core.ports import Store
-from tests.fakes import InMemoryStore
-from tests.http_service import Service, running_service
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import Service, running_service
 
 StartService = Callable[..., Awaitable[Service]]
 

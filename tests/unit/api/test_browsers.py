@@ -20,8 +20,13 @@ from promcompat.http.browsers import BrowserRules
 from promcompat.http.context import ServiceState
 from promcompat.http.route_roles import NEED_OF_ROUTE
 from promcompat.telemetry.telemetry import Telemetry
-from tests.fakes import InMemoryStore
-from tests.http_service import GivenSettings, Service, ServiceServer, running_service
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import (
+    GivenSettings,
+    Service,
+    ServiceServer,
+    running_service,
+)
 
 HOST = "metrics.example:9201"
 SAFE = ("GET", "HEAD", "OPTIONS")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
-from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryStore
-from tests.http_service import NOW_MS, Service
+from tests.support.factories import make_batch, make_labels
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 
 SERIES = {

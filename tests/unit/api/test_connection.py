@@ -11,7 +11,7 @@ import pytest
 
 from promcompat.api import query_handlers
 from promcompat.http.connection import MAX_HEAD_BYTES
-from tests.http_service import Service
+from tests.support.services.http_service import Service
 
 HOST = b"Host: x\r\n"
 CLOSE = HOST + b"Connection: close\r\n"

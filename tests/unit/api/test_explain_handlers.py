@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryStore
-from tests.http_service import NOW_MS, Service
+from tests.support.factories import make_batch, make_labels
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 
 T0 = 1_700_000_000

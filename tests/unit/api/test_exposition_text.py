@@ -9,7 +9,7 @@ from promcompat.api.exposition_text import (
     escape_name,
     families,
 )
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 FROM_SCRAPERS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"

@@ -5,11 +5,16 @@ import snappy
 from promcompat.remote_read.remote_read_pb2 import QueryResult, ReadResponse
 from promcompat.remote_write.histograms import decode_histograms
 from promcompat.remote_write.remote_pb2 import TimeSeries
-from tests.factories import encode_field, encode_labels
-from tests.http_service import NOW_MS, Service
-from tests.wire import encode_request, encode_sample
-from tests.wire_histograms import WireHistogram, columns_of, same_histograms
-from tests.xor_chunks import encode_read_request
+from tests.support.factories import encode_field, encode_labels
+from tests.support.formats.remote_read import encode_read_request
+from tests.support.formats.remote_write import (
+    WireHistogram,
+    columns_of,
+    encode_request,
+    encode_sample,
+    same_histograms,
+)
+from tests.support.services.http_service import NOW_MS, Service
 
 EXPONENTIAL = (("__name__", "e"), ("job", "a"))
 CUSTOM = (("__name__", "c"), ("job", "a"))

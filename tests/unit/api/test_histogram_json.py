@@ -9,9 +9,9 @@ from promcompat.core.histograms import histogram_cells
 from promcompat.core.model import SampleBlock
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix, QueryResult
-from tests.factories import make_labels
-from tests.histogram_factories import histogram
-from tests.wire_histograms import WireHistogram, columns_of
+from tests.support.factories import make_labels
+from tests.support.formats.remote_write import WireHistogram, columns_of
+from tests.support.histograms import histogram
 
 EXPONENTIAL = histogram(
     0,

@@ -3,15 +3,15 @@
 from aiohttp import ClientResponse
 from yarl import URL
 
-from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryStore
-from tests.hostile_requests import (
+from tests.support.factories import make_batch, make_labels
+from tests.support.fakes import InMemoryStore
+from tests.support.services.hostile_requests import (
     HostileRequest,
     expression_requests,
     parameter_requests,
     repeated_requests,
 )
-from tests.http_service import NOW_MS, Service, running_service
+from tests.support.services.http_service import NOW_MS, Service, running_service
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -4,9 +4,9 @@ import pytest
 
 from promcompat.processes.explanation_text import render_explanation
 from promql.budget import TOO_MANY_SAMPLES
-from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryStore
-from tests.http_service import NOW_MS, running_service
+from tests.support.factories import make_batch, make_labels
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import NOW_MS, running_service
 
 TOO_LONG = "query has more than 500000 tokens"
 HOSTILE = {

@@ -25,8 +25,8 @@ from promcompat.imports.datadog_pb2 import (
     SketchPayload,
 )
 from promcompat.imports.parquet_file import ParquetReader
-from tests.factories import STALE_NAN, make_batch, make_labels
-from tests.http_service import NOW_MS, Service
+from tests.support.factories import STALE_NAN, make_batch, make_labels
+from tests.support.services.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 
 LINE = b'{"metric":{"__name__":"up","job":"a"},"values":[1,2],"timestamps":[1000,2000]}\n'

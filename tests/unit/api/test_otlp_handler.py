@@ -19,10 +19,10 @@ from opentelemetry.sdk.metrics.export import MetricExportResult
 from promcompat.core.errors import OverloadedError
 from promcompat.core.model import STALE_NAN_BITS, WriteBatch
 from promcompat.otlp.requests import split_request
-from tests.factories import make_matcher
-from tests.fakes import InMemoryStore
-from tests.http_service import NOW_MS, Service
-from tests.otlp_payloads import attributes, sdk_metrics
+from tests.support.factories import make_matcher
+from tests.support.fakes import InMemoryStore
+from tests.support.formats.otlp_payloads import attributes, sdk_metrics
+from tests.support.services.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 
 NOW_NS = NOW_MS * 1_000_000

@@ -6,9 +6,9 @@ from aiohttp import ClientResponse
 
 from promcompat.api import read_handler
 from promcompat.remote_read.remote_read_pb2 import QueryResult, ReadResponse
-from tests.factories import STALE_NAN, make_batch, make_labels
-from tests.http_service import NOW_MS, Service
-from tests.xor_chunks import bits_of, encode_read_request, labels_of, read_stream
+from tests.support.factories import STALE_NAN, make_batch, make_labels
+from tests.support.formats.remote_read import bits_of, encode_read_request, labels_of, read_stream
+from tests.support.services.http_service import NOW_MS, Service
 
 SAMPLES, CHUNKS, UNKNOWN = 0, 1, 7
 UP_A, UP_B = make_labels("up", job="a"), make_labels("up", job="b")

@@ -10,9 +10,9 @@ from aiohttp import web
 
 from promcompat.core.errors import OverloadedError, WriteRejectedError
 from promcompat.core.model import WriteBatch
-from tests.fakes import InMemoryStore
+from tests.support.fakes import InMemoryStore
+from tests.support.formats.remote_write import encode_request, encode_series
 from tests.unit.api.conftest import StartService
-from tests.wire import encode_request, encode_series
 
 _WRITE = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 _SERIES = encode_request([encode_series([("__name__", "up")], (1, 1.0))])

@@ -27,9 +27,13 @@ from promcompat.http.context import ServiceState
 from promcompat.http.guard import guarded
 from promcompat.http.route_roles import NEED_OF_ROUTE, Need
 from promcompat.telemetry.telemetry import Telemetry
-from tests.http_service import GivenSettings, ServiceServer
-from tests.in_memory_tokens import InMemoryAudit, InMemoryTokens
-from tests.routes_of_application import InstalledRoute, routes_of
+from tests.support.fakes import InMemoryAudit, InMemoryTokens
+from tests.support.services.http_service import (
+    GivenSettings,
+    InstalledRoute,
+    ServiceServer,
+    routes_of,
+)
 
 REACHED, SHOWN_METHOD = 299, {"*": "POST"}
 OWN_SECRET = "what the service shows itself"

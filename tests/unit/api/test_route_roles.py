@@ -10,8 +10,7 @@ from promcompat.http.context import ServiceState
 from promcompat.http.guard import guarded
 from promcompat.http.route_roles import NEED_OF_ROUTE
 from promcompat.telemetry.telemetry import Telemetry
-from tests.http_service import GivenSettings
-from tests.routes_of_application import routes_of
+from tests.support.services.http_service import GivenSettings, routes_of
 
 
 def application() -> web.Application:

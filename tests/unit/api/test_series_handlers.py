@@ -6,9 +6,9 @@ import pytest
 import yarl
 
 from promcompat.core.model import Labels, MetricMetadata
-from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryStore
-from tests.http_service import Service
+from tests.support.factories import make_batch, make_labels
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import Service
 from tests.unit.api.conftest import StartService
 
 

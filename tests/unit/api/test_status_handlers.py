@@ -12,9 +12,9 @@ from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from promcompat.http.context import Phase
-from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryStore
-from tests.http_service import Service
+from tests.support.factories import make_batch, make_labels
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import Service
 from tests.unit.api.conftest import StartService
 
 

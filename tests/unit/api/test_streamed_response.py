@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from promcompat.api import query_handlers, result_json, streamed_response
-from tests.factories import make_batch, make_labels
-from tests.http_service import Service
+from tests.support.factories import make_batch, make_labels
+from tests.support.services.http_service import Service
 
 STEPS = {"start": "0", "end": "600", "step": "1"}
 ASKED = [

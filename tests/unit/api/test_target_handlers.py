@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from promcompat.scraping.target_documents import MetadataDocument, TargetsDocument, global_url
-from tests.fakes import InMemoryStore
-from tests.http_service import Service, running_service
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import Service, running_service
 
 ACTIVE = [{"scrapePool": "a", "labels": {"job": "a"}}, {"scrapePool": "b", "labels": {}}]
 DROPPED = [{"scrapePool": "b", "discoveredLabels": {}}]

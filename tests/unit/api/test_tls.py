@@ -17,8 +17,8 @@ from promcompat.http.listening import base_url, bind_socket
 from promcompat.http.server import HttpServer
 from promcompat.http.tls import CertificateError, ServerTls, TlsFiles
 from promcompat.telemetry.telemetry import Telemetry
-from tests.certificates import Certificate, make_authority, make_certificate
-from tests.http_service import GivenSettings
+from tests.support.programs.certificates import Certificate, make_authority, make_certificate
+from tests.support.services.http_service import GivenSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,16 @@ from promcompat.core.errors import OverloadedError, StaleKnowledgeError, Storage
 from promcompat.core.model import Labels, MetricMetadata, WriteBatch
 from promcompat.core.series_table import KnownSeries
 from promcompat.http.bodies import BodyLimits, RequestBodies
-from tests.factories import encode_field, encode_labels, make_labels, make_matcher
-from tests.fakes import InMemoryStore
-from tests.http_service import NOW_MS, Service
+from tests.support.factories import encode_field, encode_labels, make_labels, make_matcher
+from tests.support.fakes import InMemoryStore
+from tests.support.formats.remote_write import (
+    WireHistogram,
+    encode_metadata,
+    encode_request,
+    encode_series,
+)
+from tests.support.services.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
-from tests.wire import encode_metadata, encode_request, encode_series
-from tests.wire_histograms import WireHistogram
 
 UP = (("__name__", "up"), ("job", "a"))
 HEADERS = {

@@ -6,14 +6,18 @@ from aiohttp import ClientResponse
 
 from promcompat.core.errors import OverloadedError
 from promcompat.core.model import WriteBatch
-from tests.factories import encode_field
-from tests.fakes import InMemoryStore
-from tests.http_service import NOW_MS, Service
+from tests.support.factories import encode_field
+from tests.support.fakes import InMemoryStore
+from tests.support.formats.remote_write import (
+    V2_HEADERS,
+    RequestV2,
+    WireHistogram,
+    encode_request,
+    encode_series,
+)
+from tests.support.services.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 from tests.unit.api.test_write_handler import HEADERS, UP, stored_series
-from tests.wire import encode_request, encode_series
-from tests.wire_histograms import WireHistogram
-from tests.wire_v2 import V2_HEADERS, RequestV2
 
 
 async def write(

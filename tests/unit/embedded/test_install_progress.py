@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from sql.embedded import debian_packages
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 SCRIPT = Path(__file__).parents[3] / ".ci" / "install_packages.py"
 LOG = """\

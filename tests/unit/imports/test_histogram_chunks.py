@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from promcompat.core.histograms import Histograms, Ragged, is_histogram
 from promcompat.core.model import is_stale
 from promcompat.imports.histogram_chunks import DamagedChunkError, decode_histogram_chunk
-from tests.histogram_samples import columns_of, histogram_columns, histogram_of
-from tests.written_histogram_chunks import histogram_chunk
+from tests.support.formats.prometheus_blocks import histogram_chunk
+from tests.support.histograms import columns_of, histogram_columns, histogram_of
 
 
 @st.composite

@@ -21,8 +21,8 @@ from promcompat.imports.columns import NORMAL_NAN_BITS, ColumnsBuilder, Imported
 from promcompat.imports.histogram_objects import checked_object, histogram_objects, histograms_of
 from promcompat.imports.json_lines import read_json_lines
 from promcompat.imports.parquet_file import ParquetReader, ParquetWriter
-from tests.factories import STALE_NAN, make_labels
-from tests.histogram_samples import columns_of, histogram_columns, histogram_of
+from tests.support.factories import STALE_NAN, make_labels
+from tests.support.histograms import columns_of, histogram_columns, histogram_of
 
 ODD_NAN = float(np.array(0x7FF8_0000_0000_BEEF).view(np.float64))
 

@@ -26,7 +26,7 @@ from promcompat.imports.influx_lines import InfluxOptions, read_influx_lines
 from promcompat.imports.json_lines import read_json_lines
 from promcompat.remote_write.remote_pb2 import Label, SeriesKey
 from promcompat.remote_write.series_key import decode_series_key, encode_series_key
-from tests.known_series import NOTHING_KNOWN
+from tests.support.known_series import NOTHING_KNOWN
 
 NOW_MS = 1_700_000_000_000
 Rows = list[tuple[dict[str, str], int, float]]

@@ -23,13 +23,13 @@ from promcompat.imports.prometheus_index import DamagedBlockError
 from promcompat.imports.prometheus_tombstones import DeletedTimes
 from promcompat.processes.history_blocks import write_request_of
 from promcompat.remote_write.decoder import decode_write_request
-from tests.histogram_samples import columns_of, histogram_of
-from tests.tsdb_blocks import (
+from tests.support.formats.prometheus_blocks import (
     FILE_HEAD_BYTES,
     ULID,
     Place,
     WrittenChunk,
     float_chunk,
+    histogram_chunk,
     series_record,
     uvarint,
     varint,
@@ -38,7 +38,7 @@ from tests.tsdb_blocks import (
     write_meta,
     write_tombstones,
 )
-from tests.written_histogram_chunks import histogram_chunk
+from tests.support.histograms import columns_of, histogram_of
 
 LARGEST = (1 << 63) - 1
 

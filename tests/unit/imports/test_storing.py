@@ -14,7 +14,7 @@ from promcompat.imports.storing import ImportStore, MakeBatch, Outcome
 from promcompat.limits.ingest_rates import IngestRates
 from promcompat.metrics.metric_service import MetricService
 from promcompat.telemetry.telemetry import Telemetry
-from tests.fakes import InMemoryStore
+from tests.support.fakes import InMemoryStore
 
 
 class Counted:

@@ -8,14 +8,14 @@ from promcompat.core.ports import ALL_TIME_MS
 from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.metrics.metric_service import Listing, MetricService, count_series
 from promcompat.querying.query_service import TRUNCATION_WARNING
-from tests.factories import (
+from tests.support.factories import (
     block_rows,
     make_batch,
     make_labels,
     make_matcher,
     select_name,
 )
-from tests.fakes import InMemoryStore
+from tests.support.fakes import InMemoryStore
 
 NOW = 1_700_000_000_000
 TEN_MINUTES = 600_000

@@ -14,8 +14,8 @@ from native_api.ingest.payloads import SamplePayload
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.remote_write.series_key import decode_series_key
-from tests.factories import encode_labels
-from tests.known_series import NOTHING_KNOWN, known_series
+from tests.support.factories import encode_labels
+from tests.support.known_series import NOTHING_KNOWN, known_series
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 _NAMES = _TEXT.filter(lambda text: text not in ("", METRIC_NAME))

@@ -20,8 +20,8 @@ from promcompat.otlp.requests import parse_protobuf
 from promcompat.otlp.resources import OtlpOptions
 from promcompat.otlp.translation import Samples, translate
 from promcompat.remote_write.series_key import decode_series_key
-from tests.known_series import NOTHING_KNOWN
-from tests.wire_histograms import WireHistogram, columns_of, same_histograms
+from tests.support.formats.remote_write import WireHistogram, columns_of, same_histograms
+from tests.support.known_series import NOTHING_KNOWN
 
 NS = 1_000_000
 CUMULATIVE, DELTA = 2, 1

@@ -25,9 +25,9 @@ from promcompat.otlp.requests import parse_protobuf
 from promcompat.otlp.resources import OtlpOptions
 from promcompat.otlp.translation import Samples, translate
 from promcompat.remote_write.series_key import decode_series_key
-from tests.factories import encode_labels
-from tests.known_series import NOTHING_KNOWN
-from tests.otlp_payloads import attributes, value
+from tests.support.factories import encode_labels
+from tests.support.formats.otlp_payloads import attributes, value
+from tests.support.known_series import NOTHING_KNOWN
 
 TIME_MS = 1_700_000_000_000
 RESOURCE = {"service.name": "shop", "service.namespace": "demo", "service.instance.id": "a"}

@@ -10,8 +10,8 @@ from promql.engine import Engine, EngineOptions
 from promql.features import ALL_FEATURES, Feature
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
-from tests.factories import Points, make_block
-from tests.fakes import matches_all
+from tests.support.factories import Points, make_block
+from tests.support.fakes import matches_all
 
 Series = Mapping[Labels, Points]
 

@@ -13,7 +13,7 @@ from promcompat.core.errors import ExecutionError
 from promql.aggregation.aggregations import aggregate
 from promql.ast import AggregateExpr, PositionRange
 from promql.values.matrix import Annotations, Matrix
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.queries import Series, rows, run, run_range, steps, vector
 from tests.unit.promql.test_range_functions_match_reference import (
     average,

@@ -13,7 +13,7 @@ from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
 from promql.planning.planner import make_plan
 from promql.values.matrix import Matrix, ScalarGrid
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.queries import Series, SeriesReader, steps
 
 MINUTE = 60_000

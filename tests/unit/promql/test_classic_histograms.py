@@ -12,7 +12,7 @@ from promcompat.core.model import Labels
 from promql.values.annotation_texts import annotation_texts
 from promql.values.forced_monotonicity import ForcedMonotonicity
 from promql.values.matrix import Annotations
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.grids import POSITIONS, matrix, rows_of, run_instant
 
 Buckets = list[tuple[float, float]]

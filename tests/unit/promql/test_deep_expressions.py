@@ -11,7 +11,7 @@ from promcompat.api.ast_json import expr_json
 from promcompat.core.errors import QueryTimeoutError
 from promql.ast import Expr, Nested, NumberLiteral, fold, run_nested, walk
 from promql.parsing.parser import parse_expr
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.queries import rows, run, run_range, steps, vector
 
 N = 2_000

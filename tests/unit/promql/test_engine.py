@@ -16,7 +16,7 @@ from promql.parsing.parse_errors import ParseError
 from promql.query import Query
 from promql.values.annotation_texts import annotation_texts
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue
-from tests.factories import STALE_NAN, make_labels
+from tests.support.factories import STALE_NAN, make_labels
 from tests.unit.promql.queries import SeriesReader, rows, run, run_range, steps, vector
 
 MINUTE = 60_000

@@ -4,7 +4,7 @@ import numpy as np
 
 from promql.functions.extended_ranges import extended_windows
 from promql.values.range_vectors import RangeVector
-from tests.factories import make_block, make_labels
+from tests.support.factories import make_block, make_labels
 
 
 def test_values_at_the_ends_are_computed_in_the_order_of_prometheus() -> None:

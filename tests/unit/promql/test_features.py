@@ -9,7 +9,7 @@ from promql.features import ALL_FEATURES, DEFAULT_FEATURES, Feature
 from promql.parsing.parser import parse_expr
 from promql.query import Query
 from promql.values.matrix import Matrix
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.queries import SeriesReader
 
 NEEDS = [

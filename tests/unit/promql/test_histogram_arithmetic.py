@@ -26,7 +26,7 @@ from promql.values.histogram_columns import (
     Buckets,
     HistogramColumns,
 )
-from tests.histogram_factories import histogram
+from tests.support.histograms import histogram
 
 Fields = dict[str, object]
 

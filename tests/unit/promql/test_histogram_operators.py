@@ -27,8 +27,8 @@ from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Annotations, Matrix, ScalarGrid
 from promql.values.matrix_histograms import are_histograms, joined_values
 from promql.values.shapes import without_empty_rows
-from tests.factories import make_labels
-from tests.histogram_factories import histogram, histogram_vector
+from tests.support.factories import make_labels
+from tests.support.histograms import histogram, histogram_vector
 from tests.unit.promql.grids import matrix
 
 POS = PositionRange(0, 9)

@@ -21,8 +21,8 @@ from promql.planning.planner import make_plan
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix
 from promql.values.matrix_histograms import histogram_samples
-from tests.factories import make_labels, mixed_column
-from tests.histogram_factories import histogram
+from tests.support.factories import make_labels, mixed_column
+from tests.support.histograms import histogram
 
 MINUTE = 60_000
 N_STEPS = 30

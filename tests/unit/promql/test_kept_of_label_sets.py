@@ -14,7 +14,7 @@ from promql.evaluation.evaluator import EvaluationOptions
 from promql.evaluation.stages import QueryText, evaluate_query, parse_query, plan_query
 from promql.features import DEFAULT_FEATURES
 from promql.values.matrix import Matrix
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 N_SERIES = 60
 QUERIES = (

@@ -3,7 +3,7 @@
 import pytest
 
 from promql.values.label_columns import label_pairs
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 ALIKE = [make_labels("up", job=job, n="1") for job in "abca"]
 

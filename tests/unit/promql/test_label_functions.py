@@ -23,7 +23,7 @@ from promql.ast import (
 from promql.functions.absent_functions import absence, absent_labels
 from promql.functions.registry import FUNCTIONS
 from promql.values.matrix import Matrix
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of, run_instant
 from tests.unit.promql.queries import run
 

@@ -9,7 +9,7 @@ import pytest
 from promcompat.core.bucket_bounds_kernels import EXPONENTIAL_FRACTIONS, exponential_bound
 from promql.histograms.listed_buckets import histogram_texts, listed_buckets
 from promql.values.histogram_columns import HistogramColumns
-from tests.histogram_factories import histogram
+from tests.support.histograms import histogram
 
 
 def test_fractions_rise_and_are_near_powers_of_two() -> None:

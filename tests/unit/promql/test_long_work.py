@@ -10,7 +10,7 @@ from promql.long_work import LongWork, cells_of
 from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
 from promql.planning.planner import make_plan
-from tests.factories import make_block, make_labels
+from tests.support.factories import make_block, make_labels
 
 MANY = 15_000_000
 """Cells: most of what a tenant may evaluate here while others query."""

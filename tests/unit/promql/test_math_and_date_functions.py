@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.model import EMPTY_LABELS
 from promql.values.matrix import ScalarGrid
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of, run_instant
 
 # fmt: off

@@ -14,7 +14,7 @@ from promql.values.name_removal import (
     merge_rows,
     reject_same_labels,
 )
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of
 from tests.unit.promql.queries import SeriesReader
 

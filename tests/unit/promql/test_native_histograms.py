@@ -8,8 +8,8 @@ import pytest
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Annotations, Matrix
 from promql.values.matrix_histograms import joined_values
-from tests.factories import make_labels
-from tests.histogram_factories import histogram, histogram_vector
+from tests.support.factories import make_labels
+from tests.support.histograms import histogram, histogram_vector
 from tests.unit.promql.grids import POSITIONS, matrix, rows_of, run_instant
 
 POSITIVE = histogram(count=12, total=100, positive=[(0, 1), (1, 2), (2, 6), (3, 3)])

@@ -10,7 +10,7 @@ from promql.parsing.printer import prettify, print_expr
 from tests.promqltest.script import Eval
 from tests.promqltest.script_parser import read_script
 from tests.promqltest.suites import own_scripts, shared_folder, upstream_scripts
-from tests.strategies import canonical
+from tests.support.strategies import canonical
 
 QUERY_FILES = sorted((shared_folder() / "queries").glob("*.txt"))
 ABSENT = pytest.mark.skip(

@@ -12,8 +12,8 @@ from promql.budget import memory_stays_taken, too_much_memory
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import QueryResult
-from tests.factories import make_batch, make_labels, select_name
-from tests.fakes import InMemoryStore
+from tests.support.factories import make_batch, make_labels, select_name
+from tests.support.fakes import InMemoryStore
 
 LIMIT = 3_000_000
 N_SERIES = 100

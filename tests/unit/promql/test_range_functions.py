@@ -9,7 +9,7 @@ from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
 from promql.functions.registry import FUNCTIONS, RangeFunction
 from promql.values.matrix import Annotations
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.grids import POSITIONS, Grid, run_range
 
 ONE_STEP = Grid([300_000], 300_000)

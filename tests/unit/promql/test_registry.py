@@ -8,7 +8,7 @@ from promql.ast import ValueType
 from promql.functions.function_calls import InstantCall
 from promql.functions.registry import FUNCTIONS, InstantFunction, RangeFunction
 from promql.values.matrix import Value
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.queries import run, vector
 
 SERIES = {make_labels("m", job="a"): [(0, 1.5)]}

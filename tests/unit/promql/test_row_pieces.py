@@ -18,7 +18,7 @@ from promql.planning.planner import make_plan
 from promql.values import range_vectors, row_pieces
 from promql.values.matrix import Matrix, ScalarGrid
 from promql.values.row_pieces import RowWriter, series_pieces, take_series
-from tests.factories import make_block, make_labels
+from tests.support.factories import make_block, make_labels
 from tests.unit.promql.queries import Series, run_range, steps
 
 N_STEPS = 23

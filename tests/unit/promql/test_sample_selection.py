@@ -15,7 +15,7 @@ from promql.aggregation.sample_selection import hash_labels, select_samples
 from promql.ast import AggregateExpr, PositionRange
 from promql.budget import QueryBudget
 from promql.values.matrix import Annotations, Matrix
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.queries import Series, rows, run, run_range, steps, vector
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.queries import Series, rows, run_range, steps
 
 N_STEPS = 6

@@ -7,7 +7,7 @@ import pytest
 
 from promql.functions.window_value_kernels import stable_sort
 from promql.numbers.value_order import order_by_value
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.queries import run, vector
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from promcompat.core.errors import ExecutionError
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 from tests.unit.promql.queries import Series, rows, run, run_range, steps, vector
 
 DATA: Series = {

@@ -15,7 +15,7 @@ from promql.values.windows import (
     windows_to_block,
     without_stale_markers,
 )
-from tests.factories import STALE_NAN, make_block, make_labels
+from tests.support.factories import STALE_NAN, make_block, make_labels
 
 A, B = make_labels("m", n="a"), make_labels("m", n="b")
 

@@ -44,8 +44,8 @@ from promql.parsing.parser import parse_expr
 from promql.parsing.printer import prettify
 from promql.query import Query
 from promql.values.matrix import Matrix, StringValue
-from tests.alerting import make_rule
-from tests.factories import STALE_NAN, make_block, make_labels
+from tests.support.factories import STALE_NAN, make_block, make_labels
+from tests.support.services.alerting import make_rule
 from tests.unit.promql.queries import SeriesReader, steps
 
 MINUTE = 60_000

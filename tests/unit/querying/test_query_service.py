@@ -8,9 +8,9 @@ from promcompat.core.model import EvalRange, SampleBlock
 from promcompat.querying.query_service import TRUNCATION_WARNING, QueryService, truncate_result
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
-from tests.factories import make_block, make_labels
-from tests.fakes import InMemoryStore
-from tests.histogram_samples import histogram_of
+from tests.support.factories import make_block, make_labels
+from tests.support.fakes import InMemoryStore
+from tests.support.histograms import histogram_of
 
 NOW = 1_700_000_000_000
 

@@ -14,8 +14,8 @@ from promcompat.querying.result_cache import RangeResultCache
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
-from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryStore
+from tests.support.factories import make_batch, make_labels
+from tests.support.fakes import InMemoryStore
 
 STEP_MS = 60_000
 N_STEPS = 100

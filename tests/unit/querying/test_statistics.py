@@ -11,7 +11,7 @@ from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
 from promcompat.querying.distributions import distribution_statistics
 from promcompat.querying.native_histograms import native_statistics
 from promcompat.querying.sample_statistics import bucket_percentiles, group_statistics
-from tests.histogram_samples import histogram_of
+from tests.support.histograms import histogram_of
 
 _VALUES = st.floats(allow_nan=False, allow_infinity=False, width=32)
 _SERIES = st.lists(

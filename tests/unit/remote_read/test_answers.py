@@ -9,8 +9,8 @@ from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
 from promcompat.remote_read.answers import chunk_frames, samples_answer
 from promcompat.remote_read.remote_read_pb2 import QueryResult, ReadResponse
 from promcompat.remote_write.remote_pb2 import TimeSeries
-from tests.factories import STALE_NAN, make_labels
-from tests.xor_chunks import BitPoints, labels_of, read_stream
+from tests.support.factories import STALE_NAN, make_labels
+from tests.support.formats.remote_read import BitPoints, labels_of, read_stream
 
 BITS = st.integers(0, (1 << 64) - 1) | st.floats(width=64).map(
     lambda value: int(np.float64(value).view(np.uint64))

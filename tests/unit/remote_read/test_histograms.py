@@ -15,10 +15,9 @@ from promcompat.remote_read.remote_read_pb2 import (
 )
 from promcompat.remote_write.histograms import decode_histograms
 from promcompat.remote_write.remote_pb2 import TimeSeries
-from tests.factories import make_labels
-from tests.histogram_chunks import read_histogram_chunk
-from tests.wire_histograms import WireHistogram, columns_of, same_histograms
-from tests.xor_chunks import frames, labels_of, read_chunk
+from tests.support.factories import make_labels
+from tests.support.formats.remote_read import frames, labels_of, read_chunk, read_histogram_chunk
+from tests.support.formats.remote_write import WireHistogram, columns_of, same_histograms
 
 PLAIN = WireHistogram(
     schema=3,

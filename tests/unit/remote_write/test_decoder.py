@@ -16,9 +16,9 @@ from promcompat.core.model import (
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
 from promcompat.remote_write.snappy_block import checked_length, unpack
-from tests.factories import encode_field, encode_labels
-from tests.known_series import NOTHING_KNOWN, known_series
-from tests.wire import encode_metadata, encode_request, encode_series
+from tests.support.factories import encode_field, encode_labels
+from tests.support.formats.remote_write import encode_metadata, encode_request, encode_series
+from tests.support.known_series import NOTHING_KNOWN, known_series
 
 NOW = 1_700_000_000_123
 UP = (("__name__", "up"), ("job", "node"))

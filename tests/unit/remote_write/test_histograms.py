@@ -13,11 +13,15 @@ from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
 from promcompat.remote_write.histograms import decode_histograms, read_columns
 from promcompat.remote_write.request_v2 import SymbolPieces
-from tests.factories import encode_field, encode_labels, encode_varint
-from tests.known_series import NOTHING_KNOWN, known_series
-from tests.wire import encode_series
-from tests.wire_histograms import WireHistogram, columns_of, same_histograms
-from tests.wire_v2 import RequestV2
+from tests.support.factories import encode_field, encode_labels, encode_varint
+from tests.support.formats.remote_write import (
+    RequestV2,
+    WireHistogram,
+    columns_of,
+    encode_series,
+    same_histograms,
+)
+from tests.support.known_series import NOTHING_KNOWN, known_series
 
 NOW = 1_700_000_000_123
 H = (("__name__", "h"), ("job", "node"))

@@ -9,11 +9,9 @@ from promcompat.core.model import MetricMetadata
 from promcompat.remote_write.decoder import DecodedWrite
 from promcompat.remote_write.remote_v2_pb2 import Metadata, Request, Sample, TimeSeries
 from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest, family_of
-from tests.factories import encode_labels
-from tests.known_series import NOTHING_KNOWN, known_series
-from tests.wire import Pairs
-from tests.wire_histograms import WireHistogram
-from tests.wire_v2 import RequestV2
+from tests.support.factories import encode_labels
+from tests.support.formats.remote_write import Pairs, RequestV2, WireHistogram
+from tests.support.known_series import NOTHING_KNOWN, known_series
 
 LIMIT = 1 << 20
 UP = (("__name__", "up"), ("job", "a"))

@@ -27,7 +27,7 @@ from promcompat.scraping.discovery import (
     read_group_list,
 )
 from promcompat.scraping.targets import targets_of
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 def addresses(discovery: Discovery) -> list[str]:

@@ -21,7 +21,7 @@ from promcompat.scraping.scrape_limits import ScrapeError
 from promcompat.scraping.series_cache import ScrapedBatch, TargetSeries, batch_of
 from promcompat.scraping.sinks import encode_request
 from promcompat.scraping.targets import targets_of
-from tests.scraped_histograms import (
+from tests.support.services.scraped_histograms import (
     GAUGE,
     HISTOGRAM,
     MetricFamily,
@@ -33,8 +33,8 @@ from tests.scraped_histograms import (
     labels,
     native,
 )
-from tests.scraped_histograms import Metric as WireMetric
-from tests.scraped_histograms import Value as WireValue
+from tests.support.services.scraped_histograms import Metric as WireMetric
+from tests.support.services.scraped_histograms import Value as WireValue
 
 NOW = 1_700_000_000_000
 NATIVE = HistogramOptions(has_native=True)

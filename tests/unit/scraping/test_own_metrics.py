@@ -7,7 +7,7 @@ import pytest
 from promcompat.composition.scraping import own_jobs
 from promcompat.scraping.targets import targets_of
 from promcompat.telemetry.telemetry import Telemetry
-from tests.http_service import GivenSettings
+from tests.support.services.http_service import GivenSettings
 
 
 @pytest.mark.parametrize(

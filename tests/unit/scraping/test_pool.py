@@ -12,7 +12,7 @@ from promcompat.scraping.pool import ScrapePool
 from promcompat.scraping.target_loop import LoopSurroundings
 from promcompat.scraping.targets import DiscoveredTargets, targets_of
 from promcompat.telemetry.telemetry import Telemetry
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 class Loop:

@@ -13,7 +13,7 @@ from promcompat.remote_write.series_key import encode_series_key
 from promcompat.scraping.series_cache import Rows, ScrapedBatch, ScrapedSeries, batch_of
 from promcompat.scraping.sinks import StoreSink
 from promcompat.telemetry.telemetry import Telemetry
-from tests.fakes import InMemoryStore
+from tests.support.fakes import InMemoryStore
 
 NOW = 1_700_000_000_000
 UP = Labels.of({"__name__": "up"})

@@ -17,7 +17,7 @@ from sql.samples.tables.block_groups import (
 )
 from sql.samples.tables.block_table import MAX_PAGE_SAMPLES, Origin, block_rows
 from sql.samples.tables.slots import FAR_SLOT, slot_of
-from tests.sample_columns import samples_of
+from tests.support.storage.sample_columns import samples_of
 
 DAY = 19_000
 T0 = DAY * 86_400_000

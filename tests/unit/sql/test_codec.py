@@ -20,8 +20,8 @@ from sql.samples.codec.pages import (
     encode_pages,
 )
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
-from tests.numbered_histograms import assert_same_histograms
-from tests.sample_columns import samples_of, samples_with_histograms, series_samples
+from tests.support.numbered_histograms import assert_same_histograms
+from tests.support.storage.sample_columns import samples_of, samples_with_histograms, series_samples
 
 LARGE = 1 << 30
 T0 = 1_700_000_000_000

@@ -5,7 +5,7 @@ from dataclasses import replace
 from promcompat.core.histograms import is_histogram, usual_nans
 from sql.samples.codec.page_kernels import HISTOGRAM_VERSION
 from sql.samples.codec.pages import decode_pages, encode_pages
-from tests.wire_histograms import WireHistogram, columns_of, same_histograms
+from tests.support.formats.remote_write import WireHistogram, columns_of, same_histograms
 
 T0 = 1_700_000_000_000
 PAGE = bytes.fromhex(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.histograms import Histograms
 from sql.samples.codec.histogram_rows import decode_histogram_rows, encode_histogram_rows
-from tests.histogram_samples import columns_of, histogram_columns, histogram_of
+from tests.support.histograms import columns_of, histogram_columns, histogram_of
 
 
 @given(histograms=histogram_columns())

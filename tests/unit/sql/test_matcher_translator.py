@@ -10,7 +10,7 @@ from sql.series.matcher_translator import (
     series_statement,
     translate_matchers,
 )
-from tests.factories import make_matcher
+from tests.support.factories import make_matcher
 
 IDS = np.array([3, 5], np.int64)
 

@@ -28,7 +28,7 @@ from sql.samples.rollups.rollup_pages import (
     rolled_up,
     rollup_rows,
 )
-from tests.sample_columns import series_samples
+from tests.support.storage.sample_columns import series_samples
 
 START_MS: Final = 19_712 * MS_PER_DAY
 FLOATS = st.floats(-1e6, 1e6) | st.sampled_from([0.1, -0.1, 1e16, 1.0, 1e-9, 0.0])

@@ -13,7 +13,7 @@ from promcompat.core.model import UNKNOWN_SERIES
 from promcompat.core.series_table import SeriesTableBuilder
 from sql.caching import series_cache
 from sql.caching.series_cache import LabelsCache, SeriesCache
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 
 def numbered(first: int, end: int, length: int = 8) -> dict[bytes, int]:

@@ -6,7 +6,7 @@ from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import Labels
 from promcompat.core.series_identity import fingerprint_of
 from sql.series.resolver import identify_series
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 
 def test_fingerprint_never_changes() -> None:

@@ -14,7 +14,7 @@ from sql.caching.series_cache import SeriesCache
 from sql.database.installation_guard import InstallationGuard
 from sql.database.storage_stats import StorageStats
 from sql.series.resolver import ResolvedBatch, SeriesResolver
-from tests.factories import make_labels
+from tests.support.factories import make_labels
 
 
 class BusyPool:

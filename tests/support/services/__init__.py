@@ -1,0 +1,1 @@
+"""The service in the process of a test, and what it works with: receivers, workers, targets."""

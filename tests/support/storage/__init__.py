@@ -1,0 +1,1 @@
+"""The storage on a test database, driven by hand, and models of what it keeps."""
