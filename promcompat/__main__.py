@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from promcompat.configuration.settings import Settings
 from promcompat.configuration.text import faults_of, secrets_of, unknown_variables
 from promcompat.core.errors import PromcompatError
-from promcompat.core.secrets import Redactor
+from promcompat.core.texts.secrets import Redactor
 from promcompat.logs import set_up_logging
 from promcompat.processes.backup import run_backup_command
 from promcompat.processes.command_line import build_parser, version_text

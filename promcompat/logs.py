@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from promcompat.core.secrets import Redactor
+from promcompat.core.texts.secrets import Redactor
 
 _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 _INTERVAL_SECONDS = 30.0

@@ -17,8 +17,8 @@ from promcompat.access.access import Access
 from promcompat.composition.listeners import Listeners
 from promcompat.composition.services import Backend
 from promcompat.configuration.settings import Settings
+from promcompat.core.alerting.remediation import OPEN_STATES
 from promcompat.core.errors import PromcompatError
-from promcompat.core.remediation import OPEN_STATES
 from promcompat.http.tls import ServerTls
 from promcompat.services import Receivers, Services
 from promcompat.telemetry.maintenance import LoopMetrics

@@ -13,9 +13,8 @@ from promcompat.alerting.rules import RuleService
 from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
-from promcompat.core.alerts import REMEDIATION_RECEIVER
-from promcompat.core.retention import TenantRetentions
-from promcompat.core.usage import TenantUsages
+from promcompat.core.alerting.alerts import REMEDIATION_RECEIVER
+from promcompat.core.tenants import TenantRetentions, TenantUsages
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.files import DashboardFolder
 from promcompat.limits.limit_service import LimitService

@@ -21,10 +21,10 @@ from promcompat.core.errors import (
     QueryCanceledError,
     QueryTimeoutError,
 )
-from promcompat.core.limit_definitions import LIMIT_OF
+from promcompat.core.limits.limit_definitions import LIMIT_OF
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.value_classes import value_class
 from promql.budget import (
     BYTES_PER_MADE_LABELS,

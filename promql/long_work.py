@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
+from promcompat.core.limits.token_buckets import TokenBuckets
 from promcompat.core.model import SampleBlock
-from promcompat.core.token_buckets import TokenBuckets
 from promql.ast import AggregateExpr, Call, Expr, SubqueryExpr, walk
 from promql.evaluation.stages import QueryProcesses
 from promql.functions.registry import FUNCTIONS

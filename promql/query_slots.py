@@ -4,8 +4,8 @@ import asyncio
 from typing import Final
 
 from promcompat.core.errors import QueryTimeoutError, RateLimitedError
-from promcompat.core.tenant_limits import Limits
-from promcompat.core.turns import Claim, TooManyWaitingError, Turns
+from promcompat.core.limits.tenant_limits import Limits
+from promcompat.core.limits.turns import Claim, TooManyWaitingError, Turns
 from promql.budget import TimeLimit
 from promql.query import Query
 

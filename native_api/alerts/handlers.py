@@ -23,7 +23,7 @@ from native_api.contract.pages import page_of, page_start
 from native_api.contract.parameters import ID_PART, id_of, matchers_of
 from native_api.contract.responses import json_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
-from promcompat.core.alerts import Alert, AlertFilter
+from promcompat.core.alerting.alerts import Alert, AlertFilter
 
 
 async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:

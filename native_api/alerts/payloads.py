@@ -26,10 +26,10 @@ from native_api.contract.times import (
 )
 from native_api.definitions.payloads import DurationText, LabelMap
 from promcompat.alerting.deliveries import Notifier
-from promcompat.core.alert_ports import ReceiverDepth
-from promcompat.core.alerts import Alert, AlertState, AlertTransition, Silence
-from promcompat.core.durations import parse_duration_ms
+from promcompat.core.alerting.alerts import Alert, AlertState, AlertTransition, Silence
+from promcompat.core.alerting.ports import ReceiverDepth
 from promcompat.core.model import Labels
+from promcompat.core.texts.durations import parse_duration_ms
 
 
 def _parse_moment(value: object) -> object:

@@ -5,7 +5,7 @@ that PostgreSQL cannot store (U+0000, lone surrogates).
 """
 
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.storable_text import text_fault
+from promcompat.core.texts.storable_text import text_fault
 
 MAX_NAME_BYTES = 2000
 """Metric names are indexed, and a B-tree entry of PostgreSQL holds at most 2,704 bytes."""

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from native_api.contract.problem import InvalidRequestError, fault
 from native_api.contract.route import QueryModel
-from promcompat.core.storable_text import text_fault
+from promcompat.core.texts.storable_text import text_fault
 
 _MAX_SIGNED = (1 << 63) - 1
 _MAY_CHANGE = {"cursor", "limit", "start", "end"}

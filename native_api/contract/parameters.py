@@ -12,10 +12,10 @@ from native_api.contract.problem import FieldError, InvalidRequestError, fault
 from native_api.contract.route import Call, PathPart
 from native_api.contract.times import TIME_TEXT, parse_time_ms, parse_time_parameter
 from native_api.contract.validation import quoted_value
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
-from promcompat.core.storable_text import UNICODE_TEXT, text_fault
+from promcompat.core.texts.durations import parse_duration_ms
+from promcompat.core.texts.storable_text import UNICODE_TEXT, text_fault
 
 ValueT = TypeVar("ValueT")
 

@@ -30,7 +30,7 @@ from promcompat.core.corrections import (
 )
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, Labels, SampleBlock
-from promcompat.core.storable_text import UNICODE_TEXT, text_fault
+from promcompat.core.texts.storable_text import UNICODE_TEXT, text_fault
 
 MAX_REPLACEMENTS = 100_000
 """The most samples of one replacement, which is one transaction."""

@@ -22,23 +22,23 @@ from native_api.contract.problem import FieldError
 from native_api.contract.route import BodyModel, ReplyModel
 from native_api.contract.times import format_time_ms
 from native_api.contract.validation import quoted_value
-from promcompat.core.definitions import (
-    Aggregation,
-    DuplicatePolicy,
-    MetricDefinition,
-    MetricType,
-)
-from promcompat.core.durations import format_duration_ms, parse_duration_ms
-from promcompat.core.model import EMPTY_LABELS, Labels
-from promcompat.core.remediation import RemediationSpec
-from promcompat.core.storable_text import text_fault
-from promcompat.core.thresholds import (
+from promcompat.core.alerting.remediation import RemediationSpec
+from promcompat.core.alerting.thresholds import (
     NO_LIMIT,
     AlertThreshold,
     Direction,
     SeriesLimits,
     ThresholdOverride,
 )
+from promcompat.core.definitions import (
+    Aggregation,
+    DuplicatePolicy,
+    MetricDefinition,
+    MetricType,
+)
+from promcompat.core.model import EMPTY_LABELS, Labels
+from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.texts.storable_text import text_fault
 
 
 def _check_duration(text: str) -> str:

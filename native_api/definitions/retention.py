@@ -5,7 +5,7 @@ from pydantic import Field
 
 from native_api.contract.responses import json_response
 from native_api.contract.route import BodyModel, Call, Example, NoQuery, Reply, ReplyModel, Route
-from promcompat.core.retention import TenantRetention
+from promcompat.core.tenants import TenantRetention
 
 
 class RetentionPayload(BodyModel):

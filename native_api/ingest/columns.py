@@ -26,10 +26,10 @@ from native_api.contract.times import (
 )
 from native_api.ingest.payloads import SPECIAL_VALUES, SamplePayload
 from native_api.ingest.series_identities import Identity, KeyCache, identities_of, labels_of
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import METRIC_NAME, UNKNOWN_SERIES, IntArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
-from promcompat.core.storable_text import UNICODE_TEXT, text_fault
+from promcompat.core.texts.storable_text import UNICODE_TEXT, text_fault
 from promcompat.remote_write.series_key import decode_series_key
 from promcompat.remote_write.series_key import encode_series_key as encode_wire_labels
 

@@ -17,8 +17,8 @@ from native_api.contract.route import (
     Route,
 )
 from native_api.limits.payloads import LimitsPatch, LimitsPayload, LimitsReply, parsed_overrides
-from promcompat.core.limit_definitions import LimitValues
-from promcompat.core.tenant_limits import StoredOverrides
+from promcompat.core.limits.limit_definitions import LimitValues
+from promcompat.core.limits.tenant_limits import StoredOverrides
 
 _USER_LIMITS: Final = {
     "ingestion_rate": "ingestion_rate",

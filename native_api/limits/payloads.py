@@ -9,8 +9,8 @@ from native_api.contract.merge_patch import patch_type
 from native_api.contract.problem import Fault, InvalidRequestError, fault
 from native_api.contract.route import BodyModel, ReplyModel
 from promcompat.core.errors import BadDataError
-from promcompat.core.limit_definitions import LIMIT_OF, LIMITS, LimitValues
-from promcompat.core.tenant_limits import StoredOverrides
+from promcompat.core.limits.limit_definitions import LIMIT_OF, LIMITS, LimitValues
+from promcompat.core.limits.tenant_limits import StoredOverrides
 from promcompat.limits.current import LimitValue
 
 LimitJson = int | str

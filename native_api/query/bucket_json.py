@@ -6,10 +6,10 @@ import orjson
 from native_api.contract.numbers import json_numbers
 from native_api.contract.times import format_times_ms
 from native_api.query.payloads import Fill, SeriesQuery
-from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import BoolArray, FloatArray
 from promcompat.core.native_queries import BucketedSeries, BucketValues
+from promcompat.core.texts.durations import format_duration_ms
 
 _MAX_POINTS = 1_000_000
 

@@ -16,7 +16,7 @@ from native_api.remediations.payloads import (
     RemediationReply,
     RulingPayload,
 )
-from promcompat.core.remediation import Decision, Remediation, RemediationFilter, Verdict
+from promcompat.core.alerting.remediation import Decision, Remediation, RemediationFilter, Verdict
 from promcompat.http.context import SETTINGS
 
 

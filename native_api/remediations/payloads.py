@@ -9,7 +9,7 @@ from native_api.contract.pages import PageQuery
 from native_api.contract.parameters import MAX_ID, ActorField, Reason, StoredText
 from native_api.contract.route import BodyModel, ReplyModel
 from native_api.contract.times import format_optional_time_ms, format_time_ms
-from promcompat.core.remediation import (
+from promcompat.core.alerting.remediation import (
     Remediation,
     RemediationState,
     RemediationStep,

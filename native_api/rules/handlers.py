@@ -23,7 +23,7 @@ from native_api.rules.payloads import (
     RuleTestReply,
 )
 from promcompat.alerting.rule_trial import MAX_EVALUATIONS, try_rule
-from promcompat.core.alerts import Rule, RuleEvaluation
+from promcompat.core.alerting.alerts import Rule, RuleEvaluation
 from promcompat.core.errors import PreconditionFailedError
 from promcompat.http.bodies import work_of
 

@@ -18,7 +18,7 @@ from native_api.definitions.payloads import (
     RemediationPayload,
 )
 from promcompat.alerting.rule_trial import RuleTrial, TrialAlert
-from promcompat.core.alerts import (
+from promcompat.core.alerting.alerts import (
     DEFAULT_NAMESPACE,
     MAX_GROUP_NAME_BYTES,
     AlertState,
@@ -26,7 +26,7 @@ from promcompat.core.alerts import (
     RuleEvaluation,
     RuleKind,
 )
-from promcompat.core.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
 
 MAX_TESTED_ALERTS = 1_000
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 1_000, 366 * 86_400_000

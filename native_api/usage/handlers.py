@@ -16,7 +16,7 @@ from native_api.contract.route import (
     ReplyModel,
     Route,
 )
-from promcompat.core.usage import TenantUsage
+from promcompat.core.tenants import TenantUsage
 from promcompat.limits.limit_service import LimitUsage
 
 

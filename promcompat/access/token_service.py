@@ -22,7 +22,7 @@ from promcompat.core.errors import (
     NotFoundError,
     StorageUnavailableError,
 )
-from promcompat.core.tenant_limits import NO_LIMITS, Limits
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from promcompat.alerting.written_series import rule_batch
-from promcompat.core.alerts import Alert
+from promcompat.core.alerting.alerts import Alert
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import METRIC_NAME, Labels, WriteBatch
 from promcompat.core.offloading import offload

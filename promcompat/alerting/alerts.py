@@ -6,8 +6,8 @@ from dataclasses import replace
 from promcompat.alerting.alert_series import write_alert_series
 from promcompat.alerting.deliveries import Notifier
 from promcompat.alerting.state_machine import close_change
-from promcompat.core.alert_ports import AlertRepository, ReceiverDepth
-from promcompat.core.alerts import Alert, AlertFilter, AlertTransition
+from promcompat.core.alerting.alerts import Alert, AlertFilter, AlertTransition
+from promcompat.core.alerting.ports import AlertRepository, ReceiverDepth
 from promcompat.core.errors import ConflictError, NotFoundError
 from promcompat.metrics.metric_service import MetricService
 

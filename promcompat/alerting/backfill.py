@@ -9,16 +9,16 @@ import numpy as np
 
 from promcompat.alerting.recording import histograms_of
 from promcompat.alerting.rule_slots import first_slot_from
-from promcompat.core.alerts import Rule
+from promcompat.core.alerting.alerts import Rule
 from promcompat.core.corrections import CorrectionRequest, ReplaceSamples, SampleScope
 from promcompat.core.errors import BadDataError, ExecutionError
-from promcompat.core.histogram_validation import find_faults
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     HistogramCells,
     Histograms,
     histogram_numbers,
     is_histogram,
 )
+from promcompat.core.histograms.validation import find_faults
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import (
     METRIC_NAME,

@@ -16,7 +16,8 @@ from typing import Final, Protocol
 
 from promcompat.alerting.silences import ActiveSilences
 from promcompat.alerting.stats import AlertingStats
-from promcompat.core.alert_ports import (
+from promcompat.core.alerting.alerts import Alert, AlertState
+from promcompat.core.alerting.ports import (
     AlertNote,
     Delivery,
     LabelSetState,
@@ -27,9 +28,8 @@ from promcompat.core.alert_ports import (
     StatePostponement,
     StepDeliveries,
 )
-from promcompat.core.alerts import Alert, AlertState
-from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import PromcompatError
+from promcompat.core.texts.durations import format_duration_ms
 
 _LOGGER = logging.getLogger(__name__)
 _PARALLEL: Final = 8

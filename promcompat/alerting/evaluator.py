@@ -6,11 +6,11 @@ from promcompat.alerting.moment import Moment
 from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.rule_slots import group_slot
 from promcompat.alerting.stats import AlertingStats
-from promcompat.core.alert_ports import AlertRepository, EvaluationSession, ScheduledGroup
-from promcompat.core.alerts import Rule
+from promcompat.core.alerting.alerts import Rule
+from promcompat.core.alerting.ports import AlertRepository, EvaluationSession, ScheduledGroup
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.tenant_limits import SameLimits, TenantLimitReader
-from promcompat.core.turns import Claim, Turns
+from promcompat.core.limits.tenant_limits import SameLimits, TenantLimitReader
+from promcompat.core.limits.turns import Claim, Turns
 from promcompat.metrics.metric_service import MetricService
 
 _MAX_PARALLEL_GROUPS = 2

@@ -8,11 +8,11 @@ import numpy as np
 from promcompat.alerting.moment import Moment
 from promcompat.alerting.templates.expansion import Element, cells_of
 from promcompat.alerting.written_series import rule_batch
-from promcompat.core.alert_ports import EvaluationSession
-from promcompat.core.alerts import Rule
+from promcompat.core.alerting.alerts import Rule
+from promcompat.core.alerting.ports import EvaluationSession
 from promcompat.core.errors import ExecutionError, WriteRejectedError
-from promcompat.core.histogram_validation import find_faults
-from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
+from promcompat.core.histograms.validation import find_faults
 from promcompat.core.model import METRIC_NAME, EvalRange, Labels
 from promcompat.core.ports import SampleWriter
 from promql.query import Query, QueryRunner

@@ -12,11 +12,11 @@ from promcompat.alerting.rule_files.rule_document import (
     RuleFileError,
     group_faults,
 )
-from promcompat.core.alert_ports import RuleGroupsChange, RuleRepository
-from promcompat.core.alerts import MAX_GROUP_NAME_BYTES, MAX_RULE_NAME_BYTES, Rule
+from promcompat.core.alerting.alerts import MAX_GROUP_NAME_BYTES, MAX_RULE_NAME_BYTES, Rule
+from promcompat.core.alerting.ports import RuleGroupsChange, RuleRepository
 from promcompat.core.errors import BadDataError, OverloadedError, PreconditionFailedError
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.ports import LongWork, work_in_thread
-from promcompat.core.tenant_limits import Limits
 
 _ATTEMPTS = 20
 

@@ -29,13 +29,13 @@ from promcompat.alerting.templates.expansion import (
     elements_of,
     shown_elements,
 )
-from promcompat.core.alert_ports import EvaluationSession
-from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, Rule, RuleEvaluation
+from promcompat.core.alerting.alerts import ALERT_NAME, Alert, AlertChange, Rule, RuleEvaluation
+from promcompat.core.alerting.ports import EvaluationSession
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.offloading import offload
 from promcompat.core.ports import SampleWriter
-from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promql.query import Query, QueryRunner
 from promql.values.matrix import QueryResult
 

@@ -1,7 +1,7 @@
 """When rules are evaluated."""
 
 from promcompat.alerting.state_machine import slot_of
-from promcompat.core.alerts import DEFAULT_NAMESPACE, Rule
+from promcompat.core.alerting.alerts import DEFAULT_NAMESPACE, Rule
 
 
 def group_slot(tenant: str, namespace: str, group: str, interval_ms: int, now_ms: int) -> int:

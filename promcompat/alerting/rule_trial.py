@@ -8,9 +8,9 @@ import numpy as np
 
 from promcompat.alerting.rule_slots import first_slot_from
 from promcompat.alerting.state_machine import AlertProgress, AlertTiming, advance_alert
-from promcompat.core.alerts import ALERT_NAME, Rule
+from promcompat.core.alerting.alerts import ALERT_NAME, Rule
 from promcompat.core.errors import BadDataError, ExecutionError
-from promcompat.core.histograms import is_histogram
+from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import BoolArray, EvalRange, FloatArray, Labels
 from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid

@@ -14,8 +14,14 @@ from promcompat.alerting.threshold_series import (
     THRESHOLD_INTERVAL_MS,
     threshold_query,
 )
-from promcompat.core.alert_ports import AlertRepository, RuleRepository
-from promcompat.core.alerts import SEVERITY, Alert, AlertState, Rule, RuleEvaluation
+from promcompat.core.alerting.alerts import SEVERITY, Alert, AlertState, Rule, RuleEvaluation
+from promcompat.core.alerting.ports import AlertRepository, RuleRepository
+from promcompat.core.alerting.remediation import (
+    RemediationCheck,
+    RemediationSpec,
+    accept_remediation,
+)
+from promcompat.core.alerting.thresholds import AlertThreshold
 from promcompat.core.errors import (
     BadDataError,
     ConflictError,
@@ -24,11 +30,9 @@ from promcompat.core.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository, LongWork, work_in_thread
-from promcompat.core.remediation import RemediationCheck, RemediationSpec, accept_remediation
-from promcompat.core.tenant_limits import NO_LIMITS, Limits
-from promcompat.core.thresholds import AlertThreshold
 from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import print_expr

@@ -16,11 +16,11 @@ from promcompat.alerting.deliveries import (
     NotificationRefusedError,
     Notifier,
 )
-from promcompat.core.alerts import Alert, AlertState
+from promcompat.core.alerting.alerts import Alert, AlertState
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.relabelling import RelabelRule, relabel
-from promcompat.core.secrets import Redactor, origin_of, public_url, url_secrets
+from promcompat.core.texts.secrets import Redactor, origin_of, public_url, url_secrets
 from promcompat.outgoing.client import GuardedClient
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.outgoing.secrets import NO_SECRETS, NamedSecrets, SecretUnavailableError

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from promcompat.core.alert_ports import SilenceRepository
-from promcompat.core.alerts import Alert, Silence
+from promcompat.core.alerting.alerts import Alert, Silence
+from promcompat.core.alerting.ports import SilenceRepository
 from promcompat.core.errors import ConflictError, FieldFault, InvalidFieldsError, NotFoundError
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.matchers import MatchOp
 from promcompat.core.model import Labels
 from promcompat.core.offloading import offload
-from promcompat.core.tenant_limits import Limits
 
 _MAX_AGE_SECONDS: Final = 0.5
 _INLINE_SILENCES: Final = 100

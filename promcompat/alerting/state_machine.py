@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from promcompat.core.alerts import Alert, AlertChange, AlertState, AlertTransition
+from promcompat.core.alerting.alerts import Alert, AlertChange, AlertState, AlertTransition
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
 

@@ -16,8 +16,7 @@ from promcompat.alerting.state_machine import (
     transitions_between,
     with_progress,
 )
-from promcompat.core.alert_ports import LevelState
-from promcompat.core.alerts import (
+from promcompat.core.alerting.alerts import (
     ALERT_NAME,
     SEVERITY,
     Alert,
@@ -25,9 +24,10 @@ from promcompat.core.alerts import (
     AlertState,
     AlertTransition,
 )
-from promcompat.core.durations import format_duration_ms
+from promcompat.core.alerting.ports import LevelState
+from promcompat.core.alerting.thresholds import AlertThreshold, BreachLevel, SeriesLimits
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.thresholds import AlertThreshold, BreachLevel, SeriesLimits
+from promcompat.core.texts.durations import format_duration_ms
 from promql.parsing.literals import quote_literal
 
 THRESHOLD_GROUP: Final = "thresholds"

@@ -15,7 +15,8 @@ from promcompat.alerting.alert_series import write_alert_series
 from promcompat.alerting.state_machine import close_change
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.threshold_series import THRESHOLD_INTERVAL_MS, ThresholdSeries
-from promcompat.core.alert_ports import (
+from promcompat.core.alerting.alerts import Alert, AlertState
+from promcompat.core.alerting.ports import (
     AlertRepository,
     BreachEvent,
     LevelState,
@@ -23,11 +24,10 @@ from promcompat.core.alert_ports import (
     ThresholdReview,
     ThresholdSession,
 )
-from promcompat.core.alerts import Alert, AlertState
+from promcompat.core.alerting.thresholds import NEVER_MS, AlertThreshold, BreachLevel
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.offloading import offload
 from promcompat.core.ports import DefinitionRepository
-from promcompat.core.thresholds import NEVER_MS, AlertThreshold, BreachLevel
 from promcompat.metrics.metric_service import MetricService
 
 _MAX_BREACHES: Final = 500

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import orjson
 
-from promcompat.core.histograms import HistogramCells, Histograms
+from promcompat.core.histograms.columns import HistogramCells, Histograms
 from promcompat.core.model import STALE_NAN_BITS, Labels, WriteBatch
 
 

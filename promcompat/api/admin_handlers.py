@@ -17,7 +17,7 @@ from promcompat.api.params import (
 from promcompat.api.query_parsing import parse_any_selectors
 from promcompat.core.corrections import SampleScope
 from promcompat.core.errors import BadDataError, PromcompatError
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 from promcompat.http.context import SETTINGS, actor_of, services_of, tenant_of
 
 _TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from promcompat.api.json_text import dump_json
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.strconv import format_decimal
+from promcompat.core.texts.strconv import format_decimal
 from promql.ast import (
     AggregateExpr,
     BinaryExpr,

@@ -27,7 +27,7 @@ from promcompat.core.errors import (
     UnauthenticatedError,
     UnsupportedMediaTypeError,
 )
-from promcompat.core.strconv import to_unicode
+from promcompat.core.texts.strconv import to_unicode
 from promcompat.http.bodies import work_of
 from promcompat.http.guard import challenge_headers
 

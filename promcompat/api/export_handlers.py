@@ -30,10 +30,10 @@ from promcompat.api.params import (
     parse_time_ms,
 )
 from promcompat.api.query_parsing import parse_any_selectors
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.model import SampleBlock
 from promcompat.core.ports import MatcherSets
+from promcompat.core.texts.durations import parse_duration_ms
 from promcompat.http.bodies import work_of
 from promcompat.http.context import services_of, tenant_of
 from promcompat.imports.parquet_file import ParquetStream

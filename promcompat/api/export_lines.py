@@ -16,9 +16,9 @@ import orjson
 
 from promcompat.api.exposition_text import Escaping, exposition_line
 from promcompat.core.errors import BadDataError
-from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
 from promcompat.core.model import METRIC_NAME, FloatArray, IntArray, Labels, SampleBlock, is_stale
-from promcompat.core.strconv import format_g
+from promcompat.core.texts.strconv import format_g
 from promcompat.imports.histogram_objects import histogram_objects
 
 _LINE_ROWS: Final = 10_000

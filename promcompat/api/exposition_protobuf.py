@@ -13,9 +13,9 @@ import numpy as np
 from google.protobuf.proto import serialize_length_prefixed
 
 from promcompat.api.exposition_text import ClassicHistogram, Escaping, escape_name
-from promcompat.core.histograms import Histograms
+from promcompat.core.histograms.columns import Histograms
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.strconv import to_unicode
+from promcompat.core.texts.strconv import to_unicode
 from promcompat.remote_write.remote_pb2 import BucketSpan
 from promcompat.scraping.metric_family_pb2 import (
     Bucket,

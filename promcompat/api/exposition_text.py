@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.strconv import format_g, to_unicode
+from promcompat.core.texts.strconv import format_g, to_unicode
 
 _PLAIN_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _PLAIN_RUNE: Final = re.compile(r"[a-zA-Z0-9:]", re.ASCII)

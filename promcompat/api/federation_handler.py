@@ -18,7 +18,7 @@ from promcompat.api.exposition_text import (
 from promcompat.api.forms import read_form
 from promcompat.api.query_parsing import parse_any_selectors
 from promcompat.core.errors import PromcompatError
-from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
 from promcompat.core.model import (
     METRIC_NAME,
     Labels,

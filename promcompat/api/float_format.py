@@ -16,7 +16,7 @@ from promcompat.api.number_kernels import (
     write_values,
 )
 from promcompat.core.model import FloatArray, IntArray
-from promcompat.core.strconv import format_decimal, format_exponent
+from promcompat.core.texts.strconv import format_decimal, format_exponent
 
 _FEW_VALUES = 6
 """They are formatted one by one, in less time than a kernel's arrays take."""

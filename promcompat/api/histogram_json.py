@@ -14,7 +14,7 @@ from promcompat.api.float_format import (
     format_timestamp,
     format_timestamps,
 )
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
 from promql.histograms.listed_buckets import listed_buckets
 from promql.values.histogram_columns import HistogramColumns

@@ -4,7 +4,7 @@ import json
 
 import orjson
 
-from promcompat.core.strconv import to_unicode
+from promcompat.core.texts.strconv import to_unicode
 
 
 def dump_json(value: object) -> bytes:

@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from promcompat.core.compiled_kernels import kernel
+from promcompat.core.compiled_kernels import kernel, signed
 from promcompat.core.model import IntArray
 
 Bytes = NDArray[np.uint8]
@@ -25,7 +25,6 @@ MAX_VALUE_BYTES: Final = 25
 MAX_TIME_BYTES: Final = 21
 """`-9223372036854775.808`."""
 
-signed = cast(Callable[[Any], int], np.int64)
 
 _LEAST_EXPONENT: Final = -292
 _GREATEST_EXPONENT: Final = 324

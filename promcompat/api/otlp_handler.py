@@ -22,7 +22,7 @@ from promcompat.core.errors import (
     UnsupportedMediaTypeError,
     WriteRejectedError,
 )
-from promcompat.core.strconv import to_unicode
+from promcompat.core.texts.strconv import to_unicode
 from promcompat.http.bodies import BODIES, held_by, media_type
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.limits.ingest_rates import RequestAllowance

@@ -9,11 +9,11 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange
-from promcompat.core.strconv import parse_float, quote
+from promcompat.core.texts.durations import parse_duration_ms
+from promcompat.core.texts.strconv import parse_float, quote
 from promql.parsing.parser import parse_metric_selector
 
 MIN_TIME_TEXT = "-292273086-05-16T16:47:06Z"

@@ -11,8 +11,8 @@ from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.json_text import dump_json
 from promcompat.api.params import parse_go_int
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError, NotFoundError
+from promcompat.core.texts.durations import parse_duration_ms
 from promcompat.http.context import services_of, tenant_of
 from promcompat.querying.query_log import MAX_ENDED, EndedQuery
 

@@ -19,7 +19,7 @@ from promcompat.api.histogram_json import mixed_block, mixed_matrix, mixed_vecto
 from promcompat.api.json_text import dump_json
 from promcompat.api.series_kernels import CLOSING_BYTES, MAX_POINT_BYTES, write_series
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
-from promcompat.core.strconv import format_decimal
+from promcompat.core.texts.strconv import format_decimal
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid, StringValue
 
 _POINTS_PER_RUN = 20_000

@@ -16,11 +16,11 @@ from promcompat.api.params import (
 )
 from promcompat.api.query_parsing import parse_selectors, time_limit
 from promcompat.api.rule_json import alert_json, group_json, page_token
-from promcompat.core.alerts import Alert, matches_labels
+from promcompat.core.alerting.alerts import Alert, matches_labels
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 from promcompat.http.bodies import work_of
 from promcompat.http.context import STATE, tenant_of
 from promql.budget import run_limited

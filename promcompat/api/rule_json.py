@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from promcompat.alerting.rules import GroupStatus, RuleStatus
-from promcompat.core.alerts import Alert
-from promcompat.core.strconv import format_exponent
+from promcompat.core.alerting.alerts import Alert
+from promcompat.core.texts.strconv import format_exponent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZERO_TIME = "0001-01-01T00:00:00Z"

@@ -10,8 +10,8 @@ from promcompat.alerting.rule_files.rule_document import GroupDocument, RuleFile
 from promcompat.alerting.rule_files.rule_writer import group_value, namespaces_value, yaml_text
 from promcompat.api.envelope import text_response
 from promcompat.core.errors import BadDataError, NotFoundError
-from promcompat.core.storable_text import text_fault
-from promcompat.core.yaml_nodes import YamlError, first_document
+from promcompat.core.texts.storable_text import text_fault
+from promcompat.core.texts.yaml_nodes import YamlError, first_document
 from promcompat.http.bodies import BODIES, work_of
 from promcompat.http.context import services_of, tenant_of
 

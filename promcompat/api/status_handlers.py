@@ -17,9 +17,9 @@ from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
 from promcompat.configuration.text import public_values
-from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
+from promcompat.core.texts.durations import format_duration_ms
 from promcompat.http.bodies import work_of
 from promcompat.http.context import SETTINGS, STATE, services_of, tenant_of
 from promcompat.metrics.cardinality import largest

@@ -19,7 +19,7 @@ from promcompat.core.errors import (
     StaleKnowledgeError,
     WriteRejectedError,
 )
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.series_table import KnownSeries
 from promcompat.http.bodies import BODIES, TenantWork, held_by
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of

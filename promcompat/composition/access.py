@@ -8,7 +8,7 @@ from promcompat.access.token_service import TokenService
 from promcompat.access.token_table import TokenTable
 from promcompat.access.token_uses import TokenUses
 from promcompat.configuration.settings import Settings
-from promcompat.core.tenant_limits import Limits
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.telemetry.serving import AccessMetrics
 from sql.access.audit_repository import PostgresAudit

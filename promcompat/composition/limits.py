@@ -1,8 +1,8 @@
 """The limits of tenants, from the settings, the file and the database."""
 
 from promcompat.configuration.settings import Settings
-from promcompat.core.limit_definitions import LIMITS
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
+from promcompat.core.limits.limit_definitions import LIMITS
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.limits.current import CurrentLimits
 from promcompat.limits.override_file import OverrideFile
 from sql.database.database import Database

@@ -8,8 +8,8 @@ from promcompat.composition.outgoing import action_outgoing_policy, named_secret
 from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import ExemplarLimits
-from promcompat.core.relabel_document import parse_relabel_rules
-from promcompat.core.tenant_limits import Limits
+from promcompat.core.limits.tenant_limits import Limits
+from promcompat.core.relabelling import parse_relabel_rules
 from promcompat.database import (
     is_own_database,
 )

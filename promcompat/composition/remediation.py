@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from promcompat.composition.options import action_policy, temporal_options
 from promcompat.configuration.settings import Settings
-from promcompat.core.remediation import RemediationJournal
+from promcompat.core.alerting.remediation import RemediationJournal
 from promcompat.querying.query_service import QueryService
 from promcompat.remediation.conditions import AlertConditionChecker
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW

@@ -33,8 +33,8 @@ from promcompat.composition.remediation import build_launcher, build_remediation
 from promcompat.composition.scraping import build_scraping
 from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
 from promcompat.configuration.settings import Settings
-from promcompat.core.remediation import RemediationCheck
-from promcompat.core.tenant_limits import Limits
+from promcompat.core.alerting.remediation import RemediationCheck
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.files import DashboardFolder
 from promcompat.database import (

@@ -8,8 +8,8 @@ from typing import Final
 from promcompat.alerting.deliveries import Notifier
 from promcompat.composition.options import database_options, storage_options
 from promcompat.configuration.settings import Settings
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.ports import MaintenanceRepository
-from promcompat.core.tenant_limits import Limits
 from promcompat.database import (
     ENDLESS,
     Patience,

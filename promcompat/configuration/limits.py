@@ -10,7 +10,7 @@ from promcompat.configuration.types import DurationMs
 
 
 class LimitSettings(BaseSettings):
-    """What bounds tenants; `promcompat.core.limit_definitions` names each limit."""
+    """What bounds tenants; `promcompat.core.limits.limit_definitions` names each limit."""
 
     limits_file: Path | None = Field(
         None,

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings
 
 from promcompat.configuration.types import MEBIBYTE, Address, DurationMs, split_listen_address
 from promcompat.core.errors import BadDataError
-from promcompat.core.patterns import compile_pattern
+from promcompat.core.patterns.compiled import compile_pattern
 
 
 class ServingSettings(BaseSettings):

@@ -13,8 +13,8 @@ from pydantic_core import PydanticUndefined
 
 from promcompat.configuration.settings import ENV_PREFIX, Settings
 from promcompat.configuration.types import to_milliseconds
-from promcompat.core.durations import format_duration_ms
-from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
+from promcompat.core.texts.durations import format_duration_ms
+from promcompat.core.texts.secrets import HIDDEN, origin_of, public_url, url_secrets
 from promcompat.outgoing.secrets import SecretSource, SecretUnavailableError
 
 _SHOWN_CHARACTERS = 100

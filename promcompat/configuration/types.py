@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.secrets import public_url
+from promcompat.core.texts.durations import parse_duration_ms
+from promcompat.core.texts.secrets import public_url
 from promcompat.outgoing.policy import host_of
 
 MEBIBYTE = 1 << 20

@@ -28,6 +28,9 @@ import numpy as np
 from promcompat.core.cache_folder import default_cache_folder, make_readable_folder
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+signed = cast(Callable[[Any], int], np.int64)
+"""A number of an array as int64, which mypy takes for int."""
+
 _LOGGER = logging.getLogger(__name__)
 _ROOT: Final = Path(__file__).parents[2]
 _PACKAGES: Final = ("promcompat", "promql", "sql", "native_api")

@@ -8,7 +8,7 @@ from typing import Protocol
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, Labels, SampleBlock
 from promcompat.core.ports import MatcherSets
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 
 MAX_SERIES = 1_000_000
 """The most series of one correction."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from promcompat.core.thresholds import AlertThreshold
+from promcompat.core.alerting.thresholds import AlertThreshold
 
 
 class MetricType(StrEnum):

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from promcompat.core.pattern_syntax import MAX_COST
-from promcompat.core.patterns import check_cost, compile_pattern
+from promcompat.core.patterns.compiled import check_cost, compile_pattern
+from promcompat.core.patterns.syntax import MAX_COST
 
 
 class MatchOp(StrEnum):

@@ -12,9 +12,9 @@ import orjson
 from numpy.typing import NDArray
 from pydantic_core import CoreSchema, core_schema
 
-from promcompat.core.histograms import Histograms
+from promcompat.core.histograms.columns import Histograms
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 from promcompat.core.value_classes import value_class
 
 METRIC_NAME = "__name__"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.definitions import Aggregation, MetricType
-from promcompat.core.histograms import Histograms
+from promcompat.core.histograms.columns import Histograms
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, TypeVar
 
+from promcompat.core.alerting.thresholds import AlertThreshold
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.maintenance import MaintenanceTask, StepNotes
@@ -18,7 +19,6 @@ from promcompat.core.model import (
 )
 from promcompat.core.native_queries import SamplePageQuery, SampleRow
 from promcompat.core.series_table import KnownSeries
-from promcompat.core.thresholds import AlertThreshold
 
 ResultT = TypeVar("ResultT")
 

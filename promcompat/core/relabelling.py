@@ -4,13 +4,16 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
+
+import yaml
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
-from promcompat.core.pattern_expansion import expand
-from promcompat.core.patterns import CompiledPattern, compile_capturing
-from promcompat.core.strconv import quote
+from promcompat.core.patterns.compiled import CompiledPattern, compile_capturing
+from promcompat.core.patterns.expansion import expand
+from promcompat.core.texts.strconv import quote
+from promcompat.core.texts.yaml_nodes import StrictReader, first_document
 
 DEFAULT_SEPARATOR: Final = ";"
 DEFAULT_REGEX: Final = "(.*)"
@@ -189,3 +192,39 @@ def parse_action(text: str) -> RelabelAction:
         return RelabelAction(text.lower())
     except ValueError as exc:
         raise BadDataError(f"unknown relabel action {quote(text)}") from exc
+
+
+_GO_TYPE: Final = "relabel.plain"
+_FIELDS: Final = frozenset(
+    ["source_labels", "separator", "regex", "modulus", "target_label", "replacement", "action"]
+)
+
+
+def parse_relabel_rules(text: str) -> Sequence[RelabelRule]:
+    """The rules of a YAML list. Raises BadDataError with the texts of Prometheus."""
+    reader = StrictReader()
+    rules = read_relabel_rules(reader, first_document(text))
+    reader.finish()
+    return rules
+
+
+def read_relabel_rules(reader: StrictReader, node: yaml.Node | None) -> Sequence[RelabelRule]:
+    """The rules of a list that is part of a document. Raises as `parse_relabel_rules`."""
+    return [_read_rule(reader, item) for item in reader.items(node, "[]*relabel.Config")]
+
+
+def _read_rule(reader: StrictReader, node: yaml.Node) -> RelabelRule:
+    fields = reader.fields(node, _FIELDS, _GO_TYPE)
+    stated: dict[str, Any] = {
+        name: reader.text(fields[name])
+        for name in ("separator", "regex", "target_label", "replacement")
+        if name in fields
+    }
+    if "source_labels" in fields:
+        items = reader.items(fields["source_labels"], "model.LabelNames")
+        stated["source_labels"] = tuple(map(reader.text, items))
+    if "modulus" in fields:
+        stated["modulus"] = reader.natural(fields["modulus"], "uint64")
+    if "action" in fields:
+        stated["action"] = parse_action(reader.text(fields["action"]))
+    return RelabelRule(**stated)

@@ -21,8 +21,8 @@ from promcompat.core.errors import (
     PayloadTooLargeError,
     PreconditionFailedError,
 )
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.preconditions import Precondition
-from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promcompat.dashboards.model import Dashboard, read_dashboard
 
 MAX_DOCUMENT_BYTES: Final = 1 << 20

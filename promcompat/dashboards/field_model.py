@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
-from promcompat.core.storable_text import text_fault
+from promcompat.core.texts.storable_text import text_fault
 
 MAX_TEXT: Final = 100_000
 

@@ -21,7 +21,7 @@ from promcompat.core.errors import (
     PayloadTooLargeError,
     RequestTimeoutError,
 )
-from promcompat.core.turns import Claim, Turns
+from promcompat.core.limits.turns import Claim, Turns
 from promcompat.core.value_classes import value_class
 from promcompat.http.audit import keep_body
 from promcompat.http.context import tenant_of, tenant_or_none

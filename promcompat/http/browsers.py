@@ -20,7 +20,7 @@ from aiohttp import hdrs, web
 from promcompat.configuration.settings import Settings
 from promcompat.core.access import Role
 from promcompat.core.errors import ForbiddenError, UnsupportedMediaTypeError
-from promcompat.core.patterns import Pattern, compile_pattern
+from promcompat.core.patterns.compiled import Pattern, compile_pattern
 from promcompat.http.bodies import media_type
 from promcompat.http.route_roles import NEED_OF_ROUTE, Need
 

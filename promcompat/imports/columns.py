@@ -10,14 +10,14 @@ from typing import Any, Final
 import numpy as np
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.histogram_validation import find_faults
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     Histograms,
     histogram_cells,
     histogram_numbers,
     is_histogram,
 )
-from promcompat.core.label_limits import LabelFault, LabelLimits
+from promcompat.core.histograms.validation import find_faults
+from promcompat.core.limits.label_limits import LabelFault, LabelLimits
 from promcompat.core.model import (
     METRIC_NAME,
     UNKNOWN_SERIES,
@@ -30,7 +30,7 @@ from promcompat.core.model import (
 )
 from promcompat.core.ports import ALL_TIME_MS
 from promcompat.core.series_table import KnownSeries
-from promcompat.core.storable_text import is_storable_text, storable_text
+from promcompat.core.texts.storable_text import is_storable_text, storable_text
 from promcompat.imports.histogram_objects import histograms_of
 from promcompat.remote_write.new_series import NewSeries
 from promcompat.remote_write.series_key import encode_series_key

@@ -12,7 +12,7 @@ from typing import Final
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.strconv import parse_float
+from promcompat.core.texts.strconv import parse_float
 from promcompat.imports.columns import ColumnsBuilder
 
 _MAX_COLUMN: Final = 1 << 16

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from promcompat.core.histogram_layout import span_list
+from promcompat.core.histograms.layout import span_list
 
 _SCHEMA: Final = 5
 _BUCKETS_OF_TWO: Final = 1 << _SCHEMA

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 from promcompat.core.model import METRIC_NAME, MetricMetadata
-from promcompat.core.strconv import parse_float
+from promcompat.core.texts.strconv import parse_float
 from promcompat.imports.columns import ColumnsBuilder
 
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.strconv import parse_float
+from promcompat.core.texts.strconv import parse_float
 from promcompat.imports.columns import ColumnsBuilder
 
 _NOW: Final = (0, -1)

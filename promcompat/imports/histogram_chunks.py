@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     CUSTOM_BUCKETS,
     HistogramCells,
     Histograms,

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import Histograms, Ragged
+from promcompat.core.histograms.columns import Histograms, Ragged
 
 _HINTS: Final = ("unknown", "reset", "not_reset", "gauge")
 _USUAL_NAN_BITS: Final = 0x7FF8000000000001

@@ -16,14 +16,14 @@ import numpy as np
 import orjson
 
 from promcompat.core.errors import NotSupportedError, PromcompatError
-from promcompat.core.histogram_validation import find_faults
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     Histograms,
     histogram_cells,
     histogram_numbers,
     is_histogram,
     without_histogram_bits,
 )
+from promcompat.core.histograms.validation import find_faults
 from promcompat.core.model import METRIC_NAME, FloatArray, Labels, SampleBlock, WriteBatch
 from promcompat.imports.histogram_objects import checked_object, histogram_objects, histograms_of
 

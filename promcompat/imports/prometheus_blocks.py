@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import HistogramCells, Histograms
+from promcompat.core.histograms.columns import HistogramCells, Histograms
 from promcompat.core.model import IntArray
 from promcompat.imports.histogram_chunks import DamagedChunkError, decode_histogram_chunk
 from promcompat.imports.prometheus_index import BlockIndex, Cursor, DamagedBlockError

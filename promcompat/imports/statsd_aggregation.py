@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Final
 
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.strconv import format_decimal
+from promcompat.core.texts.strconv import format_decimal
 from promcompat.imports.columns import ColumnsBuilder, ImportedColumns, key_of
 from promcompat.imports.statsd_lines import StatsdEvent, StatsdKind
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from promcompat.core.strconv import parse_float
+from promcompat.core.texts.strconv import parse_float
 
 _MAX_WEIGHT: Final = 1e9
 

@@ -9,7 +9,7 @@ import re
 from typing import Final, Generic, Protocol, TypeVar
 
 from promcompat.core.model import MetricMetadata
-from promcompat.core.strconv import format_g, parse_float
+from promcompat.core.texts.strconv import format_g, parse_float
 from promcompat.imports.exposition import describe, parse_series
 
 _TEXT_REST: Final = re.compile(r"[ \t]*([^ \t]+)(?:[ \t]+([0-9]+))?[ \t]*", re.ASCII)

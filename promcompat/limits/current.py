@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from promcompat.core.limit_definitions import LimitValues
-from promcompat.core.tenant_limits import (
+from promcompat.core.limits.limit_definitions import LimitValues
+from promcompat.core.limits.tenant_limits import (
     LimitOverrideRepository,
     StoredOverrides,
     TenantLimitReader,

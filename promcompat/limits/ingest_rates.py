@@ -16,8 +16,8 @@ from promcompat.core.errors import (
     RateLimitedError,
     StorageUnavailableError,
 )
-from promcompat.core.tenant_limits import Limits
-from promcompat.core.token_buckets import TokenBuckets
+from promcompat.core.limits.tenant_limits import Limits
+from promcompat.core.limits.token_buckets import TokenBuckets
 
 _LONGEST_SECONDS: Final = 60
 """Prometheus waits as long as it is told, so it must not be told more."""

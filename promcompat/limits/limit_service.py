@@ -7,9 +7,9 @@ from typing import Final
 from uuid import uuid4
 
 from promcompat.core.errors import ConflictError
-from promcompat.core.limit_definitions import LimitValues
+from promcompat.core.limits.limit_definitions import LimitValues
+from promcompat.core.limits.tenant_limits import LimitOverrideRepository, Limits, StoredOverrides
 from promcompat.core.preconditions import Precondition
-from promcompat.core.tenant_limits import LimitOverrideRepository, Limits, StoredOverrides
 from promcompat.limits.current import CurrentLimits, LimitValue
 from promcompat.limits.ingest_rates import IngestRates
 

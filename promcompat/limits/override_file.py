@@ -15,8 +15,8 @@ from typing import Final
 import yaml
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.limit_definitions import LIMIT_OF, LimitValues
-from promcompat.core.yaml_nodes import StrictReader, documents
+from promcompat.core.limits.limit_definitions import LIMIT_OF, LimitValues
+from promcompat.core.texts.yaml_nodes import StrictReader, documents
 
 _LOGGER = logging.getLogger(__name__)
 _ROOT: Final = frozenset(["overrides"])

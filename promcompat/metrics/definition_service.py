@@ -4,20 +4,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from promcompat.core.alerting.remediation import (
+    RemediationCheck,
+    RemediationSpec,
+    accept_remediation,
+)
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import (
     ConflictError,
     InvalidFieldsError,
     NotFoundError,
 )
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.preconditions import Precondition
-from promcompat.core.remediation import (
-    RemediationCheck,
-    RemediationSpec,
-    accept_remediation,
-)
-from promcompat.core.tenant_limits import Limits
 
 _MAX_ATTEMPTS = 10
 _WHAT = "the definition"

@@ -13,9 +13,9 @@ from promcompat.core.exemplars import (
     ExemplarsOfSeries,
     SeriesExemplar,
 )
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.maintenance import StepNotes
 from promcompat.core.ports import MaintenanceStep, MatcherSets
-from promcompat.core.tenant_limits import Limits
 
 _EXCESS_SHARE: Final = 4
 """A tenant has at most a quarter more than its limit, for each process."""

@@ -9,13 +9,13 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
-from promcompat.core.label_limits import LabelFault, LabelLimits
-from promcompat.core.limit_definitions import LIMIT_OF
+from promcompat.core.limits.label_limits import LabelFault, LabelLimits
+from promcompat.core.limits.limit_definitions import LIMIT_OF
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, WriteBatch
 from promcompat.core.ports import ALL_TIME_MS, Catalogue, MatcherSets, Store
 from promcompat.core.series_table import KnownSeries
-from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promcompat.metrics.sample_stream import Portion, sample_portions
 from promcompat.querying.query_service import TRUNCATION_WARNING
 

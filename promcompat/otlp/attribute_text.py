@@ -9,7 +9,7 @@ from typing import Final
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from promcompat.core.strconv import format_decimal, format_exponent
+from promcompat.core.texts.strconv import format_decimal, format_exponent
 
 _EXPONENT_ZERO: Final = re.compile("(e[+-])0")
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.exemplars import Exemplar, SeriesExemplar
-from promcompat.core.histogram_validation import find_faults
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     HistogramCells,
     Histograms,
     histogram_cells,
     without_histogram_bits,
 )
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.histograms.validation import find_faults
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import (
     STALE_NAN_BITS,
     UNKNOWN_SERIES,

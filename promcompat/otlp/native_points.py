@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from promcompat.core.histogram_layout import merged
-from promcompat.core.histogram_validation import LAST_SCHEMA
-from promcompat.core.histograms import CUSTOM_BUCKETS, Histograms, Ragged
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS, Histograms, Ragged
+from promcompat.core.histograms.layout import merged
+from promcompat.core.histograms.validation import LAST_SCHEMA
 from promcompat.core.model import IntArray
 from promcompat.otlp.export_pb2 import Buckets, ExponentialHistogramDataPoint
 

@@ -18,7 +18,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import MAX_EXEMPLAR_CHARACTERS
 from promcompat.core.model import MetricMetadata
-from promcompat.core.strconv import format_decimal
+from promcompat.core.texts.strconv import format_decimal
 from promcompat.otlp.attribute_text import sorted_pairs
 from promcompat.otlp.attributes import decode_attributes
 from promcompat.otlp.deltas import DeltaTotals

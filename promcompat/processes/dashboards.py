@@ -14,8 +14,8 @@ from promcompat.composition.limits import stored_limits
 from promcompat.configuration.settings import Settings
 from promcompat.core.audit import AuditRepository
 from promcompat.core.errors import BadDataError
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.preconditions import Precondition
-from promcompat.core.tenant_limits import Limits
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.files import read_file, uid_of
 from promcompat.dashboards.grafana.importer import Imported, describe

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from promcompat.configuration.settings import Settings
 from promcompat.configuration.text import faults_of, secrets_of
 from promcompat.core.errors import PromcompatError
-from promcompat.core.secrets import Redactor, public_url, url_secrets
+from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
 from promcompat.processes.explanation_text import render_explanation
 
 _TIMEOUT_SECONDS: Final = 150.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher
 from promcompat.imports.prometheus_blocks import Block, BlockTimes, SeriesRows, find_blocks, join
 from promcompat.processes.history_sources import (

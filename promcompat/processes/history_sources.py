@@ -16,7 +16,7 @@ import snappy
 from google.protobuf.message import DecodeError
 
 from promcompat.core.errors import PromcompatError
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
 from promcompat.imports.columns import ColumnsBuilder

@@ -11,9 +11,9 @@ from promcompat.access.command_audit import recorded
 from promcompat.composition.limits import stored_limits
 from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
-from promcompat.core.limit_definitions import LIMIT_OF, LIMITS, LimitValues, parse_overrides
+from promcompat.core.limits.limit_definitions import LIMIT_OF, LIMITS, LimitValues, parse_overrides
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.preconditions import Precondition
-from promcompat.core.tenant_limits import Limits
 from promcompat.database import SHORT, database_url, try_until_answered
 from promcompat.limits.limit_service import LimitService
 from sql.access.audit_repository import PostgresAudit

@@ -10,7 +10,7 @@ from promcompat.alerting.backfill import Backfill, BackfillRange, RuleBackfill, 
 from promcompat.api.params import parse_time_ms
 from promcompat.composition.options import engine_options
 from promcompat.configuration.settings import Settings
-from promcompat.core.alerts import Rule
+from promcompat.core.alerting.alerts import Rule
 from promcompat.core.errors import BadDataError
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.processes.command_storage import command_storage

@@ -22,7 +22,7 @@ from promcompat.composition.limits import stored_limits
 from promcompat.configuration.settings import Settings
 from promcompat.core.audit import AuditRepository
 from promcompat.core.errors import BadDataError
-from promcompat.core.tenant_limits import Limits
+from promcompat.core.limits.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.command_storage import command_storage
 from promcompat.processes.rule_backfill import run_backfill

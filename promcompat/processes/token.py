@@ -13,8 +13,8 @@ from promcompat.access.command_audit import recorded
 from promcompat.access.token_service import TokenRequest, TokenService
 from promcompat.configuration.settings import Settings
 from promcompat.core.access import ALL_ROLES, Principal, Role, Token
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
+from promcompat.core.texts.durations import parse_duration_ms
 from promcompat.database import SHORT, database_url, try_until_answered
 from sql.access.audit_repository import PostgresAudit
 from sql.access.token_repository import PostgresTokenRepository

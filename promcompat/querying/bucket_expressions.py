@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from promcompat.core.definitions import Aggregation
-from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.native_queries import BucketQuery
+from promcompat.core.texts.durations import format_duration_ms
 from promcompat.querying.metric_kinds import MetricShape
 from promql.parsing.literals import quote_literal
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from promcompat.core.histograms import is_histogram
+from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import EMPTY_LABELS, FloatArray, Labels, SampleBlock, is_stale
 from promcompat.core.native_queries import (
     DEFAULT_PERCENTILES,

@@ -6,7 +6,7 @@ from math import inf
 
 import numpy as np
 
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
 from promcompat.core.native_queries import (
     DEFAULT_PERCENTILES,
@@ -15,7 +15,7 @@ from promcompat.core.native_queries import (
     Statistics,
     histograms_of_rows,
 )
-from promcompat.core.strconv import format_g
+from promcompat.core.texts.strconv import format_g
 from promcompat.querying.bucket_expressions import quantile_text
 from promql.histograms.arithmetic import add_and_subtract, total, were_reset
 from promql.histograms.bucket_kernels import view_of

@@ -9,12 +9,12 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import Store
-from promcompat.core.tenant_limits import NO_LIMITS, Limits
+from promcompat.core.texts.durations import format_duration_ms
 from promcompat.querying.query_log import QueryLog
 from promql.ast import Expr
 from promql.engine import Engine

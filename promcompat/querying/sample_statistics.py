@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.histograms import is_histogram
+from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import (
     EMPTY_LABELS,
     BoolArray,

@@ -14,9 +14,9 @@ from typing import Any, assert_never
 
 import aiohttp
 
+from promcompat.core.alerting.remediation import RemediationJournal, StepKey
 from promcompat.core.errors import BadDataError, ExecutionError
-from promcompat.core.remediation import RemediationJournal, StepKey
-from promcompat.core.secrets import Redactor
+from promcompat.core.texts.secrets import Redactor
 from promcompat.outgoing.addresses import is_in
 from promcompat.outgoing.client import GuardedClient
 from promcompat.outgoing.policy import ANYWHERE, AllowList, OutgoingPolicy, host_of

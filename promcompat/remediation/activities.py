@@ -12,14 +12,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from promcompat.core.errors import (
-    BadDataError,
-    ExecutionError,
-    PromcompatError,
-    QueryTimeoutError,
-    StorageUnavailableError,
-)
-from promcompat.core.remediation import (
+from promcompat.core.alerting.remediation import (
     Decision,
     RemediationJournal,
     RemediationRequest,
@@ -28,6 +21,13 @@ from promcompat.core.remediation import (
     StepKey,
     StepState,
     Verdict,
+)
+from promcompat.core.errors import (
+    BadDataError,
+    ExecutionError,
+    PromcompatError,
+    QueryTimeoutError,
+    StorageUnavailableError,
 )
 from promcompat.remediation.actions import ActionFailedError, ActionRunner
 from promcompat.remediation.conditions import Condition, ConditionChecker

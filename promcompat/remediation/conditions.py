@@ -6,11 +6,11 @@ from typing import Any, Final, Protocol
 
 from promcompat.alerting.state_machine import AlertTiming, advance_alert, progress_of
 from promcompat.alerting.templates.expansion import elements_of
-from promcompat.core.alert_ports import AlertRepository, RuleRepository
-from promcompat.core.alerts import Alert, Rule
+from promcompat.core.alerting.alerts import Alert, Rule
+from promcompat.core.alerting.ports import AlertRepository, RuleRepository
+from promcompat.core.alerting.thresholds import BreachLevel
 from promcompat.core.model import METRIC_NAME, EvalRange
 from promcompat.core.ports import DefinitionRepository
-from promcompat.core.thresholds import BreachLevel
 from promcompat.querying.query_service import QueryService
 from promql.query import Query
 

@@ -12,8 +12,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from promcompat.core.errors import BadDataError, NotFoundError, StorageUnavailableError
-from promcompat.core.remediation import (
+from promcompat.core.alerting.remediation import (
     Decision,
     RemediationControl,
     RemediationJournal,
@@ -21,6 +20,7 @@ from promcompat.core.remediation import (
     RemediationRequest,
     RemediationState,
 )
+from promcompat.core.errors import BadDataError, NotFoundError, StorageUnavailableError
 from promcompat.remediation.payloads import DECIDE_SIGNAL, Answer, RemediationJob
 from promcompat.remediation.temporal import LauncherStats, TemporalOptions
 

@@ -7,7 +7,7 @@ upgrade end after it.
 from dataclasses import dataclass, field
 from typing import Any
 
-from promcompat.core.remediation import StepKey
+from promcompat.core.alerting.remediation import StepKey
 
 REMEDIATION_WORKFLOW = "RemediationWorkflow"
 DECIDE_SIGNAL = "decide"
@@ -65,7 +65,7 @@ class ProposedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StepName:
-    """A step of a workflow; see `core.remediation.StepKey`."""
+    """A step of a workflow; see `promcompat.core.alerting.remediation.StepKey`."""
 
     workflow_id: str
     step: str

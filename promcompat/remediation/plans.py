@@ -17,8 +17,8 @@ from pydantic import (
     ValidationError,
 )
 
-from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.errors import BadDataError, FieldFault
+from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
 
 
 def _to_milliseconds(value: object) -> object:

@@ -14,7 +14,7 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from promcompat.core.remediation import RemediationState
+from promcompat.core.alerting.remediation import RemediationState
 from promcompat.remediation.payloads import (
     BEGIN,
     RECORD_STATE,

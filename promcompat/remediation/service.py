@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from promcompat.core.errors import ConflictError, NotFoundError
-from promcompat.core.remediation import (
+from promcompat.core.alerting.remediation import (
     Decision,
     Remediation,
     RemediationControl,
@@ -13,6 +12,7 @@ from promcompat.core.remediation import (
     RemediationState,
     RemediationStep,
 )
+from promcompat.core.errors import ConflictError, NotFoundError
 
 
 class RemediationService:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from promcompat.alerting.rules import template_faults
+from promcompat.core.alerting.remediation import RemediationSpec
 from promcompat.core.errors import BadDataError, FieldFault
-from promcompat.core.remediation import RemediationSpec
 from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.plans import (

@@ -10,17 +10,17 @@ from typing import Final
 from promcompat.alerting.silences import ActiveSilences
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings, TemplateExpander
-from promcompat.core.alert_ports import (
+from promcompat.core.alerting.alerts import REMEDIATION_RECEIVER, Alert
+from promcompat.core.alerting.ports import (
     AlertNote,
     Delivery,
     Postponement,
     RemediationDeliveries,
     SilenceRepository,
 )
-from promcompat.core.alerts import REMEDIATION_RECEIVER, Alert
+from promcompat.core.alerting.remediation import RemediationLauncher, RemediationRequest
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.core.model import EvalRange
-from promcompat.core.remediation import RemediationLauncher, RemediationRequest
 from promql.query import Query, QueryRunner
 from promql.values.matrix import QueryResult
 

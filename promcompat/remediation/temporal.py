@@ -5,8 +5,7 @@ Temporal's client takes 0.3 s and 30 MB to import, so only `launcher` and the wo
 
 from dataclasses import dataclass, field
 
-from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.remediation import (
+from promcompat.core.alerting.remediation import (
     Decision,
     RemediationControl,
     RemediationJournal,
@@ -14,6 +13,7 @@ from promcompat.core.remediation import (
     RemediationRequest,
     RemediationState,
 )
+from promcompat.core.errors import StorageUnavailableError
 
 _REASON = "remediation is not configured: set PROMCOMPAT_TEMPORAL_ADDRESS"
 

@@ -19,8 +19,8 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
+    from promcompat.core.alerting.remediation import RemediationState, StepState, Verdict
     from promcompat.core.errors import BadDataError
-    from promcompat.core.remediation import RemediationState, StepState, Verdict
     from promcompat.remediation.payloads import (
         AWAIT_APPROVAL,
         BEGIN,

@@ -10,7 +10,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import BoolArray, IntArray, SampleBlock
 from promcompat.remote_read.chunk_kernels import (
     MAX_BYTES_OF_CHUNK,

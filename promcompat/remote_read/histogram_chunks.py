@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import Histograms, Ragged
+from promcompat.core.histograms.columns import Histograms, Ragged
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.remote_read.chunk_kernels import MAX_SAMPLES_OF_CHUNK
 from promcompat.remote_read.histogram_kernels import (

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.histograms import HistogramCells
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.histograms.columns import HistogramCells
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import UNKNOWN_SERIES, BoolArray, IntArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decode_kernels import (

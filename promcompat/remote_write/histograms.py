@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.histogram_layout import reduced
-from promcompat.core.histogram_validation import LAST_KNOWN_SCHEMA, LAST_SCHEMA, find_faults
-from promcompat.core.histograms import HISTOGRAM_BITS, Histograms, Ragged
+from promcompat.core.histograms.columns import HISTOGRAM_BITS, Histograms, Ragged
+from promcompat.core.histograms.layout import reduced
+from promcompat.core.histograms.validation import LAST_KNOWN_SCHEMA, LAST_SCHEMA, find_faults
 from promcompat.core.model import STALE_NAN_BITS, BoolArray, IntArray
 from promcompat.remote_write import histogram_kernels as wire
 

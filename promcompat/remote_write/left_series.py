@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.histograms import Histograms, without_histogram_bits
+from promcompat.core.histograms.columns import Histograms, without_histogram_bits
 from promcompat.core.model import UNKNOWN_SERIES, BoolArray, IntArray
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decode_kernels import (

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from promcompat.core.label_limits import LabelFault
+from promcompat.core.limits.label_limits import LabelFault
 from promcompat.core.model import MetricMetadata
-from promcompat.core.storable_text import storable_text
+from promcompat.core.texts.storable_text import storable_text
 from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
 
 _SHOWN_CHARACTERS = 200

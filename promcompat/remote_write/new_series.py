@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from promcompat.core.label_limits import MAX_METRIC_NAME_BYTES, MAX_SERIES_BYTES, LabelLimits
+from promcompat.core.limits.label_limits import MAX_METRIC_NAME_BYTES, MAX_SERIES_BYTES, LabelLimits
 from promcompat.core.model import Labels, SeriesIdentity
 from promcompat.core.series_identity import fingerprint_of_text
 from promcompat.remote_write.label_kernels import describe_keys

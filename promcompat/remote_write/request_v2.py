@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import IntArray, MetricMetadata
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decode_kernels import UNUSUAL

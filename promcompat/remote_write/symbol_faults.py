@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import Labels
 from promcompat.remote_write.remote_v2_pb2 import Metadata, TimeSeries
 from promcompat.remote_write.symbol_label_kernels import (

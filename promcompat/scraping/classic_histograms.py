@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from promcompat.core.histogram_layout import span_list
-from promcompat.core.histograms import CUSTOM_BUCKETS
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS
+from promcompat.core.histograms.layout import span_list
 from promcompat.core.model import METRIC_NAME, MetricMetadata
-from promcompat.core.strconv import parse_float
+from promcompat.core.texts.strconv import parse_float
 from promcompat.remote_write.remote_pb2 import BucketSpan, Histogram
 
 _BOUND: Final = "le"

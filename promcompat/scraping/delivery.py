@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
-from promcompat.core.histograms import HistogramCells
+from promcompat.core.histograms.columns import HistogramCells
 from promcompat.imports.columns import Faults, ImportedColumns
 from promcompat.scraping.series_cache import ScrapedBatch
 from promcompat.telemetry.scraping import ScrapeMetrics

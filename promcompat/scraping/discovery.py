@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 import orjson
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.secrets import Redactor, public_url, url_secrets
-from promcompat.core.yaml_nodes import StrictReader, YamlError, first_document
+from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
+from promcompat.core.texts.yaml_nodes import StrictReader, YamlError, first_document
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scraping.configuration import (
     META_URL,

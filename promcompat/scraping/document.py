@@ -12,10 +12,9 @@ import yaml
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
-from promcompat.core.relabel_document import read_relabel_rules
-from promcompat.core.relabelling import RelabelRule
-from promcompat.core.secrets import public_url
-from promcompat.core.yaml_nodes import StrictReader, YamlError, first_document
+from promcompat.core.relabelling import RelabelRule, read_relabel_rules
+from promcompat.core.texts.secrets import public_url
+from promcompat.core.texts.yaml_nodes import StrictReader, YamlError, first_document
 from promcompat.imports.strict_exposition import strict_float
 from promcompat.scraping.configuration import (
     DEFAULT_PROTOCOLS,

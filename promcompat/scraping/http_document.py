@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from promcompat.core.yaml_nodes import StrictReader
+from promcompat.core.texts.yaml_nodes import StrictReader
 from promcompat.scraping.configuration import HttpConfig, OAuth2Config, Secret, TlsConfig
 from promcompat.scraping.document_keys import (
     AUTHORIZATION,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.histogram_layout import reduced
-from promcompat.core.histogram_validation import LAST_SCHEMA
-from promcompat.core.histograms import CUSTOM_BUCKETS, Histograms, Ragged
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS, Histograms, Ragged
+from promcompat.core.histograms.layout import reduced
+from promcompat.core.histograms.validation import LAST_SCHEMA
 from promcompat.core.model import FloatArray, IntArray
 from promcompat.remote_write.histograms import decode_histograms
 from promcompat.scraping.configuration import HistogramOptions

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 from promcompat.scraping.configuration import ScrapeLimits
 
 _SHOWN: Final = 50

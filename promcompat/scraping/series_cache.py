@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.exemplars import Exemplar, SeriesExemplar
-from promcompat.core.histograms import Histograms, is_histogram
+from promcompat.core.histograms.columns import Histograms, is_histogram
 from promcompat.core.model import (
     STALE_NAN_BITS,
     BoolArray,

@@ -10,8 +10,8 @@ import snappy
 
 from promcompat.configuration.settings import TENANT_HEADER
 from promcompat.core.errors import PromcompatError, StorageUnavailableError, WriteRejectedError
-from promcompat.core.histograms import histogram_numbers, is_histogram
-from promcompat.core.secrets import Redactor, public_url, url_secrets
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
+from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.remote_read.histogram_chunks import TimedHistograms

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
-from promcompat.core.durations import format_duration_ms
 from promcompat.core.model import MetricMetadata
+from promcompat.core.texts.durations import format_duration_ms
 from promcompat.scraping.pool import ScrapePool
 from promcompat.scraping.target_loop import TargetLoop
 

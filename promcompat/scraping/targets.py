@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.relabelling import relabel
-from promcompat.core.secrets import public_url
+from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.texts.secrets import public_url
 from promcompat.scraping.configuration import META_URL, JobConfig, TargetGroup
 
 _ADDRESS: Final = "__address__"

@@ -6,8 +6,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from promcompat.core.limit_definitions import LIMIT_OF, LimitValues
-from promcompat.core.tenant_limits import RefusalCounter
+from promcompat.core.limits.limit_definitions import LIMIT_OF, LimitValues
+from promcompat.core.limits.tenant_limits import RefusalCounter
 
 _MAX_TENANTS: Final = 10_000
 _OTHERS: Final = "(others)"

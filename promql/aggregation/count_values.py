@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import FloatArray, IntArray, Labels
-from promcompat.core.strconv import format_decimal
+from promcompat.core.texts.strconv import format_decimal
 from promql.aggregation.grouping import kept_pairs
 from promql.ast import AggregateExpr
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget

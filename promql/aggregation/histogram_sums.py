@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promcompat.core.histograms import CUSTOM_BUCKETS
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray
 from promql.aggregation.grouping import Grouping
 from promql.ast import AggregateExpr

@@ -11,7 +11,7 @@ import xxhash
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
-from promcompat.core.strconv import format_g
+from promcompat.core.texts.strconv import format_g
 from promql.aggregation.grouping import Grouping, group_series
 from promql.aggregation.selection_kernels import (
     FIRST_COME,

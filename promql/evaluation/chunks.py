@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from promcompat.core.histograms import HistogramCells
+from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import EvalRange, IntArray, Labels, SampleBlock, SeriesSelection
 from promcompat.core.value_classes import value_class
 from promql.ast import VectorSelector

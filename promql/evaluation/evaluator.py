@@ -8,7 +8,7 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import EvalRange, FloatArray, IntArray, SampleBlock
-from promcompat.core.strconv import is_utf8, quote
+from promcompat.core.texts.strconv import is_utf8, quote
 from promql.aggregation.aggregations import aggregate
 from promql.aggregation.count_values import count_values
 from promql.aggregation.sample_selection import SELECTIONS, select_samples

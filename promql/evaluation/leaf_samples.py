@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from promcompat.core.histograms import Histograms
+from promcompat.core.histograms.columns import Histograms
 from promcompat.core.model import (
     BoolArray,
     EvalRange,

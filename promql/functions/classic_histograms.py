@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
-from promcompat.core.strconv import parse_float
+from promcompat.core.texts.strconv import parse_float
 from promql.ast import PositionRange
 from promql.budget import BYTES_PER_CELL, QueryBudget
 from promql.functions.function_calls import InstantCall

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     CUSTOM_BUCKETS,
     histogram_cells,
     histogram_numbers,

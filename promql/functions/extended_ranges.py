@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.histograms import is_histogram
+from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import FloatArray, IntArray, SampleBlock
 from promql.ast import Expr, Extension, MatrixSelector, unwrap_parens
 from promql.budget import BYTES_PER_CELL

@@ -6,7 +6,7 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import BoolArray, FloatArray
-from promcompat.core.strconv import format_f
+from promcompat.core.texts.strconv import format_f
 from promql.budget import BYTES_PER_CELL
 from promql.functions.function_calls import RangeCall
 from promql.functions.window_kernels import reduce_windows

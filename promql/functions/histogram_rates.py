@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.histograms import CUSTOM_BUCKETS
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.functions import window_kernels as kernels
 from promql.functions.mixed_windows import MixedWindows

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from promcompat.core.histograms import histogram_cells, is_histogram
+from promcompat.core.histograms.columns import histogram_cells, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, SampleBlock
 from promql.budget import BYTES_PER_CELL
 from promql.functions import window_kernels as kernels

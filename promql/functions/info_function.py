@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.histograms import is_histogram
+from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import (
     METRIC_NAME,

@@ -7,9 +7,9 @@ import numpy as np
 
 from promcompat.core.errors import BadDataError, ExecutionError
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.pattern_expansion import count_references, expand
-from promcompat.core.patterns import CompiledPattern, compile_capturing
-from promcompat.core.strconv import is_utf8, to_unicode
+from promcompat.core.patterns.compiled import CompiledPattern, compile_capturing
+from promcompat.core.patterns.expansion import count_references, expand
+from promcompat.core.texts.strconv import is_utf8, to_unicode
 from promql.ast import Call, StringLiteral, unwrap_parens
 from promql.functions.function_calls import InstantCall
 from promql.values.matrix import Matrix, Value

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import (
     METRIC_NAME,
     BoolArray,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, Labels
-from promcompat.core.strconv import format_open_metrics, to_unicode
+from promcompat.core.texts.strconv import format_open_metrics, to_unicode
 from promql.ast import PositionRange
 from promql.budget import BYTES_PER_CELL
 from promql.functions.classic_histograms import bucket_rows, classic_fractions, classic_quantiles

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from promcompat.core.bucket_bounds_kernels import custom_bound, exponential_bound
 from promcompat.core.compiled_kernels import kernel
-from promcompat.core.histograms import CUSTOM_BUCKETS
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS
 from promcompat.core.model import FloatArray, IntArray
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.sample_kernels import FLOATS, INTEGERS

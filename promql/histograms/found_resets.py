@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import BoolArray, IntArray, SampleBlock
 from promql.histograms.arithmetic import were_reset
 from promql.values.histogram_columns import GAUGE, NO_RESET, RESET, UNKNOWN, HistogramColumns

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.model import FloatArray, IntArray
-from promcompat.core.strconv import format_g
+from promcompat.core.texts.strconv import format_g
 from promql.histograms.bucket_kernels import BOTH_CLOSED, LOWER_CLOSED, list_buckets, view_of
 from promql.values.histogram_columns import HistogramColumns
 

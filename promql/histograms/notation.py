@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.histograms import CUSTOM_BUCKETS
-from promcompat.core.strconv import format_g, quote
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS
+from promcompat.core.texts.strconv import format_g, quote
 from promql.histograms.arithmetic import add, compact, subtract
 from promql.values.histogram_columns import (
     GAUGE,

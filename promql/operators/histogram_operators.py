@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import histogram_cells, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_cells, histogram_numbers, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.ast import TRIM_OPERATORS, PositionRange
 from promql.histograms.arithmetic import add, are_equal, divide, scale, subtract

@@ -11,7 +11,7 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METADATA_LABELS, BoolArray, FloatArray, IntArray, Labels
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 from promql.ast import TRIM_OPERATORS, Cardinality, PositionRange, VectorMatching
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
 from promql.numbers.float_arithmetic import (

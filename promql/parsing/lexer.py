@@ -8,7 +8,7 @@ and Prometheus names the exact character in its errors. Token types are the term
 import re
 from typing import NamedTuple
 
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 from promql.ast import AGGREGATIONS
 from promql.parsing.literals import quote_rune
 from promql.parsing.parse_errors import PositionedError

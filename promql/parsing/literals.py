@@ -6,7 +6,7 @@ The rules are those of Go's `strconv`, which are part of the language.
 import math
 import re
 
-from promcompat.core.strconv import MAX_INT64, parse_float, parse_int, quote
+from promcompat.core.texts.strconv import MAX_INT64, parse_float, parse_int, quote
 
 
 def parse_number(text: str) -> float:

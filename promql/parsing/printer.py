@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar, assert_never
 
-from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.strconv import format_decimal
+from promcompat.core.texts.durations import format_duration_ms
+from promcompat.core.texts.strconv import format_decimal
 from promql.ast import (
     NO_MODIFIERS,
     AggregateExpr,

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.strconv import format_f, to_unicode
+from promcompat.core.texts.durations import parse_duration_ms
+from promcompat.core.texts.strconv import format_f, to_unicode
 from promql.ast import (
     NO_MODIFIERS,
     AtPreprocessor,

@@ -8,7 +8,7 @@ reported before a type error.
 from dataclasses import replace
 
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.strconv import is_utf8, quote
+from promcompat.core.texts.strconv import is_utf8, quote
 from promql.ast import (
     AGGREGATIONS,
     SET_OPERATORS,

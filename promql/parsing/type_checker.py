@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 from promql.ast import (
     AGGREGATIONS,
     SET_OPERATORS,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from promcompat.core.strconv import format_g, quote
+from promcompat.core.texts.strconv import format_g, quote
 from promql.ast import PositionRange, line_col
 from promql.values.matrix import Annotations
 

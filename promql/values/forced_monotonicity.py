@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from promcompat.core.strconv import format_g
+from promcompat.core.texts.strconv import format_g
 
 _FIRST_MS, _LAST_MS = -30_610_224_000_000, 253_402_300_799_999
 """The years from 1000 to 9999, which a text has four digits for."""

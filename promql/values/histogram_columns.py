@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promcompat.core.histogram_layout import spans_of
-from promcompat.core.histograms import CUSTOM_BUCKETS, Histograms, Index, Ragged
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS, Histograms, Index, Ragged
+from promcompat.core.histograms.layout import spans_of
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.values.bucket_column_kernels import count_spans, place_buckets
 
@@ -55,9 +55,9 @@ class Buckets:
 class HistogramColumns:
     """n float histograms.
 
-    `schemas` int64 and `hints` int64 as in `promcompat.core.histograms.Histograms`; counts, sums
-    and thresholds are float64. `bound_sets` has every list of custom bounds once; `bounds` int64 is
-    the place of each histogram's list in it, -1 with exponential buckets.
+    `schemas` int64 and `hints` int64 are as in `promcompat.core.histograms.columns.Histograms`;
+    counts, sums and thresholds are float64. `bound_sets` has every list of custom bounds once;
+    `bounds` int64 is the place of each histogram's list in it, -1 with exponential buckets.
     """
 
     schemas: IntArray

@@ -24,7 +24,7 @@ class Matrix:
     `values` float64 [n_series, n_steps]: meaningful where `present` bool [n_series, n_steps].
     `drop_name` bool [n_series]: rows whose metric name is removed at the end of the query (delayed
     name removal); all False if names are removed at once. `histograms` are what those of `values`
-    that are no floats refer to, see `promcompat.core.histograms`; None if all are floats.
+    that are no floats refer to, see `promcompat.core.histograms.columns`; None if all are floats.
     """
 
     labels: Sequence[Labels]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     Histograms,
     histogram_cells,
     histogram_numbers,

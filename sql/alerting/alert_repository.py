@@ -1,11 +1,18 @@
-"""The PostgreSQL side of `promcompat.core.alert_ports.AlertRepository`."""
+"""The PostgreSQL side of `promcompat.core.alerting.ports.AlertRepository`."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from promcompat.core.alert_ports import (
+from promcompat.core.alerting.alerts import (
+    Alert,
+    AlertChange,
+    AlertFilter,
+    AlertTransition,
+    matches_labels,
+)
+from promcompat.core.alerting.ports import (
     AlertRepository,
     EvaluationSession,
     ReceiverDepth,
@@ -13,13 +20,6 @@ from promcompat.core.alert_ports import (
     ScheduledGroup,
     SeriesValue,
     ThresholdSession,
-)
-from promcompat.core.alerts import (
-    Alert,
-    AlertChange,
-    AlertFilter,
-    AlertTransition,
-    matches_labels,
 )
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels

@@ -6,7 +6,7 @@ import asyncpg
 import orjson
 from pydantic import TypeAdapter
 
-from promcompat.core.alerts import Alert, Rule, Silence
+from promcompat.core.alerting.alerts import Alert, Rule, Silence
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
 from promcompat.core.series_identity import fingerprint_of

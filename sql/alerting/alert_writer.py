@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from promcompat.core.alerts import (
+from promcompat.core.alerting.alerts import (
     REMEDIATION_RECEIVER,
     SEVERITY,
     Alert,

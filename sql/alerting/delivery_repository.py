@@ -1,4 +1,4 @@
-"""The PostgreSQL side of `promcompat.core.alert_ports`: what receivers wait for and know."""
+"""The PostgreSQL side of `promcompat.core.alerting.ports`: what receivers wait for and know."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,8 @@ from typing import Final
 
 import asyncpg
 
-from promcompat.core.alert_ports import (
+from promcompat.core.alerting.alerts import AlertState
+from promcompat.core.alerting.ports import (
     AlertNote,
     Delivery,
     LabelSetState,
@@ -16,7 +17,6 @@ from promcompat.core.alert_ports import (
     Repetition,
     StatePostponement,
 )
-from promcompat.core.alerts import AlertState
 from sql.alerting.alert_rows import alert_document, alert_of_row, decode_alert, document
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries

@@ -1,4 +1,4 @@
-"""The PostgreSQL side of `promcompat.core.alert_ports`: rules, and the evaluation of a group."""
+"""The PostgreSQL side of `promcompat.core.alerting.ports`: rules, and the evaluation of a group."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -6,8 +6,8 @@ from typing import Final
 
 import asyncpg
 
-from promcompat.core.alert_ports import RuleGroupsChange, RuleRepository
-from promcompat.core.alerts import Alert, AlertChange, Rule, RuleEvaluation
+from promcompat.core.alerting.alerts import Alert, AlertChange, Rule, RuleEvaluation
+from promcompat.core.alerting.ports import RuleGroupsChange, RuleRepository
 from promcompat.core.errors import ConflictError, PreconditionFailedError
 from promcompat.core.model import Labels
 from sql.alerting.alert_rows import alert_of_row, rule_columns, rule_of_row
@@ -104,7 +104,7 @@ class PostgresRuleRepository:
 
 
 class PostgresEvaluationSession:
-    """See `promcompat.core.alert_ports.EvaluationSession`."""
+    """See `promcompat.core.alerting.ports.EvaluationSession`."""
 
     def __init__(
         self,

@@ -1,11 +1,11 @@
-"""The PostgreSQL side of `promcompat.core.alert_ports.SilenceRepository`."""
+"""The PostgreSQL side of `promcompat.core.alerting.ports.SilenceRepository`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from promcompat.core.alert_ports import SilenceRepository
-from promcompat.core.alerts import Silence
+from promcompat.core.alerting.alerts import Silence
+from promcompat.core.alerting.ports import SilenceRepository
 from sql.alerting.alert_rows import silence_matchers, silence_of_row
 from sql.database.connection_pool import Pool, acquired, read_again
 from sql.database.database import Database

@@ -11,10 +11,10 @@ from typing import Final
 
 import asyncpg
 
-from promcompat.core.alert_ports import BreachEvent, LevelState, TenantAlert, ThresholdReview
-from promcompat.core.alerts import AlertChange
+from promcompat.core.alerting.alerts import AlertChange
+from promcompat.core.alerting.ports import BreachEvent, LevelState, TenantAlert, ThresholdReview
+from promcompat.core.alerting.thresholds import BreachLevel
 from promcompat.core.model import Labels
-from promcompat.core.thresholds import BreachLevel
 from sql.alerting.alert_rows import alert_of_row
 from sql.alerting.alert_writer import AlertWriter
 from sql.database.connection_pool import Connection
@@ -32,7 +32,7 @@ _REPEATED_AFTER_SECONDS: Final = 5.0
 
 
 class PostgresThresholdSession:
-    """See `promcompat.core.alert_ports.ThresholdSession`."""
+    """See `promcompat.core.alerting.ports.ThresholdSession`."""
 
     def __init__(
         self, connection: Connection, tenants: Tenants, writer: AlertWriter, samples: SampleLookup

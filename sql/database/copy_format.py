@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import HistogramCells, Histograms, Ragged
+from promcompat.core.histograms.columns import HistogramCells, Histograms, Ragged
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 
 BitsArray = NDArray[np.uint64]

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from promcompat.core.retention import TenantRetention, TenantRetentions
+from promcompat.core.tenants import TenantRetention, TenantRetentions
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
 from sql.query_loader import load_queries

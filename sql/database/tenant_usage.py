@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 import orjson
 
-from promcompat.core.usage import TenantUsage, TenantUsages
+from promcompat.core.tenants import TenantUsage, TenantUsages
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries

@@ -4,7 +4,7 @@ from typing import Final
 
 from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.errors import BadDataError
-from promcompat.core.storable_text import is_storable_text
+from promcompat.core.texts.storable_text import is_storable_text
 from sql.database.connection_pool import Pool, acquired, read_again
 from sql.query_loader import load_queries
 

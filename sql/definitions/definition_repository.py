@@ -6,12 +6,12 @@ from typing import Final
 
 import asyncpg
 
+from promcompat.core.alerting.thresholds import AlertThreshold
 from promcompat.core.definitions import (
     MetricDefinition,
 )
 from promcompat.core.ports import DefinitionRepository
-from promcompat.core.storable_text import is_storable_text
-from promcompat.core.thresholds import AlertThreshold
+from promcompat.core.texts.storable_text import is_storable_text
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
 from sql.database.rows import row_reader, unix_ms

@@ -5,8 +5,8 @@ from typing import Final
 import orjson
 from pydantic import TypeAdapter
 
-from promcompat.core.remediation import RemediationSpec
-from promcompat.core.thresholds import NO_LIMIT, AlertThreshold
+from promcompat.core.alerting.remediation import RemediationSpec
+from promcompat.core.alerting.thresholds import NO_LIMIT, AlertThreshold
 
 _THRESHOLD: Final = TypeAdapter(AlertThreshold)
 _REMEDIATION: Final = TypeAdapter(RemediationSpec)

@@ -16,15 +16,15 @@ from typing import Final
 import asyncpg
 import numpy as np
 
-from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.thresholds import (
+from promcompat.core.alerting.thresholds import (
     NEVER_MS,
     LevelChange,
     SeriesLimits,
     ThresholdIndex,
     WatchedSeries,
 )
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.model import METRIC_NAME, Labels
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows
 from sql.database.rows import labels_of_series

@@ -22,7 +22,7 @@ from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, Labels, SeriesIdentity
 from promcompat.core.ports import MatcherSets
 from promcompat.core.series_identity import identity_of
-from promcompat.core.storable_text import is_storable_text
+from promcompat.core.texts.storable_text import is_storable_text
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
 from sql.query_loader import load_queries

@@ -1,4 +1,4 @@
-"""The PostgreSQL side of `promcompat.core.tenant_limits.LimitOverrideRepository`."""
+"""The PostgreSQL side of `promcompat.core.limits.tenant_limits.LimitOverrideRepository`."""
 
 import logging
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ import asyncpg
 import orjson
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.limit_definitions import LimitValues, parse_overrides
-from promcompat.core.tenant_limits import LimitOverrideRepository, StoredOverrides
+from promcompat.core.limits.limit_definitions import LimitValues, parse_overrides
+from promcompat.core.limits.tenant_limits import LimitOverrideRepository, StoredOverrides
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries

@@ -1,4 +1,4 @@
-"""The PostgreSQL side of `promcompat.core.remediation`."""
+"""The PostgreSQL side of `promcompat.core.alerting.remediation`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -7,8 +7,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from promcompat.core.errors import ExecutionError, PromcompatError, QueryTimeoutError
-from promcompat.core.remediation import (
+from promcompat.core.alerting.remediation import (
     Decision,
     Remediation,
     RemediationFilter,
@@ -21,7 +20,8 @@ from promcompat.core.remediation import (
     StepState,
     Verdict,
 )
-from promcompat.core.storable_text import is_storable_text
+from promcompat.core.errors import ExecutionError, PromcompatError, QueryTimeoutError
+from promcompat.core.texts.storable_text import is_storable_text
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.database.rows import row_reader

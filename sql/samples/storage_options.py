@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from promcompat.core.tenant_limits import NO_LIMITS, Limits
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promql.budget import DEFAULT_MAX_BYTES
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions

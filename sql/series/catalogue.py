@@ -15,7 +15,7 @@ from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, MetricMetadata
 from promcompat.core.ports import Catalogue as CataloguePort
 from promcompat.core.ports import MatcherSets
-from promcompat.core.storable_text import is_storable_text
+from promcompat.core.texts.storable_text import is_storable_text
 from sql.caching.catalogue_cache import Catalogue, CatalogueCache
 from sql.catalog import TimeBounds
 from sql.database.connection_pool import Connection, acquired, read_again

@@ -12,8 +12,8 @@ import orjson
 
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.patterns import compile_pattern
-from promcompat.core.storable_text import is_storable_text
+from promcompat.core.patterns.compiled import compile_pattern
+from promcompat.core.texts.storable_text import is_storable_text
 from sql.catalog import LABELS_COLUMN, METRIC_NAME_COLUMN, SERIES_TABLE
 from sql.database.statements import Params, Statement
 

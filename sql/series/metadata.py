@@ -5,7 +5,7 @@ from typing import Final
 
 from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.model import MetricMetadata
-from promcompat.core.storable_text import storable_text
+from promcompat.core.texts.storable_text import storable_text
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
 

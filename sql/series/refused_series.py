@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.limits.tenant_limits import TenantLimits
 from promcompat.core.model import FIRST_REFUSED, UNKNOWN_SERIES, IntArray
 from promcompat.core.series_table import RefusedKeys, SeriesTableBuilder
-from promcompat.core.tenant_limits import TenantLimits
 
 REFUSING_LIMITS: Final = ("max_global_series_per_user", "max_global_series_per_metric")
 """The number of a limit, in place of a series id, is FIRST_REFUSED less its place here."""

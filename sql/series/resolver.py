@@ -13,7 +13,9 @@ import asyncpg
 import numpy as np
 
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.limits.label_limits import LabelLimits
+from promcompat.core.limits.tenant_limits import Limits, TenantLimits
+from promcompat.core.limits.turns import Claim, Turns
 from promcompat.core.model import (
     METRIC_NAME,
     UNKNOWN_SERIES,
@@ -25,8 +27,6 @@ from promcompat.core.model import (
 )
 from promcompat.core.series_identity import identity_of
 from promcompat.core.series_table import RefusedKeys
-from promcompat.core.tenant_limits import Limits, TenantLimits
-from promcompat.core.turns import Claim, Turns
 from sql.caching.series_cache import SeriesCache
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard, is_out_of_date

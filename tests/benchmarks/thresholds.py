@@ -16,9 +16,9 @@ from statistics import median
 
 import numpy as np
 
+from promcompat.core.alerting.thresholds import AlertThreshold, Direction
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.model import METRIC_NAME, Labels, WriteBatch
-from promcompat.core.thresholds import AlertThreshold, Direction
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import migrate

@@ -9,8 +9,7 @@ import yaml
 
 from conformance.processes import find_free_port, running_prometheus
 from promcompat.core.model import Labels
-from promcompat.core.relabel_document import parse_relabel_rules
-from promcompat.core.relabelling import relabel
+from promcompat.core.relabelling import parse_relabel_rules, relabel
 from tests.e2e.test_alertmanager import call
 
 pytestmark = pytest.mark.e2e

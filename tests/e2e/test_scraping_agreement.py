@@ -21,7 +21,7 @@ from aiohttp import ClientSession
 from conformance.processes import find_free_port, running_program, running_prometheus
 from promcompat.composition.services import Backend, open_backend
 from promcompat.configuration.settings import Settings
-from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import EvalRange, FloatArray, Labels, SeriesSelection, is_stale
 from promcompat.remote_read import remote_read_pb2 as wire

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from promcompat.core.alerts import AlertChange, AlertFilter, AlertState
+from promcompat.core.alerting.alerts import AlertChange, AlertFilter, AlertState
 from tests.support.factories import make_labels
 from tests.support.services.alerting import (
     NOW_MS,

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from promcompat.alerting.rules import RuleService
-from promcompat.core.alerts import Alert, AlertFilter, AlertState, Silence
+from promcompat.core.alerting.alerts import Alert, AlertFilter, AlertState, Silence
 from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import Labels
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promql.query import Query
 from promql.values.matrix import QueryResult
 from sql.alerting.rule_repository import PostgresRuleRepository

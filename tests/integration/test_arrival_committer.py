@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 import pytest
 
+from promcompat.core.alerting.thresholds import BreachLevel, LevelChange
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.histograms import HistogramCells
-from promcompat.core.thresholds import BreachLevel, LevelChange
+from promcompat.core.histograms.columns import HistogramCells
 from sql.database.connection_pool import acquired
 from sql.database.copy_format import SampleRows
 from sql.database.database import Database, DatabaseOptions

@@ -8,8 +8,8 @@ import asyncpg
 import numpy as np
 import pytest
 
+from promcompat.core.alerting.thresholds import BreachLevel, LevelChange
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError
-from promcompat.core.thresholds import BreachLevel, LevelChange
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
 from sql.database.storage_stats import StorageStats

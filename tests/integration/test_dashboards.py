@@ -11,8 +11,8 @@ import pytest
 
 from promcompat.__main__ import main
 from promcompat.core.errors import BadDataError, ConflictError
+from promcompat.core.limits.tenant_limits import NO_LIMITS
 from promcompat.core.preconditions import Precondition
-from promcompat.core.tenant_limits import NO_LIMITS
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.files import DashboardFolder
 from promcompat.dashboards.model import Dashboard

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from promcompat.core.alerting.remediation import RemediationSpec
+from promcompat.core.alerting.thresholds import AlertThreshold, Direction, ThresholdOverride
 from promcompat.core.definitions import (
     Aggregation,
     DuplicatePolicy,
@@ -12,8 +14,6 @@ from promcompat.core.definitions import (
     MetricType,
 )
 from promcompat.core.model import Labels
-from promcompat.core.remediation import RemediationSpec
-from promcompat.core.thresholds import AlertThreshold, Direction, ThresholdOverride
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from tests.support.storage.repositories import opened_storage
 

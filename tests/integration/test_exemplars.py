@@ -17,9 +17,9 @@ from promcompat.core.exemplars import (
     ExemplarsOfSeries,
     SeriesExemplar,
 )
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import Labels
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.metrics.exemplar_service import ExemplarService, ExemplarStep
 from sql.database.database import Database
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository

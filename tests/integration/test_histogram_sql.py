@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from promcompat.core.bucket_bounds_kernels import exponential_bound
-from promcompat.core.histograms import Histograms
+from promcompat.core.histograms.columns import Histograms
 from promql.histograms.bucket_kernels import view_of
 from promql.histograms.listed_buckets import listed_buckets
 from promql.histograms.statistics_kernels import quantiles

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from promcompat.core.corrections import CorrectionRequest, ReplaceSamples, SampleScope
-from promcompat.core.histograms import Histograms, histogram_cells, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import (
+    Histograms,
+    histogram_cells,
+    histogram_numbers,
+    is_histogram,
+)
 from promcompat.core.model import Labels, SampleBlock, SelectHints, SeriesSelection, WriteBatch
 from promcompat.core.native_queries import SamplePageQuery, histograms_of_rows
 from promcompat.core.ports import Store

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from promcompat.configuration.settings import TENANT_HEADER
-from promcompat.core.limit_definitions import LIMITS
+from promcompat.core.limits.limit_definitions import LIMITS
 from promcompat.http.context import TELEMETRY
 from tests.support.formats.remote_write import encode_request, encode_series
 from tests.support.services.native_service import NativeClient, running_native_service

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from promcompat.core.histograms import Histograms, histogram_cells
+from promcompat.core.histograms.columns import Histograms, histogram_cells
 from promcompat.core.model import Labels
 from tests.support.factories import make_batch, make_labels
 from tests.support.histograms import histogram_of

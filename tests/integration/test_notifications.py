@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from promcompat.alerting.deliveries import Notification, NotificationError
-from promcompat.core.alert_ports import Repetition
-from promcompat.core.alerts import AlertFilter, Silence
+from promcompat.core.alerting.alerts import AlertFilter, Silence
+from promcompat.core.alerting.ports import Repetition
 from promcompat.core.model import Labels
 from promcompat.loops import receiver_loops, running
 from promcompat.services import Receivers

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
 from promql.values.histogram_columns import HistogramColumns
 from sql.samples.codec.page_kernels import DICTIONARY_VERSION
 from sql.samples.codec.pages import decode_pages, encode_pages

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from promcompat.alerting.state_machine import slot_of
-from promcompat.core.alerts import Rule, RuleKind
+from promcompat.core.alerting.alerts import Rule, RuleKind
 from promcompat.core.model import EvalRange
 from promql.query import Query
 from promql.values.matrix import Matrix

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from promcompat.composition.remediation import build_condition_checker
-from promcompat.core.alerts import Alert
+from promcompat.core.alerting.alerts import Alert
+from promcompat.core.alerting.thresholds import ThresholdOverride
 from promcompat.core.model import Labels
-from promcompat.core.thresholds import ThresholdOverride
 from promcompat.remediation.conditions import AlertConditionChecker
 from tests.support.factories import STALE_NAN, make_labels
 from tests.support.services.alerting import (

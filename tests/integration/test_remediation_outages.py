@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
+from promcompat.core.alerting.remediation import RemediationState
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.remediation import RemediationState
 from promcompat.remediation.temporal import UnconfiguredRemediationLauncher
 from tests.support.programs.temporal import TemporalServer, running_temporal
 from tests.support.services.remediation import (

@@ -6,8 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from promcompat.core.errors import ExecutionError
-from promcompat.core.remediation import (
+from promcompat.core.alerting.remediation import (
     Decision,
     RemediationFilter,
     RemediationState,
@@ -15,6 +14,7 @@ from promcompat.core.remediation import (
     StepState,
     Verdict,
 )
+from promcompat.core.errors import ExecutionError
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from tests.support.services.native_service import running_native_service
 from tests.support.services.remediation import TENANT, Stage, make_request, opened_stage

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client, WorkflowFailureError
 
-from promcompat.core.errors import ConflictError
-from promcompat.core.remediation import (
+from promcompat.core.alerting.remediation import (
     Decision,
     RemediationRequest,
     RemediationState,
     StepState,
     Verdict,
 )
+from promcompat.core.errors import ConflictError
 from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.launcher import TemporalRemediationLauncher
 from promcompat.remediation.payloads import STATUS_QUERY, RemediationStatus

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from promcompat.alerting.backfill import Backfill, BackfillRange, check_distinct
-from promcompat.core.alerts import Rule, RuleKind
+from promcompat.core.alerting.alerts import Rule, RuleKind
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, SeriesSelection

@@ -8,7 +8,7 @@ import pytest
 from promcompat.alerting.rule_file_watch import RuleFileWatch
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.stats import AlertingStats
-from promcompat.core.tenant_limits import NO_LIMITS
+from promcompat.core.limits.tenant_limits import NO_LIMITS
 from sql.alerting.rule_repository import PostgresRuleRepository
 from tests.support.storage.repositories import opened_storage
 

@@ -14,8 +14,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from promcompat.core.alerting.thresholds import AlertThreshold, Direction
 from promcompat.core.definitions import MetricDefinition
-from promcompat.core.thresholds import AlertThreshold, Direction
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.samples.storage_options import StoreKind
 from tests.support.documented_examples import ROOT

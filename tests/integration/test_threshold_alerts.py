@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from promcompat.core.alerts import AlertFilter, AlertState
-from promcompat.core.definitions import MetricDefinition
-from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
-from promcompat.core.model import EvalRange, Labels
-from promcompat.core.thresholds import (
+from promcompat.core.alerting.alerts import AlertFilter, AlertState
+from promcompat.core.alerting.thresholds import (
     NO_LIMIT,
     AlertThreshold,
     Direction,
     ThresholdOverride,
 )
+from promcompat.core.definitions import MetricDefinition
+from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
+from promcompat.core.model import EvalRange, Labels
 from promql.query import Query
 from sql.definitions import threshold_watch
 from sql.definitions.threshold_json import decode_threshold

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from promcompat.core.errors import PromcompatError
-from promcompat.core.usage import TenantUsage
+from promcompat.core.tenants import TenantUsage
 from sql.database.tenant_usage import PostgresTenantUsages
 from sql.migrate import migrate
 from sql.samples.storage_options import StoreKind

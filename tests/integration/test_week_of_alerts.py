@@ -20,7 +20,7 @@ from aiohttp.test_utils import TestServer
 
 from promcompat.alerting.deliveries import Notifier
 from promcompat.alerting.senders import AlertmanagerNotifier, HttpSender, WebhookNotifier
-from promcompat.core.alerts import AlertFilter, Rule, Silence
+from promcompat.core.alerting.alerts import AlertFilter, Rule, Silence
 from promcompat.core.model import Labels
 from tests.support.factories import make_batch, make_labels
 from tests.support.services.alerting import (

@@ -14,8 +14,8 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.writing.writer import GroupCommitOptions

@@ -9,7 +9,7 @@ from typing import assert_never
 
 import numpy as np
 
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
 from promql.histograms.arithmetic import compact
 from promql.values.histogram_columns import HistogramColumns

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
+from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, UNKNOWN_SERIES, Labels
 from promcompat.core.series_identity import identity_of
 from promcompat.remote_write.decode_kernels import split_points

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.remote_pb2 import Label, WriteRequest
 from promcompat.remote_write.remote_pb2 import TimeSeries as SeriesV1

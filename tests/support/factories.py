@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from promcompat.core.histograms import Histograms, histogram_cells
+from promcompat.core.histograms.columns import Histograms, histogram_cells
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import (
     METRIC_NAME,

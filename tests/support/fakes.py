@@ -20,7 +20,7 @@ from promcompat.core.exemplars import (
     SeriesExemplar,
 )
 from promcompat.core.explanations import ExplanationDepth, ReadMeasurement, SelectionExplanation
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     HistogramCells,
     Histograms,
     Ragged,

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from promcompat.core.histograms import CUSTOM_BUCKETS, Histograms, Ragged
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS, Histograms, Ragged
 from promql.values.histogram_columns import Buckets, HistogramColumns
 from promql.values.matrix import Matrix
 from promql.values.matrix_histograms import with_histograms

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     CUSTOM_BUCKETS,
     HISTOGRAM_BITS,
     HistogramCells,

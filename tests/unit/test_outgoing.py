@@ -22,8 +22,8 @@ from promcompat.composition.outgoing import (
     scrape_policy,
 )
 from promcompat.configuration.text import public_values, secrets_of
+from promcompat.core.alerting.remediation import StepKey
 from promcompat.core.errors import BadDataError
-from promcompat.core.remediation import StepKey
 from promcompat.outgoing.addresses import Place, place_of
 from promcompat.outgoing.client import GuardedClient
 from promcompat.outgoing.policy import AddressRefusedError, AllowList, OutgoingPolicy, host_of

@@ -14,7 +14,7 @@ from promcompat.configuration.text import (
     unknown_variables,
 )
 from promcompat.configuration.types import parse_labels, split_listen_address
-from promcompat.core.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from promcompat.alerting.rule_files.series_notation import Value
-from promcompat.core.alerts import Alert, AlertChange, Rule, RuleEvaluation
+from promcompat.core.alerting.alerts import Alert, AlertChange, Rule, RuleEvaluation
 from promcompat.core.errors import WriteRejectedError
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     HistogramCells,
     Histograms,
     histogram_cells,

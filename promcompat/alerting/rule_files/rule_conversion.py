@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from promcompat.alerting.rule_files.rule_document import GroupDocument, RuleDocument
-from promcompat.core.alerts import Rule, RuleKind
+from promcompat.core.alerting.alerts import Rule, RuleKind
 
 DEFAULT_INTERVAL_MS: Final = 60_000
 """The interval of groups that state none: Prometheus' default."""

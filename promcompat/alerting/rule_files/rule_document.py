@@ -10,8 +10,8 @@ from promcompat.alerting.templates.nodes import TemplateError
 from promcompat.alerting.templates.template import check_template
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.strconv import quote
-from promcompat.core.yaml_nodes import (
+from promcompat.core.texts.strconv import quote
+from promcompat.core.texts.yaml_nodes import (
     Place,
     StrictReader,
     YamlError,

@@ -6,7 +6,7 @@ from typing import Any, Final
 import yaml
 
 from promcompat.alerting.rule_files.rule_document import GroupDocument, RuleDocument
-from promcompat.core.durations import format_duration_ms
+from promcompat.core.texts.durations import format_duration_ms
 
 _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import MatchOp
 from promcompat.core.model import STALE_NAN_BITS, Labels
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 from promql.histograms.notation import HISTOGRAM_PATTERN, expand_histograms
 from promql.parsing.parser import parse_metric_selector
 from promql.values.histogram_columns import HistogramColumns

@@ -9,7 +9,7 @@ from typing import Final
 import yaml
 
 from promcompat.core.model import Labels
-from promcompat.core.yaml_nodes import StrictReader, YamlError, first_document
+from promcompat.core.texts.yaml_nodes import StrictReader, YamlError, first_document
 
 _FILE_FIELDS: Final = frozenset(
     ["rule_files", "evaluation_interval", "group_eval_order", "tests", "fuzzy_compare"]

@@ -37,13 +37,13 @@ from promcompat.alerting.rule_files.unit_test_document import (
 from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings, cells_of, elements_of
-from promcompat.core.alerts import AlertState, Rule
-from promcompat.core.durations import format_duration_ms, format_go_duration
+from promcompat.core.alerting.alerts import AlertState, Rule
 from promcompat.core.errors import BadDataError, PromcompatError
-from promcompat.core.histogram_validation import find_faults
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
+from promcompat.core.histograms.validation import find_faults
 from promcompat.core.model import EvalRange, Labels
-from promcompat.core.strconv import format_exponent, quote
+from promcompat.core.texts.durations import format_duration_ms, format_go_duration
+from promcompat.core.texts.strconv import format_exponent, quote
 from promql.engine import Engine, EngineOptions
 from promql.histograms.notation import histogram_notations
 from promql.query import Query

@@ -36,7 +36,7 @@ from promcompat.alerting.templates.values import (
     TooLongError,
     type_name,
 )
-from promcompat.core.strconv import MAX_INT64
+from promcompat.core.texts.strconv import MAX_INT64
 
 _NO_VALUE: Final = object()
 _MAX_MADE: Final = 16 << 20

@@ -17,9 +17,9 @@ from promcompat.alerting.templates.template import (
 )
 from promcompat.alerting.templates.values import HistogramText, SampleValue
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
-from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import EMPTY_LABELS, Labels
-from promcompat.core.strconv import to_unicode
+from promcompat.core.texts.strconv import to_unicode
 from promql.histograms.listed_buckets import histogram_texts
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 

@@ -21,10 +21,10 @@ from promcompat.alerting.templates.values import (
     check_length,
     type_name,
 )
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
-from promcompat.core.patterns import CompiledPattern, PatternMatch, compile_capturing
-from promcompat.core.strconv import parse_float
+from promcompat.core.patterns.compiled import CompiledPattern, PatternMatch, compile_capturing
+from promcompat.core.texts.durations import parse_duration_ms
+from promcompat.core.texts.strconv import parse_float
 
 _MAX_PATTERN_COST: Final = 5_000
 """About microseconds, as a template may compile many patterns."""

@@ -14,7 +14,7 @@ from promcompat.alerting.templates.values import (
     check_length,
     type_name,
 )
-from promcompat.core.strconv import format_g, quote
+from promcompat.core.texts.strconv import format_g, quote
 
 _FLAGS: Final = re.compile(r"[-+# 0]*")
 _DIGITS: Final = re.compile(r"[0-9]*")

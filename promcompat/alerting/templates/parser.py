@@ -23,7 +23,7 @@ from promcompat.alerting.templates.nodes import (
     Tree,
     Variable,
 )
-from promcompat.core.strconv import MAX_INT64, parse_float, parse_int, quote
+from promcompat.core.texts.strconv import MAX_INT64, parse_float, parse_int, quote
 
 _CONSTANTS: Final = {"true": True, "false": False, "nil": None}
 _BRANCHES: Final = ("if", "with", "range")

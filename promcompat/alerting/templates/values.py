@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
-from promcompat.core.durations import format_go_duration
+from promcompat.core.texts.durations import format_go_duration
 
 MAX_TEXT: Final = 1 << 20
 """Characters of any text that a template produces."""

@@ -19,10 +19,10 @@ from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
+from promcompat.core.alerting.thresholds import LevelChange
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
-from promcompat.core.histograms import HistogramCells
+from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
-from promcompat.core.thresholds import LevelChange
 from sql.caching.series_column import SeriesColumn
 from sql.database.copy_format import SampleRows
 from sql.samples.arrivals.arrival_log import (

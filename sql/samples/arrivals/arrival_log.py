@@ -14,10 +14,10 @@ from typing import Any, Final
 import asyncpg
 import numpy as np
 
+from promcompat.core.alerting.thresholds import LevelChange
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import IntArray
 from promcompat.core.ports import TimeRange
-from promcompat.core.thresholds import LevelChange
 from promcompat.core.value_classes import value_class
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard, is_out_of_date

@@ -20,17 +20,14 @@ follow the last page. Positions and counts are int64,
 bit patterns uint64; the two never meet in one operation.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.compiled_kernels import kernel
+from promcompat.core.compiled_kernels import kernel, signed
 from promcompat.core.model import FloatArray, IntArray
 
-signed = cast(Callable[[Any], int], np.int64)
-"""Numbers from arrays as int64, which mypy takes for int."""
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Work = tuple[

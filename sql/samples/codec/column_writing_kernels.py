@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from promcompat.core.compiled_kernels import kernel
+from promcompat.core.compiled_kernels import kernel, signed
 from promcompat.core.model import FloatArray, IntArray
 from sql.samples.codec.column_kernels import (
     ALL_BUT_SIGN,
@@ -28,7 +28,6 @@ from sql.samples.codec.column_kernels import (
     POWERS_OF_TEN,
     Bytes,
     Words,
-    signed,
 )
 
 WritingWork = tuple[IntArray, IntArray, Words, IntArray, IntArray]

@@ -5,9 +5,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.compiled_kernels import kernel
+from promcompat.core.compiled_kernels import kernel, signed
 from promcompat.core.model import BoolArray, FloatArray, IntArray
-from sql.samples.codec.column_kernels import signed
 from sql.samples.codec.histogram_kernels import DIFFERENCES, MAX_CELLS, RAW
 from sql.samples.codec.histogram_layout_kernels import (
     UNORDERED,

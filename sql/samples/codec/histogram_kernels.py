@@ -30,7 +30,7 @@ position, count and place is checked.
 
 from typing import Final
 
-from promcompat.core.compiled_kernels import kernel
+from promcompat.core.compiled_kernels import kernel, signed
 from promcompat.core.model import IntArray
 from sql.samples.codec.column_kernels import (
     INCONSISTENT,
@@ -40,7 +40,6 @@ from sql.samples.codec.column_kernels import (
     Work,
     get_integers,
     get_values,
-    signed,
 )
 from sql.samples.codec.page_kernels import MAX_SAMPLES
 

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from promcompat.core.compiled_kernels import kernel
+from promcompat.core.compiled_kernels import kernel, signed
 from promcompat.core.model import IntArray
-from sql.samples.codec.column_kernels import INCONSISTENT, signed
+from sql.samples.codec.column_kernels import INCONSISTENT
 
 Layouts = tuple[IntArray, IntArray, IntArray]
 """A table with a column for each layout, and the offsets and lengths of all spans. The rows of the

@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.compiled_kernels import kernel
+from promcompat.core.compiled_kernels import kernel, signed
 from promcompat.core.model import IntArray
-from sql.samples.codec.column_kernels import INCONSISTENT, Bytes, signed, unfolded
+from sql.samples.codec.column_kernels import INCONSISTENT, Bytes, unfolded
 from sql.samples.codec.histogram_kernels import (
     BOUND_COLUMN,
     BOUNDS,

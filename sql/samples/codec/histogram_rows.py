@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.histograms import Histograms, Ragged
+from promcompat.core.histograms.columns import Histograms, Ragged
 from promcompat.core.model import IntArray
 
 Numbers = NDArray[np.uint64]

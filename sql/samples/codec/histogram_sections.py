@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import Histograms, Ragged
+from promcompat.core.histograms.columns import Histograms, Ragged
 from promcompat.core.model import BoolArray, IntArray
 from sql.samples.codec import histogram_kernels as kernels
 from sql.samples.codec import histogram_reading_kernels as columns

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from promcompat.core.compiled_kernels import kernel
+from promcompat.core.compiled_kernels import kernel, signed
 from promcompat.core.model import BoolArray, IntArray
-from sql.samples.codec.column_kernels import Bytes, signed
+from sql.samples.codec.column_kernels import Bytes
 from sql.samples.codec.column_writing_kernels import (
     DICTIONARY_SIZE,
     folded,

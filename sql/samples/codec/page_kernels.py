@@ -20,8 +20,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.compiled_kernels import kernel
-from promcompat.core.histograms import HISTOGRAM_BITS
+from promcompat.core.compiled_kernels import kernel, signed
+from promcompat.core.histograms.columns import HISTOGRAM_BITS
 from promcompat.core.model import IntArray
 from sql.samples.codec.column_kernels import (
     INCONSISTENT,
@@ -34,7 +34,6 @@ from sql.samples.codec.column_kernels import (
     get_unsigned,
     get_values,
     get_word,
-    signed,
 )
 from sql.samples.columns.fold_kernels import MANY_ROWS
 

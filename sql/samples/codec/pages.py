@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     Histograms,
     histogram_cells,
     histogram_numbers,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import Histograms, Ragged, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import Histograms, Ragged, histogram_numbers, is_histogram
 from promcompat.core.model import BoolArray, FloatArray
 
 

@@ -9,7 +9,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import Histograms, is_histogram
+from promcompat.core.histograms.columns import Histograms, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
 from promcompat.core.value_classes import value_class
 from sql.database.copy_format import DecodedSamples, SampleDecoder

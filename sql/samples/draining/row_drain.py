@@ -20,7 +20,7 @@ import asyncpg
 import numpy as np
 
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
-from promcompat.core.histograms import HistogramCells
+from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Connection, Pool, acquired

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.histograms import histogram_cells, is_histogram
+from promcompat.core.histograms.columns import histogram_cells, is_histogram
 from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement

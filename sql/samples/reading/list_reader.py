@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from promcompat.core.histograms import HistogramCells, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import HistogramCells, histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import IntArray, Labels
 from promcompat.core.native_queries import (
@@ -16,7 +16,7 @@ from promcompat.core.native_queries import (
     SampleRow,
 )
 from promcompat.core.ports import MatcherSets, SampleListReader
-from promcompat.core.storable_text import is_storable_text
+from promcompat.core.texts.storable_text import is_storable_text
 from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.histograms import HistogramCells
+from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.native_queries import SamplePageQuery
 from sql.catalog import TimeBounds

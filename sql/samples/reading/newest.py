@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.histograms import HistogramCells, Histograms, is_histogram
+from promcompat.core.histograms.columns import HistogramCells, Histograms, is_histogram
 from promcompat.core.model import FloatArray, IntArray, is_stale
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.columns.histogram_pools import joined_values

@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from promcompat.core.histograms import is_histogram
+from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY
 from sql.database.storage_stats import StorageStats

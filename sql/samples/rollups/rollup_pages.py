@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from promcompat.core.histograms import HISTOGRAM_BITS, is_histogram
+from promcompat.core.histograms.columns import HISTOGRAM_BITS, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, is_stale
 from sql.catalog import MS_PER_DAY
 from sql.samples.codec.pages import decode_joined, encode_cut

@@ -7,7 +7,12 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.errors import DatabaseRefusedError
-from promcompat.core.histograms import HISTOGRAM_BITS, Ragged, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import (
+    HISTOGRAM_BITS,
+    Ragged,
+    histogram_numbers,
+    is_histogram,
+)
 from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection

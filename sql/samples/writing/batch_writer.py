@@ -15,9 +15,9 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
+from promcompat.core.limits.tenant_limits import TenantLimitReader
 from promcompat.core.model import UNKNOWN_SERIES, BoolArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
-from promcompat.core.tenant_limits import TenantLimitReader
 from sql.catalog import YEARS_1_TO_9999
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats

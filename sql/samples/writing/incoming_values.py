@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     histogram_numbers,
     is_histogram,
     usual_nans,

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from promcompat.core.histograms import HistogramCells, Histograms, is_histogram
+from promcompat.core.histograms.columns import HistogramCells, Histograms, is_histogram
 from promcompat.core.model import BoolArray, IntArray
 from sql.database.copy_format import BitsArray, SampleRows
 from sql.samples.columns.equal_samples import differ

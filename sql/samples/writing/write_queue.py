@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from promcompat.core.thresholds import LevelChange
+from promcompat.core.alerting.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.samples.writing.sorted_rows import Conflict
 

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from promcompat.core.alerting.thresholds import LevelChange
 from promcompat.core.errors import (
     PromcompatError,
     QueryTimeoutError,
@@ -16,9 +17,8 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
-from promcompat.core.histograms import is_histogram
-from promcompat.core.strconv import format_g
-from promcompat.core.thresholds import LevelChange
+from promcompat.core.histograms.columns import is_histogram
+from promcompat.core.texts.strconv import format_g
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
 from sql.samples.writing.sorted_rows import Conflict

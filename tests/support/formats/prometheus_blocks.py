@@ -9,7 +9,7 @@ import google_crc32c
 import numpy as np
 import orjson
 
-from promcompat.core.histograms import CUSTOM_BUCKETS, Histograms
+from promcompat.core.histograms.columns import CUSTOM_BUCKETS, Histograms
 from promcompat.core.model import STALE_NAN_BITS
 from promcompat.remote_read.chunk_kernels import (
     MAX_BYTES_OF_CHUNK,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.histograms import HISTOGRAM_BITS, Histograms
+from promcompat.core.histograms.columns import HISTOGRAM_BITS, Histograms
 from promcompat.core.model import Labels
 from promcompat.remote_write.histograms import decode_histograms
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest

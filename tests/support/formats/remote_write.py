@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import snappy
 
-from promcompat.core.histograms import Histograms, Ragged
+from promcompat.core.histograms.columns import Histograms, Ragged
 from promcompat.remote_write.remote_pb2 import MetricMetadata
 from promcompat.remote_write.remote_v2_pb2 import Exemplar, Metadata, Request, Sample, TimeSeries
 from tests.support.factories import encode_field, encode_labels, encode_varint

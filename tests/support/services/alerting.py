@@ -20,14 +20,14 @@ from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
-from promcompat.core.alert_ports import ReceiverDepth
-from promcompat.core.alerts import Rule
+from promcompat.core.alerting.alerts import Rule
+from promcompat.core.alerting.ports import ReceiverDepth
+from promcompat.core.alerting.remediation import RemediationRequest, RemediationSpec
+from promcompat.core.alerting.thresholds import AlertThreshold, Direction
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.limits.tenant_limits import NO_LIMITS
 from promcompat.core.model import EvalRange, Labels
-from promcompat.core.remediation import RemediationRequest, RemediationSpec
-from promcompat.core.tenant_limits import NO_LIMITS
-from promcompat.core.thresholds import AlertThreshold, Direction
 from promcompat.metrics.metric_service import MetricService
 from promcompat.querying.query_service import QueryService
 from promcompat.remediation.starts import RemediationStarts

@@ -17,8 +17,8 @@ from promcompat.composition.limits import same_limits
 from promcompat.composition.options import engine_options, otlp_options
 from promcompat.configuration.settings import Settings
 from promcompat.core.exemplars import ExemplarLimits
+from promcompat.core.limits.tenant_limits import DEFAULT_TENANT_LIMITS, NO_LIMITS, Limits
 from promcompat.core.ports import Catalogue, Store
-from promcompat.core.tenant_limits import DEFAULT_TENANT_LIMITS, NO_LIMITS, Limits
 from promcompat.http.context import ServiceState
 from promcompat.http.route_roles import NEED_OF_ROUTE
 from promcompat.http.server import make_runner

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from promcompat.composition.options import engine_options
 from promcompat.composition.remediation import build_condition_checker
 from promcompat.configuration.settings import Settings
-from promcompat.core.remediation import (
+from promcompat.core.alerting.remediation import (
     Remediation,
     RemediationFilter,
     RemediationRequest,

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from promcompat.core.histogram_layout import bucket_indices
-from promcompat.core.histograms import Histograms
+from promcompat.core.histograms.columns import Histograms
+from promcompat.core.histograms.layout import bucket_indices
 from promcompat.scraping.metric_family_pb2 import (
     Bucket,
     Counter,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import WriteRejectedError
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     HISTOGRAM_BITS,
     HistogramCells,
     Histograms,

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from promcompat.core.histograms import histogram_cells, without_histogram_bits
+from promcompat.core.histograms.columns import histogram_cells, without_histogram_bits
 from sql.samples.codec.page_kernels import MAX_MS, MIN_MS
 from sql.samples.columns.series_samples import SeriesSamples
 from tests.support.numbered_histograms import histogram_pools

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import numpy as np
 
-from promcompat.core.histograms import histogram_cells
+from promcompat.core.histograms.columns import histogram_cells
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import PoolOptions, acquired, open_pool
 from sql.samples.codec.histogram_rows import decode_histogram_rows

@@ -8,7 +8,7 @@ from promcompat.access.token_service import TokenRequest, TokenService
 from promcompat.access.token_table import TokenTable
 from promcompat.core.access import NewToken, Principal, Role, Token
 from promcompat.core.errors import ConflictError, StorageUnavailableError
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 
 CHIEF = Principal("chief", frozenset((Role.ADMIN,)), None)
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from promcompat.alerting.deliveries import Notification
 from promcompat.alerting.senders import AlertmanagerNotifier, OutgoingLabels
-from promcompat.core.alerts import Alert, AlertState
+from promcompat.core.alerting.alerts import Alert, AlertState
 from promcompat.core.model import Labels
-from promcompat.core.relabel_document import parse_relabel_rules
+from promcompat.core.relabelling import parse_relabel_rules
 
 
 class RememberingSender:

@@ -8,7 +8,7 @@ import numpy as np
 from promcompat.alerting.backfill import block_of, recorded_grid
 from promcompat.alerting.recording import Recorder
 from promcompat.alerting.templates.expansion import elements_of
-from promcompat.core.histograms import histogram_cells, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_cells, histogram_numbers, is_histogram
 from promcompat.core.model import EvalRange, Labels, WriteBatch
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix, QueryResult

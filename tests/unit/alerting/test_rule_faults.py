@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from promcompat.alerting.rules import rule_faults
-from promcompat.core.alerts import RuleKind
+from promcompat.core.alerting.alerts import RuleKind
 from tests.support.services.alerting import make_rule
 
 

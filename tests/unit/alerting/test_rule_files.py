@@ -19,7 +19,7 @@ from promcompat.alerting.rule_files.rule_document import (
 )
 from promcompat.alerting.rule_files.rule_writer import file_value, yaml_text
 from promcompat.alerting.rule_groups import changes_between
-from promcompat.core import yaml_nodes
+from promcompat.core.texts import yaml_nodes
 
 FILES = {
     "good": """

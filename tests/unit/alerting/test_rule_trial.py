@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from promcompat.alerting.rule_trial import MAX_EVALUATIONS, alerts_of_series, try_rule
 from promcompat.alerting.state_machine import AlertProgress, AlertTiming, advance_alert
-from promcompat.core.alerts import Rule
+from promcompat.core.alerting.alerts import Rule
 from promcompat.core.errors import BadDataError
-from promcompat.core.histograms import histogram_cells
+from promcompat.core.histograms.columns import histogram_cells
 from promcompat.core.model import EvalRange, Labels
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.alerting.silences import SilenceIndex
-from promcompat.core.alerts import Silence
+from promcompat.core.alerting.alerts import Silence
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
 

@@ -19,7 +19,7 @@ from promcompat.alerting.state_machine import (
     slot_of,
     transitions_between,
 )
-from promcompat.core.alerts import AlertState
+from promcompat.core.alerting.alerts import AlertState
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from promcompat.api.result_json import query_data_parts
-from promcompat.core.histograms import histogram_cells
+from promcompat.core.histograms.columns import histogram_cells
 from promcompat.core.model import SampleBlock
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix, QueryResult

@@ -12,7 +12,7 @@ import snappy
 import zstandard
 from aiohttp import ClientResponse
 
-from promcompat.core.histograms import is_histogram
+from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import is_stale
 from promcompat.http import line_bodies
 from promcompat.imports.datadog_pb2 import (

@@ -20,7 +20,7 @@ from promcompat.api.params import (
 )
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import EvalRange
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 
 
 def form(**values: str) -> Form:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from promcompat.core.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     HistogramCells,
     Histograms,
     Ragged,

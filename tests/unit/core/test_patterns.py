@@ -3,8 +3,7 @@
 import pytest
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.pattern_syntax import MAX_COST, MAX_PATTERN_LENGTH, read_pattern
-from promcompat.core.patterns import (
+from promcompat.core.patterns.compiled import (
     _CACHE,
     LARGE_MEMORY_BYTES,
     MAX_CACHE_BYTES,
@@ -14,6 +13,7 @@ from promcompat.core.patterns import (
     compile_capturing,
     compile_pattern,
 )
+from promcompat.core.patterns.syntax import MAX_COST, MAX_PATTERN_LENGTH, read_pattern
 
 REFUSED = {
     r"\C": r"invalid escape sequence: `\C`",

@@ -7,8 +7,7 @@ import yaml
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
-from promcompat.core.relabel_document import parse_relabel_rules
-from promcompat.core.relabelling import RelabelRule, relabel
+from promcompat.core.relabelling import RelabelRule, parse_relabel_rules, relabel
 
 
 def test_a_rule_may_drop_a_label_set_and_later_rules_see_what_earlier_ones_made() -> None:

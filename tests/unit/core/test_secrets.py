@@ -2,7 +2,7 @@
 
 import pytest
 
-from promcompat.core.secrets import Redactor, origin_of, public_url, url_secrets
+from promcompat.core.texts.secrets import Redactor, origin_of, public_url, url_secrets
 
 
 @pytest.mark.parametrize(

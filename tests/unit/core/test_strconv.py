@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.core.strconv import (
+from promcompat.core.texts.strconv import (
     format_decimal,
     format_exponent,
     format_f,

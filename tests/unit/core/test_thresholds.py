@@ -4,9 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.core.histograms import histogram_cells
-from promcompat.core.model import Labels
-from promcompat.core.thresholds import (
+from promcompat.core.alerting.thresholds import (
     NEVER_MS,
     AlertThreshold,
     BreachLevel,
@@ -16,6 +14,8 @@ from promcompat.core.thresholds import (
     ThresholdOverride,
     WatchedSeries,
 )
+from promcompat.core.histograms.columns import histogram_cells
+from promcompat.core.model import Labels
 
 LIMITS = {
     3: SeriesLimits(5.0, 8.0, True),

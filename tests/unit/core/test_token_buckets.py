@@ -1,6 +1,6 @@
 """What is used comes back with time, and is each tenant's own."""
 
-from promcompat.core.token_buckets import TokenBuckets
+from promcompat.core.limits.token_buckets import TokenBuckets
 
 
 def test_tokens_come_back_with_time_up_to_the_burst() -> None:

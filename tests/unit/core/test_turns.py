@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from promcompat.core.turns import Claim, TooManyWaitingError, Turns
+from promcompat.core.limits.turns import Claim, TooManyWaitingError, Turns
 
 
 async def settle() -> None:

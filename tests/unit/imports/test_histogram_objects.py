@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from promcompat.api.export_lines import exposition_lines, json_lines
-from promcompat.core.histograms import (
+from promcompat.core.histograms.columns import (
     Histograms,
     histogram_cells,
     histogram_numbers,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, MetricMetadata
 from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
 from promcompat.imports.csv_lines import parse_csv_format, read_csv_lines

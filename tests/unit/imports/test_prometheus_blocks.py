@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import is_stale
 from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
 from promcompat.imports.prometheus_blocks import (

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from promcompat.core.errors import RateLimitedError, StorageUnavailableError
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import WriteBatch
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.imports import storing
 from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
 from promcompat.imports.storing import ImportStore, MakeBatch, Outcome

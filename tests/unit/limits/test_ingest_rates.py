@@ -14,7 +14,7 @@ from promcompat.core.errors import (
     RateLimitedError,
     WriteRejectedError,
 )
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.limits.ingest_rates import IngestRates, RequestAllowance
 
 

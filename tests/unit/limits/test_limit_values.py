@@ -7,8 +7,8 @@ import pytest
 
 from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
-from promcompat.core.limit_definitions import LIMIT_OF, LIMITS, parse_overrides
-from promcompat.core.tenant_limits import TenantLimits
+from promcompat.core.limits.limit_definitions import LIMIT_OF, LIMITS, parse_overrides
+from promcompat.core.limits.tenant_limits import TenantLimits
 from promcompat.limits.override_file import OverrideFile, parse_override_file
 
 _PAGE = Path(__file__).parents[3] / "docs" / "limits.md"

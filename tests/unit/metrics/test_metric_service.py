@@ -3,9 +3,9 @@
 import pytest
 
 from promcompat.core.errors import WriteRejectedError
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import Labels, MetricMetadata
 from promcompat.core.ports import ALL_TIME_MS
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.metrics.metric_service import Listing, MetricService, count_series
 from promcompat.querying.query_service import TRUNCATION_WARNING
 from tests.support.factories import (

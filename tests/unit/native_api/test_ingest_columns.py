@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from native_api.ingest.columns import ColumnReader, encode_series_key
 from native_api.ingest.payloads import SamplePayload
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
+from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.remote_write.series_key import decode_series_key
 from tests.support.factories import encode_labels

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, ScopeMetrics
 
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import STALE_NAN_BITS
 from promcompat.otlp.batches import PointBatch, make_batch
 from promcompat.otlp.deltas import DeltaTotals

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric, ScopeMetrics
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.otlp import point_keys
 from promcompat.otlp.attribute_text import text_of
 from promcompat.otlp.batches import make_batch

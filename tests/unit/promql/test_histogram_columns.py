@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from promcompat.core.histograms import Histograms, Ragged
+from promcompat.core.histograms.columns import Histograms, Ragged
 from promql.values.histogram_columns import HistogramColumns
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.histograms import histogram_numbers
+from promcompat.core.histograms.columns import histogram_numbers
 from promql.aggregation.aggregations import aggregate
 from promql.aggregation.count_values import count_values
 from promql.aggregation.sample_selection import select_samples

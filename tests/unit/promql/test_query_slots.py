@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from promcompat.core.errors import QueryTimeoutError, RateLimitedError
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import EvalRange
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promql.budget import TimeLimit
 from promql.query import Query
 from promql.query_slots import QuerySlots

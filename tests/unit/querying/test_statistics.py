@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.core.histograms import Histograms, histogram_cells
+from promcompat.core.histograms.columns import Histograms, histogram_cells
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
 from promcompat.querying.distributions import distribution_statistics
 from promcompat.querying.native_histograms import native_statistics

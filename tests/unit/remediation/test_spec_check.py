@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from promcompat.core.remediation import RemediationSpec
+from promcompat.core.alerting.remediation import RemediationSpec
 from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.spec_check import SpecChecker
 

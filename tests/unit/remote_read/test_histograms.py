@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promcompat.core.histograms import histogram_cells
+from promcompat.core.histograms.columns import histogram_cells
 from promcompat.core.model import Labels, SampleBlock
 from promcompat.remote_read.answers import chunk_frames, samples_answer
 from promcompat.remote_read.remote_read_pb2 import (

@@ -5,7 +5,7 @@ import pytest
 import snappy
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import (
     FIRST_REFUSED,
     STALE_NAN_BITS,

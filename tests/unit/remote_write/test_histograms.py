@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
+from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import STALE_NAN_BITS, Labels
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request

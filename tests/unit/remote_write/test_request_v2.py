@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import MetricMetadata
 from promcompat.remote_write.decoder import DecodedWrite
 from promcompat.remote_write.remote_v2_pb2 import Metadata, Request, Sample, TimeSeries

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.relabel_document import parse_relabel_rules
+from promcompat.core.relabelling import parse_relabel_rules
 from promcompat.scraping.configuration import (
     FileDiscovery,
     HttpConfig,

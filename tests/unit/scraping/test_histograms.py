@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import snappy
 
-from promcompat.core.histograms import histogram_cells, histogram_numbers, is_histogram
+from promcompat.core.histograms.columns import histogram_cells, histogram_numbers, is_histogram
 from promcompat.core.model import EMPTY_LABELS
 from promcompat.imports.columns import NORMAL_NAN_BITS
 from promcompat.imports.strict_exposition import ExpositionError, read_text

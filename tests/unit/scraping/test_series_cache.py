@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.model import EMPTY_LABELS, is_stale
-from promcompat.core.relabel_document import parse_relabel_rules
+from promcompat.core.relabelling import parse_relabel_rules
 from promcompat.imports.strict_exposition import read_open_metrics, read_text
 from promcompat.remote_write.series_key import decode_series_key
 from promcompat.scraping.configuration import JobConfig, ScrapeLimits, TargetGroup

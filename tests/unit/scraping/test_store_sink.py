@@ -6,8 +6,8 @@ import pytest
 
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
 from promcompat.core.exemplars import AppendedExemplars, Exemplar, SeriesExemplar
+from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import Labels
-from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.metrics.metric_service import MetricService
 from promcompat.remote_write.series_key import encode_series_key
 from promcompat.scraping.series_cache import Rows, ScrapedBatch, ScrapedSeries, batch_of

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from promcompat.core.model import EMPTY_LABELS, Labels
-from promcompat.core.relabel_document import parse_relabel_rules
+from promcompat.core.relabelling import parse_relabel_rules
 from promcompat.scraping.configuration import JobConfig, TargetGroup
 from promcompat.scraping.targets import DiscoveredTargets, LabelMerge, targets_of
 

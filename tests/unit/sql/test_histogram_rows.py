@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.histograms import Histograms
+from promcompat.core.histograms.columns import Histograms
 from sql.samples.codec.histogram_rows import decode_histogram_rows, encode_histogram_rows
 from tests.support.histograms import columns_of, histogram_columns, histogram_of
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from promcompat.core.limits.tenant_limits import TenantLimits
 from promcompat.core.model import FIRST_REFUSED, UNKNOWN_SERIES
 from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
-from promcompat.core.tenant_limits import TenantLimits
 from sql.series.refused_series import RefusedSeries, refused_rows
 
 LIMITS = TenantLimits(max_global_series_per_user=1)

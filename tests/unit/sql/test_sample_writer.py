@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from promcompat.core.alerting.thresholds import LevelChange
 from promcompat.core.errors import (
     PromcompatError,
     QueryTimeoutError,
     StorageUnavailableError,
     WriteRejectedError,
 )
-from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
 from sql.samples.writing.sorted_rows import Conflict

@@ -2,7 +2,7 @@
 
 import pytest
 
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import Labels
 from promcompat.core.series_identity import fingerprint_of
 from sql.series.resolver import identify_series

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.limits.tenant_limits import NO_LIMITS
 from promcompat.core.model import WriteBatch
-from promcompat.core.tenant_limits import NO_LIMITS
 from sql.caching.series_cache import SeriesCache
 from sql.database.installation_guard import InstallationGuard
 from sql.database.storage_stats import StorageStats

@@ -7,10 +7,15 @@ from typing import Any
 import orjson
 import pytest
 
-from promcompat.core.alerts import Alert, AlertState
+from promcompat.core.alerting.alerts import Alert, AlertState
+from promcompat.core.alerting.remediation import RemediationSpec
+from promcompat.core.alerting.thresholds import (
+    NO_LIMIT,
+    AlertThreshold,
+    Direction,
+    ThresholdOverride,
+)
 from promcompat.core.model import Labels
-from promcompat.core.remediation import RemediationSpec
-from promcompat.core.thresholds import NO_LIMIT, AlertThreshold, Direction, ThresholdOverride
 from sql.alerting.alert_rows import alert_document, decode_alert
 from sql.definitions.threshold_json import (
     decode_threshold,

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from promcompat.core.alerts import (
+from promcompat.core.alerting.alerts import (
     Alert,
     AlertChange,
     AlertFilter,
@@ -20,8 +20,8 @@ from promcompat.core.alerts import (
     RuleEvaluation,
     Silence,
 )
+from promcompat.core.alerting.thresholds import BreachLevel
 from promcompat.core.model import Labels
-from promcompat.core.thresholds import BreachLevel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from promcompat.core.alerting.remediation import RemediationSpec
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import EMPTY_LABELS, Labels
-from promcompat.core.remediation import RemediationSpec
 
 ALERT_NAME = "alertname"
 SEVERITY = "severity"

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.errors import BadDataError
+from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
 
 LimitValues = Mapping[str, int]
 """Values by the names of the limits."""

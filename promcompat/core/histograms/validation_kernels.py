@@ -193,9 +193,9 @@ def find_histogram_faults(
 ) -> None:
     """Note the first fault of each histogram: its code, the side, and two numbers for its text.
 
-    The columns are those of `promcompat.core.histograms.Histograms`; `offsets` [5, n + 1] has the
-    offsets of the last five. `faults` [n, 4] is zero before the call, and stays so for histograms
-    that are right.
+    The columns are those of `promcompat.core.histograms.columns.Histograms`; `offsets` [5, n + 1]
+    has the offsets of the last five. `faults` [n, 4] is zero before the call, and stays so for
+    histograms that are right.
     """
     zero_floats, count_floats = zero_counts.view(np.float64), counts.view(np.float64)
     for row in range(len(schemas)):

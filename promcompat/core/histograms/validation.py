@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core import histogram_kernels as faults_of
-from promcompat.core.histograms import Histograms
-from promcompat.core.strconv import format_f, format_g
+from promcompat.core.histograms import validation_kernels as faults_of
+from promcompat.core.histograms.columns import Histograms
+from promcompat.core.texts.strconv import format_f, format_g
 
 LAST_SCHEMA: Final = 8
 """The finest exponential schema that is stored; finer ones up to 52 are reduced to it."""

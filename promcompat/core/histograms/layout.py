@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import Histograms, Ragged
+from promcompat.core.histograms.columns import Histograms, Ragged
 
 Ints = NDArray[np.int64]
 _INT32 = np.iinfo(np.int32)

@@ -15,9 +15,9 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import is_histogram
+from promcompat.core.alerting.remediation import RemediationSpec
+from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import EMPTY_LABELS, BoolArray, FloatArray, IntArray, Labels
-from promcompat.core.remediation import RemediationSpec
 
 
 class Direction(StrEnum):

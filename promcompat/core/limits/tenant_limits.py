@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID
 
-from promcompat.core.label_limits import LabelLimits
-from promcompat.core.limit_definitions import LIMIT_OF, LIMITS, LimitValues
+from promcompat.core.limits.label_limits import LabelLimits
+from promcompat.core.limits.limit_definitions import LIMIT_OF, LIMITS, LimitValues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

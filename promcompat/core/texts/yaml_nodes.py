@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import yaml
 
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
-from promcompat.core.storable_text import text_fault
-from promcompat.core.strconv import quote
+from promcompat.core.texts.durations import parse_duration_ms
+from promcompat.core.texts.storable_text import text_fault
+from promcompat.core.texts.strconv import quote
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"

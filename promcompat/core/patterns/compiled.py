@@ -12,7 +12,7 @@ import re2
 
 from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.errors import BadDataError
-from promcompat.core.pattern_syntax import (
+from promcompat.core.patterns.syntax import (
     MAX_COST,
     PatternFaultError,
     PatternSyntax,

@@ -2,7 +2,7 @@
 
 import re
 
-from promcompat.core.strconv import quote
+from promcompat.core.texts.strconv import quote
 
 _UNITS_MS = {
     "y": 365 * 86_400_000,

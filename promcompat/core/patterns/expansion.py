@@ -2,7 +2,7 @@
 
 import re
 
-from promcompat.core.patterns import CompiledPattern, PatternMatch
+from promcompat.core.patterns.compiled import CompiledPattern, PatternMatch
 
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>\w+)|\{(?P<braced>\w+)\})")
 _MAX_GROUP_NUMBER_DIGITS = 9

@@ -1,0 +1,1 @@
+"""Rules, thresholds, alerts and remediations as values, and the ports of their storage."""

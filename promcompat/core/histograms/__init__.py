@@ -1,0 +1,1 @@
+"""Native histograms: their columns, their buckets, and which of them are valid."""

@@ -1,0 +1,1 @@
+"""Regular expressions with Prometheus' semantics, and what is made of their matches."""
