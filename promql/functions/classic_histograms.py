@@ -5,7 +5,7 @@ computed together: bounds along the first axis, groups and steps along the other
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,24 +106,36 @@ _Groups = dict[Labels, list[tuple[float, int]]]
 
 
 def classic_quantiles(
-    call: InstantCall, matrix: Matrix, quantiles: FloatArray, pos: PositionRange
-) -> Matrix:
-    """The quantiles [n_steps] of the classic histograms of a matrix, the argument at `pos`.
+    call: InstantCall, matrix: Matrix, quantiles: Sequence[FloatArray], pos: PositionRange
+) -> list[Matrix]:
+    """Each of the quantiles [n_steps] of the classic histograms of a matrix, the argument at `pos`.
 
-    The quantile is interpolated linearly within its bucket.
+    A quantile is interpolated linearly within its bucket. Counts that had to be made monotonic are
+    told of once, however many quantiles there are.
     """
     groups = _annotated_bucket_rows(call, matrix, pos)
-    call.budget.check_bytes(len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
-    results = np.zeros((len(groups), call.n_steps))
-    present = np.zeros(results.shape, bool)
-    forced = _Forced.none(results.shape)
+    shape = len(groups), call.n_steps
+    call.budget.check_bytes(len(quantiles) * len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
+    results = [np.zeros(shape) for _ in quantiles]
+    present = np.zeros(shape, bool)
+    forced = _Forced.none(shape)
     for numbers, buckets in _batches(matrix, groups, call.budget):
         with np.errstate(all="ignore"):
-            results[numbers], found = _quantiles(buckets, quantiles)
+            monotonic, found = _made_monotonic(buckets)
+            for result, wanted in zip(results, quantiles, strict=True):
+                result[numbers] = _quantiles(monotonic, wanted)
+        found.here[:] &= buckets.has_inf & _is_any_interpolated(quantiles)
         forced.put(numbers, found)
         present[numbers] = buckets.n_buckets > 0
     _annotate_forced(call, groups, forced, pos)
-    return Matrix.of(tuple(groups), results, present)
+    return [Matrix.of(tuple(groups), result, present) for result in results]
+
+
+def _is_any_interpolated(quantiles: Sequence[FloatArray]) -> BoolArray:
+    """The steps at which counts matter: the other quantiles have a result without them."""
+    within = [(wanted >= 0) & (wanted <= 1) for wanted in quantiles]
+    found: BoolArray = np.logical_or.reduce(within, axis=0)
+    return found
 
 
 def classic_fractions(
@@ -233,9 +245,8 @@ def _collect(bounds: FloatArray, counts: FloatArray, present: BoolArray) -> _Buc
     return _Buckets(bounds[order], np.take_along_axis(counts, order, axis=0), n_buckets, has_inf)
 
 
-def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> tuple[FloatArray, _Forced]:
-    """The quantiles [n_groups, n_steps], and where counts had to be made monotonic."""
-    buckets, forced = _made_monotonic(buckets)
+def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> FloatArray:
+    """The quantiles [n_groups, n_steps] of buckets whose counts are monotonic."""
     last = buckets.last
     observations = buckets.count_at(last)
     rank = quantiles * observations
@@ -251,9 +262,7 @@ def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> tuple[FloatArray, _F
     results = np.where(found == last, buckets.bound_at(np.maximum(last - 1, 0)), results)
     defined = buckets.has_inf & (buckets.n_buckets >= 2) & (observations != 0)
     results = np.where(defined & ~np.isnan(quantiles), results, np.nan)
-    results = np.where(quantiles < 0, -np.inf, np.where(quantiles > 1, np.inf, results))
-    forced.here[:] &= buckets.has_inf & (quantiles >= 0) & (quantiles <= 1)
-    return results, forced
+    return np.where(quantiles < 0, -np.inf, np.where(quantiles > 1, np.inf, results))
 
 
 def _made_monotonic(buckets: _Buckets) -> tuple[_Buckets, _Forced]:

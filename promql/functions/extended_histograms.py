@@ -232,23 +232,65 @@ def _change_between(spans: Spans, ends: _Ends, resets: BoolArray, is_counter: bo
     places = np.flatnonzero(resets)
     begins = np.searchsorted(places, first + 2)
     n_inner = np.maximum(np.searchsorted(places, last) - begins, 0)
-    n_terms = 2 + adds_left + n_inner + adds_right
     of_inner = offsets_of(n_inner)
+    offsets = offsets_of(adds_left + n_inner + adds_right)
+    lost = np.empty(offsets[-1], np.int64)
+    lost[offsets[:-1][adds_left]] = ends.left[adds_left]
     inner = windows.numbers[places[ranges_of(begins, of_inner)] - 1]
-    offsets = offsets_of(n_terms)
-    terms, signs = np.empty(offsets[-1], np.int64), np.ones(offsets[-1])
-    at = offsets[:-1]
+    lost[ranges_of(offsets[:-1] + adds_left, of_inner)] = inner
+    lost[(offsets[1:] - 1)[adds_right]] = before_right[adds_right]
+    pool, offsets, lost = _with_sums(windows, ends.pool, offsets, lost)
+    return _sums(windows, pool, *_with_ends(ends, offsets, lost))
+
+
+def _with_sums(
+    windows: MixedWindows, pool: HistogramColumns, offsets: IntArray, rows: IntArray
+) -> tuple[HistogramColumns, IntArray, IntArray]:
+    """One row or none instead of `rows[offsets[i]:offsets[i + 1]]`; sums are added to the pool.
+
+    What is lost by resets is added up first, as in Prometheus, on which last digits depend.
+    """
+    sizes = np.diff(offsets)
+    several = sizes > 1
+    one_each = offsets_of(np.minimum(sizes, 1))
+    firsts = rows[offsets[:-1][sizes > 0]]
+    if not several.any():
+        return pool, one_each, firsts
+    of_several = offsets_of(sizes[several])
+    terms = rows[ranges_of(offsets[:-1][several], of_several)]
+    sums = _sums(windows, pool, of_several, terms, np.ones(len(terms)))
+    inform_of_bounds(windows, sums)
+    firsts[several[sizes > 0]] = len(pool) + np.arange(len(of_several) - 1)
+    return HistogramColumns.joined([pool, sums.histograms]), one_each, firsts
+
+
+def _with_ends(
+    ends: _Ends, offsets: IntArray, rows: IntArray
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Offsets, rows and signs of `right - left`, plus the rows of each window."""
+    all_offsets = offsets + 2 * np.arange(len(offsets))
+    terms, signs = np.empty(all_offsets[-1], np.int64), np.ones(all_offsets[-1])
+    at = all_offsets[:-1]
     terms[at], terms[at + 1], signs[at + 1] = ends.right, ends.left, -1.0
-    terms[(at + 2)[adds_left]] = ends.left[adds_left]
-    terms[ranges_of(at + 2 + adds_left, of_inner)] = inner
-    terms[(offsets[1:] - 1)[adds_right]] = before_right[adds_right]
+    terms[ranges_of(at + 2, offsets)] = rows
+    return all_offsets, terms, signs
+
+
+def _sums(
+    windows: MixedWindows,
+    pool: HistogramColumns,
+    offsets: IntArray,
+    rows: IntArray,
+    signs: FloatArray,
+) -> Combined:
+    """`add_and_subtract`, some windows at a time."""
 
     def combine_cut(cut: slice) -> Combined:
         until = offsets[cut.start : cut.stop + 1]
         used = slice(int(until[0]), int(until[-1]))
-        return add_and_subtract(ends.pool, until - until[0], terms[used], signs[used])
+        return add_and_subtract(pool, until - until[0], rows[used], signs[used])
 
-    return in_cuts(windows, n_terms, combine_cut)
+    return in_cuts(windows, np.diff(offsets), combine_cut)
 
 
 def _were_reset(

@@ -156,19 +156,19 @@ def histogram_quantile(call: InstantCall) -> Value:
     """`histogram_quantile(q, v)`."""
     wanted = call.scalar(0)
     _warn_of_quantiles(call, wanted, 0)
-    return _quantiles(call, _both_kinds(call, 1), wanted)
+    (result,) = _quantiles(call, _both_kinds(call, 1), [wanted])
+    return result
 
 
 def histogram_quantiles(call: InstantCall) -> Value:
     """`histogram_quantiles(v, label, q…)`: each quantile is a series, with itself as the label."""
     label = to_unicode(call.string(1))
-    for index in range(2, len(call.args)):
-        _warn_of_quantiles(call, call.scalar(index), index)
-    both = _both_kinds(call, 0)
+    quantiles = [call.scalar(index) for index in range(2, len(call.args))]
+    for index, wanted in enumerate(quantiles, 2):
+        _warn_of_quantiles(call, wanted, index)
     found = []
-    for index in range(2, len(call.args)):
-        wanted = call.scalar(index)
-        result = _quantiles(call, both, wanted)
+    results = _quantiles(call, _both_kinds(call, 0), quantiles)
+    for wanted, result in zip(quantiles, results, strict=True):
         texts = np.array(list(map(format_open_metrics, wanted.tolist())))
         distinct = dict.fromkeys(texts.tolist())
         # A quantile that changes with the step makes new series at each.
@@ -186,11 +186,22 @@ def _warn_of_quantiles(call: InstantCall, wanted: FloatArray, index: int) -> Non
         call.annotations.warn(invalid_quantile(quantile), call.arg_positions[index])
 
 
-def _quantiles(call: InstantCall, both: _BothKinds, wanted: FloatArray) -> Matrix:
-    classic = classic_quantiles(call, both.classic, wanted, both.pos)
-    samples = both.native
-    if samples is None:
+def _quantiles(
+    call: InstantCall, both: _BothKinds, quantiles: Sequence[FloatArray]
+) -> list[Matrix]:
+    classic = classic_quantiles(call, both.classic, quantiles, both.pos)
+    native = both.native
+    if native is None:
         return classic
+    return [
+        _under_each_other((_native_quantiles(call, both.matrix, native, wanted), found))
+        for wanted, found in zip(quantiles, classic, strict=True)
+    ]
+
+
+def _native_quantiles(
+    call: InstantCall, matrix: Matrix, samples: HistogramSamples, wanted: FloatArray
+) -> Matrix:
     results, notes = np.empty(len(samples)), np.empty(len(samples), np.uint8)
     columns = samples.columns
     quantiles(
@@ -202,8 +213,8 @@ def _quantiles(call: InstantCall, both: _BothKinds, wanted: FloatArray) -> Matri
         results,
         notes,
     )
-    _annotate(call, both.matrix.labels, samples, notes)
-    return _under_each_other((_at_samples(both.matrix, samples, results), classic))
+    _annotate(call, matrix.labels, samples, notes)
+    return _at_samples(matrix, samples, results)
 
 
 def _annotate(

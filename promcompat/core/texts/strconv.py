@@ -74,8 +74,8 @@ def format_g(value: float) -> str:
 
 
 def format_open_metrics(value: float) -> str:
-    """A number as OpenMetrics and `le` labels have it: as `%g`, and always with a point."""
-    text = format_g(value)
+    """A number as OpenMetrics has it: as `%g`, always with a point, and zero without a sign."""
+    text = format_g(value or 0.0)
     return f"{text}.0" if math.isfinite(value) and not set(".e") & set(text) else text
 
 
