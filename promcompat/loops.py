@@ -100,7 +100,7 @@ def every_loop(
     return [
         *loops,
         PeriodicLoop("thresholds", 2.0, storage.metrics.threshold_watch.refresh),
-        PeriodicLoop("rules", 1.0, services.rule_evaluator.start_due),
+        PeriodicLoop("rules", 0.5, services.rule_evaluator.start_due),
         PeriodicLoop("rule files", 5.0, services.rule_files.refresh),
         PeriodicLoop("removed rules", 5.0, services.rule_evaluator.end_removed),
         PeriodicLoop("breaches", 0.5, services.thresholds.dispatch_breaches),

@@ -49,6 +49,7 @@ class RuleEvaluator:
         Raises StorageUnavailableError, also for an evaluation that has ended since the last call;
         evaluations that were not recorded are repeated.
         """
+        faults = self._take_ended()
         now_ms = self._metrics.now_ms()
         try:
             groups = await self._alerts.scheduled_groups()
@@ -62,14 +63,16 @@ class RuleEvaluator:
             if is_due and key not in self._running:
                 name = f"rules of {group.tenant}"
                 self._running[key] = asyncio.create_task(self._take_turn(group), name=name)
-        self._take_ended()
+        if faults:
+            raise faults[0]
 
     async def run_due(self) -> None:
         """Evaluate every group that is due, and wait for the end of that. Raises as `start_due`."""
         await self.start_due()
         if self._running:
             await asyncio.wait(self._running.values())
-        self._take_ended()
+        if faults := self._take_ended():
+            raise faults[0]
 
     async def close(self) -> None:
         """Stop what runs."""
@@ -79,14 +82,12 @@ class RuleEvaluator:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._running.clear()
 
-    def _take_ended(self) -> None:
-        """Forget the evaluations that have ended, and raise the first error of theirs."""
+    def _take_ended(self) -> list[BaseException]:
+        """Forget the evaluations that have ended; returns the errors of theirs."""
         ended = {key: task for key, task in self._running.items() if task.done()}
         for key in ended:
             del self._running[key]
-        faults = [fault for task in ended.values() if (fault := task.exception()) is not None]
-        if faults:
-            raise faults[0]
+        return [fault for task in ended.values() if (fault := task.exception()) is not None]
 
     async def _take_turn(self, group: ScheduledGroup) -> None:
         weight = self._limits.of(group.tenant).weight

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 import asyncpg
+import orjson
 
 from promcompat.core.alerting.alerts import AlertState
 from promcompat.core.alerting.ports import (
@@ -172,12 +173,14 @@ def _delivery_of(row: asyncpg.Record) -> Delivery:
 
 
 def _state_of(row: asyncpg.Record) -> LabelSetState:
-    """The firing alert, or the one that was last sent, as resolved."""
+    """The firing alert, or the one that was last sent, as resolved, with its last annotations."""
     if row["id"] is not None:
         alert = alert_of_row(row)
     else:
         told = decode_alert(row["told_alert"])
         alert = replace(told, state=AlertState.RESOLVED, resolved_at_ms=row["ended_at_ms"])
+        if row["last_annotations"] is not None:
+            alert = replace(alert, annotations=orjson.loads(row["last_annotations"]))
     return LabelSetState(
         tenant=row["tenant"],
         tenant_id=row["claimed_tenant_id"],

@@ -194,11 +194,21 @@ claimed AS (
 )
 SELECT
     c.tenant_id AS claimed_tenant_id, c.fingerprint AS claimed_fingerprint, c.told_alert,
-    c.failures, c.ended_at_ms, t.name AS tenant, a.*
+    c.failures, c.ended_at_ms, t.name AS tenant, last.annotations::text AS last_annotations, a.*
 FROM claimed AS c
 JOIN due AS d ON d.tenant_id = c.tenant_id AND d.fingerprint = c.fingerprint
 JOIN tenant AS t ON t.id = c.tenant_id
 LEFT JOIN alert AS a ON a.id = d.alert_id
+LEFT JOIN LATERAL (
+    -- Annotations may have changed since the receiver was told of the alert.
+    SELECT e.annotations
+    FROM alert AS e
+    WHERE
+        d.alert_id IS NULL AND e.tenant_id = c.tenant_id AND e.fingerprint = c.fingerprint
+        AND e.state = 'resolved' AND e.resolved_at >= d.told_fired_at
+    ORDER BY e.resolved_at DESC, e.id DESC
+    LIMIT 1
+) AS last ON true
 
 -- record_told_states --
 -- Records what a receiver ($1) was sent at $5.

@@ -206,6 +206,20 @@ async def test_replicas_evaluate_each_slot_once(database_url: str) -> None:
         assert len(alerting.notifier.told) + len(other.notifier.told) == 3
 
 
+async def test_a_group_is_begun_whenever_it_is_due_and_its_last_evaluation_has_ended(
+    database_url: str,
+) -> None:
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule(interval_ms=1_000))
+        for n_evaluations in range(1, 4):
+            alerting.clock.now_ms += 1_000
+            await alerting.evaluator.start_due()
+            name = f"rules of {TENANT}"
+            begun = [task for task in asyncio.all_tasks() if task.get_name() == name]
+            await asyncio.wait(begun)
+            assert alerting.stats.rule_evaluations == n_evaluations
+
+
 async def test_a_deleted_rule_ends_its_alerts(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         rule = await alerting.rules.create(TENANT, make_rule())

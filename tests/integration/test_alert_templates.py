@@ -117,6 +117,18 @@ TEMPLATES = (
     "{{ range . }}x{{ end }}",
     "{{ len . }}",
     "{{ if . }}yes{{ end }} {{ with . }}{{ .Value }}{{ end }}",
+    # Where the faults are: of a chain of fields its second one, of a template its name.
+    "{{ .Foo.Bar }}",
+    "{{ .Foo.Bar.Baz | print }}",
+    "{{ $value.A.B }}",
+    "{{ $labels.job.x }}",
+    "{{ (first (query `vector_of_two`)).Nope.X }}",
+    "{{ if .Foo.Bar }}x{{ end }}",
+    "{{ print 1 .Foo.Bar }}",
+    '{{ template "no" }}',
+    'x{{ template "no" .Foo.Bar }}',
+    '{{ define "in" }}{{ .a.b }}{{ end }}{{ template "in" 5 }}',
+    '{{ block "b" .No.No }}{{ end }}',
 )
 _TWO = [
     (Labels.of({"__name__": "vector_of_two", "n": "b"}), 1.0),

@@ -72,6 +72,22 @@ async def test_an_alertmanager_is_told_again_each_minute_and_of_the_end_for_15_m
         assert len({n.alert.resolved_at_ms for n in alerting.alertmanager.told[3:]}) == 1
 
 
+async def test_an_alertmanager_is_told_of_the_end_with_the_last_annotations(
+    database_url: str,
+) -> None:
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule(annotations={"value": "{{ $value }}"}))
+        for at_ms, value in ((10_000, 10.0), (20_000, 12.0), (30_000, 1.0)):
+            await evaluate(alerting, at_ms, value)
+            if value != 12.0:
+                await alerting.deliver()
+        alerting.clock.now_ms += 61_000
+        await alerting.deliver()
+        texts = [n.alert.annotations["value"] for n in alerting.alertmanager.told]
+        assert alerting.alertmanager.states == ["firing", "resolved", "resolved"]
+        assert texts == ["10", "12", "12"]
+
+
 async def test_alert_that_fires_again_is_never_told_as_resolved(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         await alerting.rules.create(TENANT, make_rule())

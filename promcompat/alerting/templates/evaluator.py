@@ -36,7 +36,7 @@ from promcompat.alerting.templates.values import (
     TooLongError,
     type_name,
 )
-from promcompat.core.texts.strconv import MAX_INT64
+from promcompat.core.texts.strconv import MAX_INT64, quote
 
 _NO_VALUE: Final = object()
 _MAX_MADE: Final = 16 << 20
@@ -62,6 +62,8 @@ class Evaluator:
     tree: Tree
     functions: Mapping[str, TemplateFunction]
     deadline: float = math.inf
+    executing: str = ""
+    """The template that is being expanded, which errors name."""
     out: list[str] = field(default_factory=list)
     variables: list[tuple[str, object]] = field(default_factory=list)
     n_characters: int = 0
@@ -71,7 +73,7 @@ class Evaluator:
 
     def run(self, data: object) -> str:
         """The text of the template over `data`. Raises TemplateError."""
-        self.variables = [("$", data)]
+        self.variables, self.executing = [("$", data)], self.tree.name
         try:
             self._walk(self.tree.body, data)
         except RecursionError as exc:
@@ -168,19 +170,16 @@ class Evaluator:
     def _invoke(self, node: Invocation, dot: object) -> None:
         body = self.tree.definitions.get(node.name)
         if body is None:
-            raise TemplateError(
-                f"template: {self.tree.location(node.pos)}: executing "
-                f'"{self.tree.name}" at <{{{{template "{node.name}"}}}}>: '
-                f'template "{node.name}" not defined'
-            )
+            raise self._fault(node, f"template {quote(node.name)} not defined")
         value = None if node.pipeline is None else self._pipeline(node.pipeline, dot)
-        outer, self.variables = self.variables, [("$", value)]
+        outer, self.variables = (self.variables, self.executing), [("$", value)]
+        self.executing = node.name
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise TemplateLimitError("exceeded maximum template depth")
         self._walk(body, value)
         self.depth -= 1
-        self.variables = outer
+        self.variables, self.executing = outer
 
     def _keep(self, name: str, value: object, is_assignment: bool) -> None:
         if not is_assignment:
@@ -191,7 +190,8 @@ class Evaluator:
                 self.variables[index] = (name, value)
                 return
         raise TemplateError(
-            f'template: {self.tree.name}: executing "{self.tree.name}": undefined variable: {name}'
+            f"template: {self.tree.name}: executing {quote(self.executing)}: "
+            f"undefined variable: {name}"
         )
 
     def _pipeline(self, node: Pipeline, dot: object, *, keeps_variables: bool = True) -> object:
@@ -226,7 +226,7 @@ class Evaluator:
                 value = next(v for name, v in reversed(self.variables) if name == node.name)
                 return self._fields(node, value, node.names)
             case Chain():
-                return self._fields(node, self._operand(node.operand, dot), node.names)
+                return self._fields(_last_part(node), self._operand(node.operand, dot), node.names)
             case Pipeline():
                 return self._pipeline(node, dot)
             case Function():
@@ -314,8 +314,11 @@ class Evaluator:
                 operand = at if index < len(call.operands) else None
                 raise self._fault(at, _type_text(operand, kind, value))
 
-    def _source(self, node: Operand | Command) -> str:
+    def _source(self, node: Operand | Command | Invocation) -> str:
         match node:
+            case Invocation():
+                argument = f" {self._source(node.pipeline)}" if node.pipeline else ""
+                return f"{{{{template {quote(node.name)}{argument}}}}}"
             case Command():
                 return " ".join(map(self._argument, node.operands))
             case Constant():
@@ -337,11 +340,18 @@ class Evaluator:
         text = self._source(node)
         return f"({text})" if isinstance(node, Pipeline) else text
 
-    def _fault(self, node: Operand | Command, text: str) -> TemplateError:
+    def _fault(self, node: Operand | Command | Invocation, text: str) -> TemplateError:
         return TemplateError(
-            f'template: {self.tree.location(node.pos)}: executing "{self.tree.name}" '
+            f"template: {self.tree.location(node.pos)}: executing {quote(self.executing)} "
             f"at <{self._source(node)}>: {text}"
         )
+
+
+def _last_part(node: Operand) -> Operand:
+    """What was evaluated last of a parenthesized pipeline: Go places faults of its fields there."""
+    while isinstance(node, Chain | Pipeline):
+        node = node.operand if isinstance(node, Chain) else node.commands[-1].operands[-1]
+    return node
 
 
 def _type_text(operand: Operand | None, kind: str, value: object) -> str:

@@ -134,10 +134,10 @@ class _Parser:
             self._define()
         elif keyword == "block":
             self._next()
-            nodes.append(self._block(word))
+            nodes.append(self._block())
         elif keyword == "template":
             self._next()
-            nodes.append(self._invocation(word))
+            nodes.append(self._invocation())
         elif keyword in ("break", "continue"):
             self._next()
             if not self.range_depth:
@@ -179,16 +179,16 @@ class _Parser:
         return nodes
 
     def _define(self) -> None:
-        name = self._string("define clause")
+        _, name = self._string("define clause")
         self._expect_close("define clause")
         self._define_body(name, "define clause")
 
-    def _block(self, word: Token) -> Invocation:
+    def _block(self) -> Invocation:
         """A definition and its invocation at once."""
-        name = self._string("block clause")
+        at, name = self._string("block clause")
         pipeline = self._pipeline("block clause", "close")
         self._define_body(name, "block clause")
-        return Invocation(word.pos, name, pipeline)
+        return Invocation(at, name, pipeline)
 
     def _define_body(self, name: str, context: str) -> None:
         """Up to the end of a definition. Of two with the same name, one must be empty."""
@@ -204,19 +204,20 @@ class _Parser:
         elif not _is_empty(body):
             raise self._fault(f'template: multiple definition of template "{name}"', self._peek())
 
-    def _invocation(self, word: Token) -> Invocation:
-        name = self._string("template clause")
+    def _invocation(self) -> Invocation:
+        at, name = self._string("template clause")
         if self._skip_space().kind == "close":
             self._next()
-            return Invocation(word.pos, name, None)
-        return Invocation(word.pos, name, self._pipeline("template clause", "close"))
+            return Invocation(at, name, None)
+        return Invocation(at, name, self._pipeline("template clause", "close"))
 
-    def _string(self, context: str) -> str:
+    def _string(self, context: str) -> tuple[int, str]:
+        """The name of a template, and where it begins: errors of invocations are placed there."""
         token = self._skip_space()
         if token.kind not in ("string", "raw"):
             raise self._unexpected(token, context)
         self._next()
-        return self._unquote(token)
+        return token.pos, self._unquote(token)
 
     def _unquote(self, token: Token) -> str:
         try:
@@ -278,7 +279,7 @@ class _Parser:
 
     def _command(self, context: str, end: str) -> Command:
         operands: list[Operand] = []
-        start = self._peek()
+        start = self._skip_space()
         while True:
             token = self._skip_space()
             if token.kind == "mark" and token.text == "|":
@@ -299,7 +300,7 @@ class _Parser:
                 raise self._unexpected(after, "operand")
         if not operands:
             raise self._fault(f"missing value for {context}", start)
-        return Command(operands[0].pos, tuple(operands))
+        return Command(start.pos, tuple(operands))
 
     def _operand(self, context: str) -> Operand:
         operand = self._term(context)
@@ -307,20 +308,21 @@ class _Parser:
         token = self._peek()
         while self._peek().kind == "field":
             names.append(self._next().text[1:])
+        # Go places a chain of fields where the second one begins.
         match operand:
             case _ if not names:
                 return operand
             case Field(names=()):
                 raise self._fault('unexpected . after term "."', token)
             case Field():
-                return Field(operand.pos, operand.names + tuple(names))
+                return Field(token.pos, operand.names + tuple(names))
             case Variable():
-                return Variable(operand.pos, operand.name, operand.names + tuple(names))
+                return Variable(token.pos, operand.name, operand.names + tuple(names))
             case Constant():
                 term = quote(operand.text)
                 raise self._fault(f"unexpected . after term {term}", token)
             case _:
-                return Chain(operand.pos, operand, tuple(names))
+                return Chain(token.pos, operand, tuple(names))
 
     def _term(self, context: str) -> Operand:
         token = self._next()
