@@ -17,9 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from promcompat.core.cache_folder import default_cache_folder, exclusive_lock
-from sql.embedded.errors import InstallError
-from sql.embedded.install_cache import install_once
+from promcompat.core.cache_folder import (
+    InstallError,
+    default_cache_folder,
+    exclusive_lock,
+    install_once,
+)
 
 SOURCES = Path(__file__).parent
 BUILT = SOURCES.parent / "promcompat" / "page"

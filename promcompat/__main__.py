@@ -16,7 +16,7 @@ from promcompat.core.texts.secrets import Redactor
 from promcompat.logs import set_up_logging
 from promcompat.processes.backup import run_backup_command
 from promcompat.processes.command_line import build_parser, version_text
-from promcompat.processes.explain import run_explain
+from promcompat.processes.explanation.explain import run_explain
 from promcompat.processes.kernel_compilation import compile_at_start, run_compile_kernels
 from promcompat.processes.late_imports import without_collection
 from promcompat.processes.limits import run_limits
@@ -121,7 +121,7 @@ def _run_once(options: Namespace, settings: Settings) -> int:
 # need not wait for numba (or for Temporal's libraries), and the progress of compiling is logged.
 def _serve(settings: Settings, given: Sequence[str]) -> int:
     compile_at_start()
-    from promcompat.processes.serve import run_serve
+    from promcompat.processes.serving.serve import run_serve
 
     return run_serve(settings, given)
 
@@ -167,7 +167,7 @@ def _move_parquet(options: Namespace, settings: Settings) -> int:
 
 def _import_history(options: Namespace) -> int:
     compile_at_start()
-    from promcompat.processes.history_import import run_import
+    from promcompat.processes.history.importing import run_import
 
     try:
         return run_import(options)

@@ -11,10 +11,10 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal
 
 from promcompat.core.texts.secrets import Redactor
+from promcompat.core.texts.times import format_time_ms
 
 _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 _INTERVAL_SECONDS = 30.0
@@ -104,7 +104,7 @@ def _comparable_text(record: logging.LogRecord) -> str:
 def event_fields(record: logging.LogRecord) -> dict[str, object]:
     """The fields of an event in the order they are printed."""
     fields: dict[str, object] = {
-        "time": _timestamp(record.created),
+        "time": format_time_ms(int(record.created * 1000)),
         "level": record.levelname.lower(),
         "msg": record.getMessage(),
     }
@@ -115,11 +115,6 @@ def event_fields(record: logging.LogRecord) -> dict[str, object]:
     if record.exc_info:
         fields["traceback"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
     return fields
-
-
-def _timestamp(seconds: float) -> str:
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 class _RedactingFormatter(logging.Formatter):

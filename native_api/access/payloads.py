@@ -7,10 +7,11 @@ from pydantic import Field
 from native_api.contract.pages import PageQuery
 from native_api.contract.parameters import StoredText, TimeField, TimeParameter
 from native_api.contract.route import BodyModel, ReplyModel
-from native_api.contract.times import format_optional_time_ms, format_time_ms
+from native_api.contract.times import format_optional_time_ms
 from promcompat.access.token_service import TokenRequest
 from promcompat.core.access import Principal, Role, Token
 from promcompat.core.audit import AuditFilter, AuditRecord
+from promcompat.core.texts.times import format_time_ms
 
 _TenantName = Annotated[StoredText, Field(min_length=1, max_length=150)]
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from native_api.contract.problem import FieldError
 from promcompat.core.model import IntArray
+from promcompat.core.texts.times import format_time_ms
 
 MIN_TIME_MS = -62_135_596_800_000
 """0001-01-01T00:00:00Z."""
@@ -68,11 +69,6 @@ def parse_time_parameter(text: str) -> int:
         return parse_time_ms(float(text))
     # An unescaped `+` of a zone arrives as a space; the one before the time of day is a real space.
     return parse_iso8601_ms(text[:11] + _UNESCAPED_PLUS.sub("+", text[11:]))
-
-
-def format_time_ms(time_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return format_times_ms(np.array([time_ms], np.int64))[0]
 
 
 def format_optional_time_ms(time_ms: int) -> str | None:

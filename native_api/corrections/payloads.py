@@ -18,7 +18,7 @@ from native_api.contract.parameters import (
 )
 from native_api.contract.problem import FieldError, InvalidRequestError, fault
 from native_api.contract.route import BodyModel, ReplyModel
-from native_api.contract.times import MAX_TIME_MS, MIN_TIME_MS, format_time_ms
+from native_api.contract.times import MAX_TIME_MS, MIN_TIME_MS
 from native_api.contract.validation import quoted_value
 from promcompat.core.corrections import (
     Affected,
@@ -31,6 +31,7 @@ from promcompat.core.corrections import (
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, Labels, SampleBlock
 from promcompat.core.texts.storable_text import UNICODE_TEXT, text_fault
+from promcompat.core.texts.times import format_time_ms
 
 MAX_REPLACEMENTS = 100_000
 """The most samples of one replacement, which is one transaction."""

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from native_api.contract.parameters import Reason, StoredText
 from native_api.contract.route import BodyModel, QueryModel, ReplyModel
-from native_api.contract.times import format_time_ms
 from promcompat.core.dashboards import DashboardSummary, DashboardVersion, StoredDashboard
+from promcompat.core.texts.times import format_time_ms
 from promcompat.dashboards.dashboard_service import UID_PATTERN
 from promcompat.dashboards.grafana.source import Finding
 from promcompat.dashboards.model import Dashboard

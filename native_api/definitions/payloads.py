@@ -20,7 +20,6 @@ from native_api.contract.pages import PageQuery
 from native_api.contract.parameters import StoredText, stored_json
 from native_api.contract.problem import FieldError
 from native_api.contract.route import BodyModel, ReplyModel
-from native_api.contract.times import format_time_ms
 from native_api.contract.validation import quoted_value
 from promcompat.core.alerting.remediation import RemediationSpec
 from promcompat.core.alerting.thresholds import (
@@ -39,6 +38,7 @@ from promcompat.core.definitions import (
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.texts.storable_text import text_fault
+from promcompat.core.texts.times import format_time_ms
 
 
 def _check_duration(text: str) -> str:

@@ -13,7 +13,7 @@ from native_api.contract.parameters import (
 from native_api.contract.problem import InvalidRequestError, errors_blamed_on, fault
 from native_api.contract.responses import json_response
 from native_api.contract.route import Call, Example, Reply, Route
-from native_api.contract.times import MAX_TIME_MS, MIN_TIME_MS, format_time_ms, format_times_ms
+from native_api.contract.times import MAX_TIME_MS, MIN_TIME_MS, format_times_ms
 from native_api.query.bucket_json import render_buckets
 from native_api.query.payloads import (
     AggregateQuery,
@@ -39,6 +39,7 @@ from promcompat.core.native_queries import (
     Statistics,
     histograms_of_rows,
 )
+from promcompat.core.texts.times import format_time_ms
 from promcompat.http.bodies import work_of
 from promcompat.imports.histogram_objects import histogram_objects
 from promcompat.querying.bucket_grid import count_buckets

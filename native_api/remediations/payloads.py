@@ -8,7 +8,7 @@ from pydantic import Field
 from native_api.contract.pages import PageQuery
 from native_api.contract.parameters import MAX_ID, ActorField, Reason, StoredText
 from native_api.contract.route import BodyModel, ReplyModel
-from native_api.contract.times import format_optional_time_ms, format_time_ms
+from native_api.contract.times import format_optional_time_ms
 from promcompat.core.alerting.remediation import (
     Remediation,
     RemediationState,
@@ -16,6 +16,7 @@ from promcompat.core.alerting.remediation import (
     StepState,
     Verdict,
 )
+from promcompat.core.texts.times import format_time_ms
 
 
 class RemediationListQuery(PageQuery):

@@ -10,7 +10,7 @@ from native_api.contract.numbers import json_number
 from native_api.contract.parameters import StoredText, TimeField
 from native_api.contract.problem import FieldError
 from native_api.contract.route import BodyModel, QueryModel, ReplyModel
-from native_api.contract.times import format_optional_time_ms, format_time_ms
+from native_api.contract.times import format_optional_time_ms
 from native_api.contract.validation import quoted_value
 from native_api.definitions.payloads import (
     READ_ONLY,
@@ -27,6 +27,7 @@ from promcompat.core.alerting.alerts import (
     RuleKind,
 )
 from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.texts.times import format_time_ms
 
 MAX_TESTED_ALERTS = 1_000
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 1_000, 366 * 86_400_000

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote_plus
 
@@ -21,6 +20,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.relabelling import RelabelRule, relabel
 from promcompat.core.texts.secrets import Redactor, origin_of, public_url, url_secrets
+from promcompat.core.texts.times import format_time_ms
 from promcompat.outgoing.client import GuardedClient
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.outgoing.secrets import NO_SECRETS, NamedSecrets, SecretUnavailableError
@@ -32,13 +32,6 @@ _RESEND_DELAY_MS: Final = 60_000
 _MAX_ERROR_CHARACTERS: Final = 200
 _REFUSALS: Final = frozenset([400, 413, 422])
 """Statuses that blame what was sent; others blame the receiver or the way to it."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def format_time(unix_ms: int) -> str:
-    """RFC 3339 with milliseconds."""
-    moment = _EPOCH + timedelta(milliseconds=unix_ms)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{unix_ms % 1000:03d}Z"
 
 
 def receiver_name(kind: str, url: str) -> str:
@@ -193,8 +186,8 @@ class AlertmanagerNotifier:
             ends_ms = alert.resolved_at_ms
         return {
             "annotations": dict(alert.annotations),
-            "endsAt": format_time(ends_ms),
-            "startsAt": format_time(alert.fired_at_ms),
+            "endsAt": format_time_ms(ends_ms),
+            "startsAt": format_time_ms(alert.fired_at_ms),
             "generatorURL": generator_url(self._external_url, alert),
             "labels": labels,
         }
@@ -241,9 +234,11 @@ class WebhookNotifier:
                 "labels": alert.labels.as_dict(),
                 "annotations": dict(alert.annotations),
                 "value": repr(alert.value),
-                "active_at": format_time(alert.active_at_ms),
-                "fired_at": format_time(alert.fired_at_ms),
-                "resolved_at": format_time(alert.resolved_at_ms) if alert.resolved_at_ms else None,
+                "active_at": format_time_ms(alert.active_at_ms),
+                "fired_at": format_time_ms(alert.fired_at_ms),
+                "resolved_at": format_time_ms(alert.resolved_at_ms)
+                if alert.resolved_at_ms
+                else None,
                 "generator_url": generator_url(self._external_url, alert),
             },
         }

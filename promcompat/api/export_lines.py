@@ -8,7 +8,6 @@ are left out.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
 from promcompat.core.model import METRIC_NAME, FloatArray, IntArray, Labels, SampleBlock, is_stale
 from promcompat.core.texts.strconv import format_g
+from promcompat.core.texts.times import format_time_ms
 from promcompat.imports.histogram_objects import histogram_objects
 
 _LINE_ROWS: Final = 10_000
@@ -148,10 +148,9 @@ def _time_writer(form: str) -> Callable[[int], str]:
 
 def _rfc3339(time_ms: int) -> str:
     try:
-        moment = datetime.fromtimestamp(time_ms // 1000, UTC)
-    except (ValueError, OverflowError, OSError):
+        return format_time_ms(time_ms)
+    except OverflowError:
         return str(time_ms)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}Z"
 
 
 def _cell(text: str) -> str:

@@ -2,23 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from promcompat.alerting.rules import GroupStatus, RuleStatus
 from promcompat.core.alerting.alerts import Alert
 from promcompat.core.texts.strconv import format_exponent
+from promcompat.core.texts.times import format_time_briefly
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
 def format_time(unix_ms: int) -> str:
-    """RFC 3339 as Go's JSON has it: as many fractional digits as needed; 0 means no time."""
-    if not unix_ms:
-        return ZERO_TIME
-    moment = _EPOCH + timedelta(milliseconds=unix_ms)
-    fraction = f".{unix_ms % 1000:03d}".rstrip("0").rstrip(".")
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    """RFC 3339 as Go's JSON has it; 0 means no time."""
+    return format_time_briefly(unix_ms) if unix_ms else ZERO_TIME
 
 
 def _seconds(milliseconds: int) -> float:

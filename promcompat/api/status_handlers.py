@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import orjson
 from aiohttp import web
@@ -20,6 +19,7 @@ from promcompat.configuration.text import public_values
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.core.texts.durations import format_duration_ms
+from promcompat.core.texts.times import format_time_ms
 from promcompat.http.bodies import work_of
 from promcompat.http.context import SETTINGS, STATE, services_of, tenant_of
 from promcompat.metrics.cardinality import largest
@@ -78,12 +78,12 @@ async def handle_config(request: web.Request) -> web.Response:
 async def handle_runtime_information(request: web.Request) -> web.Response:
     """The process, by Prometheus' keys; keys about Go's runtime have the nearest equivalent."""
     state = request.app[STATE]
-    started = _rfc3339(state.started_at_seconds)
+    started = format_time_ms(round(state.started_at_seconds * 1000))
     data = {
         "startTime": started,
         "CWD": os.getcwd(),
         "hostname": socket.gethostname(),
-        "serverTime": _rfc3339(time.time()),
+        "serverTime": format_time_ms(time.time_ns() // 1_000_000),
         "reloadConfigSuccess": True,
         "lastConfigTime": started,
         "corruptionCount": 0,
@@ -158,7 +158,3 @@ def _parse_top(text: str) -> int:
 
 def _largest(counts: Counter[str], top: int) -> list[dict[str, str | int]]:
     return [{"name": name, "value": count} for name, count in largest(counts, top)]
-
-
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from promcompat.core.errors import BadDataError
 from promcompat.core.histograms.columns import (
     Histograms,
     histogram_cells,
@@ -33,12 +32,11 @@ from promcompat.core.series_table import KnownSeries
 from promcompat.core.texts.storable_text import is_storable_text, storable_text
 from promcompat.imports.histogram_objects import histograms_of
 from promcompat.remote_write.new_series import NewSeries
-from promcompat.remote_write.series_key import encode_series_key
+from promcompat.remote_write.series_key import check_keys_bytes, encode_series_key
 
 MAX_FAULTS_SHOWN: Final = 10
 NORMAL_NAN_BITS: Final = 0x7FF8000000000001
 """The NaN that Prometheus stores for the text `NaN`."""
-MAX_KEY_BYTES: Final = 128 << 20
 _SHOWN_CHARACTERS: Final = 120
 _REMEMBERED: Final = 1 << 15
 _MAX_REMEMBERED_CHARACTERS: Final = 500
@@ -219,11 +217,7 @@ class ColumnsBuilder:
         Raises BadDataError when all keys together are too long.
         """
         self._n_key_bytes += len(key)
-        if self._n_key_bytes > MAX_KEY_BYTES:
-            raise BadDataError(
-                f"the labels of the samples take more than {MAX_KEY_BYTES} bytes together; send "
-                "fewer in one request"
-            )
+        check_keys_bytes(self._n_key_bytes)
         number = self._numbers.setdefault(key, len(self.keys))
         if number == len(self.keys):
             self.keys.append(key)

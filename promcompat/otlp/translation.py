@@ -41,6 +41,7 @@ from promcompat.otlp.resources import (
     series_labels,
     target_info_labels,
 )
+from promcompat.remote_write.series_key import check_keys_bytes
 
 _NS_PER_MS: Final = 1_000_000
 _LARGEST_NS: Final = (1 << 63) - 1
@@ -48,7 +49,6 @@ _MAX_TARGET_INFO: Final = 1_000
 """Samples of `target_info` that one resource of a request may make."""
 _NO_VALUE: Final = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _WITH_TEMPORALITY: Final = ("sum", "histogram", "exponential_histogram")
-_MAX_KEY_BYTES: Final = 128 << 20
 _DELTA: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 _CUMULATIVE: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _REMEMBERED: Final = 1 << 14
@@ -118,11 +118,7 @@ class Samples:
 
         Each data point has the labels of its resource, and each bucket those of its point.
         """
-        if self._n_key_bytes + n_bytes > _MAX_KEY_BYTES:
-            raise BadDataError(
-                f"the labels of the samples take more than {_MAX_KEY_BYTES} bytes together; send "
-                "fewer data points in one request"
-            )
+        check_keys_bytes(self._n_key_bytes + n_bytes)
 
     def add_histogram(self, key: bytes, timestamp_ms: int) -> None:
         """Add a row for the histogram that is added to `histograms` next."""

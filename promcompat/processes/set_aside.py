@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 import uvloop
 
 from promcompat.composition.storage import open_storage
 from promcompat.configuration.settings import Settings
+from promcompat.core.texts.times import format_time_briefly
 from promcompat.database import SHORT
 from sql.samples.draining.arrivals_aside import ArrivalAside, ArrivalsAside
 
@@ -56,9 +56,8 @@ def _line_of(arrival: ArrivalAside) -> str:
 
 
 def _time_text(time_ms: int) -> str:
-    """ISO 8601 in UTC; Unix ms if that is no time of the calendar."""
+    """RFC 3339; Unix ms if that is no time of the calendar."""
     try:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
+        return format_time_briefly(time_ms)
     except OverflowError:
         return f"{time_ms} ms"
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,7 +6,6 @@ One process scrapes, and every process answers: the documents are published in t
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +13,7 @@ import orjson
 
 from promcompat.core.model import MetricMetadata
 from promcompat.core.texts.durations import format_duration_ms
+from promcompat.core.texts.times import format_time_ms
 from promcompat.scraping.pool import ScrapePool
 from promcompat.scraping.target_loop import TargetLoop
 
@@ -96,17 +96,12 @@ def _active(loop: TargetLoop, pool: str, external_url: str) -> dict[str, Any]:
         "scrapeUrl": target.url,
         "globalUrl": global_url(target.url, external_url),
         "lastError": last.error,
-        "lastScrape": _NEVER if last.at_ms is None else _rfc3339(last.at_ms),
+        "lastScrape": _NEVER if last.at_ms is None else format_time_ms(last.at_ms),
         "lastScrapeDuration": last.seconds,
         "health": last.health,
         "scrapeInterval": format_duration_ms(target.interval_ms),
         "scrapeTimeout": format_duration_ms(target.timeout_ms),
     }
-
-
-def _rfc3339(at_ms: int) -> str:
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def global_url(url: str, external_url: str) -> str:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from promcompat.core.cache_folder import default_cache_folder
+from promcompat.core.cache_folder import InstallError, default_cache_folder
 from sql.embedded.data_folder import read_owner_url
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import choose_distribution
@@ -26,7 +26,7 @@ def main() -> int:
                 _run(arguments.data_folder)
             case "url":
                 return _print_url(arguments.data_folder)
-    except EmbeddedDatabaseError as error:
+    except (EmbeddedDatabaseError, InstallError) as error:
         report_line(f"error: {error}")
         return 1
     return 0

@@ -7,14 +7,13 @@ pg_dump must not be older than the server.
 from pathlib import Path
 from typing import IO, Final
 
-from promcompat.core.cache_folder import default_cache_folder
+from promcompat.core.cache_folder import Report, default_cache_folder
 from sql.embedded.client_programs import run_program, write_dump
 from sql.embedded.cluster import DATABASE_NAME, OWNER_ROLE, SUPERUSER, Cluster
 from sql.embedded.data_folder import read_database_url, read_distribution, read_owner_url
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import choose_distribution
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
-from sql.embedded.install_cache import Report
 
 _RESTORED: Final = "promcompat_restored"
 

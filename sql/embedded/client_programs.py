@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import IO, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from promcompat.core.cache_folder import default_cache_folder
+from promcompat.core.cache_folder import InstallError, Report, default_cache_folder
 from promcompat.core.errors import NotSupportedError
 from sql.embedded.distributions import find_bundled_psql, find_wheel
-from sql.embedded.errors import EmbeddedDatabaseError, InstallError
-from sql.embedded.install_cache import Report
+from sql.embedded.errors import EmbeddedDatabaseError
 
 _USUAL_FOLDERS: Final = (
     "/usr/lib/postgresql/*/bin",

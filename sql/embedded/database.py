@@ -5,12 +5,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from promcompat.core.cache_folder import default_cache_folder
+from promcompat.core.cache_folder import Report, default_cache_folder
 from sql.embedded.cluster import DATABASE_NAME, OWNER_ROLE, SERVICE_ROLE, Cluster
 from sql.embedded.data_folder import DatabaseState, DataFolder, generate_password
 from sql.embedded.distributions import PostgresDistribution, choose_distribution
 from sql.embedded.errors import EmbeddedDatabaseError
-from sql.embedded.install_cache import Report
 from sql.embedded.postgres_server import PostgresServer, clear_orphan, start_server
 from sql.embedded.server_account import choose_account
 from sql.embedded.server_settings import measure_machine, tune_settings

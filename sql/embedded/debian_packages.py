@@ -16,8 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sql.embedded.errors import InstallError
-from sql.embedded.install_cache import Report
+from promcompat.core.cache_folder import InstallError, Report
 
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _APT_FOLDER = Path("/etc/apt")

@@ -13,9 +13,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from promcompat.core.cache_folder import InstallError, Report, install_once
 from sql.embedded.debian_packages import run_tool, unpack_packages
-from sql.embedded.errors import EmbeddedDatabaseError, InstallError
-from sql.embedded.install_cache import Report, install_once
+from sql.embedded.errors import EmbeddedDatabaseError
 
 DEBIAN = "debian"
 WHEEL = "wheel"

@@ -7,9 +7,5 @@ class EmbeddedDatabaseError(PromcompatError):
     """The embedded database cannot start; the message says why and what to do."""
 
 
-class InstallError(EmbeddedDatabaseError):
-    """Server programs could not be downloaded or unpacked."""
-
-
 class DataFolderInUseError(EmbeddedDatabaseError):
     """Another live promcompat holds the data folder."""

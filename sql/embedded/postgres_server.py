@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from promcompat.core.cache_folder import Report
 from sql.embedded.cluster import Cluster
 from sql.embedded.errors import EmbeddedDatabaseError
-from sql.embedded.install_cache import Report
 
 _POLL_SECONDS = 0.02
 _FAST_SHUTDOWN_SECONDS = 60.0

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from sql.embedded.errors import InstallError
+from promcompat.core.cache_folder import InstallError
 from tests.support.programs.components import COMPONENTS
 
 

@@ -35,7 +35,7 @@ def test_only_kernel_modules_import_a_compiler() -> None:
 @pytest.mark.parametrize(
     "module",
     # The last one is what the parent of workers imports.
-    ["promcompat.__main__", "promcompat.processes.migrate", "promcompat.processes.serve"],
+    ["promcompat.__main__", "promcompat.processes.migrate", "promcompat.processes.serving.serve"],
 )
 def test_commands_without_kernels_do_not_import_numba(module: str) -> None:
     code = f"import sys, {module}; sys.exit('numba' in sys.modules)"

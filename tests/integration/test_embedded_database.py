@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from promcompat.core.cache_folder import InstallError
 from sql.embedded import distributions
 from sql.embedded.cluster import Cluster
 from sql.embedded.data_folder import DataFolder
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
-from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError, InstallError
+from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
 from sql.embedded.postgres_server import start_server
 from sql.embedded.server_account import choose_account
 from tests.support.programs.servers import fast_folder

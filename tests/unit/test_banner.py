@@ -2,7 +2,7 @@
 
 import pytest
 
-from promcompat.processes.banner import render_banner
+from promcompat.processes.serving.banner import render_banner
 from tests.support.services.http_service import GivenSettings
 
 

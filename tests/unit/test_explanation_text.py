@@ -1,6 +1,6 @@
 """The text `promcompat explain` shows."""
 
-from promcompat.processes.explanation_text import render_explanation
+from promcompat.processes.explanation.text import render_explanation
 
 EXPLANATION = {
     "query": "sum(up)",

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from promcompat.processes.explanation_view import lay_out_sql, show_explanation
+from promcompat.processes.explanation.view import lay_out_sql, show_explanation
 from tests.unit.test_explanation_text import EXPLANATION
 
 TEXT = """\

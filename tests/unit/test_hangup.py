@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from promcompat.http.context import ServiceState
-from promcompat.processes.serving import reload_on_hangup
-from promcompat.processes.supervise import _Keeper, _Pipes, pass_on_hangup
+from promcompat.processes.serving.process import reload_on_hangup
+from promcompat.processes.serving.supervise import _Keeper, _Pipes, pass_on_hangup
 from tests.support.services.http_service import GivenSettings
 
 

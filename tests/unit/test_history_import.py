@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from promcompat.processes.command_line import build_parser
-from promcompat.processes.history_import import load_checkpoint, next_size
-from promcompat.processes.history_sources import HistoryImportError, Tally
+from promcompat.processes.history.importing import load_checkpoint, next_size
+from promcompat.processes.history.sources import HistoryImportError, Tally
 
 
 def options(*more: str) -> Namespace:

@@ -17,9 +17,7 @@ from pathlib import Path
 import asyncpg
 
 from page.set_up import node, npm
-from promcompat.core.cache_folder import default_cache_folder
-from sql.embedded.errors import InstallError
-from sql.embedded.install_cache import install_once
+from promcompat.core.cache_folder import InstallError, default_cache_folder, install_once
 
 _SOURCE = Path(__file__).parent / "timescaledb_community"
 _FILES = ("package.json", "package-lock.json", "serve.mjs")

@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 
 from page.set_up import build_page
-from promcompat.core.cache_folder import default_cache_folder
+from promcompat.core.cache_folder import InstallError, default_cache_folder, install_once
 from sql.embedded.debian_packages import unpack_packages
 from sql.embedded.distributions import find_wheel, install_timescaledb
-from sql.embedded.errors import InstallError
-from sql.embedded.install_cache import install_once
 from tests.support.programs.community import find_community
 
 _SUITE = "sid"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from promcompat.processes.explanation_text import render_explanation
+from promcompat.processes.explanation.text import render_explanation
 from promql.budget import TOO_MANY_SAMPLES
 from tests.support.factories import make_batch, make_labels
 from tests.support.fakes import InMemoryStore

@@ -1,10 +1,16 @@
-"""Where files are kept that can be made again."""
+"""Where files are kept that can be made again; installs are atomic, made once, and repaired."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from promcompat.core.cache_folder import default_cache_folder, make_readable_folder
+from promcompat.core.cache_folder import (
+    InstallError,
+    default_cache_folder,
+    install_once,
+    make_readable_folder,
+)
 
 
 def test_cache_of_root_is_where_other_accounts_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,3 +30,88 @@ def test_other_accounts_can_read_the_folder(tmp_path: Path) -> None:
     folder.chmod(0o700)
     make_readable_folder(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def _is_healthy(folder: Path) -> bool:
+    return (folder / "program").is_file()
+
+
+def _build(folder: Path) -> None:
+    (folder / "program").touch()
+
+
+def test_second_call_does_not_build_again(tmp_path: Path) -> None:
+    built: list[Path] = []
+
+    def build(folder: Path) -> None:
+        built.append(folder)
+        _build(folder)
+
+    for _ in range(2):
+        assert install_once(tmp_path / "new" / "tool", build, _is_healthy) == tmp_path / "new/tool"
+    assert len(built) == 1
+
+
+def test_concurrent_calls_build_once(tmp_path: Path) -> None:
+    built: list[Path] = []
+    inside = threading.Event()
+    go_on = threading.Event()
+
+    def build(folder: Path) -> None:
+        built.append(folder)
+        inside.set()
+        assert go_on.wait(timeout=10)
+        _build(folder)
+
+    def install() -> None:
+        install_once(tmp_path / "tool", build, _is_healthy)
+
+    threads = [threading.Thread(target=install) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert inside.wait(timeout=10)
+    go_on.set()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert len(built) == 1
+
+
+def test_interrupted_install_is_started_afresh(tmp_path: Path) -> None:
+    def interrupt(folder: Path) -> None:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        install_once(tmp_path / "tool", interrupt, _is_healthy)
+    assert not (tmp_path / "tool").exists()
+
+    installed = install_once(tmp_path / "tool", _build, _is_healthy)
+    assert [path.name for path in installed.iterdir()] == ["program"]
+
+
+def test_damaged_install_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "debris").touch()
+    installed = install_once(tmp_path / "tool", _build, _is_healthy)
+    assert [path.name for path in installed.iterdir()] == ["program"]
+
+
+def test_install_that_does_not_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InstallError, match="do not run"):
+        install_once(tmp_path / "tool", lambda folder: None, _is_healthy)
+
+
+def test_unwritable_cache_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InstallError, match="cannot install into"):
+        install_once(tmp_path / "file" / "tool", _build, _is_healthy)
+
+
+def test_installed_files_are_readable_by_the_servers_account(tmp_path: Path) -> None:
+    def build(folder: Path) -> None:
+        _build(folder)
+        (folder / "program").chmod(0o700)
+
+    installed = install_once(tmp_path / "tool", build, _is_healthy)
+    assert installed.stat().st_mode & 0o055 == 0o055
+    assert (installed / "program").stat().st_mode & 0o055 == 0o055

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from promcompat.core.cache_folder import InstallError, Report
 from sql.embedded import distributions
 from sql.embedded.distributions import DEBIAN, WHEEL, PostgresDistribution, choose_distribution
-from sql.embedded.errors import EmbeddedDatabaseError, InstallError
-from sql.embedded.install_cache import Report
+from sql.embedded.errors import EmbeddedDatabaseError
 
 
 def _distribution(name: str, timescaledb_version: str | None) -> PostgresDistribution:

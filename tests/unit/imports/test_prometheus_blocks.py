@@ -21,7 +21,7 @@ from promcompat.imports.prometheus_blocks import (
 )
 from promcompat.imports.prometheus_index import DamagedBlockError
 from promcompat.imports.prometheus_tombstones import DeletedTimes
-from promcompat.processes.history_blocks import write_request_of
+from promcompat.processes.history.blocks import write_request_of
 from promcompat.remote_write.decoder import decode_write_request
 from tests.support.formats.prometheus_blocks import (
     FILE_HEAD_BYTES,

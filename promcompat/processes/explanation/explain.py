@@ -21,7 +21,7 @@ from promcompat.configuration.settings import Settings
 from promcompat.configuration.text import faults_of, secrets_of
 from promcompat.core.errors import PromcompatError
 from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
-from promcompat.processes.explanation_text import render_explanation
+from promcompat.processes.explanation.text import render_explanation
 
 _TIMEOUT_SECONDS: Final = 150.0
 """Longer than a query may run by default."""
@@ -44,7 +44,7 @@ def run_explain(options: Mapping[str, Any]) -> int:
         sys.stdout.write(json.dumps(explanation, indent=2, ensure_ascii=False) + "\n")
     elif _wants_colour():
         # Here, as rich and its lexers cost a service memory that it never uses.
-        from promcompat.processes.explanation_view import show_explanation
+        from promcompat.processes.explanation.view import show_explanation
 
         show_explanation(explanation)
     else:
@@ -68,7 +68,7 @@ def _explain(options: Mapping[str, Any]) -> Any:
     except ValidationError as exc:
         raise ExplainError("; ".join(faults_of(exc))) from exc
     # Here, as planning needs the kernels, for which other commands need not wait.
-    from promcompat.processes.database_explanation import explain_on_database
+    from promcompat.processes.explanation.on_database import explain_on_database
 
     try:
         return asyncio.run(explain_on_database(settings, options["tenant"], form))

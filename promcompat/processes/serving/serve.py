@@ -10,9 +10,9 @@ from promcompat.composition.network import check_listening, tls_files
 from promcompat.configuration.settings import Settings
 from promcompat.configuration.types import split_listen_address
 from promcompat.http.listening import base_url, bind_socket
-from promcompat.processes.banner import print_banner
 from promcompat.processes.late_imports import without_collection
-from promcompat.processes.supervise import WorkerLink, supervise, worker_link
+from promcompat.processes.serving.banner import print_banner
+from promcompat.processes.serving.supervise import WorkerLink, supervise, worker_link
 
 
 def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
@@ -48,6 +48,6 @@ def _serve_here(
 ) -> int:
     # Late, because the parent of workers needs nothing of what serves.
     with without_collection():
-        from promcompat.processes.serving import serve
+        from promcompat.processes.serving.process import serve
 
     return uvloop.run(serve(settings, bound, announce, link))

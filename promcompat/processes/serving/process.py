@@ -23,7 +23,7 @@ from promcompat.http.server import HttpServer
 from promcompat.http.tls import ServerTls
 from promcompat.loops import certificate_loops, every_loop, listener_loops, running
 from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory, use_huge_pages
-from promcompat.processes.supervise import WorkerLink, new_own_secret
+from promcompat.processes.serving.supervise import WorkerLink, new_own_secret
 from promcompat.processes.termination import Termination
 from promcompat.services import Services
 from promcompat.telemetry.telemetry import Telemetry

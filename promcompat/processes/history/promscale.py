@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from promcompat.core.matchers import LabelMatcher
 from promcompat.imports.prometheus_blocks import join
-from promcompat.processes.history_blocks import window_of
-from promcompat.processes.history_sources import Server, Window, send_write_requests
+from promcompat.processes.history.blocks import window_of
+from promcompat.processes.history.sources import Server, Window, send_write_requests
 from sql.promscale import PromscaleReader, opened_promscale
 
 

@@ -22,9 +22,9 @@ import uvloop
 from promcompat.api.params import parse_time_ms
 from promcompat.configuration.settings import TENANT_HEADER
 from promcompat.core.texts.secrets import public_url
-from promcompat.processes.history_blocks import opened_blocks, times_of_blocks
-from promcompat.processes.history_promscale import promscale_source
-from promcompat.processes.history_sources import (
+from promcompat.processes.history.blocks import opened_blocks, times_of_blocks
+from promcompat.processes.history.promscale import promscale_source
+from promcompat.processes.history.sources import (
     ExportSource,
     HistoryImportError,
     RemoteReadSource,

@@ -1,8 +1,9 @@
 """The answer of `/api/v1/explain` as indented text."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
+
+from promcompat.core.texts.times import format_time_briefly
 
 _INDENT = "  "
 
@@ -87,8 +88,8 @@ def _stage_lines(stages: dict[str, float]) -> Iterator[str]:
 def time_text(seconds: float) -> str:
     """RFC 3339 in UTC; Unix seconds where the calendar ends."""
     try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-    except (OverflowError, ValueError, OSError):
+        return format_time_briefly(round(seconds * 1000))
+    except (OverflowError, ValueError):
         return f"{seconds:g}"
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from promcompat.processes.explanation_text import (
+from promcompat.processes.explanation.text import (
     matchers_text,
     node_marks,
     noun,

@@ -1,0 +1,1 @@
+"""`promcompat serve`: one serving process, several of them, and what a person reads of it."""
