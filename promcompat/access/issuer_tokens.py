@@ -17,11 +17,6 @@ _MAX_NAME_LENGTH: Final = 200
 _REQUIRED_CLAIMS: Final = ("exp", "iss", "aud", "sub")
 _FAMILIES: Final = {"RSA": ("RS", "PS"), "EC": ("ES",), "OKP": ("EdDSA",)}
 """The algorithms of each type of key, by how their names begin."""
-ALGORITHMS: Final = (
-    *(f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)),
-    "EdDSA",
-)
-"""What an issuer may sign with: nothing symmetric, and not `none`."""
 _UNPRINTABLE: Final = re.compile(r"[^\w .@:/+-]")
 
 

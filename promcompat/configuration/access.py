@@ -14,6 +14,7 @@ _ALGORITHMS = frozenset(
         "EdDSA",
     )
 )
+"""What an issuer may sign with: nothing symmetric, and not `none`."""
 
 
 class AccessSettings(BaseSettings):

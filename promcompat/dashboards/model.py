@@ -24,21 +24,6 @@ SCHEMA_VERSION: Final = 1
 COLUMNS: Final = 24
 """The width of a dashboard in units of the grid."""
 MAX_PANELS: Final = 1000
-PANEL_TYPES: Final = (
-    "timeseries",
-    "stat",
-    "gauge",
-    "bargauge",
-    "table",
-    "heatmap",
-    "histogram",
-    "piechart",
-    "state-timeline",
-    "status-history",
-    "text",
-    "dashlist",
-    "alertlist",
-)
 
 PanelType = Literal[
     "timeseries",

@@ -457,15 +457,6 @@ WHERE tenant_id = $1 AND id > $3
 ORDER BY id
 LIMIT $4
 
--- bounds_of_all_samples --
--- The first and the last time of all samples, NULL without any; deletions do not shrink them.
-SELECT min(b.first_ms) AS first_ms, max(b.last_ms) AS last_ms
-FROM (
-    SELECT first_ms, last_ms FROM drained_extent
-    UNION ALL
-    SELECT first_ms, last_ms FROM arrival WHERE kind < 3
-) AS b
-
 -- slots_between --
 -- The slots from $1 on and before $2 that have partitions.
 SELECT coalesce(array_agg(slot), '{}') FROM block_slot WHERE slot >= $1 AND slot < $2

@@ -25,14 +25,6 @@ SELECT ensure_refresh_policy()
 -- Whether hours are kept by a continuous aggregate and not in a table.
 SELECT has_columnstore()
 
--- retained_metrics --
--- Every metric with a retention, of all tenants.
-SELECT d.tenant_id, t.name AS tenant, d.name, d.retention_days
-FROM metric_definition AS d
-JOIN tenant AS t ON t.id = d.tenant_id
-WHERE d.retention_days IS NOT NULL
-ORDER BY d.tenant_id, d.name
-
 -- sample_chunks --
 -- Chunks or partitions of samples, oldest first, with their ranges of Unix ms.
 SELECT

@@ -65,8 +65,8 @@ def test_documented_commands_are_understood(page: Path) -> None:
 
 
 def test_the_table_of_metrics_has_each_metric() -> None:
-    text = (_DOCS / "operations.md").read_text(encoding="utf-8")
-    section = text.partition("\n## The service's own metrics\n")[2].partition("\nWhat to watch:")[0]
+    text = (_DOCS / "operations/monitoring.md").read_text(encoding="utf-8")
+    section = text.partition("\n## The service's own metrics\n")[2].partition("\n## ")[0]
     rows = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
     documented = [name for row in rows for name in _METRIC.findall(row)]
     published = [
@@ -98,7 +98,7 @@ def test_every_step_of_maintenance_has_a_row_and_a_counter_of_failures() -> None
         for field in fields(kind)
         if field.name == "name"
     }
-    text = (_DOCS / "operations.md").read_text(encoding="utf-8")
+    text = (_DOCS / "operations/retention.md").read_text(encoding="utf-8")
     section = text.partition("\n## Maintenance\n")[2]
     counted = re.findall(r'maintenance_failures_total{task="(.*)"}', Telemetry().render().decode())
     assert set(re.findall(r"^\| `([\w ]+)` \|", section, re.MULTILINE)) >= steps

@@ -113,7 +113,7 @@ def otlp_gauge(name: str, value: float, time_ns: int) -> bytes:
 async def test_other_protocols_come_through_vmagent(
     plain_database_url: str, vmagent_binary: Path, tmp_path: Path
 ) -> None:
-    """What docs/operations.md says: Influx, Graphite, OpenTSDB, DataDog, CSV and OTLP."""
+    """What docs/http-api.md says: Influx, Graphite, OpenTSDB, DataDog, CSV and OTLP."""
     port, graphite, opentsdb = find_free_port(), find_free_port(), find_free_port()
     with running_promcompat(plain_database_url, tmp_path / "promcompat.log") as service:
         command = [

@@ -230,8 +230,8 @@ async def test_commands_copy_a_database_of_ones_own(
 
 
 def copy_database(server: DatabaseServer, url: str, *, as_documented: bool) -> str:
-    """Dump a database and restore it into a new one, as docs/operations.md says or as the service's
-    role without more ado; return its address.
+    """Dump a database and restore it into a new one, as docs/operations/backups.md says or as the
+    service's role without more ado; return its address.
     """
     cluster = server.cluster
     dump = subprocess.run(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, UNKNOWN_SERIES, Labels
 from promcompat.core.series_identity import identity_of
 from promcompat.remote_write.decode_kernels import split_points
@@ -125,10 +125,10 @@ def _check(message: bytes, choice: int) -> None:
     expected = decode_reference(message)
     if expected.error is not None:
         with pytest.raises(BadDataError) as raised:
-            decode_write_request(message, known, DEFAULT_LABEL_LIMITS, LIMIT)
+            decode_write_request(message, known, LabelLimits(), LIMIT)
         assert str(raised.value) == expected.error
         return
-    decoded = decode_write_request(message, known, DEFAULT_LABEL_LIMITS, LIMIT)
+    decoded = decode_write_request(message, known, LabelLimits(), LIMIT)
     _check_identities(decoded)
     assert _rows(decoded, labels_of_id) == expected.rows
     assert decoded.n_received == expected.n_received
@@ -203,7 +203,7 @@ def test_pieces_hold_the_fields_of_a_message_in_order(series: list[bytes], n_byt
 def test_metadata_of_any_text(entries: list[tuple[str, int, str]]) -> None:
     metadata = [encode_metadata(family, kind, text) for family, kind, text in entries]
     decoded = decode_write_request(
-        unpack(encode_request(metadata=metadata)), NOTHING_KNOWN, DEFAULT_LABEL_LIMITS, LIMIT
+        unpack(encode_request(metadata=metadata)), NOTHING_KNOWN, LabelLimits(), LIMIT
     )
     families = [entry.family for entry in decoded.batch.metadata]
     assert len(set(families)) == len(families)
@@ -226,7 +226,7 @@ SMALL_LIMITS = LabelLimits(
 @settings(max_examples=400)
 @given(
     st.lists(st.tuples(label_lists, st.booleans(), st.binary(max_size=2)), max_size=4),
-    st.sampled_from([DEFAULT_LABEL_LIMITS, SMALL_LIMITS]),
+    st.sampled_from([LabelLimits(), SMALL_LIMITS]),
 )
 def test_labels_are_identified_as_those_that_are_decoded(
     series: list[tuple[list[tuple[str, str]], bool, bytes]], limits: LabelLimits
@@ -244,7 +244,7 @@ def test_labels_are_identified_as_those_that_are_decoded(
 
 def test_usual_labels_are_not_decoded() -> None:
     key = encode_labels([("__name__", "up"), ("instance", "a:9100"), ("job", "x{y}")])
-    new = NewSeries(DEFAULT_LABEL_LIMITS)
+    new = NewSeries(LabelLimits())
     assert new.accept([key, key]) == [True, True]
     assert new.identities[key].document == '{"instance":"a:9100","job":"x{y}"}'
     assert new.labels == {key: decode_series_key(key)}

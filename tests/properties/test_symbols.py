@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.remote_pb2 import Label, WriteRequest
 from promcompat.remote_write.remote_pb2 import TimeSeries as SeriesV1
@@ -84,7 +84,7 @@ def _names_a_symbol(series: TimeSeries) -> bool:
 
 
 def _written(message: bytes) -> Expected:
-    request, found = SymbolRequest(message, DEFAULT_LABEL_LIMITS, LIMIT, LIMIT), Expected()
+    request, found = SymbolRequest(message, LabelLimits(), LIMIT, LIMIT), Expected()
     while not request.is_done:
         read = request.read_piece(NOTHING_KNOWN)
         request.advance(read)
@@ -178,7 +178,7 @@ def _decode(message: bytes, known: KnownSeries, keys: list[bytes]) -> list[objec
     """Everything that is decoded, with keys of series instead of ids; None if it is malformed."""
     pieces = SymbolPieces(snappy.compress(message), len(message), LIMIT)
     try:
-        decoded = pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT)
+        decoded = pieces.decode(known, LabelLimits(), LIMIT)
     except BadDataError:
         return None
     assert not pieces.advance()

@@ -109,9 +109,6 @@ class LabelLimits:
         return max(self.max_names, self.max_names_of_info) * per_label
 
 
-DEFAULT_LABEL_LIMITS: Final = LabelLimits()
-
-
 def _is_longer(text: str, max_bytes: int) -> bool:
     if 4 * len(text) <= max_bytes:
         return False

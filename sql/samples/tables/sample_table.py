@@ -44,8 +44,9 @@ async def is_partitioned(connection: Connection) -> bool:
         return False
     raise DatabaseRefusedError(
         "the table promcompat.sample is not a hypertable and has no partitions: the database was "
-        "restored incompletely. Restore the backup again as described in docs/operations.md, "
-        "with timescaledb_pre_restore() before and timescaledb_post_restore() after it"
+        "restored incompletely. Restore the backup again as described in "
+        "docs/operations/backups.md, with timescaledb_pre_restore() before and "
+        "timescaledb_post_restore() after it"
     )
 
 

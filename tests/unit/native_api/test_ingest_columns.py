@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from native_api.ingest.columns import ColumnReader, encode_series_key
 from native_api.ingest.payloads import SamplePayload
-from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.remote_write.series_key import decode_series_key
 from tests.support.factories import encode_labels
@@ -44,7 +44,7 @@ def test_rows_keep_their_place_and_known_series_are_not_decoded() -> None:
         9_000,
         None,
         NOTHING_KNOWN,
-        DEFAULT_LABEL_LIMITS,
+        LabelLimits(),
     )
     assert kept == [5, 8]
     assert [(fault.index, fault.field) for fault in faults] == [(6, "name"), (7, "timestamp")]
@@ -54,7 +54,7 @@ def test_rows_keep_their_place_and_known_series_are_not_decoded() -> None:
     assert list(batch.labels.values()) == [Labels.of({METRIC_NAME: "m", "a": "1", "b": "2"})]
     recognised = reader.recognise(items[:1])
     again, _, _ = reader.read(
-        items[:1], [0], recognised, 0, None, known_series(batch.unknown_keys), DEFAULT_LABEL_LIMITS
+        items[:1], [0], recognised, 0, None, known_series(batch.unknown_keys), LabelLimits()
     )  # type: ignore[arg-type]
     assert (again.series_ids.tolist(), again.unknown_keys, again.labels) == ([100], [], {})
 
@@ -62,7 +62,7 @@ def test_rows_keep_their_place_and_known_series_are_not_decoded() -> None:
 def test_times_beyond_the_latest_are_faults_by_their_index() -> None:
     items = [{"name": "m", "value": 1, "timestamp": second} for second in (1, 5, 2.5)]
     _, kept, faults = ColumnReader().read(
-        items, [0, 1, 2], [None] * 3, 0, 2_500, NOTHING_KNOWN, DEFAULT_LABEL_LIMITS
+        items, [0, 1, 2], [None] * 3, 0, 2_500, NOTHING_KNOWN, LabelLimits()
     )  # type: ignore[arg-type]
     assert (kept, [fault.index for fault in faults]) == ([0, 2], [1])
 
@@ -100,7 +100,7 @@ _WARM.read(
     0,
     None,
     NOTHING_KNOWN,
-    DEFAULT_LABEL_LIMITS,
+    LabelLimits(),
 )  # type: ignore[arg-type]
 
 
@@ -111,7 +111,7 @@ def test_what_is_recognised_would_be_valid_and_has_the_same_series(items: list[A
         if key is not None:
             TypeAdapter(SamplePayload).validate_python(item)
             batch, _, faults = ColumnReader().read(
-                [item], [0], [None], 0, None, NOTHING_KNOWN, DEFAULT_LABEL_LIMITS
+                [item], [0], [None], 0, None, NOTHING_KNOWN, LabelLimits()
             )
             assert (batch.unknown_keys, faults) == ([key], [])
 
@@ -153,7 +153,5 @@ def test_labels_beyond_the_limits_are_faults_of_their_sample_alone() -> None:
 def test_a_million_labels_are_one_fault() -> None:
     labels = {str(number): "x" for number in range(100_000)}
     item = {"name": "m", "value": 1, "timestamp": 1, "labels": labels}
-    _, _, faults = ColumnReader().read(
-        [item], [0], [None], 9, None, NOTHING_KNOWN, DEFAULT_LABEL_LIMITS
-    )  # type: ignore[list-item]
+    _, _, faults = ColumnReader().read([item], [0], [None], 9, None, NOTHING_KNOWN, LabelLimits())  # type: ignore[list-item]
     assert len(faults) == 1

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, ScopeMetrics
 
-from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS
 from promcompat.otlp.batches import PointBatch, make_batch
 from promcompat.otlp.deltas import DeltaTotals
@@ -36,7 +36,7 @@ def batch_of(
     fill(request.resource_metrics.add().scope_metrics.add())
     message = parse_protobuf(request.SerializeToString())
     samples = translate(message, options, totals or DeltaTotals(), "default")
-    return make_batch(samples, NOTHING_KNOWN, DEFAULT_LABEL_LIMITS), samples
+    return make_batch(samples, NOTHING_KNOWN, LabelLimits()), samples
 
 
 def exponential(temporality: int = CUMULATIVE, **fields: object) -> Callable[[ScopeMetrics], None]:

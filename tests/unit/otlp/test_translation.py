@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric, ScopeMetrics
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.otlp import point_keys
 from promcompat.otlp.attribute_text import text_of
 from promcompat.otlp.batches import make_batch
@@ -361,7 +361,7 @@ def test_cumulative_points_say_since_when_they_count(sums_deltas: bool) -> None:
 
     resource = {**RESOURCE, "region": "eu"}
     _, samples = rows_of(fill, OtlpOptions(sums_deltas=sums_deltas), resource)
-    made = make_batch(samples, NOTHING_KNOWN, DEFAULT_LABEL_LIMITS)
+    made = make_batch(samples, NOTHING_KNOWN, LabelLimits())
     assert made.batch.starts is not None
     names = [decode_series_key(key).get("__name__") for key in samples.keys]
     expected = [("g", 0), ("c", 7), ("c", 0), ("h_count", 7), ("h_bucket", 7), ("e", 7)]

@@ -5,7 +5,7 @@ import pytest
 import snappy
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import (
     FIRST_REFUSED,
     STALE_NAN_BITS,
@@ -28,7 +28,7 @@ LIMIT = 1 << 25
 
 def decode(body: bytes, known: KnownSeries = NOTHING_KNOWN, limit: int = LIMIT) -> DecodedWrite:
     checked_length(body, limit)
-    return decode_write_request(unpack(body), known, DEFAULT_LABEL_LIMITS, 250_000)
+    return decode_write_request(unpack(body), known, LabelLimits(), 250_000)
 
 
 def rows(decoded: DecodedWrite) -> list[tuple[bytes, int, float]]:

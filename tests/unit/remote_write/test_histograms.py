@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
-from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, Labels
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
@@ -53,12 +53,12 @@ FLOAT_BITS_LIKE_A_HISTOGRAM = 0x7FFD480000000000
 
 def decode(*series: bytes, known: KnownSeries = NOTHING_KNOWN) -> DecodedWrite:
     message = b"".join(encode_field(1, one) for one in series)
-    return decode_write_request(message, known, DEFAULT_LABEL_LIMITS, 1000)
+    return decode_write_request(message, known, LabelLimits(), 1000)
 
 
 def decode_v2(request: RequestV2, known: KnownSeries = NOTHING_KNOWN) -> DecodedWrite:
     pieces = SymbolPieces(request.body(), len(request.message()), 1 << 25)
-    decoded = pieces.decode(known, DEFAULT_LABEL_LIMITS, 1000)
+    decoded = pieces.decode(known, LabelLimits(), 1000)
     assert not pieces.advance()
     return decoded
 

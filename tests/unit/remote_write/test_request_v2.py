@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import MetricMetadata
 from promcompat.remote_write.decoder import DecodedWrite
 from promcompat.remote_write.remote_v2_pb2 import Metadata, Request, Sample, TimeSeries
@@ -22,7 +22,7 @@ HISTOGRAM = WireHistogram(count=1, zero_count=1, sum=0.0)
 def decode(request: RequestV2, known=NOTHING_KNOWN) -> DecodedWrite:  # type: ignore[no-untyped-def]
     body = request.body()
     pieces = SymbolPieces(body, len(body), LIMIT)
-    decoded = pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT)
+    decoded = pieces.decode(known, LabelLimits(), LIMIT)
     assert not pieces.advance()
     return decoded
 
@@ -125,7 +125,7 @@ def test_large_requests_are_read_in_pieces_that_hold_every_series_once() -> None
     for number in range(1_500):
         pairs = [("__name__", "m"), ("long", long_value), ("number", str(number))]
         request.add(pairs, (number, 1.0))
-    opened = SymbolRequest(request.message(), DEFAULT_LABEL_LIMITS, LIMIT, LIMIT)
+    opened = SymbolRequest(request.message(), LabelLimits(), LIMIT, LIMIT)
     pieces = []
     while not opened.is_done:
         piece = opened.read_piece(NOTHING_KNOWN)
@@ -145,7 +145,7 @@ def test_start_timestamps_of_known_series_behind_the_end_of_a_piece_are_counted_
     known = known_series([encode_labels(UP)])
     counted, has_next = [], True
     while has_next:
-        decoded = pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT)
+        decoded = pieces.decode(known, LabelLimits(), LIMIT)
         counted.append(decoded.n_start_timestamps)
         assert decoded.batch.starts is not None
         expected = np.where(decoded.batch.series_ids >= 0, 500, 0)
@@ -159,7 +159,7 @@ def test_what_is_larger_written_out_than_any_request_may_be_is_refused() -> None
     request = RequestV2()
     for _ in range(500):
         request.add([("__name__", "m"), ("long", "v" * 2_000)], (1, 1.0))
-    opened = SymbolRequest(request.message(), DEFAULT_LABEL_LIMITS, LIMIT, 100_000)
+    opened = SymbolRequest(request.message(), LabelLimits(), LIMIT, 100_000)
     with pytest.raises(BadDataError, match="take more than 400000 bytes"):
         opened.read_piece(NOTHING_KNOWN)
 
@@ -175,7 +175,7 @@ def test_labels_beyond_every_limit_are_refused_before_they_are_written_out() -> 
 def test_the_number_of_symbols_and_series_is_bounded(n_symbols: int, n_series: int) -> None:
     message = Request(symbols=[b""] * n_symbols, timeseries=[b""] * n_series).SerializeToString()
     with pytest.raises(BadDataError, match="more than"):
-        SymbolRequest(message, DEFAULT_LABEL_LIMITS, 10, LIMIT)
+        SymbolRequest(message, LabelLimits(), 10, LIMIT)
 
 
 def test_a_piece_that_is_decoded_again_is_the_same() -> None:
@@ -186,7 +186,7 @@ def test_a_piece_that_is_decoded_again_is_the_same() -> None:
     body = request.body()
     pieces = SymbolPieces(body, len(body), LIMIT)
     known = known_series([encode_labels(UP)])
-    found = [pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT) for _ in range(2)]
+    found = [pieces.decode(known, LabelLimits(), LIMIT) for _ in range(2)]
     for decoded in found:
         assert decoded.batch.series_ids.tolist() == [100, -1]
         assert decoded.batch.metadata == (MetricMetadata("up", "counter", "help", ""),)
@@ -204,7 +204,7 @@ def test_many_samples_of_known_series_come_in_pieces() -> None:
     known = known_series([encode_labels(UP)])
     found: list[int] = []
     while True:
-        batch = pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT).batch
+        batch = pieces.decode(known, LabelLimits(), LIMIT).batch
         assert set(batch.series_ids.tolist()) <= {100}
         found += batch.timestamps.tolist()
         if not pieces.advance():

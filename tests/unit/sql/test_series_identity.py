@@ -2,7 +2,7 @@
 
 import pytest
 
-from promcompat.core.limits.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import Labels
 from promcompat.core.series_identity import fingerprint_of
 from sql.series.resolver import identify_series
@@ -36,15 +36,15 @@ def test_fingerprints_of_different_labels_differ(
 @pytest.mark.parametrize("text", ["a\0b", "\0", "\ud800"])
 def test_text_postgresql_cannot_hold_is_refused(text: str) -> None:
     for labels in ({"m": text}, {text: "v"}):
-        refusal = identify_series(Labels.of({"__name__": "up", **labels}), DEFAULT_LABEL_LIMITS)
+        refusal = identify_series(Labels.of({"__name__": "up", **labels}), LabelLimits())
         assert isinstance(refusal, str)
         assert "'up'" in refusal
 
 
 def test_metric_name_beyond_an_index_entry_is_refused() -> None:
-    assert not isinstance(identify_series(make_labels("m" * 2000), DEFAULT_LABEL_LIMITS), str)
-    assert "too long" in str(identify_series(make_labels("m" * 2001), DEFAULT_LABEL_LIMITS))
+    assert not isinstance(identify_series(make_labels("m" * 2000), LabelLimits()), str)
+    assert "too long" in str(identify_series(make_labels("m" * 2001), LabelLimits()))
 
 
 def test_empty_label_set_has_an_identity() -> None:
-    assert not isinstance(identify_series(Labels(), DEFAULT_LABEL_LIMITS), str)
+    assert not isinstance(identify_series(Labels(), LabelLimits()), str)
