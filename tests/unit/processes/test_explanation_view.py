@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from promcompat.processes.explanation.view import lay_out_sql, show_explanation
-from tests.unit.test_explanation_text import EXPLANATION
+from tests.unit.processes.test_explanation_text import EXPLANATION
 
 TEXT = """\
 vector at 1,200 steps
