@@ -21,7 +21,6 @@ from native_api.contract.route import BodyModel, ReplyModel
 from native_api.contract.times import (
     TIME_TEXT,
     format_optional_time_ms,
-    format_time_ms,
     parse_iso8601_ms,
 )
 from native_api.definitions.payloads import DurationText, LabelMap
@@ -30,6 +29,7 @@ from promcompat.core.alerting.alerts import Alert, AlertState, AlertTransition, 
 from promcompat.core.alerting.ports import ReceiverDepth
 from promcompat.core.model import Labels
 from promcompat.core.texts.durations import parse_duration_ms
+from promcompat.core.texts.times import format_time_ms
 
 
 def _parse_moment(value: object) -> object:

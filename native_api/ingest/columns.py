@@ -21,7 +21,6 @@ from native_api.contract.times import (
     MAX_TIME_MS,
     MIN_TIME_MS,
     TIME_TEXT,
-    format_time_ms,
     parse_time_ms,
 )
 from native_api.ingest.payloads import SPECIAL_VALUES, SamplePayload
@@ -30,6 +29,7 @@ from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import METRIC_NAME, UNKNOWN_SERIES, IntArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
 from promcompat.core.texts.storable_text import UNICODE_TEXT, text_fault
+from promcompat.core.texts.times import format_time_ms
 from promcompat.remote_write.series_key import decode_series_key
 from promcompat.remote_write.series_key import encode_series_key as encode_wire_labels
 
