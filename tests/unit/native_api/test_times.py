@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from native_api.contract.times import (
     MAX_TIME_MS,
     MIN_TIME_MS,
-    format_time_ms,
     format_times_ms,
     parse_iso8601_ms,
     parse_time_ms,
     parse_time_parameter,
 )
+from promcompat.core.texts.times import format_time_ms
 
 
 @pytest.mark.parametrize(
