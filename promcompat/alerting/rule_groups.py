@@ -92,6 +92,7 @@ class RuleGroups:
         wanted = [rule for group in groups for rule in rules_of(namespace, group)]
         change = changes_between(known, wanted)
         if change:
+            await self._require_bytes(tenant, known, change)
             await self._rules.store_groups(tenant, change)
         return bool(change)
 
@@ -107,7 +108,7 @@ class RuleGroups:
         if largest > limits.ruler_max_rules_per_rule_group > 0:
             detail = f": the group has {largest}"
             raise BadDataError(refuse(tenant, "ruler_max_rules_per_rule_group", detail))
-        of_tenant, _ = await self._rules.count_rules(tenant, "", "")
+        of_tenant = (await self._rules.amount(tenant)).number
         n_rules = of_tenant - len(replaced) + sum(len(group.rules) for group in groups)
         if n_rules > limits.max_rules > 0 and n_rules > of_tenant:
             raise BadDataError(refuse(tenant, "max_rules", f": {n_rules}"))
@@ -117,6 +118,17 @@ class RuleGroups:
             if len(after) > max(limits.ruler_max_rule_groups_per_tenant, len(before)):
                 detail = f": there would be {len(after)}"
                 raise BadDataError(refuse(tenant, "ruler_max_rule_groups_per_tenant", detail))
+
+    async def _require_bytes(
+        self, tenant: str, known: Sequence[Rule], change: RuleGroupsChange
+    ) -> None:
+        kept_ids = {rule.id for rule in change.kept}
+        replaced = [*change.deleted, *(rule for rule in known if rule.id in kept_ids)]
+        stored = (await self._rules.amount(tenant)).n_bytes
+        name, size = "max_rules_bytes", self._rules.n_bytes
+        after, before = sum(map(size, (*change.kept, *change.new))), sum(map(size, replaced))
+        if not self._limits.has_room(tenant, name, stored, after=after, before=before):
+            raise BadDataError(self._limits.refuse(tenant, name))
 
 
 def _require_short_names(namespace: str, groups: Sequence[GroupDocument]) -> None:

@@ -30,7 +30,7 @@ from promcompat.core.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
-from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits, StoredAmount
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository, LongWork, work_in_thread
 from promql.ast import ValueType
@@ -140,8 +140,9 @@ class RuleService:
             raise InvalidFieldsError([FieldFault("kind", reason, "the kind it has, or a new rule")])
         await self.check(tenant, rule, known.remediation)
         if (rule.namespace, rule.group) != (known.namespace, known.group):
-            _, of_group = await self._rules.count_rules(tenant, rule.namespace, rule.group)
+            of_group = await self._rules.count_group(tenant, rule.namespace, rule.group)
             self._require_room_in_group(tenant, of_group)
+        self._require_bytes(tenant, await self._rules.amount(tenant), rule, known)
         saved = await self._rules.save_rule(tenant, rule)
         if saved is None:
             await self.get(tenant, rule.id)
@@ -160,15 +161,25 @@ class RuleService:
             raise InvalidFieldsError(faults)
 
     async def _require_room(self, tenant: str, rule: Rule) -> None:
-        of_tenant, of_group = await self._rules.count_rules(tenant, rule.namespace, rule.group)
+        stored = await self._rules.amount(tenant)
+        of_group = await self._rules.count_group(tenant, rule.namespace, rule.group)
         limits = self._limits.of(tenant)
-        if of_tenant >= limits.max_rules > 0:
+        if stored.number >= limits.max_rules > 0:
             raise ConflictError(self._limits.refuse(tenant, "max_rules"))
+        self._require_bytes(tenant, stored, rule, None)
         if not of_group and limits.ruler_max_rule_groups_per_tenant:
             groups = {(one.namespace, one.group) for one in await self._rules.list_rules(tenant)}
             if len(groups) >= limits.ruler_max_rule_groups_per_tenant:
                 raise ConflictError(self._limits.refuse(tenant, "ruler_max_rule_groups_per_tenant"))
         self._require_room_in_group(tenant, of_group)
+
+    def _require_bytes(
+        self, tenant: str, stored: StoredAmount, rule: Rule, known: Rule | None
+    ) -> None:
+        name, after = "max_rules_bytes", self._rules.n_bytes(rule)
+        before = 0 if known is None else self._rules.n_bytes(known)
+        if not self._limits.has_room(tenant, name, stored.n_bytes, after=after, before=before):
+            raise ConflictError(self._limits.refuse(tenant, name))
 
     def _require_room_in_group(self, tenant: str, of_group: int) -> None:
         if of_group >= self._limits.of(tenant).ruler_max_rules_per_rule_group > 0:

@@ -44,7 +44,7 @@ from promcompat.database import (
 )
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.limits.current import CurrentLimits
-from promcompat.limits.limit_service import CountOfTenant, LimitService
+from promcompat.limits.limit_service import CountOfTenant, LimitService, amounts_of
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.exemplar_service import ExemplarService
@@ -278,14 +278,11 @@ class _ServiceBuilder:
     def _limit_service(self) -> LimitService:
         storage = self.storage
 
-        async def count_rules(tenant: str) -> int:
-            return (await storage.rules.count_rules(tenant, "", ""))[0]
-
         counts: Mapping[str, CountOfTenant] = {
             "max_global_series_per_user": storage.limit_overrides.count_series,
-            "max_rules": count_rules,
-            "max_definitions": storage.definitions.count,
-            "max_dashboards": storage.dashboards.count,
+            **amounts_of("max_rules", storage.rules.amount),
+            **amounts_of("max_definitions", storage.definitions.amount),
+            **amounts_of("max_dashboards", storage.dashboards.amount),
             "alertmanager_max_silences_count": lambda tenant: storage.silences.count(
                 tenant, self.metrics.now_ms()
             ),

@@ -73,6 +73,11 @@ class LimitSettings(BaseSettings):
     max_rules: PositiveInt = Field(
         10_000, description="Most rules of a tenant; another one is refused with 409."
     )
+    max_rules_bytes: PositiveInt = Field(
+        33_554_432,
+        description="Most bytes of all rules of a tenant together (texts and remediations); what "
+        "would add to them is refused with 409.",
+    )
     max_rules_per_group: PositiveInt = Field(
         1_000,
         description="Most rules of a group, which are evaluated one after another; another "
@@ -81,8 +86,18 @@ class LimitSettings(BaseSettings):
     max_definitions: PositiveInt = Field(
         10_000, description="Most metric definitions of a tenant; another one is refused with 409."
     )
+    max_definitions_bytes: PositiveInt = Field(
+        33_554_432,
+        description="Most bytes of all metric definitions of a tenant together (texts and "
+        "thresholds); what would add to them is refused with 409.",
+    )
     max_dashboards: PositiveInt = Field(
         1_000, description="Most dashboards of a tenant; another one is refused with 409."
+    )
+    max_dashboards_bytes: PositiveInt = Field(
+        1_073_741_824,
+        description="Most bytes of all dashboards of a tenant together, with the versions that are "
+        "kept; another dashboard or version is refused with 409.",
     )
     max_label_names_per_series: Annotated[int, Field(ge=1, le=1000)] = Field(
         30,

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from promcompat.core.limits.tenant_limits import StoredAmount
+
 MAX_VERSIONS: Final = 20
 """How many versions of a dashboard are kept."""
 
@@ -70,8 +72,8 @@ class DashboardRepository(Protocol):
     async def versions(self, tenant: str, uid: str) -> Sequence[DashboardVersion]:
         """The versions that are kept, the newest first; none of an unknown dashboard."""
 
-    async def count(self, tenant: str) -> int:
-        """How many there are."""
+    async def amount(self, tenant: str) -> StoredAmount:
+        """How many there are, and how large they are with the versions that are kept."""
 
     async def create(self, tenant: str, change: DashboardChange) -> int | None:
         """Store a new dashboard; its version, or None if the uid is taken."""

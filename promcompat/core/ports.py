@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 from promcompat.core.alerting.thresholds import AlertThreshold
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
+from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.maintenance import MaintenanceTask, StepNotes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
@@ -205,8 +206,11 @@ class DefinitionRepository(Protocol):
     ) -> list[MetricDefinition]:
         """Definitions in order of name: those that start with `prefix` and come after `after`."""
 
-    async def count(self, tenant: str) -> int:
-        """How many definitions the tenant has."""
+    async def amount(self, tenant: str) -> StoredAmount:
+        """How many definitions the tenant has, and how large they are."""
+
+    def n_bytes(self, definition: MetricDefinition) -> int:
+        """How large a definition is when it is stored."""
 
     async def list_thresholds(
         self, tenant: str, names: Collection[str] | None = None

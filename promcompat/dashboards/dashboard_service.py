@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -21,7 +21,7 @@ from promcompat.core.errors import (
     PayloadTooLargeError,
     PreconditionFailedError,
 )
-from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits, StoredAmount
 from promcompat.core.preconditions import Precondition
 from promcompat.dashboards.model import Dashboard, read_dashboard
 
@@ -77,9 +77,10 @@ class DashboardService:
         """
         uid = uid or secrets.token_hex(7)
         change = change_of(uid, dashboard, actor, reason, source)
-        limits = self._limits.of(tenant)
-        if 0 < limits.max_dashboards <= await self._dashboards.count(tenant):
+        stored = await self._dashboards.amount(tenant)
+        if 0 < self._limits.of(tenant).max_dashboards <= stored.number:
             raise ConflictError(self._limits.refuse(tenant, "max_dashboards"))
+        self._require_room(tenant, stored, change)
         if await self._dashboards.create(tenant, change) is None:
             raise ConflictError(f"there is a dashboard {uid!r} already")
         return await self.get(tenant, uid)
@@ -165,9 +166,21 @@ class DashboardService:
     ) -> StoredDashboard:
         if change.document == known.document and change.source == known.source:
             return known
+        self._require_room(tenant, await self._dashboards.amount(tenant), change)
         if await self._dashboards.replace(tenant, change, known.version) is None:
             raise PreconditionFailedError("the dashboard has been changed in the meantime")
         return await self.get(tenant, change.uid)
+
+    def _require_room(self, tenant: str, stored: StoredAmount, change: DashboardChange) -> None:
+        """Raises ConflictError. Each version counts: how many are kept is bounded elsewhere."""
+        name, after = "max_dashboards_bytes", document_bytes(change.document)
+        if not self._limits.has_room(tenant, name, stored.n_bytes, after=after, before=0):
+            raise ConflictError(self._limits.refuse(tenant, name))
+
+
+def document_bytes(document: Mapping[str, Any]) -> int:
+    """The size of a document as JSON."""
+    return len(orjson.dumps(document))
 
 
 def change_of(
@@ -177,7 +190,7 @@ def change_of(
     if not _UID.fullmatch(uid):
         raise BadDataError(f"the uid is {uid!r}; expected 1 to 40 letters, digits, _ and -")
     document = dashboard.document()
-    size = len(orjson.dumps(document))
+    size = document_bytes(document)
     if size > MAX_DOCUMENT_BYTES:
         raise PayloadTooLargeError(
             f"the dashboard has {size} bytes; expected at most {MAX_DOCUMENT_BYTES}"

@@ -8,7 +8,12 @@ from uuid import uuid4
 
 from promcompat.core.errors import ConflictError
 from promcompat.core.limits.limit_definitions import LimitValues
-from promcompat.core.limits.tenant_limits import LimitOverrideRepository, Limits, StoredOverrides
+from promcompat.core.limits.tenant_limits import (
+    LimitOverrideRepository,
+    Limits,
+    StoredAmount,
+    StoredOverrides,
+)
 from promcompat.core.preconditions import Precondition
 from promcompat.limits.current import CurrentLimits, LimitValue
 from promcompat.limits.ingest_rates import IngestRates
@@ -32,6 +37,20 @@ class LimitUsage:
     def share(self) -> float | None:
         """`used` as a part of the limit."""
         return self.used / self.limit if self.limit else None
+
+
+def amounts_of(
+    name: str, amount: Callable[[str], Awaitable[StoredAmount]]
+) -> Mapping[str, CountOfTenant]:
+    """The counts of a limit of a number, and of the one of the bytes of the same things."""
+
+    async def number(tenant: str) -> int:
+        return (await amount(tenant)).number
+
+    async def n_bytes(tenant: str) -> int:
+        return (await amount(tenant)).n_bytes
+
+    return {name: number, f"{name}_bytes": n_bytes}
 
 
 class LimitService:

@@ -75,7 +75,7 @@ class DefinitionService:
         Raises ConflictError when it has one, or when the tenant is at its limit.
         """
         await self._check(definition, None)
-        await self._require_room(tenant)
+        await self._require_room(tenant, definition, None)
         saved = await self._repository.save(tenant, definition, 0)
         if saved is None:
             raise ConflictError(f"the metric {definition.name!r} already has a definition")
@@ -96,8 +96,7 @@ class DefinitionService:
             precondition.check(_WHAT, None if current is None else current.version)
             edited = edit(current)
             await self._check(edited, current)
-            if current is None:
-                await self._require_room(tenant)
+            await self._require_room(tenant, edited, current)
             expected = 0 if current is None else current.version
             saved = await self._repository.save(tenant, edited, expected)
             if saved is not None:
@@ -131,10 +130,17 @@ class DefinitionService:
                 [fault.within("alert_threshold.remediation") for fault in faults]
             )
 
-    async def _require_room(self, tenant: str) -> None:
-        limit = self._limits.of(tenant).max_definitions
-        if limit and await self._repository.count(tenant) >= limit:
+    async def _require_room(
+        self, tenant: str, edited: MetricDefinition, current: MetricDefinition | None
+    ) -> None:
+        stored = await self._repository.amount(tenant)
+        if current is None and stored.number >= self._limits.of(tenant).max_definitions > 0:
             raise ConflictError(self._limits.refuse(tenant, "max_definitions"))
+        after = self._repository.n_bytes(edited)
+        before = 0 if current is None else self._repository.n_bytes(current)
+        name = "max_definitions_bytes"
+        if not self._limits.has_room(tenant, name, stored.n_bytes, after=after, before=before):
+            raise ConflictError(self._limits.refuse(tenant, name))
 
 
 def _remediation_of(definition: MetricDefinition | None) -> RemediationSpec | None:

@@ -9,13 +9,14 @@ import asyncpg
 from promcompat.core.alerting.alerts import Alert, AlertChange, Rule, RuleEvaluation
 from promcompat.core.alerting.ports import RuleGroupsChange, RuleRepository
 from promcompat.core.errors import ConflictError, PreconditionFailedError
+from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.model import Labels
 from sql.alerting.alert_rows import alert_of_row, rule_columns, rule_of_row
 from sql.alerting.alert_writer import AlertWriter
 from sql.alerting.recorded_series import PackedSeries, RecordedSeriesCache, joined_series
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
-from sql.database.rows import read_rows, row_reader
+from sql.database.rows import n_text_bytes, read_rows, row_reader
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("alerts")
@@ -51,10 +52,19 @@ class PostgresRuleRepository:
         rows = await self._database.rows_of(tenant, _QUERIES["rule_evaluations"])
         return {row["rule_id"]: _evaluation_of_row(row) for row in rows}
 
-    async def count_rules(self, tenant: str, namespace: str, group: str) -> tuple[int, int]:
-        """Rules of the tenant and of the group; see the port."""
+    async def amount(self, tenant: str) -> StoredAmount:
+        """Rules of the tenant; see the port."""
+        row = await self._database.row_of(tenant, _QUERIES["amount_of_rules"])
+        return StoredAmount() if row is None else StoredAmount(*row)
+
+    async def count_group(self, tenant: str, namespace: str, group: str) -> int:
+        """Rules of the group; see the port."""
         row = await self._database.row_of(tenant, _QUERIES["count_rules"], namespace, group)
-        return (0, 0) if row is None else (row["of_tenant"], row["of_group"])
+        return 0 if row is None else row[0]
+
+    def n_bytes(self, rule: Rule) -> int:
+        """See the port."""
+        return n_text_bytes(rule_columns(rule))
 
     async def save_rule(self, tenant: str, rule: Rule) -> Rule | None:
         """Make or replace; see the port."""

@@ -13,6 +13,7 @@ from promcompat.core.dashboards import (
     DashboardVersion,
     StoredDashboard,
 )
+from promcompat.core.limits.tenant_limits import StoredAmount
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
 from sql.database.rows import row_reader
@@ -48,10 +49,10 @@ class PostgresDashboardRepository:
         rows = await self._database.rows_of(tenant, _QUERIES["list_versions"], uid)
         return [_version_of_row(row) for row in rows]
 
-    async def count(self, tenant: str) -> int:
+    async def amount(self, tenant: str) -> StoredAmount:
         """See the port."""
-        row = await self._database.row_of(tenant, _QUERIES["count_dashboards"])
-        return 0 if row is None else row[0]
+        row = await self._database.row_of(tenant, _QUERIES["amount_of_dashboards"])
+        return StoredAmount() if row is None else StoredAmount(*row)
 
     async def create(self, tenant: str, change: DashboardChange) -> int | None:
         """See the port."""

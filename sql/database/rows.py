@@ -52,6 +52,11 @@ async def read_rows(rows: Sequence[RowT], read: Callable[[RowT], ValueT]) -> lis
     return values
 
 
+def n_text_bytes(values: Collection[object]) -> int:
+    """How many bytes the texts among the parameters of a row have."""
+    return sum(len(value.encode()) for value in values if isinstance(value, str))
+
+
 def unix_ms(moment: datetime | None) -> int:
     """Unix milliseconds of a timestamptz column; 0 for NULL."""
     return 0 if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -10,11 +10,12 @@ from promcompat.core.alerting.thresholds import AlertThreshold
 from promcompat.core.definitions import (
     MetricDefinition,
 )
+from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.texts.storable_text import is_storable_text
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
-from sql.database.rows import row_reader, unix_ms
+from sql.database.rows import n_text_bytes, row_reader, unix_ms
 from sql.definitions.threshold_json import decode_threshold, encode_threshold
 from sql.query_loader import load_queries
 
@@ -46,10 +47,14 @@ class PostgresDefinitionRepository:
         rows = await self._database.rows_of(tenant, statement, prefix, after, limit)
         return [_definition_of(row) for row in rows]
 
-    async def count(self, tenant: str) -> int:
-        """The number of definitions; see the port."""
-        row = await self._database.row_of(tenant, _QUERIES["count_definitions"])
-        return 0 if row is None else row[0]
+    async def amount(self, tenant: str) -> StoredAmount:
+        """Definitions of the tenant; see the port."""
+        row = await self._database.row_of(tenant, _QUERIES["amount_of_definitions"])
+        return StoredAmount() if row is None else StoredAmount(*row)
+
+    def n_bytes(self, definition: MetricDefinition) -> int:
+        """See the port."""
+        return n_text_bytes(_columns(definition))
 
     async def list_thresholds(
         self, tenant: str, names: Collection[str] | None = None

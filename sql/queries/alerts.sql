@@ -43,13 +43,13 @@ WHERE tenant_id = $1 AND id = ANY($2::bigint[])
 -- Deletes rules of a tenant by their ids.
 DELETE FROM alert_rule WHERE tenant_id = $1 AND id = ANY($2::bigint[])
 
+-- amount_of_rules --
+-- The number of rules of a tenant, and their bytes.
+SELECT count(*), coalesce(sum(n_bytes), 0)::bigint FROM alert_rule WHERE tenant_id = $1
+
 -- count_rules --
--- The number of rules of a tenant, and of those in group $3 of namespace $2.
-SELECT
-    count(*) AS of_tenant,
-    count(*) FILTER (WHERE namespace = $2 AND rule_group = $3) AS of_group
-FROM alert_rule
-WHERE tenant_id = $1
+-- The number of a tenant's rules in group $3 of namespace $2.
+SELECT count(*) FROM alert_rule WHERE tenant_id = $1 AND namespace = $2 AND rule_group = $3
 
 -- delete_rule --
 -- Deletes a rule of version $3; its alerts are kept, and the next verification closes them.

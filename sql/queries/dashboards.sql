@@ -22,9 +22,12 @@ JOIN dashboard_version AS v ON v.dashboard_id = d.id
 WHERE d.tenant_id = $1 AND d.uid = $2
 ORDER BY v.version DESC
 
--- count_dashboards --
--- How many dashboards tenant $1 has.
-SELECT count(*) FROM dashboard AS d WHERE d.tenant_id = $1
+-- amount_of_dashboards --
+-- How many dashboards tenant $1 has, and the bytes of all their versions.
+SELECT count(DISTINCT d.id), coalesce(sum(v.n_bytes), 0)::bigint
+FROM dashboard AS d
+JOIN dashboard_version AS v ON v.dashboard_id = d.id
+WHERE d.tenant_id = $1
 
 -- insert_dashboard --
 -- Makes dashboard $2 of tenant $1 with title $3, tags $4, source $5, document $6, saved by $7 because of $8;

@@ -16,9 +16,9 @@ WHERE tenant_id = $1 AND starts_with(name, $2) AND name > $3
 ORDER BY name
 LIMIT $4
 
--- count_definitions --
--- The number of definitions of a tenant.
-SELECT count(*) FROM metric_definition WHERE tenant_id = $1
+-- amount_of_definitions --
+-- The number of definitions of a tenant, and their bytes.
+SELECT count(*), coalesce(sum(n_bytes), 0)::bigint FROM metric_definition WHERE tenant_id = $1
 
 -- list_thresholds --
 -- The thresholds of a tenant's definitions: of the metrics $2, or of all if that is NULL.

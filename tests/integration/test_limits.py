@@ -357,3 +357,80 @@ async def test_what_a_tenant_may_have_is_bounded(
         await service.send(
             "POST", f"/{path}", status=201, body=bodies[1], headers={TENANT_HEADER: "b"}
         )
+
+
+TEXT = "x" * 1000
+
+
+@pytest.mark.parametrize(
+    ("limit", "path", "small", "large"),
+    [
+        (
+            "max_rules_bytes",
+            "rules",
+            {"name": "R", "expr": "up > 0"},
+            {"name": "R", "expr": "up > 0", "annotations": {"a": TEXT}},
+        ),
+        (
+            "max_definitions_bytes",
+            "definitions",
+            {"name": "m"},
+            {"name": "m", "alert_threshold": {"warning": 1, "overrides": [
+                {"labels": {"a": TEXT}, "warning": 2}
+            ]}},
+        ),
+        (
+            "max_dashboards_bytes",
+            "dashboards",
+            {"uid": "u", "dashboard": {"title": "T"}},
+            {"uid": "u", "dashboard": {"title": "T", "description": TEXT}},
+        ),
+    ],
+)  # fmt: skip
+async def test_what_a_tenant_has_is_bounded_in_bytes(
+    plain_database_url: str,
+    limit: str,
+    path: str,
+    small: dict[str, Any],
+    large: dict[str, Any],
+) -> None:
+    """Neither a new thing nor a change may add to more than the limit; what shrinks is let in."""
+    headers = {TENANT_HEADER: "a"}
+    async with running_native_service(plain_database_url, tenancy="header") as service:
+        await set_limits(service, **{limit: 900})
+        refused = await service.send("POST", f"/{path}", status=409, body=large, headers=headers)
+        assert limit in refused["detail"]
+        made = await service.send("POST", f"/{path}", status=201, body=small, headers=headers)
+        one = f"/{path}/{made.get('id') or made.get('name') or made.get('uid')}"
+        await service.send("PUT", one, status=409, body=large, headers=headers)
+        assert refusals(service, limit) == 2
+        await set_limits(service, **{limit: 5000})
+        await service.send("PUT", one, status=200, body=large, headers=headers)
+        usage = await (await service.client.get("/api/v1/usage", headers=headers)).json()
+        used = {one["name"]: one["used"] for one in usage["limits"]}
+        assert (used[limit.removesuffix("_bytes")], used[limit] > 1000) == (1, True)
+        await set_limits(service, **{limit: 500})
+        kept = limit == "max_dashboards_bytes"
+        await service.send("PUT", one, status=409 if kept else 200, body=small, headers=headers)
+        await service.send("DELETE", one, status=200, headers=headers)
+        await service.send("POST", f"/{path}", status=201, body=small, headers=headers)
+
+
+async def test_groups_of_rules_are_bounded_in_bytes(plain_database_url: str) -> None:
+    async with running_native_service(plain_database_url, tenancy="header") as service:
+        await set_limits(service, max_rules_bytes=900)
+
+        async def store(*texts: str) -> tuple[int, str]:
+            rules = [{"alert": "R", "expr": "up", "annotations": {"a": text}} for text in texts]
+            answer = await service.client.post(
+                "/api/v1/rules/n",
+                json={"name": "g", "rules": rules},
+                headers={TENANT_HEADER: "a", "Content-Type": "application/yaml"},
+            )
+            return answer.status, await answer.text()
+
+        assert (await store("x" * 300, "y" * 300))[0] == 202
+        assert (await store("x" * 500))[0] == 202
+        assert (await store("z" * 600))[0] == 202
+        status, text = await store("x" * 300, "z" * 600)
+        assert (status, "max_rules_bytes" in text) == (400, True)

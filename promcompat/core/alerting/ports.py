@@ -21,6 +21,7 @@ from promcompat.core.alerting.alerts import (
     Silence,
 )
 from promcompat.core.alerting.thresholds import BreachLevel
+from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.model import Labels
 
 
@@ -217,8 +218,14 @@ class RuleRepository(Protocol):
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """The last evaluation of each rule that was evaluated."""
 
-    async def count_rules(self, tenant: str, namespace: str, group: str) -> tuple[int, int]:
-        """The numbers of rules of the tenant and of one of its groups."""
+    async def amount(self, tenant: str) -> StoredAmount:
+        """How many rules the tenant has, and how large they are."""
+
+    async def count_group(self, tenant: str, namespace: str, group: str) -> int:
+        """The number of rules of a group."""
+
+    def n_bytes(self, rule: Rule) -> int:
+        """How large a rule is when it is stored."""
 
     async def store_groups(self, tenant: str, change: RuleGroupsChange) -> None:
         """Make the rules of some groups what they shall be, all of them or none."""

@@ -296,6 +296,14 @@ LIMITS: Final[Sequence[LimitDefinition]] = (
         status=400,
     ),
     _definition(
+        "max_rules_bytes",
+        unit="bytes",
+        bounds="All rules together: their texts and remediations.",
+        text="the rules of the tenant would have more than {limit} bytes",
+        reason="max_rules_bytes",
+        status=400,
+    ),
+    _definition(
         "max_definitions",
         unit="definitions",
         bounds="Metric definitions.",
@@ -304,11 +312,27 @@ LIMITS: Final[Sequence[LimitDefinition]] = (
         status=409,
     ),
     _definition(
+        "max_definitions_bytes",
+        unit="bytes",
+        bounds="All metric definitions together: their texts and thresholds.",
+        text="the definitions of the tenant would have more than {limit} bytes",
+        reason="max_definitions_bytes",
+        status=409,
+    ),
+    _definition(
         "max_dashboards",
         unit="dashboards",
         bounds="Dashboards.",
         text="the tenant already has {limit} dashboards",
         reason="max_dashboards",
+        status=409,
+    ),
+    _definition(
+        "max_dashboards_bytes",
+        unit="bytes",
+        bounds="All dashboards together, with each version that is kept.",
+        text="the dashboards of the tenant would have more than {limit} bytes with their versions",
+        reason="max_dashboards_bytes",
         status=409,
     ),
     _definition(

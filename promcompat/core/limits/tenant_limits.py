@@ -37,8 +37,11 @@ class TenantLimits:
     ruler_max_rules_per_rule_group: int = 0
     ruler_max_rule_groups_per_tenant: int = 0
     max_rules: int = 0
+    max_rules_bytes: int = 0
     max_definitions: int = 0
+    max_definitions_bytes: int = 0
     max_dashboards: int = 0
+    max_dashboards_bytes: int = 0
     alertmanager_max_silences_count: int = 0
     max_alerts_per_rule: int = 0
     max_tokens: int = 0
@@ -135,6 +138,14 @@ class LimitOverrideRepository(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAmount:
+    """How many of something a tenant has in the database, and how many bytes they have together."""
+
+    number: int = 0
+    n_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of all tenants, and a count of what they refuse."""
 
@@ -149,6 +160,14 @@ class Limits:
         """Count that a limit refuses so many samples or requests; returns the text of the error."""
         self.refusals.count(tenant, name, number)
         return LIMIT_OF[name].exceeded(getattr(self.of(tenant), name), detail)
+
+    def has_room(self, tenant: str, name: str, n_stored: int, *, after: int, before: int) -> bool:
+        """Whether something that had `before` bytes of those stored may have `after`.
+
+        What does not grow always may: a limit that was lowered keeps nobody from making less.
+        """
+        limit: int = getattr(self.of(tenant), name)
+        return after <= before or not 0 < limit < n_stored - before + after
 
 
 NO_LIMITS: Final = Limits()
