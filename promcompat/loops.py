@@ -127,6 +127,7 @@ def listener_loops(settings: Settings, listeners: Listeners) -> Iterator[Periodi
     if listeners.graphite is not None:
         yield PeriodicLoop("graphite", 1.0, listeners.graphite.flush)
     if listeners.statsd is not None:
+        yield PeriodicLoop("statsd lines", 0.25, listeners.statsd.aggregate)
         yield PeriodicLoop("statsd", settings.statsd_flush_interval / 1000, listeners.statsd.flush)
 
 

@@ -7,7 +7,6 @@ of an interval. The number of series and of members is bounded, and what they ta
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
@@ -26,8 +25,6 @@ _MEMBER_BYTES: Final = 64
 _SERIES_OF_HISTOGRAM: Final = len(BUCKETS) + 3
 """Its buckets with that of `+Inf`, its sum and its count."""
 _Tags = tuple[tuple[str, str], ...]
-MetricValues = tuple[tuple[bytes, ...], list[float]]
-"""The keys of the series of a metric, and their values."""
 _HISTOGRAMS: Final = frozenset((StatsdKind.TIMER, StatsdKind.DISTRIBUTION))
 
 
@@ -98,22 +95,22 @@ class StatsdAggregator:
                 metric.value += event.value * event.weight
 
     def flush(self, now_ms: int) -> ImportedColumns:
-        """The samples of all series at a time; forgets those that have expired."""
-        return columns_of(self.values(now_ms), now_ms)
+        """The samples of all series at a time; forgets those that have expired.
 
-    def values(self, now_ms: int) -> list[MetricValues]:
-        """The keys and values of all series at a time; forgets those that have expired."""
-        found: list[MetricValues] = []
+        Of hundreds of thousands that takes a second.
+        """
+        builder = ColumnsBuilder({})
         for key, metric in list(self._metrics.items()):
             if now_ms - metric.updated_ms > self._expiry_ms:
                 del self._metrics[key]
                 self._n_series -= len(metric.keys)
                 self._n_bytes -= metric.n_bytes
                 continue
-            found.append((metric.keys, metric.values()))
+            for series_key, value in zip(metric.keys, metric.values(), strict=True):
+                builder.add(builder.number_of_key(series_key), now_ms, value)
             self._n_bytes -= _MEMBER_BYTES * len(metric.members)
             metric.members.clear()
-        return found
+        return builder.finish()
 
     def _new_metric(self, event: StatsdEvent, now_ms: int) -> _Metric:
         # First, as making the keys of a histogram takes as long as reading twenty lines.
@@ -134,15 +131,6 @@ class StatsdAggregator:
         if is_room and len(metric.members) < MAX_SET_MEMBERS and member not in metric.members:
             metric.members.add(member)
             self._n_bytes += _MEMBER_BYTES
-
-
-def columns_of(metrics: Sequence[MetricValues], time_ms: int) -> ImportedColumns:
-    """The samples of metrics; of hundreds of thousands that takes tenths of a second."""
-    builder = ColumnsBuilder({})
-    for keys, values in metrics:
-        for key, value in zip(keys, values, strict=True):
-            builder.add(builder.number_of_key(key), time_ms, value)
-    return builder.finish()
 
 
 def _keys_of(event: StatsdEvent) -> tuple[bytes, ...]:

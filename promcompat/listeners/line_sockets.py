@@ -12,10 +12,10 @@ _LOGGER = logging.getLogger(__name__)
 _MAX_LINE_BYTES: Final = 1 << 16
 _MAX_CONNECTIONS: Final = 1_000
 _READ_BYTES: Final = 1 << 13
-"""Handling a thousand lines takes up to 0.1 s, after which others have their turn."""
+"""Others have their turn after so many: whoever gets the lines only keeps them."""
 
 TakeLines = Callable[[Sequence[str]], None]
-"""Gets the lines of a datagram or of a part of a connection; it must not block."""
+"""Gets the lines of a datagram or of a part of a connection; it must not block, nor read them."""
 
 
 class ListenerError(PromcompatError):

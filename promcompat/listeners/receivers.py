@@ -2,20 +2,23 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from promcompat.core.errors import PromcompatError
-from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
+from promcompat.imports.columns import ColumnsBuilder, Faults, ImportedColumns
 from promcompat.imports.graphite_lines import read_graphite_lines
-from promcompat.imports.statsd_aggregation import StatsdAggregator, columns_of
+from promcompat.imports.statsd_aggregation import StatsdAggregator
 from promcompat.imports.statsd_lines import parse_statsd_line
 from promcompat.imports.storing import ImportStore, Outcome
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_WAITING_LINES: Final = 200_000
 _MAX_WAITING_CHARACTERS: Final = 64 << 20
+_Parts = list[tuple[int, Sequence[str]]]
+"""Lines that came together, and when (Unix ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +49,20 @@ class Flusher:
             )  # fmt: skip
 
 
-class GraphiteReceiver:
-    """Collects lines, and stores them at each flush.
+class WaitingLines:
+    """Lines that have not been read yet, with the times at which they came.
 
-    Beyond 200,000 lines or 64 MiB, lines are dropped. They are read in a thread, as reading them
-    takes longer than receiving them.
+    To receive lines costs little; to read them takes longer, so a thread does that. Lines beyond
+    200,000 or 64 MiB are dropped and counted.
     """
 
-    def __init__(self, flusher: Flusher, now_ms: Callable[[], int]) -> None:
-        self._flusher = flusher
+    def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        self._waiting: list[tuple[int, Sequence[str]]] = []
+        self._parts: _Parts = []
         self._n_lines = self._n_characters = self._n_dropped = 0
 
     def take(self, lines: Sequence[str]) -> None:
-        """Keep lines; those without a time are of this moment."""
+        """Keep lines that come at this moment."""
         n_characters = sum(map(len, lines))
         if (
             self._n_lines + len(lines) > _MAX_WAITING_LINES
@@ -70,25 +72,39 @@ class GraphiteReceiver:
             return
         self._n_lines += len(lines)
         self._n_characters += n_characters
-        self._waiting.append((self._now_ms(), lines))
+        self._parts.append((self._now_ms(), lines))
+
+    def drain(self) -> tuple[_Parts, Faults]:
+        """Everything that waits, which does not wait any more, and what was dropped."""
+        parts, self._parts = self._parts, []
+        dropped = Faults()
+        if self._n_dropped:
+            dropped.add_many(self._n_dropped, ["too many lines wait to be read"])
+        self._n_lines = self._n_characters = self._n_dropped = 0
+        return parts, dropped
+
+
+class GraphiteReceiver:
+    """Collects lines, and stores them at each flush; those without a time are of when they came."""
+
+    def __init__(self, flusher: Flusher, now_ms: Callable[[], int]) -> None:
+        self._flusher = flusher
+        self._waiting = WaitingLines(now_ms)
+        self.take = self._waiting.take
 
     async def flush(self) -> None:
         """Store what has come since the last flush."""
-        waiting, self._waiting = self._waiting, []
-        n_dropped = self._n_dropped
-        self._n_lines = self._n_characters = self._n_dropped = 0
-        if waiting or n_dropped:
-            columns = await asyncio.to_thread(_read_waiting, waiting)
-            columns.faults.add_many(
-                n_dropped, ["too many lines wait to be stored"] * (n_dropped > 0)
-            )
+        parts, dropped = self._waiting.drain()
+        if parts or dropped.number:
+            columns = await asyncio.to_thread(_read_graphite, parts)
+            columns.faults.add_many(dropped.number, dropped.reasons)
             if len(columns.series) or columns.faults.number:
                 await self._flusher.write(columns)
 
 
-def _read_waiting(waiting: Sequence[tuple[int, Sequence[str]]]) -> ImportedColumns:
+def _read_graphite(parts: _Parts) -> ImportedColumns:
     builder = ColumnsBuilder({})
-    for now_ms, lines in waiting:
+    for now_ms, lines in parts:
         read_graphite_lines(lines, 1, builder, now_ms)
     return builder.finish()
 
@@ -102,24 +118,43 @@ class StatsdReceiver:
         self._flusher = flusher
         self._aggregator = aggregator
         self._now_ms = now_ms
-        self._faults = ColumnsBuilder({}).faults
+        self._waiting = WaitingLines(now_ms)
+        self._faults = Faults()
+        # A thread outlives the task that waits for it, so at the end there may be two of them.
+        self._lock = threading.Lock()
+        self.take = self._waiting.take
 
-    def take(self, lines: Sequence[str]) -> None:
-        """Aggregate lines; a bad one is counted."""
-        now_ms = self._now_ms()
-        for line in lines:
-            if text := line.strip():
-                try:
-                    for event in parse_statsd_line(text):
-                        self._aggregator.add(event, now_ms)
-                except ValueError as exc:
-                    self._faults.add("statsd", text, str(exc))
+    async def aggregate(self) -> None:
+        """Read the lines that wait."""
+        parts, dropped = self._waiting.drain()
+        if parts or dropped.number:
+            await asyncio.to_thread(self._read, parts, dropped)
 
     async def flush(self) -> None:
         """Store the samples of this moment."""
-        now_ms = self._now_ms()
-        columns = await asyncio.to_thread(columns_of, self._aggregator.values(now_ms), now_ms)
-        columns.faults.add_many(self._faults.number, self._faults.reasons)
-        self._faults = ColumnsBuilder({}).faults
+        columns = await asyncio.to_thread(self._flushed, *self._waiting.drain())
         if len(columns.series) or columns.faults.number:
             await self._flusher.write(columns)
+
+    def _flushed(self, parts: _Parts, dropped: Faults) -> ImportedColumns:
+        self._read(parts, dropped)
+        with self._lock:
+            columns = self._aggregator.flush(self._now_ms())
+            columns.faults.add_many(self._faults.number, self._faults.reasons)
+            self._faults = Faults()
+        return columns
+
+    def _read(self, parts: _Parts, dropped: Faults) -> None:
+        """Aggregate lines; a bad one is counted."""
+        with self._lock:
+            self._faults.add_many(dropped.number, dropped.reasons)
+            for now_ms, lines in parts:
+                for line in lines:
+                    self._aggregate(line.strip(), now_ms)
+
+    def _aggregate(self, text: str, now_ms: int) -> None:
+        try:
+            for event in parse_statsd_line(text) if text else ():
+                self._aggregator.add(event, now_ms)
+        except ValueError as exc:
+            self._faults.add("statsd", text, str(exc))

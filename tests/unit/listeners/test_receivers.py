@@ -1,10 +1,13 @@
-"""What the receiver of Graphite's lines keeps until it stores them."""
+"""What the receivers of lines keep until they read and store them, and where they read them."""
 
+import threading
 from dataclasses import dataclass, field
 from typing import cast
 
 from promcompat.imports.columns import ImportedColumns
-from promcompat.listeners.receivers import Flusher, GraphiteReceiver
+from promcompat.imports.statsd_aggregation import StatsdAggregator
+from promcompat.imports.statsd_lines import StatsdEvent
+from promcompat.listeners.receivers import Flusher, GraphiteReceiver, StatsdReceiver
 
 LINE = "a" * (1 << 20) + " 1"
 
@@ -31,6 +34,38 @@ async def test_memory_of_waiting_lines_is_bounded_and_what_is_dropped_is_counted
     for columns in written.columns:
         assert columns.timestamps.tolist() == [5_000] * 64
         assert columns.faults.number == 7 + 200_000 + 1
-        assert columns.faults.reasons[1:] == ["too many lines wait to be stored"]
+        assert columns.faults.reasons[1:] == ["too many lines wait to be read"]
     await receiver.flush()
     assert len(written.columns) == 2
+
+
+class NotedThreads(StatsdAggregator):
+    """Notes which threads add events and make samples."""
+
+    def __init__(self) -> None:
+        super().__init__(max_series=10, expiry_ms=1 << 40)
+        self.threads: set[int] = set()
+
+    def add(self, event: StatsdEvent, now_ms: int) -> None:
+        self.threads.add(threading.get_ident())
+        super().add(event, now_ms)
+
+    def flush(self, now_ms: int) -> ImportedColumns:
+        self.threads.add(threading.get_ident())
+        return super().flush(now_ms)
+
+
+async def test_statsd_lines_wait_until_a_thread_reads_them() -> None:
+    written, aggregator = Written(), NotedThreads()
+    receiver = StatsdReceiver(cast(Flusher, written), aggregator, lambda: 5_000)
+    receiver.take(["hits:1|c", "", "nonsense"])
+    assert not aggregator.threads
+    await receiver.aggregate()
+    receiver.take(["hits:2|c"])
+    receiver.take(["hits:4|c"] * 200_000)
+    await receiver.flush()
+    assert threading.get_ident() not in aggregator.threads
+    (columns,) = written.columns
+    assert columns.values.tolist() == [3.0]
+    assert columns.faults.number == 200_000 + 1
+    assert columns.faults.reasons[1:] == ["too many lines wait to be read"]
