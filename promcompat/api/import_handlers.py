@@ -5,7 +5,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 from urllib.parse import unquote
@@ -17,19 +17,28 @@ from promcompat.api.importing import (
     ReadPiece,
     extra_labels_of,
     import_lines,
+    store_columns,
     url_form,
 )
 from promcompat.api.params import Form, parse_go_int
 from promcompat.core.errors import BadDataError, PromcompatError
+from promcompat.http.bodies import BODIES, media_type
 from promcompat.http.context import services_of, tenant_of
-from promcompat.http.line_bodies import LinePiece
+from promcompat.http.line_bodies import LinePiece, whole_body
 from promcompat.imports.columns import ColumnsBuilder
 from promcompat.imports.csv_lines import CsvFormat, parse_csv_format, read_csv_lines
 from promcompat.imports.exposition import ExpositionOptions, read_exposition, unit_of
 from promcompat.imports.json_lines import read_json_lines
 from promcompat.imports.storing import Outcome
+from promcompat.scraping.pushed_families import read_pushed
 
 _BASE64: Final = "@base64"
+_PROTOBUF: Final = "application/vnd.google.protobuf"
+_DELIMITED: Final = {"encoding=delimited", "proto=io.prometheus.client.metricfamily"}
+_MAX_PROTOBUF_BYTES: Final = 2 << 20
+"""A family is read as a whole, and a few bytes may stand for a metric."""
+_Store = Callable[[web.Request, str, Form, dict[str, str], Outcome], Awaitable[None]]
+"""Stores the body of a request of a tenant, with labels; adds to the outcome."""
 
 
 async def handle_json(request: web.Request) -> web.Response:
@@ -42,8 +51,7 @@ async def handle_json(request: web.Request) -> web.Response:
 
 
 async def handle_exposition(request: web.Request) -> web.Response:
-    """`/api/v1/import/prometheus`: exposition text or OpenMetrics."""
-
+    """`/api/v1/import/prometheus`: exposition text, OpenMetrics or protobuf."""
     return await _import_exposition(request)
 
 
@@ -60,15 +68,37 @@ async def handle_push(request: web.Request) -> web.Response:
 
 
 async def _import_exposition(request: web.Request) -> web.Response:
+    if media_type(request) == _PROTOBUF:
+        return await _answered(request, _import_protobuf)
+
     def prepare(form: Form) -> ReadPiece:
-        time = form.get("timestamp")
-        options = ExpositionOptions(
-            parse_go_int(time) if time else services_of(request).metrics.now_ms(),
-            unit_of(request.headers.get(hdrs.CONTENT_TYPE, "")),
-        )
+        unit = unit_of(request.headers.get(hdrs.CONTENT_TYPE, ""))
+        options = ExpositionOptions(_time_of(request, form), unit)
         return partial(_read_exposition, options=options)
 
     return await _import(request, "exposition", prepare)
+
+
+async def _import_protobuf(
+    request: web.Request, tenant: str, form: Form, labels: dict[str, str], outcome: Outcome
+) -> None:
+    """Store metric families, each after its length, as Go's client of a Pushgateway sends them."""
+    content_type = request.headers.get(hdrs.CONTENT_TYPE, "").replace(" ", "").lower()
+    if not set(content_type.split(";")) >= _DELIMITED:
+        raise BadDataError(f"expected {_PROTOBUF}; {'; '.join(sorted(_DELIMITED))}")
+    body = await whole_body(request, _MAX_PROTOBUF_BYTES)
+    time_ms = _time_of(request, form)
+    # Not beside other requests, even if it is short: two bytes may stand for a metric.
+    for columns in (
+        await request.app[BODIES].of(tenant).in_thread(read_pushed, body, labels, time_ms)
+    ):
+        await store_columns(request, tenant, "exposition", columns, outcome)
+
+
+def _time_of(request: web.Request, form: Form) -> int:
+    """The time of samples without one: the parameter `timestamp`, else now."""
+    time = form.get("timestamp")
+    return parse_go_int(time) if time else services_of(request).metrics.now_ms()
 
 
 def _read_exposition(piece: LinePiece, builder: ColumnsBuilder, options: ExpositionOptions) -> None:
@@ -102,12 +132,20 @@ async def handle_native(request: web.Request) -> web.Response:
 async def _import(
     request: web.Request, format_name: str, prepare: Callable[[Form], ReadPiece]
 ) -> web.Response:
+    async def store(
+        request: web.Request, tenant: str, form: Form, labels: dict[str, str], outcome: Outcome
+    ) -> None:
+        await import_lines(request, tenant, format_name, labels, prepare(form), outcome)
+
+    return await _answered(request, store)
+
+
+async def _answered(request: web.Request, store: _Store) -> web.Response:
     outcome = Outcome()
-    tenant = tenant_of(request)
     try:
         form = url_form(request)
         labels = extra_labels_of(form) | _path_labels(request.raw_path)
-        await import_lines(request, tenant, format_name, labels, prepare(form), outcome)
+        await store(request, tenant_of(request), form, labels, outcome)
     except PromcompatError as exc:
         answer = text_error(exc)
         answer.headers.update(outcome.headers())

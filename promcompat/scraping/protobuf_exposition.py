@@ -7,13 +7,17 @@ series with the name of its family. The rules are those of Prometheus' parser.
 import math
 from collections.abc import Iterable, Sequence
 from io import BytesIO
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 from google.protobuf.proto import parse_length_prefixed
 
 from promcompat.core.model import METRIC_NAME, MetricMetadata
-from promcompat.imports.strict_exposition import ExpositionError, open_metrics_float
+from promcompat.imports.strict_exposition import (
+    ExpositionError,
+    ScrapedLines,
+    open_metrics_float,
+)
 from promcompat.remote_write.remote_pb2 import Histogram as SentHistogram
 from promcompat.scraping.metric_family_pb2 import (
     Bucket,
@@ -24,7 +28,6 @@ from promcompat.scraping.metric_family_pb2 import (
     MetricFamily,
     Summary,
 )
-from promcompat.scraping.series_cache import Scrape, ScrapedExemplar, ScrapedSeries
 
 _COUNTER, _GAUGE, _SUMMARY, _UNTYPED, _HISTOGRAM, _GAUGE_HISTOGRAM = range(6)
 _KINDS: Final = {
@@ -36,10 +39,25 @@ _KINDS: Final = {
     _GAUGE_HISTOGRAM: "gaugehistogram",
 }
 _GAUGE_HINT: Final = 3
+SeriesT = TypeVar("SeriesT")
+ReadExemplar = tuple[dict[str, str], float, int | None]
+"""Labels, value and, if there is one, time."""
 
 
-def read_protobuf(body: bytes, scrape: Scrape, *, has_native: bool, has_classic: bool) -> None:
-    """Read a body. Raises ExpositionError, and ScrapeError.
+class ScrapedFamilies(ScrapedLines[SeriesT], Protocol[SeriesT]):
+    """Takes what the families of a body say."""
+
+    def add_histogram(self, series: SeriesT, time_ms: int | None, message: bytes) -> None:
+        """Add a native histogram as remote write sends it; None: it has no time of its own."""
+
+    def add_timed_exemplars(self, series: SeriesT, exemplars: Sequence[ReadExemplar]) -> None:
+        """Add the exemplars of the native histogram that was added last."""
+
+
+def read_protobuf(
+    body: bytes, scrape: ScrapedFamilies[SeriesT], *, has_native: bool, has_classic: bool
+) -> None:
+    """Read a body. Raises ExpositionError, and what `scrape` raises.
 
     `has_native`: native histograms are read, and `has_classic`: the classic buckets that they may
     have beside their own, too.
@@ -55,8 +73,10 @@ def read_protobuf(body: bytes, scrape: Scrape, *, has_native: bool, has_classic:
         raise ExpositionError(f"metric family {number + 1}: {exc}") from exc
 
 
-class _FamilyReader:
-    def __init__(self, scrape: Scrape, has_native: bool, has_classic: bool) -> None:
+class _FamilyReader(Generic[SeriesT]):
+    def __init__(
+        self, scrape: ScrapedFamilies[SeriesT], has_native: bool, has_classic: bool
+    ) -> None:
         self._scrape = scrape
         self._has_native = has_native
         self._has_classic = has_classic
@@ -128,13 +148,13 @@ class _FamilyReader:
 
     def _add(
         self, name: str, metric: Metric, value: float, extra: tuple[str, str] | None = None
-    ) -> ScrapedSeries:
+    ) -> SeriesT:
         series = self._series(name, metric, extra)
         # The bits of a NaN could look like a histogram.
         self._scrape.add(series, _time_of(metric), math.nan if math.isnan(value) else value)
         return series
 
-    def _series(self, name: str, metric: Metric, extra: tuple[str, str] | None) -> ScrapedSeries:
+    def _series(self, name: str, metric: Metric, extra: tuple[str, str] | None) -> SeriesT:
         """The series, known by a text that no line of the text formats begins with."""
         labels_text = b"".join(metric.label).decode("latin-1")
         text = f"\0{name}\0{extra[1] if extra else ''}\0{labels_text}"
@@ -149,7 +169,7 @@ class _FamilyReader:
             raise ValueError(f'a label of a series of "{name}" is not unique')
         return self._scrape.new_series(text, labels)
 
-    def _add_exemplars(self, series: ScrapedSeries, exemplars: Iterable[Exemplar]) -> None:
+    def _add_exemplars(self, series: SeriesT, exemplars: Iterable[Exemplar]) -> None:
         for labels, value, time_ms in _parsed(exemplars):
             self._scrape.add_exemplar(series, labels, value, time_ms)
 
@@ -197,11 +217,11 @@ def _time_of(metric: Metric) -> int | None:
     return metric.timestamp_ms or None
 
 
-def _parsed(exemplars: Iterable[Exemplar]) -> list[ScrapedExemplar]:
+def _parsed(exemplars: Iterable[Exemplar]) -> list[ReadExemplar]:
     return [_parsed_exemplar(exemplar) for exemplar in exemplars]
 
 
-def _parsed_exemplar(exemplar: Exemplar) -> ScrapedExemplar:
+def _parsed_exemplar(exemplar: Exemplar) -> ReadExemplar:
     pairs = [LabelPair.FromString(label) for label in exemplar.label]
     labels = {pair.name: pair.value for pair in pairs}
     if not exemplar.HasField("timestamp"):

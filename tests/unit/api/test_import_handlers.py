@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import snappy
 import zstandard
 from aiohttp import ClientResponse
+from google.protobuf.proto import serialize_length_prefixed
 
 from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import is_stale
@@ -25,6 +27,16 @@ from promcompat.imports.datadog_pb2 import (
     SketchPayload,
 )
 from promcompat.imports.parquet_file import ParquetReader
+from promcompat.remote_write.remote_pb2 import BucketSpan
+from promcompat.scraping.metric_family_pb2 import (
+    Bucket,
+    Counter,
+    Histogram,
+    LabelPair,
+    Metric,
+    MetricFamily,
+    Value,
+)
 from tests.support.factories import STALE_NAN, make_batch, make_labels
 from tests.support.services.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
@@ -473,3 +485,74 @@ async def test_each_tenant_has_its_own(start_service: StartService) -> None:
         assert (await service.post(path, data=body)).status == 401
     answer = await send("/api/v1/export?match[]=up", b"")
     assert (await answer.read()).count(b"\n") == 1
+
+
+DELIMITED = (
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+)
+
+
+def delimited(*families: MetricFamily) -> bytes:
+    out = BytesIO()
+    for family in families:
+        serialize_length_prefixed(family, out)
+    return out.getvalue()
+
+
+def family_of(name: str, kind: int, *metrics: Metric) -> MetricFamily:
+    return MetricFamily(name=name, type=kind, help="Help.", metric=metrics)
+
+
+async def test_protobuf_of_go_clients_of_a_pushgateway(service: Service) -> None:
+    label = LabelPair(name="job", value="lost").SerializeToString()
+    classic = Histogram(
+        sample_count=3, sample_sum=4.5, bucket=[Bucket(cumulative_count=2, upper_bound=1.0)]
+    )
+    native = Histogram(
+        sample_count=3, sample_sum=4.5, schema=0, zero_threshold=0.001, zero_count=1,
+        positive_span=[BucketSpan(offset=0, length=1).SerializeToString()], positive_delta=[2],
+    )  # fmt: skip
+    body = delimited(
+        family_of("runs", 0, Metric(label=[label], counter=Counter(value=7), timestamp_ms=1_000)),
+        family_of("took", 4, Metric(histogram=classic, timestamp_ms=1_000)),
+        family_of("sizes", 4, Metric(histogram=native, timestamp_ms=1_000)),
+    )
+    path = "/api/v1/import/prometheus/metrics/job/batch/instance/a"
+    headers = {"Content-Type": DELIMITED, "Content-Encoding": "gzip"}
+    answer = await service.client.put(path, data=gzip.compress(body), headers=headers)
+    assert (answer.status, answer.headers[STORED]) == (200, "6"), await answer.text()
+    group = {"job": "batch", "instance": "a"}
+    assert await exported(service) == [
+        [{"__name__": name, **group, **more}, [value], [1000]]
+        for name, more, value in (
+            ("runs", {}, 7.0),
+            ("sizes", {}, {
+                "schema": 0, "count": 3, "sum": 4.5, "zero_threshold": 0.001, "zero_count": 1,
+                "positive_spans": [[0, 1]], "positive_counts": [2],
+            }),
+            ("took_bucket", {"le": "+Inf"}, 3.0),
+            ("took_bucket", {"le": "1.0"}, 2.0),
+            ("took_count", {}, 3.0),
+            ("took_sum", {}, 4.5),
+        )
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "text"),
+    [
+        (DELIMITED, b"\x05\x0a", "metric family 1"),
+        (DELIMITED, delimited(family_of("", 0, Metric())), "invalid metric name"),
+        (DELIMITED.replace("delimited", "text"), b"", "encoding=delimited"),
+    ],
+)
+async def test_protobuf_that_cannot_be_read_is_refused_as_a_whole(
+    service: Service, content_type: str, body: bytes, text: str
+) -> None:
+    good = delimited(family_of("up", 1, Metric(gauge=Value(value=1)))) if body else b""
+    answer = await service.post(
+        "/api/v1/import/prometheus", data=good + body, headers={"Content-Type": content_type}
+    )
+    expected = text.replace("family 1", "family 2")
+    assert (answer.status, expected in await answer.text()) == (400, True)
+    assert await exported(service) == []
