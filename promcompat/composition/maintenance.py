@@ -7,6 +7,7 @@ from promcompat.metrics.exemplar_service import ExemplarStep
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository
 from sql.samples.metric_storage import MetricStorage
+from sql.series.metadata import MetadataStep
 from sql.series.starts import SeriesStartStep
 
 
@@ -21,5 +22,6 @@ def make_maintenance(
         further_steps=[
             ExemplarStep(exemplars, exemplar_limits(settings, current)),
             SeriesStartStep(metrics.database.write_pool),
+            MetadataStep(metrics.database.write_pool),
         ],
     )

@@ -10,7 +10,7 @@ from promcompat.core.maintenance import StepReport
 _MAINTENANCE_STEPS: Final = (
     *("drain", "set aside", "merge", "rollup", "retention classes", "retain", "retain far days"),
     *("retain rollups", "delete expired", "hours", "empty chunks", "orphans", "partitions ahead"),
-    *("exemplars", "starts"),
+    *("exemplars", "starts", "metadata"),
 )
 """Each has a counter from the beginning, so that the first failure is an increase."""
 

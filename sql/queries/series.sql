@@ -80,7 +80,7 @@ CROSS JOIN known
 WHERE NOT g.is_new OR known.n_families + g.place <= $6
 ORDER BY g.family
 ON CONFLICT (tenant_id, family) DO UPDATE
-SET type = excluded.type, help = excluded.help, unit = excluded.unit
+SET type = excluded.type, help = excluded.help, unit = excluded.unit, stored_at = now()
 WHERE (m.type, m.help, m.unit) IS DISTINCT FROM (excluded.type, excluded.help, excluded.unit)
 
 -- add_series_starts --
@@ -124,6 +124,20 @@ WITH deleted AS (
     USING excess_series_starts($1) AS e
     WHERE t.series_id = e.series_id AND t.start_ms = e.start_ms
     RETURNING t.series_id
+)
+SELECT count(*) FROM deleted
+
+-- count_unused_metadata --
+-- How many families `delete_unused_metadata` would delete.
+SELECT count(*) FROM unused_metadata($1)
+
+-- delete_unused_metadata --
+-- Deletes up to $2 of the families that have had no series for $1 seconds; returns how many.
+WITH deleted AS (
+    DELETE FROM metric_metadata AS m
+    USING (SELECT * FROM unused_metadata($1) LIMIT $2) AS u
+    WHERE m.tenant_id = u.tenant_id AND m.family = u.family
+    RETURNING m.family
 )
 SELECT count(*) FROM deleted
 

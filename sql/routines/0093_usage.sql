@@ -43,6 +43,26 @@ AS $$
 $$;
 REVOKE EXECUTE ON FUNCTION excess_series_starts(integer) FROM PUBLIC;
 
+-- The families without a series of any name that theirs may have, which a sender described anew that many
+-- seconds ago or earlier.
+CREATE OR REPLACE FUNCTION unused_metadata(older_than_seconds double precision)
+RETURNS TABLE (tenant_id integer, family text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+    SELECT m.tenant_id, m.family
+    FROM promcompat.metric_metadata AS m
+    WHERE m.stored_at <= now() - make_interval(secs => older_than_seconds)
+        AND NOT EXISTS (
+            SELECT FROM promcompat.series AS s
+            WHERE s.tenant_id = m.tenant_id AND s.metric_name = ANY (ARRAY[
+                m.family, m.family || '_bucket', m.family || '_count', m.family || '_created',
+                m.family || '_gcount', m.family || '_gsum', m.family || '_info',
+                m.family || '_sum', m.family || '_total'
+            ])
+        )
+$$;
+REVOKE EXECUTE ON FUNCTION unused_metadata(double precision) FROM PUBLIC;
+
 -- The partitions of blocks and their size on disk, with indexes and TOAST.
 CREATE OR REPLACE FUNCTION block_partition_sizes() RETURNS TABLE (slot integer, bytes bigint)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, promcompat, pg_temp

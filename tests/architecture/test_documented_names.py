@@ -15,7 +15,7 @@ from promcompat.configuration.text import default_text, env_name, value_form
 from promcompat.metrics import exemplar_service
 from promcompat.telemetry.telemetry import Telemetry
 from sql.samples.stores import block_steps, row_steps, store_steps
-from sql.series import starts
+from sql.series import metadata, starts
 
 _DOCS: Final = Path(__file__).parents[2] / "docs"
 _SETTING: Final = re.compile(r"^\| `PROMCOMPAT_\w+` \|.*\|$", re.MULTILINE)
@@ -92,7 +92,7 @@ def test_the_data_model_has_each_table() -> None:
 def test_every_step_of_maintenance_has_a_row_and_a_counter_of_failures() -> None:
     steps = {
         field.default
-        for module in (block_steps, row_steps, store_steps, exemplar_service, starts)
+        for module in (block_steps, row_steps, store_steps, exemplar_service, metadata, starts)
         for name, kind in vars(module).items()
         if name.endswith("Step") and is_dataclass(kind)
         for field in fields(kind)

@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, SeriesSelection
 from promcompat.core.ports import MatcherSets
 from sql.samples.metric_storage import MetricStorage
-from sql.series.metadata import MetadataWriter
+from sql.series.metadata import MetadataStep, MetadataWriter
 from tests.support.factories import make_batch, make_labels, make_matcher
 from tests.support.fakes import InMemoryStore
 from tests.support.storage.repositories import opened_storage
@@ -164,3 +165,21 @@ async def test_families_of_metadata_are_bounded_and_known_ones_still_change(
     assert [(entry.family, entry.help) for entry in found] == [
         ("a", "new"), ("b", "new"), ("d", "new")
     ]  # fmt: skip
+
+
+async def test_metadata_goes_when_a_family_has_no_series(
+    services: tuple[MetricStorage, MetricStorage],
+) -> None:
+    """By any of the names that its series may have; not while it may be ahead of its samples."""
+    ours, _ = services
+    names = ["gone", "up", "runs", "took", "sizes", "kept_info"]
+    series = ["up", "runs_total", "took_bucket", "sizes_gcount", "kept_info"]
+    samples = {make_labels(name): [(T0, 1.0)] for name in series}
+    entries = [MetricMetadata(name, "gauge", "", "") for name in names]
+    await ours.store.write_batch(TENANT, make_batch(samples, entries))
+    pool, notes = ours.database.write_pool, StepNotes("metadata")
+    assert await MetadataStep(pool).run(notes) == 0
+    step = MetadataStep(pool, unused_seconds=0.0)
+    assert (await step.plan(), await step.run(notes), await step.run(notes)) == (1, 1, 0)
+    found = await ours.catalogue.metadata(TENANT, None)
+    assert [entry.family for entry in found] == sorted(set(names) - {"gone"})
