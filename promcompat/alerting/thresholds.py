@@ -36,6 +36,10 @@ _REVIEW_PAGE: Final = 2000
 """How many series of a changed threshold are reviewed together."""
 _MAX_REVIEW_PAGES: Final = 10
 """How many of these pages one run takes."""
+_VERIFIED_AT_ONCE: Final = 2000
+"""How many series one run verifies, at 0.1 ms each: the next runs go on with the others."""
+_REPEATED_AT_ONCE: Final = 2000
+"""The same of alerts whose series are written again."""
 
 
 class ThresholdAlerts:
@@ -64,6 +68,8 @@ class ThresholdAlerts:
         self._expiry_ms = expiry_ms
         self._series_written_ms = 0
         self._repeated_ms = 0
+        # The series that the pages of verification and of repetition have come to.
+        self._verified_id = self._repeated_id = 0
 
     async def dispatch_breaches(self) -> int:
         """Turn breaches of the outbox into alerts, and review thresholds that changed.
@@ -87,43 +93,29 @@ class ThresholdAlerts:
         return len(events) + n_reviews
 
     async def verify(self) -> None:
-        """Fire what is due, and find what no breach reported: changed levels, deleted rules."""
+        """Fire what is due, and find what no breach reported: changed levels, deleted rules.
+
+        A run looks at a bounded number of series; the next ones look at the others in turn.
+        """
         async with self._alerts.thresholds() as session:
             if session is None:
                 return
             await self._close_orphans(session)
-            states = await session.verified_states()
-            open_alerts = await session.open_alerts(None)
-            if states or open_alerts:
-                await self._verify(session, states, open_alerts)
-                await self._repeat_series(session)
+            due = await session.due_states(_VERIFIED_AT_ONCE)
+            page = await session.verified_states(self._verified_id, _VERIFIED_AT_ONCE)
+            is_last = len(page) < _VERIFIED_AT_ONCE
+            self._verified_id = 0 if is_last else page[-1].series_id
+            if states := {state.series_id: state for state in (*due, *page)}:
+                open_alerts = await session.open_alerts(states)
+                await self._verify(session, list(states.values()), open_alerts)
+            await self._repeat_series(session)
 
     async def _handle(self, session: ThresholdSession, events: Sequence[BreachEvent]) -> None:
         ids = {event.series_id for event in events}
         states = await session.states(ids)
         alerts = _by_series(await session.open_alerts(ids))
         thresholds = await self._thresholds((event.tenant, event.labels) for event in events)
-        found: dict[int, ThresholdSeries] = {}
-        for event in sorted(events, key=lambda event: (event.timestamp_ms, event.id)):
-            threshold = _threshold_of(thresholds, event.tenant, event.labels)
-            if event.labels is None or threshold is None:
-                continue
-            series = found.get(event.series_id)
-            if series is None:
-                series = found[event.series_id] = ThresholdSeries(
-                    event.tenant,
-                    event.series_id,
-                    event.labels,
-                    threshold,
-                    *states.get(event.series_id, (BreachLevel.NONE, NEVER_MS)),
-                    alerts.get(event.series_id),
-                )
-            # The process that wrote the sample may not have had the present threshold.
-            level = series.level_of(event.value)
-            if event.timestamp_ms > series.known_ms and level is not series.level:
-                series.advance(level, event.value, event.timestamp_ms)
-        # A breach whose sample lost its place to another one may leave a series without a state.
-        known = [series for series in found.values() if series.known_ms != NEVER_MS]
+        known = await offload(len(events), _advanced, events, states, alerts, thresholds)
         await self._record(session, known)
 
     async def _review(self, session: ThresholdSession, review: ThresholdReview) -> None:
@@ -242,10 +234,15 @@ class ThresholdAlerts:
 
     async def _repeat_series(self, session: ThresholdSession) -> None:
         """Write the series of open alerts again, before PromQL's lookback loses them."""
-        if self._now_ms() - self._repeated_ms < THRESHOLD_INTERVAL_MS:
+        is_first = not self._repeated_id
+        if is_first and self._now_ms() - self._repeated_ms < THRESHOLD_INTERVAL_MS:
             return
-        self._repeated_ms = self._now_ms()
-        for tenant, alerts in _by_tenant(await session.open_alerts(None)).items():
+        page = await session.open_alerts_after(self._repeated_id, _REPEATED_AT_ONCE)
+        if is_first and page:
+            self._repeated_ms = self._now_ms()
+        last_id = page[-1].alert.series_id if len(page) == _REPEATED_AT_ONCE else None
+        self._repeated_id = last_id or 0
+        for tenant, alerts in _by_tenant(page).items():
             await self._write_series(tenant, (), alerts)
 
     async def _write_series(
@@ -282,6 +279,36 @@ class ThresholdAlerts:
             tenant: await self._definitions.list_thresholds(tenant, names)
             for tenant, names in metrics.items()
         }
+
+
+def _advanced(
+    events: Sequence[BreachEvent],
+    states: Mapping[int, tuple[BreachLevel, int]],
+    alerts: Mapping[int | None, Alert],
+    thresholds: Mapping[str, Mapping[str, AlertThreshold]],
+) -> list[ThresholdSeries]:
+    """The series of breaches, advanced by these in the order of their samples."""
+    found: dict[int, ThresholdSeries] = {}
+    for event in sorted(events, key=lambda event: (event.timestamp_ms, event.id)):
+        threshold = _threshold_of(thresholds, event.tenant, event.labels)
+        if event.labels is None or threshold is None:
+            continue
+        series = found.get(event.series_id)
+        if series is None:
+            series = found[event.series_id] = ThresholdSeries(
+                event.tenant,
+                event.series_id,
+                event.labels,
+                threshold,
+                *states.get(event.series_id, (BreachLevel.NONE, NEVER_MS)),
+                alerts.get(event.series_id),
+            )
+        # The process that wrote the sample may not have had the present threshold.
+        level = series.level_of(event.value)
+        if event.timestamp_ms > series.known_ms and level is not series.level:
+            series.advance(level, event.value, event.timestamp_ms)
+    # A breach whose sample lost its place to another one may leave a series without a state.
+    return [series for series in found.values() if series.known_ms != NEVER_MS]
 
 
 def _threshold_of(

@@ -100,9 +100,17 @@ class PostgresThresholdSession:
         rows = await self._connection.fetch(_QUERIES["threshold_states"], list(series_ids))
         return {row["series_id"]: (BreachLevel(row["level"]), row["ts_ms"]) for row in rows}
 
-    async def verified_states(self) -> list[LevelState]:
+    async def verified_states(self, after_id: int, limit: int) -> list[LevelState]:
         """See the port."""
-        rows = await self._connection.fetch(_QUERIES["verified_states"])
+        rows = await self._connection.fetch(_QUERIES["verified_states"], after_id, limit)
+        return await self._newer_states(rows)
+
+    async def due_states(self, limit: int) -> list[LevelState]:
+        """See the port."""
+        return await self._newer_states(await self._connection.fetch(_QUERIES["due_states"], limit))
+
+    async def _newer_states(self, rows: Sequence[asyncpg.Record]) -> list[LevelState]:
+        """The states of rows; a newest sample is one that is newer than the level."""
         states = await self._level_states(rows)
         return [
             state if state.newest_ms > state.timestamp_ms else _alone(state) for state in states
@@ -116,10 +124,16 @@ class PostgresThresholdSession:
             newest |= await self._samples.newest(tenant_id, ids)
         return await read_rows(rows, lambda row: _level_state(row, newest.get(row["series_id"])))
 
-    async def open_alerts(self, series_ids: Collection[int] | None) -> list[TenantAlert]:
+    async def open_alerts(self, series_ids: Collection[int]) -> list[TenantAlert]:
         """See the port."""
-        wanted = None if series_ids is None else list(series_ids)
-        rows = await self._connection.fetch(_QUERIES["open_threshold_alerts"], wanted)
+        rows = await self._connection.fetch(_QUERIES["open_threshold_alerts"], list(series_ids))
+        return await read_rows(rows, _tenant_alert)
+
+    async def open_alerts_after(self, series_id: int, limit: int) -> list[TenantAlert]:
+        """See the port."""
+        rows = await self._connection.fetch(
+            _QUERIES["open_threshold_alerts_after"], series_id, limit
+        )
         return await read_rows(rows, _tenant_alert)
 
     async def orphans(self) -> list[TenantAlert]:

@@ -1,6 +1,6 @@
 """The PostgreSQL side of `promcompat.core.ports.DefinitionRepository`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -11,6 +11,7 @@ from promcompat.core.definitions import (
     MetricDefinition,
 )
 from promcompat.core.limits.tenant_limits import StoredAmount
+from promcompat.core.offloading import offload
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.texts.storable_text import is_storable_text
 from sql.database.connection_pool import acquired
@@ -45,7 +46,8 @@ class PostgresDefinitionRepository:
             return []
         statement = _QUERIES["list_definitions"]
         rows = await self._database.rows_of(tenant, statement, prefix, after, limit)
-        return [_definition_of(row) for row in rows]
+        # In a thread: each of a thousand may have a thousand overrides.
+        return await offload(len(rows), lambda: [_definition_of(row) for row in rows])
 
     async def amount(self, tenant: str) -> StoredAmount:
         """Definitions of the tenant; see the port."""
@@ -62,8 +64,7 @@ class PostgresDefinitionRepository:
         """Thresholds by metric name; see the port."""
         wanted = None if names is None else list(names)
         rows = await self._database.rows_of(tenant, _QUERIES["list_thresholds"], wanted)
-        decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
-        return {name: threshold for name, threshold in decoded.items() if threshold is not None}
+        return await offload(len(rows), _thresholds_of, rows)
 
     async def version(self, tenant: str) -> int:
         """The counter of changes; see the port."""
@@ -107,6 +108,11 @@ def _columns(definition: MetricDefinition) -> tuple[object, ...]:
         definition.duplicate_policy.value,
         encode_threshold(definition.alert_threshold),
     )
+
+
+def _thresholds_of(rows: Sequence[asyncpg.Record]) -> Mapping[str, AlertThreshold]:
+    decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
+    return {name: threshold for name, threshold in decoded.items() if threshold is not None}
 
 
 def _definition_of(row: asyncpg.Record) -> MetricDefinition:

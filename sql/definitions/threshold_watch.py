@@ -24,7 +24,8 @@ from promcompat.core.alerting.thresholds import (
     WatchedSeries,
 )
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.model import METRIC_NAME, IntArray, Labels
+from promcompat.core.offloading import offload
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows
 from sql.database.rows import labels_of_series
@@ -126,11 +127,7 @@ class ThresholdWatch:
     async def _read_levels(self, connection: Connection) -> None:
         started = datetime.now(UTC)
         rows = await connection.fetch(_QUERIES["known_levels"], self._read_at)
-        columns = (
-            np.fromiter((row[name] for row in rows), np.int64, len(rows))
-            for name in ("series_id", "level", "ts_ms")
-        )
-        self._watched.learn_all(*columns)
+        self._watched.learn_all(*await offload(len(rows), _level_columns, rows))
         self._read_at = started - _OVERLAP
 
     def watched_metrics(self, tenant: str) -> Collection[str]:
@@ -172,6 +169,15 @@ class ThresholdWatch:
         """Take over the levels of changes that were committed."""
         for change in changes:
             self._watched.learn(change.series_id, change.level, change.timestamp_ms)
+
+
+def _level_columns(rows: Sequence[asyncpg.Record]) -> tuple[IntArray, IntArray, IntArray]:
+    """Series, levels and times of rows."""
+    series_ids, levels, times_ms = (
+        np.fromiter((row[name] for row in rows), np.int64, len(rows))
+        for name in ("series_id", "level", "ts_ms")
+    )
+    return series_ids, levels, times_ms
 
 
 def _indexes_of(rows: Sequence[asyncpg.Record]) -> dict[str, ThresholdIndex]:

@@ -80,14 +80,44 @@ ON CONFLICT (series_id) DO UPDATE SET
     level = excluded.level, value = excluded.value, ts = excluded.ts, changed_at = now()
 
 -- verified_states --
--- Each series that breaches, or did within 10 minutes.
+-- Up to $2 series after series $1, of those that breach or did within 10 minutes.
 SELECT
     v.series_id, s.tenant_id, t.name AS tenant, v.metric_name, s.labels::text AS labels, v.level,
     (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms
 FROM threshold_state AS v
 LEFT JOIN series AS s ON s.id = v.series_id
 LEFT JOIN tenant AS t ON t.id = s.tenant_id
-WHERE v.level > 0 OR v.changed_at > now() - interval '10 minutes'
+WHERE v.series_id > $1 AND (v.level > 0 OR v.changed_at > now() - interval '10 minutes')
+ORDER BY v.series_id
+LIMIT $2
+
+-- due_states --
+-- Up to $1 series whose alert waits for the `for` of its threshold: those where that has passed for longest,
+-- or will soonest.
+WITH pending AS MATERIALIZED (
+    SELECT a.series_id, a.tenant_id, a.rule_name, a.noticed_at
+    FROM alert AS a
+    WHERE a.rule_id IS NULL AND a.state = 'pending'
+),
+waits AS MATERIALIZED (
+    SELECT d.tenant_id, d.name, (d.alert_threshold ->> 'for_ms')::float8 / 1000 AS seconds
+    FROM metric_definition AS d
+    WHERE (d.tenant_id, d.name) IN (SELECT DISTINCT p.tenant_id, p.rule_name FROM pending AS p)
+),
+due AS (
+    SELECT p.series_id
+    FROM pending AS p
+    LEFT JOIN waits AS w ON w.tenant_id = p.tenant_id AND w.name = p.rule_name
+    ORDER BY p.noticed_at + make_interval(secs => coalesce(w.seconds, 0))
+    LIMIT $1
+)
+SELECT
+    v.series_id, s.tenant_id, t.name AS tenant, v.metric_name, s.labels::text AS labels, v.level,
+    (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms
+FROM due
+JOIN threshold_state AS v ON v.series_id = due.series_id
+LEFT JOIN series AS s ON s.id = v.series_id
+LEFT JOIN tenant AS t ON t.id = s.tenant_id
 
 -- forget_levels --
 -- Deletes the levels of series that have not breached for an hour.
@@ -106,14 +136,20 @@ SET level = 0, changed_at = now(), ts = greatest(v.ts, from_unix_ms($2::bigint))
 WHERE v.series_id = $1
 
 -- open_threshold_alerts --
--- Open alerts of thresholds, of given series or (with $1 null) of all.
+-- Open alerts of the thresholds of given series.
 SELECT a.*, t.name AS tenant
 FROM alert AS a
 JOIN tenant AS t ON t.id = a.tenant_id
-WHERE
-    a.rule_id IS NULL
-    AND a.state IN ('pending', 'firing')
-    AND ($1::bigint[] IS NULL OR a.series_id = ANY($1))
+WHERE a.rule_id IS NULL AND a.state IN ('pending', 'firing') AND a.series_id = ANY($1::bigint[])
+
+-- open_threshold_alerts_after --
+-- Up to $2 open alerts of thresholds, of the series after series $1.
+SELECT a.*, t.name AS tenant
+FROM alert AS a
+JOIN tenant AS t ON t.id = a.tenant_id
+WHERE a.rule_id IS NULL AND a.state IN ('pending', 'firing') AND a.series_id > $1
+ORDER BY a.series_id
+LIMIT $2
 
 -- take_review --
 -- The metric whose review has been due for longest; its row is locked.

@@ -1,9 +1,11 @@
 """Thresholds on ingest: from a sample to one alert, one notification, one remediation."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
+from promcompat.alerting import thresholds
 from promcompat.core.alerting.alerts import AlertFilter, AlertState
 from promcompat.core.alerting.thresholds import (
     NO_LIMIT,
@@ -594,3 +596,44 @@ async def test_an_expired_alert_does_not_come_back_with_a_changed_threshold(
         await alerting.define("queue", make_threshold(critical=9.0))
         await alerting.settle()
         assert await states(alerting) == [("resolved", "critical")]
+
+
+async def test_a_run_verifies_a_bounded_number_of_series_and_the_next_ones_the_others(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thresholds, "_VERIFIED_AT_ONCE", 2)
+    monkeypatch.setattr(thresholds, "_REPEATED_AT_ONCE", 2)
+    hosts = [make_labels("queue", host=host) for host in "abcde"]
+    async with running_alerting(database_url) as alerting, connected(database_url) as owner:
+
+        async def numbers() -> dict[str, int]:
+            return dict(Counter(state for state, _ in await states(alerting)))
+
+        await alerting.define("queue", make_threshold(for_ms=60_000))
+        for host in hosts:
+            await alerting.write(host, (0, 9.0))
+        while await alerting.thresholds.dispatch_breaches():
+            pass
+        assert await numbers() == {"pending": 5}
+        alerting.clock.now_ms = NOW_MS + 61_000
+        for found in ({"firing": 2, "pending": 3}, {"firing": 4, "pending": 1}, {"firing": 5}):
+            await alerting.thresholds.verify()
+            assert await numbers() == found
+        # ALERTS of all of them are written again, though not by one run.
+        alerting.clock.now_ms = NOW_MS + 400_000
+        assert await alerting.series("ALERTS", 400_000) == []
+        n_shown = []
+        for _ in range(3):
+            await alerting.thresholds.verify()
+            n_shown.append(len(await alerting.series("ALERTS", 400_100)))
+        assert (n_shown[0], n_shown[-1]) == (2, 5)
+        # No breach tells of these samples: each run finds some of them.
+        for host in hosts:
+            await alerting.write(host, (400_000, 1.0))
+        await owner.execute("DELETE FROM breach_outbox")
+        n_open = []
+        for _ in range(4):
+            await alerting.thresholds.verify()
+            n_open.append((await numbers()).get("firing", 0))
+        assert n_open[0] >= 3
+        assert n_open[-1] == 0

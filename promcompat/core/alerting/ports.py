@@ -284,11 +284,17 @@ class ThresholdSession(Protocol):
     async def states(self, series_ids: Collection[int]) -> Mapping[int, tuple[BreachLevel, int]]:
         """The last recorded level and its time, of each series that has one."""
 
-    async def verified_states(self) -> list[LevelState]:
-        """Every series that breaches, or did recently, with its newest sample."""
+    async def verified_states(self, after_id: int, limit: int) -> list[LevelState]:
+        """Series that breach, or did recently, by id, each with its newest sample."""
 
-    async def open_alerts(self, series_ids: Collection[int] | None) -> list[TenantAlert]:
-        """Open alerts of thresholds, of these series or (None) of all."""
+    async def due_states(self, limit: int) -> list[LevelState]:
+        """The same of series whose alert waits for its `for`: where that ended first, or will."""
+
+    async def open_alerts(self, series_ids: Collection[int]) -> list[TenantAlert]:
+        """Open alerts of the thresholds of these series."""
+
+    async def open_alerts_after(self, series_id: int, limit: int) -> list[TenantAlert]:
+        """Open alerts of thresholds by the ids of their series."""
 
     async def orphans(self) -> list[TenantAlert]:
         """Open alerts of rules that were deleted or disabled."""
