@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class RuleFileWatch:
         if found == self._loaded:
             return
         try:
-            files = await asyncio.to_thread(_read_files, [name for name, _, _ in found])
+            files = await asyncio.to_thread(read_rule_files, [name for name, _, _ in found])
             await self._store(files)
         except BadDataError as exc:
             faults = exc.faults if isinstance(exc, RuleFileError) else (str(exc),)
@@ -66,9 +66,8 @@ class RuleFileWatch:
             _LOGGER.error("rule files not loaded", extra={"reason": fault})
 
     def _signature(self) -> _Signature:
-        files = {str(Path(name).absolute()) for text in self._patterns for name in glob(text)}
         found = []
-        for name in sorted(files):
+        for name in names_of(self._patterns):
             try:
                 state = Path(name).stat()
             except OSError:
@@ -84,7 +83,12 @@ class RuleFileWatch:
                 await self._groups.delete(self._tenant, namespace)
 
 
-def _read_files(names: Sequence[str]) -> Mapping[str, Sequence[GroupDocument]]:
+def names_of(patterns: Iterable[str]) -> Sequence[str]:
+    """The absolute paths of the files that patterns find."""
+    return sorted({str(Path(name).absolute()) for text in patterns for name in glob(text)})
+
+
+def read_rule_files(names: Iterable[str]) -> Mapping[str, Sequence[GroupDocument]]:
     """The groups of each file. Raises RuleFileError with the faults of all files."""
     files: dict[str, Sequence[GroupDocument]] = {}
     faults: list[str] = []

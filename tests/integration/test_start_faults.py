@@ -46,6 +46,41 @@ def changed(url: str, old: str, new: str) -> str:
 # -- what can never work ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_faults_of_all_files_are_told_before_the_database_is_asked(
+    workers: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each with its file, its place and what would be right; as the commands that check say it."""
+    for name, text in {
+        "limits": "overrides: {a: {max_rules: many}}\n",
+        "relabel": "- {action: kept}\n",
+        "scrape": "scrape_configs:\n- {job_name: a, scrape_intervall: 5s}\n",
+        "rules": "groups:\n- name: g\n  rules:\n  - {record: a, expr: 'sum('}\n",
+    }.items():
+        (tmp_path / f"{name}.yml").write_text(text)
+    for name in ("limits_file", "alert_relabel_file", "scrape_config", "rule_files"):
+        file = name.removesuffix("_file").removesuffix("_config").removesuffix("_files")
+        file = {"alert_relabel": "relabel", "rule": "rules"}.get(file, file)
+        monkeypatch.setenv(f"PROMCOMPAT_{name.upper()}", str(tmp_path / f"{file}.yml"))
+    nowhere = "postgresql://a:b@127.0.0.1:1/c"
+    arguments = ["serve", "--listen", "127.0.0.1:0", "--workers", workers]
+    assert main([*arguments, "--database-url", nowhere]) == 1
+    error = capfd.readouterr().err
+    for setting, name, text in (
+        ("LIMITS_FILE", "limits", "expected a whole number"),
+        ("ALERT_RELABEL_FILE", "relabel", "kept"),
+        ("SCRAPE_CONFIG", "scrape", "scrape_intervall"),
+        ("RULE_FILES", "rules", "unclosed left parenthesis"),
+    ):
+        path = tmp_path / f"{name}.yml"
+        assert re.search(rf"(?s)PROMCOMPAT_{setting} {re.escape(str(path))}.*{text}", error), error
+    assert main(["rules", "check", str(tmp_path / "rules.yml")]) == 1
+    assert "unclosed left parenthesis" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command[:1]))
 def test_wrong_password_ends_every_command_with_the_place_and_without_the_password(
     command: tuple[str, ...], plain_postgres_url: str, capfd: pytest.CaptureFixture[str]

@@ -24,6 +24,7 @@ def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
     if link is not None:
         bound = bind_socket(*split_listen_address(link.listen), share_port=True)
         return _serve_here(settings, bound, link.report_ready, link)
+    _check_files(settings)
     # Bound alone first, so that a port in use is reported before anything else is started.
     bound = bind_socket(*settings.listen_address)
     check_listening(settings, bound)
@@ -38,6 +39,22 @@ def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
     with bind_socket(host, port, share_port=True) as reserved:
         announce = partial(print_banner, settings, base_url(reserved, is_tls=is_tls))
         return uvloop.run(supervise(settings, reserved, announce, arguments))
+
+
+def _check_files(settings: Settings) -> None:
+    """Raises BadDataError for files that cannot be used."""
+    files = (
+        settings.limits_file,
+        settings.alert_relabel_file,
+        settings.scrape_config,
+        settings.rule_files,
+    )
+    if any(files):
+        # Late, because what reads them takes the parent of workers memory that it does not need.
+        with without_collection():
+            from promcompat.composition.start_check import check_start
+
+        check_start(settings)
 
 
 def _serve_here(
