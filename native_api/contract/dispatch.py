@@ -14,7 +14,7 @@ from native_api.contract.request_body import check_media_type, read_body
 from native_api.contract.route import BASES, BELOW_BASES, Call, QueryModel, Route
 from native_api.contract.validation import Expectations, faults_of
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
-from promcompat.http.bodies import BODIES
+from promcompat.http.bodies import BODIES, work_of
 from promcompat.http.context import SETTINGS, ServiceUnavailableError, tenant_of
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -34,12 +34,20 @@ def http_handler(route: Route) -> HttpHandler:
             request=request,
             tenant=tenant_of(request),
             path=dict(request.match_info),
-            query=parse_query(request, route.query),
+            query=await _read_query(request, route.query),
             body=await _parse_body(request, route, adapter),
         )
         return await route.handler(call)
 
     return handle
+
+
+async def _read_query(request: web.Request, model: type[QueryModel]) -> QueryModel:
+    """The parameters of the URL; in a thread where a hundred may have regular expressions."""
+    text = request.rel_url.raw_query_string
+    if "~" in text or "%7e" in text.lower():
+        return await work_of(request).in_thread(parse_query, request, model)
+    return parse_query(request, model)
 
 
 def parse_query(request: web.Request, model: type[QueryModel]) -> QueryModel:

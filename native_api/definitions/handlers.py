@@ -1,6 +1,6 @@
 """`/definitions`: metric definitions of application teams."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +31,7 @@ from native_api.definitions.payloads import (
 )
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import NotFoundError
+from promcompat.http.bodies import work_of
 from promcompat.metrics.definition_service import SavedDefinition
 
 
@@ -41,9 +42,14 @@ async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.
         call.tenant, prefix=query.prefix, after=page_start(query, ""), limit=query.limit + 1
     )
     page, next_cursor = page_of(query, found, lambda definition: definition.name)
+    body = await work_of(call.request).in_thread(_list_json, page, next_cursor)
+    return json_response(call.request, body)
+
+
+def _list_json(page: Sequence[MetricDefinition], next_cursor: str | None) -> bytes:
     definitions = [DefinitionReply.of_definition(definition) for definition in page]
     reply = DefinitionListReply(definitions=definitions, next_cursor=next_cursor)
-    return json_response(call.request, reply)
+    return reply.model_dump_json(by_alias=True).encode()
 
 
 async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:

@@ -87,7 +87,7 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
     bodies = call.request.app[BODIES].of(call.tenant)
 
     async def read() -> Read:
-        return await bodies.work(len(body), _read, body, is_batch, service, call.tenant)
+        return await bodies.parse(len(body), _read, body, is_batch, service, call.tenant)
 
     batch, positions, faults = await read()
     metrics = call.request.app[TELEMETRY].native_ingest

@@ -84,7 +84,7 @@ async def _store(request: web.Request, read: _Read, outcome: Outcome) -> None:
         read(body, builder, now_ms)
         return builder.finish()
 
-    columns = await request.app[BODIES].of(tenant).work(len(body), parse)
+    columns = await request.app[BODIES].of(tenant).parse(len(body), parse)
     await store_columns(request, tenant, "datadog", columns, outcome)
 
 

@@ -61,7 +61,9 @@ async def import_lines(
 
     bodies = request.app[BODIES].of(tenant)
     async for piece in line_pieces(request, request.app[SETTINGS].write_max_decoded_bytes):
-        columns = await bodies.work(len(piece.content), parse, piece)
+        # Every line may get all of the labels.
+        n_bytes = len(piece.content) * (1 + len(extra_labels))
+        columns = await bodies.parse(n_bytes, parse, piece)
         await store_columns(request, tenant, format_name, columns, outcome)
 
 

@@ -122,11 +122,11 @@ async def _store(
     """Store a piece; how many of its data points are rejected, by reason."""
     services, bodies = services_of(request), request.app[BODIES].of(tenant)
     held_by(request).take(len(message))
-    samples = await bodies.work(len(message), services.otlp.read, message, tenant, is_json=is_json)
+    samples = await bodies.parse(len(message), services.otlp.read, message, tenant, is_json=is_json)
     with allowance.admitted(len(samples.values)):
         refused = await _write(request, tenant, samples, len(message))
         if samples.exemplars:
-            exemplars = await bodies.work(len(message), decode_exemplars, samples.exemplars)
+            exemplars = await bodies.parse(len(message), decode_exemplars, samples.exemplars)
             await services.exemplars.write(tenant, exemplars)
     rejected = samples.rejected + refused
     metrics = request.app[TELEMETRY].otlp

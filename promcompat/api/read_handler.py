@@ -8,6 +8,7 @@ import snappy
 from aiohttp import HttpVersion11, hdrs, web
 
 from promcompat.api.envelope import text_error
+from promcompat.api.query_parsing import time_limit
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.http.bodies import BODIES, held_by, work_of
@@ -39,7 +40,11 @@ async def _read_request(request: web.Request) -> RemoteRead:
     body = await bodies.read(request, settings.write_max_body_bytes)
     n_bytes = checked_length(body, settings.write_max_decoded_bytes)
     held_by(request).take(n_bytes)
-    return await work_of(request).work(n_bytes, lambda: decode_read_request(unpack(body)))
+    limit = time_limit(request)
+    # In a thread even if it is short: each matcher may have a regular expression that takes long.
+    return await work_of(request).in_thread(
+        lambda: decode_read_request(unpack(body), limit.check_time)
+    )
 
 
 async def _answer_samples(request: web.Request, tenant: str, asked: RemoteRead) -> web.Response:

@@ -83,7 +83,7 @@ async def handle_store_group(request: web.Request) -> web.Response:
     tenant, namespace = tenant_of(request), _namespace_of(request)
     service = services_of(request).rule_groups
     body = await request.app[BODIES].read(request, _MAX_GROUP_BYTES)
-    group = await work_of(request).work(len(body), _parse_group, body)
+    group = await work_of(request).parse(len(body), _parse_group, body)
     await service.store_group(tenant, namespace, group)
     return _accepted()
 

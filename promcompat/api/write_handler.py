@@ -158,7 +158,7 @@ async def _write_exemplars(
     if decoded.exemplars:
         n_bytes = sum(len(exemplar.message) for exemplar in decoded.exemplars)
         bodies, service = request.app[BODIES].of(tenant), services_of(request).exemplars
-        exemplars = await bodies.work(n_bytes, decode_exemplars, decoded.exemplars)
+        exemplars = await bodies.parse(n_bytes, decode_exemplars, decoded.exemplars)
         appended = await service.write(tenant, exemplars)
         outcome.add_exemplars(appended)
         n_stored = appended.n_stored

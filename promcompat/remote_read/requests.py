@@ -1,6 +1,6 @@
 """Remote read requests: which samples they ask for, and in which form."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -36,11 +36,14 @@ class RemoteRead:
     form: AnswerForm
 
 
-def decode_read_request(message: bytes) -> RemoteRead:
+def decode_read_request(
+    message: bytes, check_time: Callable[[], object] = lambda: None
+) -> RemoteRead:
     """Decode a `prometheus.ReadRequest`; hints are ignored, as a server may.
 
-    Raises BadDataError for malformed protobuf, for a matcher that is not valid, and when the client
-    accepts none of our forms.
+    `check_time` is called for each matcher, and what it raises ends this. Raises BadDataError for
+    malformed protobuf, for a matcher that is not valid, and when the client accepts none of our
+    forms.
     """
     if len(message) > _COUNTED_FROM_BYTES:
         check_field_count(message, MAX_QUERIES, "queries")
@@ -48,7 +51,8 @@ def decode_read_request(message: bytes) -> RemoteRead:
     if len(request.queries) > MAX_QUERIES:
         raise BadDataError(f"the request has more than {MAX_QUERIES} queries")
     form = _choose_form(request.accepted_response_types)
-    return RemoteRead(tuple(map(_selection_of, request.queries)), form)
+    selections = tuple(_selection_of(query, check_time) for query in request.queries)
+    return RemoteRead(selections, form)
 
 
 def _choose_form(accepted: Sequence[int]) -> AnswerForm:
@@ -64,19 +68,20 @@ def _choose_form(accepted: Sequence[int]) -> AnswerForm:
     )
 
 
-def _selection_of(query: Query) -> SeriesSelection | None:
+def _selection_of(query: Query, check_time: Callable[[], object]) -> SeriesSelection | None:
     if not query.matchers:
         return None
     first_ms, last_ms = ALL_TIME_MS
     return SeriesSelection(
-        matchers=tuple(map(_matcher_of, query.matchers)),
+        matchers=tuple(_matcher_of(wire, check_time) for wire in query.matchers),
         # A selection is open at its start.
         start_ms=min(max(query.start_timestamp_ms, first_ms + 1), last_ms) - 1,
         end_ms=max(min(query.end_timestamp_ms, last_ms), first_ms),
     )
 
 
-def _matcher_of(wire: WireMatcher) -> LabelMatcher:
+def _matcher_of(wire: WireMatcher, check_time: Callable[[], object]) -> LabelMatcher:
+    check_time()
     if wire.type >= len(_OPERATORS) or wire.type < 0:
         raise BadDataError(f"unknown matcher type {wire.type}; known are 0 (=) to 3 (!~)")
     try:
