@@ -78,7 +78,9 @@ _EXPECTED_ERRORS = ExecutionError, QueryTimeoutError, QueryCanceledError, asynci
 _LARGE_QUERY_BYTES = 64 << 20
 _MEMORY_CHECK_SECONDS = 0.05
 _LONG_TEXT = 4_096
-"""Characters. Parsing 20,000 takes 25 ms, and evaluating that many operators takes a second."""
+"""Characters. Parsing so many takes up to 90 ms, and evaluating as many operators 120."""
+_INLINE_TEXT = 500
+"""Characters of a text that the event loop may parse and evaluate: 10 to 20 ms at worst."""
 _SORTED_IN_THREAD_FROM = 2_000
 _INLINE_CELLS = 50_000
 """Evaluating so many takes about a millisecond: as long as handing it to a thread and waiting there
@@ -328,7 +330,7 @@ class Engine:
         A short text takes long only when it has a regular expression to compile.
         """
         text = run.query.text
-        if len(text) <= _LONG_TEXT and "~" not in text:
+        if len(text) <= _INLINE_TEXT and "~" not in text:
             return self._plan_now(run)
         return await self._run_in_thread(run, partial(self._plan_now, run))
 
@@ -384,7 +386,7 @@ class Engine:
         text, n_cells = run.text, np.inf
         if isinstance(planned, Plan) and len(text.text) <= _LONG_TEXT:
             n_cells = cells_of(planned, blocks)
-            if n_cells <= _INLINE_CELLS:
+            if n_cells <= _INLINE_CELLS and len(text.text) <= _INLINE_TEXT:
                 return evaluate_query(text, planned, blocks, run.budget)
         if processes := self._long.processes_for(run.query.tenant, n_cells):
             with suppress(NoProcessError):

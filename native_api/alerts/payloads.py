@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from native_api.contract.numbers import json_number
 from native_api.contract.pages import PageQuery
 from native_api.contract.parameters import (
+    MAX_PATTERN_COST,
     ActorField,
     LabelFilter,
     LabelFilters,
@@ -28,6 +29,7 @@ from promcompat.alerting.deliveries import Notifier
 from promcompat.core.alerting.alerts import Alert, AlertState, AlertTransition, Silence
 from promcompat.core.alerting.ports import ReceiverDepth
 from promcompat.core.model import Labels
+from promcompat.core.patterns.compiled import cost_of
 from promcompat.core.texts.durations import parse_duration_ms
 from promcompat.core.texts.times import format_time_ms
 
@@ -203,6 +205,15 @@ class SilencePayload(BodyModel):
             raise FieldError(
                 f"has {n_characters} characters of labels and matchers",
                 f"at most {_MAX_SILENCE_CHARACTERS}",
+            )
+        # Compiled ones are kept up to a bound for all tenants, and each alert is compared with
+        # every silence.
+        patterns = [one.value for one in matchers_of(self.matchers) if one.has_pattern]
+        if sum(map(cost_of, patterns)) > MAX_PATTERN_COST:
+            raise FieldError(
+                "has regular expressions that are too large together",
+                "fewer or shorter ones, or several silences",
+                "matchers",
             )
         return self
 

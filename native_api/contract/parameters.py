@@ -24,7 +24,7 @@ _A_FILTER = "LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX"
 _A_DURATION = "a duration of at least 1ms, such as 30s, 5m or 1h30m"
 _OPERATORS = {op.value: op for op in MatchOp}
 _MAX_PATTERN_LENGTH = 10_000
-_MAX_PATTERN_COST = 1_000
+MAX_PATTERN_COST = 1_000
 """Approximate microseconds to compile a pattern: a request has up to a hundred filters."""
 MAX_ID = (1 << 63) - 1
 """The largest id in the database (bigint)."""
@@ -142,29 +142,34 @@ ID_PART = PathPart(
 METRIC_NAME_PART = PathPart(description="The metric name, percent-encoded.")
 
 
-def parse_filter(text: str) -> LabelMatcher:
-    """The matcher of a filter. Raises ValueError."""
+def _split_filter(text: str) -> LabelMatcher:
     match = _FILTER.fullmatch(text)
     if match is None:
         raise FieldError("is not a label name followed by an operator and a value", _A_FILTER)
     name, operator, value = match.groups()
-    found = label_name_fault(name) or text_fault(value)
+    return LabelMatcher(name, _OPERATORS[operator], value)
+
+
+def parse_filter(text: str) -> LabelMatcher:
+    """The matcher of a filter. Raises ValueError."""
+    matcher = _split_filter(text)
+    value = matcher.value
+    found = label_name_fault(matcher.name) or text_fault(value)
     if found:
         raise FieldError(found, _A_FILTER)
-    matcher = LabelMatcher(name, _OPERATORS[operator], value)
     if matcher.has_pattern and len(value) > _MAX_PATTERN_LENGTH:
         expected = f"at most {_MAX_PATTERN_LENGTH} characters"
         raise FieldError(f"the regular expression has {len(value)} characters", expected)
     try:
-        matcher.check_pattern(_MAX_PATTERN_COST)
+        matcher.check_pattern(MAX_PATTERN_COST)
     except BadDataError as exc:
         raise FieldError(str(exc), "a regular expression in RE2 syntax") from exc
     return matcher
 
 
 def matchers_of(filters: list[str], source: str | None = None) -> tuple[LabelMatcher, ...]:
-    """The matchers of validated filters, and of a source."""
-    matchers = [parse_filter(text) for text in filters]
+    """The matchers of validated filters, and of a source; their patterns are not checked again."""
+    matchers = [_split_filter(text) for text in filters]
     if source is not None:
         matchers.append(LabelMatcher("source", MatchOp.EQUAL, source))
     return tuple(matchers)

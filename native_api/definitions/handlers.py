@@ -58,7 +58,7 @@ async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:
     found = await call.services.definitions.get(call.tenant, name)
     if is_not_modified(call.request, found.version):
         return web.Response(status=304, headers={hdrs.ETAG: etag_of(found.version)})
-    return _reply(call, SavedDefinition(found, is_new=False))
+    return await _reply(call, SavedDefinition(found, is_new=False))
 
 
 async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.Response:
@@ -69,7 +69,7 @@ async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.R
     saved = await call.services.definitions.change(
         call.tenant, name, precondition_of(call.request), lambda _current: definition
     )
-    return _reply(call, saved)
+    return await _reply(call, saved)
 
 
 async def handle_create_definition(call: Call[NoQuery, NewDefinitionPayload]) -> web.Response:
@@ -79,7 +79,7 @@ async def handle_create_definition(call: Call[NoQuery, NewDefinitionPayload]) ->
         raise InvalidRequestError([fault("body", "name", found, METRIC_NAME_TEXT)])
     saved = await call.services.definitions.create(call.tenant, call.body.to_definition(name))
     location = f"{BASE}/definitions/{quote(name, safe='')}"
-    return _reply(call, SavedDefinition(saved, is_new=True), {hdrs.LOCATION: location})
+    return await _reply(call, SavedDefinition(saved, is_new=True), {hdrs.LOCATION: location})
 
 
 async def handle_patch_definition(call: Call[NoQuery, dict[str, Any]]) -> web.Response:
@@ -96,7 +96,7 @@ async def handle_patch_definition(call: Call[NoQuery, dict[str, Any]]) -> web.Re
     saved = await call.services.definitions.change(
         call.tenant, name, precondition_of(call.request), edit
     )
-    return _reply(call, saved)
+    return await _reply(call, saved)
 
 
 async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
@@ -113,12 +113,16 @@ async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
     return json_response(call.request, reply)
 
 
-def _reply(
+def _definition_json(definition: MetricDefinition) -> bytes:
+    return DefinitionReply.of_definition(definition).model_dump_json(by_alias=True).encode()
+
+
+async def _reply(
     call: Call[Any, Any], saved: SavedDefinition, headers: Mapping[str, str] = MappingProxyType({})
 ) -> web.Response:
     return json_response(
         call.request,
-        DefinitionReply.of_definition(saved.definition),
+        await work_of(call.request).in_thread(_definition_json, saved.definition),
         status=201 if saved.is_new else 200,
         headers={hdrs.ETAG: etag_of(saved.definition.version), **headers},
     )

@@ -17,7 +17,8 @@ from promcompat.api.params import (
 from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange
-from promcompat.http.context import SETTINGS, services_of, tenant_or_none
+from promcompat.http.context import SETTINGS, STATE, services_of, tenant_or_none
+from promcompat.querying.query_service import QueryService
 from promql.ast import Expr
 from promql.budget import TimeLimit, run_limited
 from promql.features import Features
@@ -56,8 +57,19 @@ async def parse_query(request: web.Request, text: str, render: Callable[[Expr], 
     """
     limit, features = time_limit(request), request.app[SETTINGS].language_features
     work = partial(_rendered, text, features, limit, render)
+    return await _work(request, services_of(request).queries, len(text), limit, work)
+
+
+async def _work(
+    request: web.Request,
+    queries: QueryService,
+    n_characters: int,
+    limit: TimeLimit,
+    function: Callable[[], T],
+) -> T:
+    """The result of parsing, in the tenant's turn if it is of many characters."""
     try:
-        return await services_of(request).queries.work(tenant_or_none(request), len(text), work)
+        return await queries.work(tenant_or_none(request), n_characters, function)
     except asyncio.CancelledError:
         limit.cancel()
         raise
@@ -73,19 +85,26 @@ async def parse_selectors(
     """The distinct sets of matchers of `match[]`. Raises as `parse_matcher_sets`."""
     if sum(map(len, selectors)) < _SHORT and not any("~" in text for text in selectors):
         return parse_matcher_sets(selectors)
-    limit = time_limit(request)
-    return await run_limited(None, limit, lambda: parse_matcher_sets(selectors, limit.check_time))
+    return await _parse_in_turn(request, selectors, may_match_all=False)
 
 
 async def parse_any_selectors(
     request: web.Request, selectors: list[str]
 ) -> list[tuple[LabelMatcher, ...]]:
     """The same, but a selector may match every series, as in the admin API."""
-    limit = time_limit(request)
-    check_time = limit.check_time
-    return await run_limited(
-        None, limit, lambda: parse_matcher_sets(selectors, check_time, may_match_all=True)
-    )
+    return await _parse_in_turn(request, selectors, may_match_all=True)
+
+
+async def _parse_in_turn(
+    request: web.Request, selectors: list[str], *, may_match_all: bool
+) -> list[tuple[LabelMatcher, ...]]:
+    """Not in the event loop's default pool, if there are many: expressions take long to compile."""
+    limit, services = time_limit(request), request.app[STATE].services
+    work = partial(parse_matcher_sets, selectors, limit.check_time, may_match_all=may_match_all)
+    if services is None:
+        return await run_limited(None, limit, work)
+    n_characters = sum(map(len, selectors))
+    return await _work(request, services.queries, n_characters, limit, work)
 
 
 @asynccontextmanager

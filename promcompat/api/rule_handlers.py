@@ -1,8 +1,9 @@
 """`rules`, `alerts` and `alertmanagers` as Prometheus answers them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -31,6 +32,10 @@ _GO_TRUTH = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 _GO_BOOLS = _GO_TRUTH | {"0", "f", "F", "FALSE", "false", "False"}
 
 
+_Found = list[tuple[GroupStatus, list[RuleStatus]]]
+"""Groups, each with some of its rules."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Filter:
     """Which rules are requested; an empty part does not restrict them."""
@@ -42,40 +47,49 @@ class _Filter:
     matcher_sets: Sequence[tuple[LabelMatcher, ...]]
 
     def rules_of(self, group: GroupStatus) -> list[RuleStatus]:
-        """The requested rules of a group."""
-        if not _is_in(group.file, self.files):
-            return []
-        if not _is_in(group.name, self.groups):
+        """The rules of a group that are requested, if their labels match."""
+        if not _is_in(group.file, self.files) or not _is_in(group.name, self.groups):
             return []
         return [rule for rule in group.rules if self._wants(rule)]
 
     def _wants(self, status: RuleStatus) -> bool:
-        if self.kind and status.rule.kind.value != self.kind:
-            return False
-        if not _is_in(status.rule.name, self.names):
-            return False
+        has_kind = not self.kind or status.rule.kind.value == self.kind
+        return has_kind and _is_in(status.rule.name, self.names)
+
+    def matching(self, found: _Found, check_time: Callable[[], None]) -> _Found:
+        """Those of some rules whose labels match any set of matchers.
+
+        Set by set: there may be more regular expressions than are kept compiled.
+        """
         # A template is not a value yet and cannot be matched, so it is left out.
-        labels = Labels.of(status.rule.all_labels)
-        return not self.matcher_sets or any(
-            matches_labels(matchers, labels) for matchers in self.matcher_sets
-        )
+        others = {
+            id(status): Labels.of(status.rule.all_labels) for _, rules in found for status in rules
+        }
+
+        def matches(matchers: tuple[LabelMatcher, ...], labels: Labels) -> bool:
+            check_time()
+            return matches_labels(matchers, labels)
+
+        for matchers in self.matcher_sets:
+            others = {
+                number: labels for number, labels in others.items() if not matches(matchers, labels)
+            }
+        return [
+            (group, [status for status in rules if id(status) not in others])
+            for group, rules in found
+        ]
 
 
 async def _found_rules(
     request: web.Request, wanted: _Filter, groups: Sequence[GroupStatus]
-) -> list[tuple[GroupStatus, list[RuleStatus]]]:
+) -> _Found:
     """The groups with requested rules; in a thread if labels have to be matched."""
 
-    def find() -> list[tuple[GroupStatus, list[RuleStatus]]]:
-        found = []
-        for group in groups:
-            limit.check_time()
-            if members := wanted.rules_of(group):
-                found.append((group, members))
-        return found
-
-    limit = time_limit(request)
-    return await run_limited(None, limit, find) if wanted.matcher_sets else find()
+    found = [(group, wanted.rules_of(group)) for group in groups]
+    if wanted.matcher_sets:
+        limit = time_limit(request)
+        found = await run_limited(None, limit, partial(wanted.matching, found, limit.check_time))
+    return [(group, rules) for group, rules in found if rules]
 
 
 def _is_in(name: str, wanted: frozenset[str]) -> bool:

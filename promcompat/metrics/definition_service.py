@@ -94,7 +94,8 @@ class DefinitionService:
         for _ in range(_MAX_ATTEMPTS):
             current = await self._repository.find(tenant, name)
             precondition.check(_WHAT, None if current is None else current.version)
-            edited = edit(current)
+            # In a thread: it may have a thousand overrides.
+            edited = await asyncio.to_thread(edit, current)
             await self._check(edited, current)
             await self._require_room(tenant, edited, current)
             expected = 0 if current is None else current.version

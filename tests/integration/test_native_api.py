@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import pytest
 from yarl import URL
 
 from promcompat.core.errors import StaleKnowledgeError
+from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import WriteBatch
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.database.connection_pool import acquired
@@ -524,3 +526,20 @@ async def test_a_tenant_says_how_long_its_samples_are_kept(native: NativeClient)
     await native.send("PUT", "/retention", status=200, body={"retention_days": None})
     await native.send("DELETE", "/definitions/m", status=200)
     assert len((await native.get("/", name="m", **span))["samples"]) == 5
+
+
+async def test_expressions_of_filters_are_checked_in_a_thread(
+    native: NativeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+    check = LabelMatcher.check_pattern
+
+    def noted(matcher: LabelMatcher, max_cost: int) -> None:
+        threads.add(threading.get_ident())
+        check(matcher, max_cost)
+
+    monkeypatch.setattr(LabelMatcher, "check_pattern", noted)
+    await native.ingest(sample("m", 4))
+    assert (await native.get("/latest/m", label="host=~(a|b)+c"))["series"] == []
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads

@@ -1,13 +1,16 @@
 """The ruler API of Mimir: what Grafana and mimirtool send, and what they get."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
 
+from promcompat.core.patterns import compiled
 from tests.support.services.native_service import NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
@@ -138,3 +141,28 @@ async def test_groups_that_are_sent_at_once_are_all_accepted(native: NativeClien
     answers = await asyncio.gather(*asked, *deleted)
     assert [status for status, _, _ in answers[:8]] == [202] * 8
     assert {status for status, _, _ in answers[8:]} <= {202, 404}
+
+
+async def test_a_filter_of_many_expressions_compiles_none_for_each_rule(
+    native: NativeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if they take more memory together than compiled expressions are kept in."""
+    labels = "labels: {team: aaab}"
+    rules = "".join(f"  - {{record: r{number}, expr: a, {labels}}}\n" for number in range(5))
+    status, _, text = await ask(native, "POST", f"{BASE}/n", f"name: g\nrules:\n{rules}")
+    assert status == 202, text
+    compilations: Counter[str] = Counter()
+    compile_text = compiled._compile
+
+    def counted(text: str) -> compiled.Pattern:
+        compilations[text] += 1
+        return compile_text(text)
+
+    monkeypatch.setattr(compiled, "_compile", counted)
+    patterns = [f"(a{{0,500}}){{0,2}}c{number}" for number in range(12)]
+    wanted = [f'match[]={quote(f"""{{team=~"{text}"}}""")}' for text in [*patterns, "a+b"]]
+    status, _, text = await ask(native, "GET", f"/api/v1/rules?{'&'.join(wanted)}")
+    assert (status, [f"r{number}" in text for number in range(5)]) == (200, [True] * 5)
+    assert set(compilations) == {*patterns, "a+b"}
+    # By the parser, by the look for selectors that match everything, and for all rules together.
+    assert max(compilations.values()) <= 3

@@ -118,6 +118,11 @@ def check_cost(text: str, max_cost: int) -> None:
             raise _refused(fault("expression too large", text))
 
 
+def cost_of(text: str) -> int:
+    """What compiling the expression costs, see `PatternSyntax`. Raises BadDataError."""
+    return _read(text).cost
+
+
 def compile_capturing(
     text: str, *, dot_matches_newline: bool, max_cost: int = MAX_COST
 ) -> CompiledPattern:

@@ -1,4 +1,4 @@
-"""Short bodies that take long to parse are read by threads, so that other requests do not wait."""
+"""Short texts that take long to parse are read by threads, so that other requests do not wait."""
 
 import threading
 from collections.abc import Callable
@@ -17,9 +17,11 @@ from promcompat.api import (
 from promcompat.imports.datadog_pb2 import Dogsketch, Sketch, SketchPayload
 from promcompat.otlp import export_pb2 as otlp
 from promcompat.otlp.reader import OtlpReader
+from promcompat.querying.query_service import QueryService
 from promcompat.remote_read.remote_read_pb2 import LabelMatcher, Query, ReadRequest
 from promcompat.scraping.metric_family_pb2 import Metric as ScrapedMetric
 from promcompat.scraping.metric_family_pb2 import MetricFamily
+from promql import engine
 from tests.support.services.http_service import Service
 from tests.unit.api.test_import_handlers import DELIMITED, delimited
 
@@ -92,3 +94,39 @@ async def test_short_bodies_are_parsed_in_a_thread(
     await service.post(path, data=body, headers={"Content-Type": content_type})
     assert len(threads) == 1
     assert threading.get_ident() not in threads
+
+
+async def test_queries_of_some_length_are_parsed_and_evaluated_in_a_thread(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+    for name in ("parse_query", "evaluate_query"):
+        function = getattr(engine, name)
+
+        def noted(*args: Any, function: Callable[..., Any] = function) -> Any:
+            threads.add(threading.get_ident())
+            return function(*args)
+
+        monkeypatch.setattr(engine, name, noted)
+    status, _ = await service.ask("query", query="+".join(["a"] * 300))
+    assert status == 200
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+async def test_long_selectors_are_parsed_in_the_turn_of_their_tenant(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop's own threads, which everything else needs, are not theirs."""
+    asked: list[tuple[str, int]] = []
+    work = QueryService.work
+
+    async def noted(queries: QueryService, tenant: str, n_characters: int, function: Any) -> Any:
+        asked.append((tenant, n_characters))
+        return await work(queries, tenant, n_characters, function)
+
+    monkeypatch.setattr(QueryService, "work", noted)
+    selectors = [f'{{a=~"b|c+{number}"}}' for number in range(500)]
+    answer = await service.post("/api/v1/series", data=[("match[]", text) for text in selectors])
+    assert answer.status == 200
+    assert asked == [("default", sum(map(len, selectors)))]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from native_api.alerts.payloads import ResolvePayload
+from native_api.alerts.payloads import ResolvePayload, SilencePayload
 from native_api.contract.problem import Fault
 from native_api.contract.route import NoQuery
 from native_api.contract.validation import Expectations, faults_of, quoted_value
@@ -134,3 +134,17 @@ def test_values_are_shown_short() -> None:
     assert [quoted_value(value) for value in (None, True, 1.5, [1], {})] == [
         "null", "true", "1.5", "a list", "an object",
     ]  # fmt: skip
+
+
+def test_the_expressions_of_a_silence_are_bounded_together() -> None:
+    """One may be as large as any filter; an alert is compared with each of a thousand silences."""
+
+    def silence(n_matchers: int) -> dict[str, Any]:
+        pattern = "(?i)(abcdefghij|klmnopqrst){0,20}"
+        return {"matchers": [f"a=~{pattern}{n}" for n in range(n_matchers)], "reason": "r"}
+
+    assert faults_in(SilencePayload, silence(2)) == []
+    (found,) = faults_in(SilencePayload, silence(3))
+    assert (found.field, found.reason) == (
+        "matchers", "has regular expressions that are too large together"
+    )  # fmt: skip
