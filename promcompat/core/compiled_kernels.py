@@ -24,6 +24,7 @@ import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 
 from promcompat.core.cache_folder import default_cache_folder, make_readable_folder
 
@@ -125,6 +126,39 @@ def _temporary_folder(instead_of: Path, fault: str) -> Path:
 KERNEL_FOLDER: Final = choose_folder(default_cache_folder(), _cache_key())
 """Where the machine code is kept; no other user can write to it."""
 setattr(numba.config, "CACHE_DIR", str(KERNEL_FOLDER))  # noqa: B010 - not declared by numba
+
+
+_LIBRARY: Final[Any] = JITCodeLibrary
+"""Some versions of numba declare types, none all of them."""
+
+
+class _KernelLibrary(_LIBRARY):  # type: ignore[misc]
+    """The machine code of a kernel, and how LLVM reads it again to compile another kernel with it.
+
+    numba keeps the latter as a module of LLVM, which takes ten times as much memory as its bitcode:
+    28 MB of all kernels together, and few processes compile any.
+    """
+
+    _bitcode: bytes | None = None
+
+    @classmethod
+    def _unserialize(cls, codegen: Any, state: tuple[str, str, Any]) -> Any:
+        """Load a kernel from the cache."""
+        library = super()._unserialize(codegen, state)
+        _, kind, data = state
+        if kind == "object":
+            library._bitcode, library._shared_module = data[1], None
+        return library
+
+    def _get_module_for_linking(self) -> Any:
+        """The module, for a kernel that is compiled with this one."""
+        if self._bitcode is not None:
+            self._shared_module = llvmlite.binding.parse_bitcode(self._bitcode)
+            self._bitcode = None
+        return super()._get_module_for_linking()
+
+
+JITCPUCodegen._library_class = _KernelLibrary
 
 
 def kernel(*signatures: str, allocates: bool = True) -> Callable[[FunctionT], FunctionT]:

@@ -1,10 +1,13 @@
 """Where the machine code of kernels is kept, and when it is compiled."""
 
+import importlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +170,38 @@ def test_kernels_of_old_versions_are_removed(
 def test_every_kernel_module_can_be_named() -> None:
     assert "promcompat.core.compiled_kernels" not in kernel_modules()
     assert all(name.endswith("_kernels") for name in kernel_modules())
+
+
+def test_a_kernel_from_the_cache_is_read_for_llvm_only_to_compile_another_one_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    head = "from promcompat.core.compiled_kernels import kernel\n"
+    inner = head + "@kernel('i8(i8)')\ndef increment(number): return number + 1\n"
+    outer = head + (
+        "from inner_kernels import increment\n"
+        "@kernel('i8(i8)')\ndef increment_twice(number): return increment(increment(number))\n"
+    )
+    for name, source in (("inner_kernels", inner), ("outer_kernels", outer)):
+        (tmp_path / f"{name}.py").write_text(source)
+
+    def is_read(overload: Any) -> bool:
+        return overload.library._shared_module is not None
+
+    def imported(name: str) -> Any:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    assert imported("inner_kernels").increment(1) == 2
+    cached = imported("inner_kernels").increment
+    [overload] = cached.overloads.values()
+    assert cached.stats.cache_hits
+    assert not is_read(overload)
+    assert cached(1) == 2
+    assert imported("outer_kernels").increment_twice(1) == 3
+    assert is_read(overload)
+    assert imported("outer_kernels").increment_twice(1) == 3
 
 
 def test_a_kernel_takes_only_the_types_it_declares() -> None:
