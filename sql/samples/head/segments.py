@@ -13,8 +13,9 @@ from sql.samples.columns.fold import Deletion, Piece, fold
 _SMALLEST_CLASS: Final = 4_096
 _CLASS_RATIO: Final = 4
 _MAX_SMALLEST: Final = 8
-_LARGEST: Final = 1 << 24
-"""Samples of the largest result: for about a second, a merge needs its size in memory again."""
+LARGEST_SAMPLES: Final = 1 << 21
+"""Samples of the largest result, 32 MiB: for a moment, a merge needs its size in memory again, and
+a segment stays until all of it is drained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,11 @@ def next_merge(segments: Sequence[Segment]) -> Sequence[Segment]:
         if len(same) < 2:
             continue
         limit = _SMALLEST_CLASS
-        while limit <= _LARGEST:
-            for row in _rows_below(same, limit):
+        while limit <= LARGEST_SAMPLES:
+            for row in map(_together, _rows_below(same, limit)):
                 n_samples = sum(len(segment.piece.samples) for segment in row)
                 is_many = limit == _SMALLEST_CLASS and len(row) >= _MAX_SMALLEST
-                if len(row) > 1 and (is_many or limit <= n_samples <= _LARGEST):
+                if len(row) > 1 and (is_many or n_samples >= limit):
                     return row
             limit *= _CLASS_RATIO
     return ()
@@ -140,3 +141,13 @@ def _rows_below(segments: Sequence[Segment], limit: int) -> list[list[Segment]]:
         elif rows[-1]:
             rows.append([])
     return rows
+
+
+def _together(row: list[Segment]) -> list[Segment]:
+    """The first segments of a row, as many as one segment may hold."""
+    n_samples = 0
+    for index, segment in enumerate(row):
+        n_samples += len(segment.piece.samples)
+        if n_samples > LARGEST_SAMPLES:
+            return row[:index]
+    return row
