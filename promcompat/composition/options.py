@@ -77,9 +77,13 @@ def backlog_limits(settings: Settings) -> BacklogLimits:
 
 
 def drain_options(settings: Settings) -> DrainOptions:
-    """Draining begins at half of what fits into the head, and of what may wait of a tenant."""
+    """Draining begins at a quarter of what fits into the head, or half of what may wait.
+
+    So a head has room for what comes while drains are behind, and takes no more than it needs while
+    they are not.
+    """
     backlog = backlog_limits(settings)
-    most = min(settings.head_bytes, backlog.max_bytes, backlog.max_tenant_bytes)
+    most = min(settings.head_bytes // 2, backlog.max_bytes, backlog.max_tenant_bytes)
     return DrainOptions(start_bytes=most // 2)
 
 

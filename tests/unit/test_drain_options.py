@@ -11,13 +11,13 @@ MEBIBYTE = 1 << 20
 @pytest.mark.parametrize(
     ("head", "undrained", "of_tenant", "start"),
     [
-        (512, 1024, 0, 256),
-        (64, 1024, 0, 32),
+        (512, 1024, 0, 128),
+        (64, 1024, 0, 16),
         (512, 8, 0, 3),  # A tenant may have three quarters of it.
         (512, 1024, 10, 5),
     ],
 )
-def test_draining_begins_at_half_of_the_smallest_limit(
+def test_draining_begins_at_a_quarter_of_the_head_or_half_of_another_limit(
     head: int, undrained: int, of_tenant: int, start: int
 ) -> None:
     settings = Settings(

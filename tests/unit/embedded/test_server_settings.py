@@ -20,7 +20,7 @@ def _tune(memory_gibibytes: float, *, free_disk_gibibytes: float = 100) -> dict[
 
 @pytest.mark.parametrize(
     ("memory_gibibytes", "shared_buffers"),
-    [(0.125, "64MB"), (1, "256MB"), (4, "1024MB"), (8, "2048MB"), (256, "2048MB")],
+    [(0.125, "64MB"), (0.5, "128MB"), (1, "256MB"), (256, "256MB")],
 )
 def test_shared_buffers_are_a_quarter_of_memory_within_bounds(
     memory_gibibytes: float, shared_buffers: str
