@@ -28,7 +28,7 @@ class Combined:
     `is_mixed`: exponential and custom buckets met, so there is no result, and the histogram is
     meaningless. `has_collision`: some terms say that a counter was reset, others that none was.
     `reconciled_additions` and `reconciled_subtractions`: custom bounds were reduced to those that
-    all terms have, by an addition or by a subtraction.
+    all terms have, by an addition or by a subtraction; of a mixed result, before the kinds met.
     """
 
     histograms: HistogramColumns

@@ -331,7 +331,7 @@ def _fold_terms(
             _scale_result(lists, state, term / divisor, term if term == mean_from else 1.0)
         flags |= _add_term(mode != PLAIN, source, lists, state, rows[term], signs[term], divisor)
         if flags & MIXED:
-            return MIXED, -1
+            return flags, -1
         if mode == AVERAGE and term < mean_from and _is_infinite(lists, state):
             return flags, term
     is_sum = mode == AVERAGE and mean_from >= len(rows)
@@ -400,7 +400,7 @@ def combine(
     counts of the positive buckets, then of the negative ones; those of result i end at
     `ends[:, i]` [2, n]. Where bounds were reconciled, `new_bounds` gets the lists, which end at
     `bound_ends`. There is room for the buckets of all terms, and for the bounds of the first ones.
-    A result with MIXED has no buckets.
+    A result with MIXED has no buckets; its other flags are those of the terms before.
     """
     n_positive = n_negative = n_lists = n_bounds = 0
     for result in range(len(flags)):
