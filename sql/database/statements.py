@@ -5,9 +5,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 import orjson
 
+from promcompat.core.model import IntArray
+
 _PARAMETER: Final = re.compile(r"\$(\d+)\b")
+_RANGES: Final = (
+    "ARRAY(SELECT generate_series(r.first, r.last)"
+    " FROM unnest({firsts}::bigint[], {lasts}::bigint[]) AS r (first, last))"
+)
+_IDS_PER_RANGE: Final = 4
+"""A range takes two numbers, and the server a little for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +25,14 @@ class Statement:
 
     text: str
     params: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IdRanges:
+    """Ascending ids, as the first and the last one of each range without gaps."""
+
+    firsts: list[int]
+    lasts: list[int]
 
 
 @dataclass(slots=True)
@@ -36,8 +53,9 @@ def inline_parameters(statement: Statement) -> str:
     For COPY, which takes no parameters. asyncpg would ask the server to quote them: two round trips
     for each COPY, and 3 ms for 1,000 ids.
 
-    The session must have `standard_conforming_strings` on. Raises TypeError for a value that is
-    neither a number, a text nor a list of these.
+    `IdRanges` become an expression for an array. The session must have
+    `standard_conforming_strings` on. Raises TypeError for a value that is neither a number, a text
+    nor a list of these.
     """
     literals = [_literal(value) for value in statement.params]
     return _PARAMETER.sub(lambda found: literals[int(found[1]) - 1], statement.text)
@@ -55,10 +73,24 @@ def inline_some(statement: Statement, numbers: Collection[int]) -> Statement:
     return Statement(text, tuple(statement.params[number - 1] for number in kept))
 
 
+def short_ids(ids: IntArray) -> IdRanges | list[int]:
+    """What to inline for ascending ids: few ranges, if most of the ids are neighbours.
+
+    The server makes 10,000 ids of 100 ranges in 0.6 of the time that it parses the ids in.
+    """
+    ends = np.flatnonzero(np.diff(ids) != 1)
+    if (len(ends) + 1) * _IDS_PER_RANGE > len(ids):
+        return list(ids.tolist())
+    return IdRanges(ids[np.append(0, ends + 1)].tolist(), ids[np.append(ends, -1)].tolist())
+
+
 def _literal(value: object) -> str:
     match value:
         case None:
             return "NULL"
+        case IdRanges():
+            firsts, lasts = _literal(value.firsts), _literal(value.lasts)
+            return _RANGES.format(firsts=firsts, lasts=lasts)
         case list() | tuple():
             return _quote("{" + _elements(value) + "}")
         case _:

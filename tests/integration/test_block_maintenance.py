@@ -100,6 +100,21 @@ async def test_series_go_with_their_last_sample(
     assert await times_of(storage) == {"load": [NOW_MS], "jobs": [NOW_MS]}
 
 
+async def test_many_neighbouring_series_are_read_without_those_between_them(
+    storage: MetricStorage,
+) -> None:
+    """Their ids reach the server as ranges, which leave out the series of another metric."""
+    names = ["jobs" if n % 9 == 4 else "load" for n in range(2_000)]
+    hosts = [make_labels(name, host=f"{n}") for n, name in enumerate(names)]
+    points = {labels: [(NOW_MS - n, 0.0)] for n, labels in enumerate(hosts)}
+    await storage.store.write_batch("red", make_batch(points))
+    await drain_and_compact(storage)
+    for wanted in ("load", "jobs"):
+        (block,) = await storage.store.select("red", [select_name(wanted, *EVER)])
+        of_name = [labels for labels, name in zip(hosts, names, strict=True) if name == wanted]
+        assert block_rows(block) == {labels: [(points[labels][0][0], 0)] for labels in of_name}
+
+
 async def test_series_go_after_a_deletion_was_worked_off(storage: MetricStorage) -> None:
     service = MaintenanceService(storage.maintenance, 0, lambda: NOW_MS)
     await write(storage, LOAD, JOBS, times=[NOW_MS - DAY_MS])

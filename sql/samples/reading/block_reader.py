@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +17,7 @@ from promcompat.core.explanations import ExplanationDepth, RuleOutcome, Selectio
 from promcompat.core.model import IntArray, SeriesSelection
 from sql.catalog import MS_PER_HOUR
 from sql.database.connection_pool import Connection
-from sql.database.statements import Statement, inline_parameters, inline_some
+from sql.database.statements import Statement, inline_parameters, inline_some, short_ids
 from sql.pushdown.rules import RULES
 from sql.samples.codec.pages import CorruptPageError, decode_joined, decode_pages
 from sql.samples.columns.fold import Piece
@@ -77,7 +77,7 @@ class BlockReader:
         self, connection: Connection, question: DrainedQuestion, allowance: SampleAllowance
     ) -> StoredSamples:
         """The samples; see `DrainedReader`. Raises StoredPageError too."""
-        statement = Statement(QUERIES["stored_pages"], (*_parameters(question), None))
+        statement = Statement(QUERIES["stored_pages"], (*_parameters(question, short_ids), None))
         copy = _copy_of(question, allowance)
         with self._counted_damage(question):
             pieces = await copy.run(connection, statement)
@@ -152,10 +152,12 @@ class BlockReader:
         return SelectionExplanation(n_series=n_series, rules=rules, estimated_rows=estimate)
 
 
-def _parameters(question: DrainedQuestion) -> tuple[int, list[int], int, int, int, int]:
+def _parameters(
+    question: DrainedQuestion, as_parameter: Callable[[IntArray], object]
+) -> tuple[int, object, int, int, int, int]:
     """The parameters of `stored_pages` up to the limit."""
     times = question.start_ms, question.end_ms
-    keys = block_keys(question.wanted).tolist()
+    keys = as_parameter(block_keys(question.wanted))
     return question.tenant_id, keys, *times, *slots_between(*times)
 
 
@@ -167,7 +169,7 @@ def _few_pages_statement(question: DrainedQuestion) -> Statement:
     be made and filled that the plan does not read. Then the state of the snapshot is not that of
     the view of the caller, see `insert_blocks`.
     """
-    params = *_parameters(question), _FEW_PAGES
+    params = *_parameters(question, np.ndarray.tolist), _FEW_PAGES
     first_slot, last_slot = params[4], params[5]
     if day_of_slot(last_slot) - day_of_slot(first_slot) >= _DAYS_OF_A_PLAN:
         return Statement(QUERIES["few_stored_pages"], params)

@@ -1,8 +1,15 @@
 """Parameters as literals: all of them for a COPY, some for a plan that is kept."""
 
+import numpy as np
 import pytest
 
-from sql.database.statements import Statement, inline_parameters, inline_some
+from sql.database.statements import (
+    IdRanges,
+    Statement,
+    inline_parameters,
+    inline_some,
+    short_ids,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +42,18 @@ def test_value_without_a_literal_is_refused() -> None:
 def test_some_parameters_become_literals_and_the_others_are_numbered_anew() -> None:
     statement = Statement("$1 $2 $3 $4 $3", ("a", 7, "c", None))
     assert inline_some(statement, (2, 4)) == Statement("$1 '7' $2 NULL $2", ("a", "c"))
+
+
+@pytest.mark.parametrize(
+    ("ids", "short"),
+    [
+        ([], []),
+        ([7], [7]),
+        ([1, 2, 3], [1, 2, 3]),
+        ([1, 2, 3, 4], IdRanges([1], [4])),
+        ([1, 3, 5, 7], [1, 3, 5, 7]),
+        ([-2, -1, 0, 1, 5, 7, 8, 9, 10, 11, 12, 13], IdRanges([-2, 5, 7], [1, 5, 13])),
+    ],
+)
+def test_neighbouring_ids_become_ranges(ids: list[int], short: object) -> None:
+    assert short_ids(np.array(ids, np.int64)) == short
