@@ -21,6 +21,7 @@ from promcompat.processes.kernel_compilation import compile_at_start, run_compil
 from promcompat.processes.late_imports import without_collection
 from promcompat.processes.limits import run_limits
 from promcompat.processes.migrate import run_migrate
+from promcompat.processes.open_files import open_standard_files
 from promcompat.processes.sql_shell import run_psql
 from promcompat.processes.tenant import run_tenant
 from promcompat.processes.token import run_token
@@ -30,6 +31,7 @@ _LOGGER = logging.getLogger("promcompat")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 1 failed, 2 not understood."""
+    open_standard_files()
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser()
     options, others = parser.parse_known_args(given)

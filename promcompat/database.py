@@ -14,15 +14,19 @@ from promcompat.configuration.settings import Settings
 from promcompat.configuration.types import DAY_MS
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from sql.database.connecting import describe_place
+from sql.database.database import DatabaseOptions
 from sql.database.database_check import check_database
 from sql.embedded.data_folder import read_database_url, read_owner_url
 from sql.embedded.database import EmbeddedDatabase
+from sql.embedded.server_settings import LEAST_MAX_CONNECTIONS
 from sql.migrate import MigrationError, migrate, role_of
 
 ResultT = TypeVar("ResultT")
 
 _LOGGER = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 2.0
+_CONNECTIONS_OF_OTHERS: Final = 40
+"""Of commands and readers in SQL, beside a service that runs its own database."""
 _USE_TIMESCALEDB: Final = {"auto": None, "require": True, "off": False}
 
 
@@ -73,7 +77,13 @@ async def own_database(settings: Settings) -> AsyncIterator[EmbeddedDatabase | N
     if settings.database_url is not None:
         yield None
         return
-    start = partial(EmbeddedDatabase.start, settings.data_dir, report=_LOGGER.info)
+    used = settings.workers * DatabaseOptions().most_connections
+    start = partial(
+        EmbeddedDatabase.start,
+        settings.data_dir,
+        report=_LOGGER.info,
+        max_connections=max(LEAST_MAX_CONNECTIONS, used + _CONNECTIONS_OF_OTHERS),
+    )
     starting = asyncio.get_running_loop().run_in_executor(None, start)
     try:
         # Shielded: a database that was started is stopped, also when the start is cancelled.
@@ -94,6 +104,8 @@ class Patience:
 
 ENDLESS: Final = Patience()
 """For a service: it waits for a database that starts later; senders keep their samples."""
+NONE: Final = Patience(0.0)
+"""For one attempt, where what surrounds it is tried again as a whole."""
 SHORT: Final = Patience(30.0)
 """For a command: its user waits for it."""
 

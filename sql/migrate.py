@@ -17,6 +17,7 @@ from sql.catalog import SCHEMA
 from sql.database.connecting import (
     CONNECT_FAULTS,
     CONNECT_SECONDS,
+    NO_TRANSACTION_TIMEOUT,
     SESSION_DEFAULTS,
     WatchedConnection,
     connect_fault,
@@ -84,14 +85,16 @@ async def migrate(
 
 async def _connect(dsn: str, **settings: str) -> asyncpg.Connection:
     try:
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_SECONDS,
             connection_class=WatchedConnection,
             server_settings=settings,
         )
+        await connection.execute(NO_TRANSACTION_TIMEOUT)
     except CONNECT_FAULTS as exc:
         raise connect_fault(exc, dsn) from exc
+    return connection
 
 
 async def _is_current(connection: asyncpg.Connection, steps: Sequence[SqlFile]) -> bool:

@@ -31,17 +31,18 @@ from promcompat.composition.options import (
 from promcompat.composition.outgoing import notification_policy, secret_headers
 from promcompat.composition.remediation import build_launcher, build_remediation_check
 from promcompat.composition.scraping import build_scraping
-from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
+from promcompat.composition.storage import (
+    Storage,
+    build_storage,
+    connect_storage,
+    open_alert_pool,
+)
 from promcompat.configuration.settings import Settings
 from promcompat.core.alerting.remediation import RemediationCheck
 from promcompat.core.limits.tenant_limits import Limits
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.files import DashboardFolder
-from promcompat.database import (
-    ENDLESS,
-    Patience,
-    owner_url,
-)
+from promcompat.database import NONE, owner_url
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.limits.current import CurrentLimits
 from promcompat.limits.limit_service import CountOfTenant, LimitService, amounts_of
@@ -91,7 +92,6 @@ async def open_backend(
     settings: Settings,
     telemetry: Telemetry,
     external_url: str,
-    patience: Patience = ENDLESS,
     large_query_ended: Callable[[], None] = lambda: None,
     own_url: str = "",
     own_secret: str = "",
@@ -100,12 +100,12 @@ async def open_backend(
 
     `external_url` is where people reach this service, `own_url` where it reaches itself, showing
     `own_secret`; `large_query_ended` as in Engine. At the end of the block waiting writes are
-    answered. Errors as in `connect_storage`; BadDataError when a file of the settings cannot be
-    used.
+    answered. Errors as in `connect_storage`, without patience; BadDataError when a file of the
+    settings cannot be used.
     """
     current = current_limits(settings)
     limits = Limits(current, telemetry.limits)
-    metric_storage = await connect_storage(settings, patience, is_checked=True, limits=limits)
+    metric_storage = await connect_storage(settings, NONE, is_checked=True, limits=limits)
     sender = HttpSender(notification_policy(settings), settings.outgoing_answer_bytes)
     n_processes = settings.query_processes if messages.IS_SUPPORTED else 0
     processes = EvaluationProcesses(n_processes, process_command(EVALUATION_MODULE))
@@ -238,7 +238,7 @@ class _ServiceBuilder:
             exemplars=exemplars,
             otlp=OtlpReader(otlp_options(self.settings)),
             snapshots=SnapshotService(
-                self.settings.data_dir.expanduser() / "snapshots",
+                self.settings.data_dir / "snapshots",
                 partial(dump_snapshot, owner_url(self.settings)),
             ),
             rules=self._rules(),

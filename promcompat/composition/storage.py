@@ -1,13 +1,14 @@
 """The repositories of a serving process, on a database that answers."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from promcompat.alerting.deliveries import Notifier
 from promcompat.composition.options import database_options, storage_options
 from promcompat.configuration.settings import Settings
+from promcompat.core.errors import DatabaseRefusedError
 from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.ports import MaintenanceRepository
 from promcompat.database import (
@@ -21,22 +22,17 @@ from sql.alerting.delivery_repository import PostgresLabelSetStates, PostgresSte
 from sql.alerting.rule_repository import PostgresRuleRepository
 from sql.alerting.silence_repository import PostgresSilenceRepository
 from sql.dashboards.dashboard_repository import PostgresDashboardRepository
+from sql.database.connecting import describe_place
 from sql.database.connection_pool import Pool, PoolOptions, open_pool
-from sql.database.database import Database
-from sql.database.database_check import check_database
+from sql.database.database import LEAST_CONNECTIONS, Database, DatabaseOptions
+from sql.database.database_check import allowed_connections, check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository
 from sql.limits.override_repository import PostgresLimitOverrides
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.metric_storage import MetricStorage
 
-_ALERT_POOL: Final = PoolOptions(
-    max_size=8,
-    statement_timeout_seconds=60.0,
-    # A session is idle while the queries of a group of rules run.
-    idle_in_transaction_seconds=300.0,
-    application_name="promcompat alerts",
-)
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +73,28 @@ async def connect_storage(
     async def attempt() -> MetricStorage:
         if not is_checked:
             await check_database(url)
-        return await MetricStorage.open(url, options, database_options(settings))
+        wanted = _fitting(database_options(settings), await allowed_connections(url), settings)
+        return await MetricStorage.open(url, options, wanted)
 
     return await try_until_answered(attempt, patience)
+
+
+def _fitting(wanted: DatabaseOptions, allowed: int, settings: Settings) -> DatabaseOptions:
+    """The options of one of the processes that share the `allowed` connections."""
+    share = allowed // settings.workers
+    if share < LEAST_CONNECTIONS:
+        raise DatabaseRefusedError(
+            f"cannot use {describe_place(database_url(settings))}: it allows this user {allowed} "
+            f"connections, and each of {settings.workers} workers needs {LEAST_CONNECTIONS} at "
+            f"least and uses up to {wanted.most_connections}; raise max_connections of the server, "
+            "or CONNECTION LIMIT of the user or the database"
+        )
+    if share < wanted.most_connections:
+        _LOGGER.warning(
+            "the database allows fewer connections than the service would use",
+            extra={"allowed": allowed, "wanted": settings.workers * wanted.most_connections},
+        )
+    return wanted.within(share)
 
 
 @asynccontextmanager
@@ -95,7 +110,14 @@ async def open_storage(settings: Settings, patience: Patience) -> AsyncIterator[
 @asynccontextmanager
 async def open_alert_pool(settings: Settings, database: Database) -> AsyncIterator[Pool]:
     """Connections for alerting, whose transactions are long."""
-    pool = await open_pool(database_url(settings), _ALERT_POOL)
+    options = PoolOptions(
+        max_size=database.options.alert_connections,
+        statement_timeout_seconds=60.0,
+        # A session is idle while the queries of a group of rules run.
+        idle_in_transaction_seconds=300.0,
+        application_name="promcompat alerts",
+    )
+    pool = await open_pool(database_url(settings), options)
     database.heartbeat.watch(pool)
     try:
         yield pool

@@ -9,12 +9,18 @@ from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr, field_valida
 from pydantic_settings import BaseSettings
 
 from promcompat.configuration.types import DAY_MS, MEBIBYTE, DurationMs
+from promcompat.core.cache_folder import home_folder
 
 
 def default_data_dir() -> Path:
-    """The folder for the user's data by the XDG rules."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "promcompat"
+    """The folder for the user's data by the XDG rules; of an account without a home, in /var/lib.
+
+    Such an account may not be able to write there: using the folder then fails, and says so.
+    """
+    if base := os.environ.get("XDG_DATA_HOME"):
+        return Path(base) / "promcompat"
+    home = home_folder()
+    return Path("/var/lib") / "promcompat" if home is None else home / ".local/share/promcompat"
 
 
 class StorageSettings(BaseSettings):
@@ -34,7 +40,7 @@ class StorageSettings(BaseSettings):
     data_dir: Path = Field(
         default_factory=default_data_dir,
         description="Folder of the service's own database, which survives restarts. Default: "
-        "promcompat in $XDG_DATA_HOME or ~/.local/share.",
+        "promcompat in $XDG_DATA_HOME or ~/.local/share; /var/lib for an account without a home.",
     )
     timescaledb: Literal["auto", "require", "off"] = Field(
         "auto",
@@ -96,6 +102,14 @@ class StorageSettings(BaseSettings):
         "three quarters of what all may need.",
     )
 
+    @field_validator("data_dir")
+    @classmethod
+    def _expand_data_dir(cls, value: Path) -> Path:
+        try:
+            return value.expanduser()
+        except RuntimeError as exc:
+            raise ValueError("~ is the home folder of an account that does not exist") from exc
+
     @field_validator("database_url", "migration_database_url", mode="before")
     @classmethod
     def _check_database_url(cls, value: object) -> object:
@@ -106,7 +120,7 @@ class StorageSettings(BaseSettings):
         if isinstance(value, str) and not _is_readable_url(value):
             raise ValueError(
                 "is not a valid URL; in a user or password, write the characters @ : / ? # [ ] % "
-                "as %40 %3A %2F %3F %23 %5B %5D %25"
+                "as %40 %3A %2F %3F %23 %5B %5D %25; an IPv6 address is in brackets: [::1]:5432"
             )
         return value
 

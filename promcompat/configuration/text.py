@@ -14,7 +14,13 @@ from pydantic_core import PydanticUndefined
 from promcompat.configuration.settings import ENV_PREFIX, Settings
 from promcompat.configuration.types import to_milliseconds
 from promcompat.core.texts.durations import format_duration_ms
-from promcompat.core.texts.secrets import HIDDEN, origin_of, public_url, url_secrets
+from promcompat.core.texts.secrets import (
+    HIDDEN,
+    database_secrets,
+    origin_of,
+    public_url,
+    url_secrets,
+)
 from promcompat.outgoing.secrets import SecretSource, SecretUnavailableError
 
 _SHOWN_CHARACTERS = 100
@@ -129,7 +135,7 @@ def secrets_of(settings: Settings) -> Iterator[str]:
     """Every text in the settings that nobody should see in an answer or a log."""
     for database in (settings.database_url, settings.migration_database_url):
         if database is not None:
-            yield from url_secrets(database.get_secret_value())
+            yield from database_secrets(database.get_secret_value())
     for url in settings.alertmanager_url_list:
         yield from url_secrets(url)
     for url in settings.webhook_url_list:

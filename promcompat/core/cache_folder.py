@@ -1,15 +1,18 @@
-"""The per-user folder of what can be downloaded or computed again."""
+"""Folders of what can be downloaded or computed again: that of the account, and temporary ones."""
 
 import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from promcompat.core.errors import PromcompatError
 
+_SHARED: Final = Path("/var/cache/promcompat")
 Report = Callable[[str], None]
 """Receives one line of progress, written for a person, without a line end."""
 
@@ -18,16 +21,42 @@ class InstallError(PromcompatError):
     """Programs could not be downloaded or unpacked, or do not run on this machine."""
 
 
+def home_folder() -> Path | None:
+    """The home of the account; None for one that the system does not know, as in containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
 def default_cache_folder() -> Path:
     """Return `$XDG_CACHE_HOME/promcompat`, by default `~/.cache/promcompat`.
 
     For root it is /var/cache/promcompat: PostgreSQL runs as another account, which must reach its
-    programs, and access(2), by which they look for each other, honours no capability in /root.
+    programs, and access(2), by which they look for each other, honours no capability in /root. So
+    it is for an account without a home, which uses what root has installed there.
     """
     if os.geteuid() == 0:
-        return Path("/var/cache/promcompat")
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "promcompat"
+        return _SHARED
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "promcompat"
+    home = home_folder()
+    return _SHARED if home is None else home / ".cache" / "promcompat"
+
+
+class NoTemporaryFolderError(PromcompatError):
+    """Nothing temporary can be written; the message says what to do."""
+
+
+def check_temporary_folder() -> None:
+    """Raises NoTemporaryFolderError, as where the root file system of a container is read-only."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as exc:
+        raise NoTemporaryFolderError(
+            "no folder for temporary files can be written (TMPDIR, /tmp, /var/tmp): set TMPDIR to "
+            "one that can, or mount one on /tmp"
+        ) from exc
 
 
 def make_readable_folder(path: Path) -> None:

@@ -250,12 +250,15 @@ def media_type(request: web.Request) -> str:
 async def next_chunk(request: web.Request, within_seconds: float = inf) -> bytes:
     """The bytes received so far, at least one; empty at the end.
 
-    Raises TimeoutError if the client pauses too long, or for these seconds.
+    Raises TimeoutError if the client pauses too long, or for these seconds, and ConnectionError if
+    the connection is closed.
     """
     content = request.content
     # A timer costs more than the chunks that are there already.
     if (received := content.read_nowait()) or content.is_eof():
         return received
+    if request.transport is None:  # The client has gone, or gave way to another one.
+        raise ConnectionResetError("the connection was closed")
     async with asyncio.timeout(min(_MAX_STALL_SECONDS, within_seconds)):
         return await content.readany()
 

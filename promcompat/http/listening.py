@@ -21,8 +21,8 @@ def bind_socket(host: str, port: int, *, share_port: bool = False) -> socket.soc
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         bound = socket.socket(family, kind, protocol)
-    except OSError as exc:
-        raise ListenError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+    except (OSError, UnicodeError) as exc:
+        raise ListenError(listen_fault(host, port, exc)) from exc
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if share_port:
@@ -30,13 +30,32 @@ def bind_socket(host: str, port: int, *, share_port: bool = False) -> socket.soc
         bound.bind(address)
     except OSError as exc:
         bound.close()
-        reason = (
-            "the port is already in use"
-            if exc.errno == errno.EADDRINUSE
-            else exc.strerror or str(exc)
-        )
-        raise ListenError(f"cannot listen on {host}:{port}: {reason}") from exc
+        raise ListenError(listen_fault(host, port, exc)) from exc
     return bound
+
+
+def listen_fault(host: str, port: int, exc: OSError | UnicodeError) -> str:
+    """What to say when an address cannot be listened on."""
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"cannot listen on {place}: {_reason(exc)}"
+
+
+def _reason(exc: OSError | UnicodeError) -> str:
+    match exc:
+        case socket.gaierror() | UnicodeError():
+            return "its host name cannot be resolved"
+        case OSError(errno=errno.EADDRINUSE):
+            return "the port is already in use"
+        case OSError(errno=errno.EADDRNOTAVAIL):
+            return "this machine does not have this address; see ip address"
+        case OSError(errno=errno.EACCES):
+            return (
+                "a port below 1024 needs root or CAP_NET_BIND_SERVICE; use a higher one, or a proxy"
+            )
+        case OSError(strerror=str(text)):
+            return text
+        case _:
+            return str(exc)
 
 
 def base_url(bound: socket.socket, *, is_tls: bool) -> str:

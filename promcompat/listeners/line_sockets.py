@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from promcompat.core.errors import PromcompatError
+from promcompat.http.listening import listen_fault
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_LINE_BYTES: Final = 1 << 16
@@ -102,6 +103,6 @@ async def listening_for_lines(
                 lambda: _Datagrams(take), local_addr=(host, bound)
             )
             opened.callback(transport.close)
-        except OSError as exc:
-            raise ListenerError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+        except (OSError, UnicodeError) as exc:
+            raise ListenerError(listen_fault(host, port, exc)) from exc
         yield bound

@@ -22,7 +22,7 @@ def run_backup_command(command: str, settings: Settings, file: Path) -> int:
             _report("Restored; run promcompat migrate, or start the service, before others use it")
         return 0
     run = back_up if command == "backup" else restore
-    run(settings.data_dir.expanduser(), path, _report)
+    run(settings.data_dir, path, _report)
     return 0
 
 

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from promcompat.core.cache_folder import exclusive_lock
+from promcompat.core.cache_folder import check_temporary_folder, exclusive_lock
 from promcompat.processes.late_imports import without_collection
 
 _LOGGER = logging.getLogger(__name__)
@@ -58,12 +58,16 @@ def compile_kernels(report: Callable[[str], None]) -> bool:
     """Compile all kernels unless they are; whether that was necessary.
 
     `report` gets a line before each module. Processes that compile the same kernels wait for each
-    other. Raises RuntimeError if a module cannot be compiled; the compiler has printed why.
+    other. Raises RuntimeError if a module cannot be compiled; the compiler has printed why; and
+    NoTemporaryFolderError.
     """
     # Here, because numba takes half a second to import, which other commands need not wait for.
-    with without_collection():
-        from promcompat.core.compiled_kernels import KERNEL_FOLDER, kernel_modules
-
+    try:
+        with without_collection():
+            from promcompat.core.compiled_kernels import KERNEL_FOLDER, kernel_modules
+    except FileNotFoundError:  # Neither the cache folder nor any temporary one can be written.
+        check_temporary_folder()
+        raise
     if (KERNEL_FOLDER / _DONE).exists():
         return False
     with exclusive_lock(KERNEL_FOLDER / _LOCK):

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -21,6 +22,7 @@ from promcompat.core.errors import (
     PromcompatError,
     StorageUnavailableError,
 )
+from sql.query_loader import load_queries
 
 CONNECT_SECONDS: Final = 10.0
 """How long one attempt to connect may take, name look-up and password exchange included."""
@@ -50,9 +52,12 @@ SESSION_DEFAULTS: Final = {
     "standard_conforming_strings": "on",
     "default_transaction_isolation": "read committed",
     "lock_timeout": "0",
+    "idle_session_timeout": "0",
     **SESSION_KEEPALIVES,
 }
 """What every session of ours sets, as a role or a database may have other defaults."""
+NO_TRANSACTION_TIMEOUT: Final = load_queries("database")["no_transaction_timeout"]
+"""What every session of ours executes first, and after each reset, for the same reason."""
 CONNECT_FAULTS: Final = (
     OSError,
     asyncpg.PostgresError,
@@ -63,9 +68,11 @@ CONNECT_FAULTS: Final = (
 """What an attempt to connect may raise; `connect_fault` translates it."""
 _INVALID_ADDRESS: Final = (
     "the database URL is not valid; use postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with "
-    "special characters in user and password percent-encoded (%2F for /, %40 for @)"
+    "special characters in user and password percent-encoded (%2F for /, %40 for @), and an IPv6 "
+    "address in brackets"
 )
 """It leaves out the URL: parts of one that cannot be parsed may contain the password."""
+_FILE_OPTIONS: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _FATAL_LOOK_UPS: Final = {
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
 }
@@ -194,14 +201,29 @@ def connect_fault(exc: BaseException, dsn: str) -> PromcompatError:
     StorageUnavailableError where it can.
     """
     # ClientConfigurationError of the driver is one; errors of certificates are both.
-    if isinstance(exc, ValueError) and not isinstance(exc, OSError):
-        return DatabaseRefusedError(_INVALID_ADDRESS)
     place = describe_place(dsn)
-    refusal = _refusal(exc)
+    if isinstance(exc, ValueError) and not isinstance(exc, OSError):
+        # Among the driver's words these name settings and files only; others may have a password.
+        said = str(exc).partition("\n")[0]
+        is_of_tls = said.startswith(("`ssl", "root certificate file"))
+        return DatabaseRefusedError(
+            f"cannot use {place}: {said}" if is_of_tls else _INVALID_ADDRESS
+        )
+    refusal = _missing_file(dsn) if isinstance(exc, FileNotFoundError) else _refusal(exc)
     if refusal is not None:
         said = f" (the server says: {exc})" if isinstance(exc, asyncpg.PostgresError) else ""
         return DatabaseRefusedError(f"cannot use {place}: {refusal}{said}")
     return StorageUnavailableError(f"cannot reach {place}: {_hindrance(exc)}")
+
+
+def _missing_file(dsn: str) -> str | None:
+    """Which file of TLS, of those that an address names, does not exist."""
+    options = parse_qs(urlsplit(dsn).query)
+    for name in _FILE_OPTIONS:
+        path = _first(options.get(name))
+        if path and not Path(path).exists():
+            return f"{name} in the URL is {path}, and there is no such file"
+    return None
 
 
 def _refusal(exc: BaseException) -> str | None:
@@ -253,5 +275,9 @@ def _hindrance(exc: BaseException) -> str:
             return "none of its hosts matches target_session_attrs"
         case FileNotFoundError():
             return "its socket does not exist"
+        case PermissionError():
+            return "permission denied, for its socket or a file of TLS that the URL names"
+        case ssl.SSLError():
+            return f"TLS failed ({exc.reason or exc})"
         case _:
             return "the connection failed"

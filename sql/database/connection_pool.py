@@ -23,6 +23,7 @@ from sql.database.connecting import (
     CONNECT_FAULTS,
     CONNECT_SECONDS,
     GOODBYE_SECONDS,
+    NO_TRANSACTION_TIMEOUT,
     SESSION_DEFAULTS,
     BoundedConnection,
     connect_fault,
@@ -44,6 +45,9 @@ _TRUSTED_IDLE_SECONDS: Final = 1.0
 _CHECK_SECONDS: Final = 2.0
 _QUERIES: Final = load_queries("database")
 _UNAVAILABLE: Final = "the database is not available; try again"
+_NO_FREE_CONNECTION: Final = "the database has no free connection; try again"
+_FULL_PAUSE_SECONDS: Final = 0.25
+"""How long after the server refused a further connection one of our own is looked for again."""
 _CONNECTION_FAULTS: Final = (
     OSError,  # Includes TimeoutError, of the driver and of asyncio.
     asyncpg.InterfaceError,
@@ -184,11 +188,11 @@ class Pool:
     async def _prepare(self, connection: BoundedConnection) -> None:
         connection.limit_seconds = self._options.limit_seconds
         self.connected_at = time.monotonic()
-        if self._initialise is None:
-            return
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
-                await self._initialise(connection)
+                await connection.execute(NO_TRANSACTION_TIMEOUT)
+                if self._initialise is not None:
+                    await self._initialise(connection)
         except BaseException:
             # asyncpg would close the session gracefully, and wait for an answer.
             connection.terminate()
@@ -205,7 +209,7 @@ class Pool:
             "SET {} = '{}'".format(name, value.replace("'", "''"))
             for name, value in self._options.reset_settings().items()
         ]
-        return ";\n".join([connection.get_reset_query(), *settings])
+        return ";\n".join([connection.get_reset_query(), NO_TRANSACTION_TIMEOUT, *settings])
 
     @property
     def n_free(self) -> int:
@@ -241,7 +245,9 @@ class Pool:
                 connection = await self._wait_for_connection()
             except CONNECT_FAULTS as exc:
                 _log_fault(exc)
-                raise StorageUnavailableError(_UNAVAILABLE) from exc
+                is_full = isinstance(exc, asyncpg.TooManyConnectionsError)
+                text = _NO_FREE_CONNECTION if is_full else _UNAVAILABLE
+                raise StorageUnavailableError(text) from exc
             idle_since = connection.idle_since
             if not idle_since or _was_used_lately(idle_since) or await self._answers(connection):
                 self._taken[connection] = time.monotonic()
@@ -255,10 +261,22 @@ class Pool:
             await self._release(connection)
 
     async def _wait_for_connection(self) -> Connection:
+        """A free connection, or a new one.
+
+        Where the server allows no further one, one of those that the pool has, if it has any: with
+        few of them a service is slow, and still answers.
+        """
         self._n_waiting += 1
         try:
             async with asyncio.timeout(self._options.limit_seconds):
-                return await self._connections.acquire()
+                while True:
+                    try:
+                        return await self._connections.acquire()
+                    except asyncpg.TooManyConnectionsError as exc:
+                        if not self._connections.get_size():
+                            raise
+                        _log_fault(exc)
+                    await asyncio.sleep(_FULL_PAUSE_SECONDS)
         finally:
             self._n_waiting -= 1
 

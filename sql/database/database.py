@@ -2,8 +2,8 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import asyncpg
 
@@ -25,6 +25,17 @@ _READER_SETTINGS: Final = {"timescaledb.enable_runtime_exclusion": "off"}
 _KEPT_PLANS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 """For the same few statements again and again, by keys: planning them took longer than running
 them. A plan must not depend on how little a table had when it was made."""
+_POOLS: Final = (
+    "write_connections",
+    "read_connections",
+    "log_connections",
+    "question_connections",
+    "alert_connections",
+)
+_LEAST_OF_A_POOL: Final = 2
+_SINGLE_CONNECTIONS: Final = 3
+"""Of readiness, of the heartbeat, and of the election of who scrapes."""
+LEAST_CONNECTIONS: Final = len(_POOLS) * _LEAST_OF_A_POOL + _SINGLE_CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +52,36 @@ class DatabaseOptions:
     read_connections: int = 8
     log_connections: int = 4
     question_connections: int = 4
+    alert_connections: int = 8
     connect_timeout_seconds: float = CONNECT_SECONDS
     heartbeat_seconds: float = CONNECT_SECONDS
     write_timeout_seconds: float = 60.0
     query_timeout_seconds: float = 120.0
     is_own_server: bool = False
     max_tenants: int = 1000
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections the process has at most."""
+        sizes: list[int] = [getattr(self, name) for name in _POOLS]
+        return sum(sizes) + _SINGLE_CONNECTIONS
+
+    def within(self, allowed: int) -> Self:
+        """The same with pools that together have `allowed` connections at most.
+
+        Each keeps two: what holds one may need another. Pools that took what the server has would
+        leave none for those that were opened later. Raises ValueError below `LEAST_CONNECTIONS`.
+        """
+        if allowed < LEAST_CONNECTIONS:
+            raise ValueError(f"{allowed} connections are fewer than {LEAST_CONNECTIONS}")
+        if allowed >= self.most_connections:
+            return self
+        spare, wanted = allowed - LEAST_CONNECTIONS, self.most_connections - LEAST_CONNECTIONS
+        sizes = {
+            name: _LEAST_OF_A_POOL + (getattr(self, name) - _LEAST_OF_A_POOL) * spare // wanted
+            for name in _POOLS
+        }
+        return replace(self, **sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,9 +29,14 @@ _SHARED_SESSIONS: Final = (
     "a connection pooler in transaction mode shares our sessions with other clients, which "
     "breaks settings, locks and prepared statements; connect to PostgreSQL directly"
 )
-_READ_ONLY: Final = (
+_STANDBY: Final = (
     "it is a read-only standby; use the primary, or list several hosts with "
     "?target_session_attrs=read-write"
+)
+_READ_ONLY: Final = (
+    "it is read-only by the setting default_transaction_read_only of the server, the database or "
+    "the user; hosted databases set it when their disk is full. Turn it off, for example by ALTER "
+    "DATABASE … RESET default_transaction_read_only"
 )
 
 
@@ -55,6 +60,23 @@ async def check_database(dsn: str) -> None:
         raise DatabaseRefusedError(f"cannot use {describe_place(dsn)}: {refusal}")
 
 
+async def allowed_connections(dsn: str) -> int:
+    """How many connections the server allows the role of `dsn` at once, whoever has them now.
+
+    Errors as in `check_database`.
+    """
+    try:
+        async with asyncio.timeout(2 * CONNECT_SECONDS):
+            connection = await _connect(dsn)
+            try:
+                allowed: int = await connection.fetchval(_QUERIES["connection_limit"])
+            finally:
+                await connection.close()
+    except CONNECT_FAULTS as exc:
+        raise connect_fault(exc, dsn) from exc
+    return allowed
+
+
 async def _connect(dsn: str) -> BoundedConnection:
     connection: BoundedConnection = await asyncpg.connect(
         dsn,
@@ -76,8 +98,9 @@ async def _refusal(connections: Sequence[BoundedConnection]) -> str | None:
         for name in _PROBED_SETTINGS:
             if await connections[0].fetchval(_QUERIES["session_setting"], name) != wanted[name]:
                 return _LOST_SETTINGS
-        if await connections[0].fetchval(_QUERIES["is_read_only"]):
-            return _READ_ONLY
+        state = await connections[0].fetchrow(_QUERIES["is_read_only"])
+        if state["is_read_only"]:
+            return _STANDBY if state["is_standby"] else _READ_ONLY
     except asyncpg.InvalidSQLStatementNameError:
         return _SHARED_SESSIONS
     return None

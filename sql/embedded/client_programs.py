@@ -4,6 +4,7 @@ pg_dump must not be older than the server. A database of TimescaleDB is restored
 of its functions, which only a superuser may make.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from promcompat.core.errors import NotSupportedError
 from sql.embedded.distributions import find_bundled_psql, find_wheel
 from sql.embedded.errors import EmbeddedDatabaseError
 
+_LOGGER = logging.getLogger(__name__)
 _USUAL_FOLDERS: Final = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -28,6 +30,7 @@ _USUAL_FOLDERS: Final = (
 )
 _VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)")
 _TIMESCALEDB: Final = "EXTENSION - timescaledb"
+_HAS_ROWS: Final = "SELECT store IS DISTINCT FROM 'blocks' FROM promcompat.installation"
 _FORGET_ROUTINES: Final = "DELETE FROM promcompat.schema_routine"
 """A restore leaves out grants, whose roles may not exist; the next migration grants them again."""
 
@@ -142,10 +145,26 @@ def write_dump(
         with open(descriptor, "wb") as output:
             run_program(command, _environment(password), output=output)
         unfinished.replace(file)
+        if _has_rows(pg_dump, url):
+            _LOGGER.warning(
+                "stale markers in rows are ordinary NaN in a restored database; samples in blocks "
+                "keep them, see promcompat migrate-store"
+            )
     except OSError as exc:
         raise EmbeddedDatabaseError(f"cannot write {file}: {exc.strerror}") from exc
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _has_rows(pg_dump: Sequence[str], url: str) -> bool:
+    """Whether a database has samples as rows; pg_dump writes every NaN of those as the text `NaN`.
+
+    `pg_dump` is the program that has dumped the database; psql is beside it.
+    """
+    address, password = split_password(url)
+    psql = [*pg_dump[:-1], str(Path(pg_dump[-1]).with_name("psql"))]
+    command = [*psql, "-qXAt", "-c", _HAS_ROWS, f"--dbname={address}"]
+    return run_program(command, _environment(password)).strip() == "t"
 
 
 def restore_database(url: str, file: Path, report: Report) -> None:

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
@@ -113,12 +113,9 @@ class DataFolder:
             return None
         state_file = self.path / "database.json"
         try:
-            return DatabaseState(**json.loads(state_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise EmbeddedDatabaseError(
-                f"{state_file}, which belongs to the database next to it, is damaged: {error}; "
-                "restore it from a backup"
-            ) from error
+            return _parse_state(state_file, state_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise _damaged(state_file, error) from error
 
     def write_state(self, state: DatabaseState, url: str, owner_url: str) -> None:
         self._replace("database.json", json.dumps(asdict(state), indent=2) + "\n")
@@ -141,6 +138,26 @@ class DataFolder:
         fresh.replace(self.path / name)
 
 
+def _parse_state(file: Path, text: str) -> DatabaseState:
+    try:
+        values = json.loads(text)
+        if unknown := sorted(set(values) - {field.name for field in fields(DatabaseState)}):
+            raise EmbeddedDatabaseError(
+                f"{file} was written by a newer promcompat, as it has {', '.join(unknown)}: start "
+                "that version or a later one, or restore a backup of this version"
+            )
+        return DatabaseState(**values)
+    except (ValueError, TypeError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> EmbeddedDatabaseError:
+    return EmbeddedDatabaseError(
+        f"{file}, which belongs to the database next to it, is damaged: {error}; restore it from a "
+        "backup"
+    )
+
+
 def read_database_url(path: Path) -> str | None:
     """Return the address that the data folder's database has, or had when it last ran.
 
@@ -156,9 +173,9 @@ def read_owner_url(path: Path) -> str | None:
 
 def read_distribution(path: Path) -> str | None:
     """Return which programs made the data folder's database, also while it runs."""
-    text = _read_file(path.expanduser() / "database.json")
-    name = None if text is None else json.loads(text).get("distribution")
-    return str(name) if name else None
+    file = path.expanduser() / "database.json"
+    text = _read_file(file)
+    return None if text is None else _parse_state(file, text).distribution
 
 
 def _read_file(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from sql.embedded.distributions import PostgresDistribution, choose_distribution
 from sql.embedded.errors import EmbeddedDatabaseError
 from sql.embedded.postgres_server import PostgresServer, clear_orphan, start_server
 from sql.embedded.server_account import choose_account
-from sql.embedded.server_settings import measure_machine, tune_settings
+from sql.embedded.server_settings import LEAST_MAX_CONNECTIONS, measure_machine, tune_settings
 
 
 class EmbeddedDatabase:
@@ -43,12 +43,17 @@ class EmbeddedDatabase:
 
     @classmethod
     def start(
-        cls, data_folder: Path, *, report: Report, cache_folder: Path | None = None
+        cls,
+        data_folder: Path,
+        *,
+        report: Report,
+        cache_folder: Path | None = None,
+        max_connections: int = LEAST_MAX_CONNECTIONS,
     ) -> "EmbeddedDatabase":
         """Start the database in `data_folder`, installing and initialising what is missing.
 
         Blocks: about 10 s with downloads the first time, under a second afterwards. `report`
-        receives lines of progress for a person.
+        receives lines of progress for a person. `max_connections` is of the server, for all roles.
 
         Raises:
             DataFolderInUseError: another live promcompat uses the folder.
@@ -56,7 +61,9 @@ class EmbeddedDatabase:
         """
         folder = DataFolder(data_folder)
         try:
-            return cls._start_in(folder, cache_folder or default_cache_folder(), report)
+            return cls._start_in(
+                folder, cache_folder or default_cache_folder(), report, max_connections
+            )
         except OSError as error:
             folder.close()
             file = "" if error.filename is None else f" ({error.filename})"
@@ -69,7 +76,7 @@ class EmbeddedDatabase:
 
     @classmethod
     def _start_in(
-        cls, folder: DataFolder, cache_folder: Path, report: Report
+        cls, folder: DataFolder, cache_folder: Path, report: Report, max_connections: int
     ) -> "EmbeddedDatabase":
         for path in (folder.cluster_path, folder.unfinished_cluster_path):
             clear_orphan(path, report)
@@ -83,7 +90,7 @@ class EmbeddedDatabase:
         _require_same_major(cluster)
         folder.rotate_log()
         report(f"Starting {distribution.description}")
-        server = _start_tuned(cluster, folder, report, state.port)
+        server = _start_tuned(cluster, folder, report, max_connections, state.port)
         try:
             cluster, state = _separate_superuser(cluster, folder, server.port, state)
             state = _update_extension(cluster, server.port, state)
@@ -212,12 +219,14 @@ def _start_tuned(
     cluster: Cluster,
     folder: DataFolder,
     report: Report,
+    max_connections: int = LEAST_MAX_CONNECTIONS,
     preferred_port: int | None = None,
 ) -> PostgresServer:
     settings = tune_settings(
         measure_machine(folder.path),
         has_timescaledb=cluster.distribution.timescaledb_version is not None,
         has_lz4=cluster.distribution.has_lz4,
+        max_connections=max_connections,
     )
     cluster.write_settings(settings)
     return start_server(cluster, folder.log_file, report, preferred_port)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 _MEBIBYTE = 1024 * 1024
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -32,11 +33,20 @@ def measure_machine(data_folder: Path) -> Machine:
     )
 
 
-def tune_settings(machine: Machine, *, has_timescaledb: bool, has_lz4: bool) -> dict[str, str]:
+LEAST_MAX_CONNECTIONS: Final = 100
+
+
+def tune_settings(
+    machine: Machine,
+    *,
+    has_timescaledb: bool,
+    has_lz4: bool,
+    max_connections: int = LEAST_MAX_CONNECTIONS,
+) -> dict[str, str]:
     """Return settings for a metrics database that shares the machine with the service."""
     memory = machine.memory_bytes // _MEBIBYTE
     settings = {
-        "max_connections": "100",
+        "max_connections": str(max_connections),
         # Samples are appended, read once and moved, which any size serves: with 256 MB instead of
         # 2 GB, neither ingest nor a million new series took longer. What is evicted from here, the
         # system still has in memory as long as nothing else needs it.

@@ -40,8 +40,25 @@ SELECT pg_backend_pid()
 SELECT current_setting($1, true)
 
 -- is_read_only --
--- Whether writes are impossible: on a standby, or by settings of the role or database.
-SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'
+-- Whether writes are impossible, and whether that is because the server is a standby: it may be a setting of the
+-- server, the database or the role instead.
+SELECT
+    pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS is_read_only,
+    pg_is_in_recovery() AS is_standby
+
+-- connection_limit --
+-- How many connections of this session's role the server allows at once, in this database.
+SELECT least(
+    current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+        - coalesce(current_setting('reserved_connections', true)::integer, 0),
+    (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = session_user),
+    (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
+)
+
+-- no_transaction_timeout --
+-- Lifts a limit that the role or database has for whole transactions. It is not among the settings with which a session
+-- begins, because PostgreSQL before 17 does not know it.
+SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) <> '0'
 
 -- ping --
 -- A statement without effect, to see whether the database answers.

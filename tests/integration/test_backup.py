@@ -196,6 +196,7 @@ async def test_commands_copy_a_database_of_ones_own(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The copy gives every answer of the original."""
     monkeypatch.setenv("PROMCOMPAT_STORE", store.value)
@@ -211,6 +212,7 @@ async def test_commands_copy_a_database_of_ones_own(
     assert [question for question, answer in before.items() if not answer] == []
     monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", url)
     assert await asyncio.to_thread(main, ["backup", str(file)]) == 0
+    assert ("stale markers in rows" in capfd.readouterr().err) == (store is StoreKind.ROWS)
     assert file.stat().st_mode & 0o777 == 0o600
     assert await asyncio.to_thread(main, ["restore", str(file)]) == 1, "it is not empty"
     name = f"copy_of_{url.rpartition('/')[2]}"

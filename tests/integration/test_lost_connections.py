@@ -21,6 +21,7 @@ from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
 from sql.samples.metric_storage import MetricStorage
 from tests.support.factories import make_labels, select_name, series_key
 from tests.support.programs.network import CuttableNetwork, cuttable_network
+from tests.support.programs.servers import DatabaseServer
 from tests.support.services.http_service import Service, running_service
 from tests.support.storage.repositories import connected, opened_storage
 
@@ -415,3 +416,43 @@ async def test_an_error_of_the_driver_is_translated(plain_database_url: str) -> 
             async with acquired(storage.database.read_pool) as connection:
                 await connection.fetch("SELECT no_such_column")
     assert isinstance(rejected.value.__cause__, asyncpg.UndefinedColumnError)
+
+
+async def test_a_pool_that_gets_no_further_connection_waits_for_one_of_its_own(
+    plain_postgres_server: DatabaseServer, plain_database_url: str
+) -> None:
+    name = plain_database_url.rpartition("/")[2]
+    pool = await open_pool(plain_database_url, PoolOptions(max_size=3))
+    try:
+        plain_postgres_server.run_sql(f"ALTER DATABASE {name} CONNECTION LIMIT 1")
+        first = await pool.take()
+        second = asyncio.create_task(pool.take())
+        done, _ = await asyncio.wait({second}, timeout=0.2)
+        assert not done
+        await pool.give_back(first, is_sound=True)
+        await pool.give_back(await second)
+        # A pool that has none cannot wait for its own.
+        with pytest.raises(StorageUnavailableError, match="no free connection"):
+            await open_pool(plain_database_url, PoolOptions(max_size=3))
+    finally:
+        await pool.close()
+
+
+@pytest.mark.parametrize("keeps_sessions", [False, True])
+async def test_no_timeout_of_the_administrator_ends_a_session_or_a_transaction_of_ours(
+    keeps_sessions: bool, plain_postgres_server: DatabaseServer, plain_database_url: str
+) -> None:
+    name = plain_database_url.rpartition("/")[2]
+    for setting in ("idle_session_timeout", "transaction_timeout"):
+        plain_postgres_server.run_sql(f"ALTER DATABASE {name} SET {setting} = '7s'")
+    options = PoolOptions(max_size=1, keeps_sessions=keeps_sessions)
+    pool = await open_pool(plain_database_url, options)
+    try:
+        for _ in range(2):  # Also after a reset, which brings back the defaults of the database.
+            async with acquired(pool) as connection:
+                limits = await connection.fetch(
+                    "SELECT setting FROM pg_settings WHERE name ~ '^(idle_session|transaction)_t'"
+                )
+            assert {row["setting"] for row in limits} == {"0"}
+    finally:
+        await pool.close()

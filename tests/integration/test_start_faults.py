@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -23,7 +23,7 @@ from sql.embedded.cluster import SUPERUSER, Cluster
 from sql.embedded.postgres_server import start_server
 from tests.support.programs.components import require_component
 from tests.support.programs.servers import DatabaseServer
-from tests.support.storage.repositories import discard
+from tests.support.storage.repositories import connected, discard
 from tests.support.waiting import wait_for_text
 
 pytestmark = pytest.mark.integration
@@ -150,12 +150,25 @@ async def test_user_without_the_right_to_connect_is_told(
         "postgresql://user:se/cret@host/database",
         "postgresql://user:secret@host:port/database",
         "postgresql://[::1/database",
-        "postgresql://user:secret@host/database?sslmode=perhaps",
     ],
 )
 async def test_invalid_address_is_told_without_its_password(url: str) -> None:
     said = await refusal(url)
     assert "use postgresql://USER:PASSWORD@HOST:PORT/DATABASE" in said
+    assert "cret" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("sslmode=perhaps", "`sslmode` parameter must be one of: "),
+        ("sslmode=verify-full&sslrootcert=/no/ca.pem", "sslrootcert in the URL is /no/ca.pem"),
+        ("sslmode=require&sslcert=/no/me.pem&sslkey=/no/me.key", "sslcert in the URL is /no/me"),
+    ],
+)
+async def test_wrong_options_of_tls_are_told(options: str, text: str) -> None:
+    said = await refusal(f"postgresql://user:secret@127.0.0.1:1/database?{options}")
+    assert text in said
     assert "cret" not in said
 
 
@@ -219,6 +232,24 @@ def test_serve_waits_for_a_database_that_is_down_and_names_it(
         program.stop()
 
 
+async def test_serve_waits_for_connections_that_others_have(
+    plain_postgres_server: DatabaseServer, plain_database_url: str, tmp_path: Path
+) -> None:
+    """Two are free: enough for the first things that a start does, and too few for the rest."""
+    name = plain_database_url.rpartition("/")[2]
+    plain_postgres_server.run_sql(f"ALTER DATABASE {name} CONNECTION LIMIT 20")
+    async with AsyncExitStack() as others:
+        for _ in range(18):
+            await others.enter_async_context(connected(plain_database_url))
+        program = start_promcompat(plain_database_url, tmp_path / "log", port=find_free_port())
+        try:
+            await asyncio.to_thread(wait_for_text, tmp_path / "log", "it has no free connection")
+            await others.aclose()
+            await asyncio.to_thread(program.wait_ready, "/-/ready")
+        finally:
+            await asyncio.to_thread(program.stop)
+
+
 def test_explain_does_not_wait_and_tells_the_place(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -235,7 +266,18 @@ async def test_database_that_only_reads_is_told(
 ) -> None:
     name = plain_database_url.rpartition("/")[2]
     plain_postgres_server.run_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    assert "read-only" in await refusal(plain_database_url)
+    assert "default_transaction_read_only" in await refusal(plain_database_url)
+
+
+def test_too_few_connections_are_told(
+    plain_postgres_server: DatabaseServer,
+    plain_database_url: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    name = plain_database_url.rpartition("/")[2]
+    plain_postgres_server.run_sql(f"ALTER DATABASE {name} CONNECTION LIMIT 12")
+    assert main(["maintain", "--database-url", plain_database_url]) == 1
+    assert "it allows this user 12 connections" in capfd.readouterr().err
 
 
 def empty_folder(parent: Path, cluster: Cluster) -> Path:

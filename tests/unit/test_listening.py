@@ -1,5 +1,6 @@
 """A service that asks for no credentials listens only where no stranger reaches it."""
 
+import re
 from contextlib import closing, nullcontext
 from typing import Any
 
@@ -42,3 +43,16 @@ def test_strangers_reach_nothing_without_a_credential(
         expected = nullcontext() if reason is None else pytest.raises(ListenError, match=reason)
         with expected:
             check_listening(GivenSettings(listen=f"{host}:0", **settings), bound)
+
+
+@pytest.mark.parametrize(
+    ("host", "fault"),
+    [
+        ("203.0.113.7", "cannot listen on 203.0.113.7:0: this machine does not have this address"),
+        ("2001:db8::7", "cannot listen on [2001:db8::7]:0: "),
+        ("no..host", "cannot listen on no..host:0: its host name cannot be resolved"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_named_with_the_reason(host: str, fault: str) -> None:
+    with pytest.raises(ListenError, match=re.escape(fault)):
+        bind_socket(host, 0)

@@ -50,6 +50,7 @@ def test_environment_and_flags(monkeypatch: pytest.MonkeyPatch) -> None:
         ("query_timeout", "2 minutes"),
         ("query_timeout", "-1s"),
         ("database_url", "mysql://h/db"),
+        ("data_dir", "~no-such-account/data"),
         ("chunk_interval", "90m"),
         ("cors_origin", "("),
         ("outgoing_allow", "10.0.0.0/33"),

@@ -11,6 +11,7 @@ _MIN_LENGTH: Final = 4
 """Shorter texts are not treated as secrets, since they would occur in every line."""
 _MIN_SEGMENT_LENGTH: Final = 8
 """Of parts of secrets, which are more often ordinary words."""
+_PASSWORD_OPTIONS: Final = ("password", "sslpassword")
 _URL: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:(?P<user>[^?#]*)@)?(?P<rest>[^?#]*)(?P<tail>.*)",
     re.DOTALL,
@@ -46,6 +47,21 @@ def url_secrets(url: str, *, is_path_secret: bool = False) -> Iterator[str]:
         parts += [slash + path] if path else []
         parts += [segment for segment in path.split("/") if len(segment) >= _MIN_SEGMENT_LENGTH]
     for part in parts:
+        yield part
+        yield unquote(part)
+
+
+def database_secrets(url: str) -> Iterator[str]:
+    """The passwords in the address of a database, as written and percent-decoded.
+
+    Not its other options: hosts, files and modes are what an error has to name.
+    """
+    found = _URL.fullmatch(url)
+    if found is None:
+        return
+    options = (pair.partition("=") for pair in found["tail"].lstrip("?").split("&"))
+    given = [value for name, _, value in options if name in _PASSWORD_OPTIONS]
+    for part in ((found["user"] or "").partition(":")[2], *given):
         yield part
         yield unquote(part)
 

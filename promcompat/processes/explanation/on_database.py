@@ -9,7 +9,7 @@ from promcompat.api.params import Form
 from promcompat.composition.services import build_query_service
 from promcompat.composition.storage import open_storage
 from promcompat.configuration.settings import Settings
-from promcompat.database import Patience
+from promcompat.database import NONE
 from promcompat.http.context import DEFAULT_TENANT
 
 
@@ -19,7 +19,7 @@ async def explain_on_database(
     """What a service with these settings would answer. Raises PromcompatError."""
     form = Form(parameters.items())
     # Nobody waits at a terminal for a database to start, as a service does.
-    async with open_storage(settings, Patience(0.0)) as storage:
+    async with open_storage(settings, NONE) as storage:
         service = build_query_service(settings, storage)
         query = read_explained_query(
             form, DEFAULT_TENANT if tenant is None else tenant, service.now_ms()

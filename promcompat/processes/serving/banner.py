@@ -1,5 +1,7 @@
 """What a person reads when the service is up."""
 
+import logging
+import os
 import sys
 from typing import Final
 
@@ -8,11 +10,21 @@ from promcompat.configuration.text import hide_password
 from promcompat.processes.sql_shell import sql_hint
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
+_LOGGER = logging.getLogger(__name__)
+
 
 def print_banner(settings: Settings, base_url: str, database: str) -> None:
-    """Print the banner to standard output."""
-    sys.stdout.write(render_banner(settings, base_url, database))
-    sys.stdout.flush()
+    """Print the banner to standard output, if that can be written.
+
+    A service does not end because the disk of its log is full, or nobody reads what it prints.
+    """
+    try:
+        sys.stdout.write(render_banner(settings, base_url, database))
+        sys.stdout.flush()
+    except OSError as exc:
+        _LOGGER.warning("the banner cannot be printed", extra={"reason": exc.strerror})
+        # What it still holds would fail again at the end, and change the exit code.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 _ACCESS: Final = {

@@ -16,13 +16,19 @@ from promcompat.composition.listeners import open_listeners
 from promcompat.composition.network import tls_files
 from promcompat.composition.services import open_backend
 from promcompat.configuration.settings import Settings
-from promcompat.database import Patience, migrate_when_answering, own_database
+from promcompat.database import (
+    Patience,
+    migrate_when_answering,
+    own_database,
+    try_until_answered,
+)
 from promcompat.http.context import Phase, ServiceState
 from promcompat.http.listening import base_url, default_external_url
 from promcompat.http.server import HttpServer
 from promcompat.http.tls import ServerTls
 from promcompat.loops import certificate_loops, every_loop, listener_loops, running
 from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory, use_huge_pages
+from promcompat.processes.open_files import allowed_connections
 from promcompat.processes.serving.supervise import WorkerLink, new_own_secret
 from promcompat.processes.termination import Termination
 from promcompat.services import Services
@@ -138,7 +144,7 @@ def _build_server(
         app,
         bound,
         settings.shutdown_timeout / 1000,
-        max_connections=settings.max_connections,
+        max_connections=allowed_connections(settings.max_connections),
         read_seconds=settings.read_timeout / 1000,
         tls=tls,
     )
@@ -170,17 +176,16 @@ async def _open_services(
             if own is not None:
                 check_own_database = partial(_check_own_database, own, termination)
             await migrate_when_answering(settings, patience)
-        backend = await opened.enter_async_context(
-            open_backend(
-                settings,
-                telemetry,
-                external_url,
-                patience,
-                freed.large_query_ended,
-                base_url(bound, is_tls=is_tls),
-                own_secret,
-            )
+        opening = partial(
+            open_backend,
+            settings,
+            telemetry,
+            external_url,
+            freed.large_query_ended,
+            base_url(bound, is_tls=is_tls),
+            own_secret,
         )
+        backend = await try_until_answered(lambda: opened.enter_async_context(opening()), patience)
         loops = every_loop(settings, telemetry, backend, freed.give_back, check_own_database)
         listeners = await opened.enter_async_context(
             open_listeners(settings, backend.services, telemetry, is_worker=is_worker)

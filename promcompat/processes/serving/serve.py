@@ -9,8 +9,10 @@ import uvloop
 from promcompat.composition.network import check_listening, tls_files
 from promcompat.configuration.settings import Settings
 from promcompat.configuration.types import split_listen_address
+from promcompat.core.cache_folder import check_temporary_folder
 from promcompat.http.listening import base_url, bind_socket
 from promcompat.processes.late_imports import without_collection
+from promcompat.processes.open_files import raise_open_files
 from promcompat.processes.serving.banner import print_banner
 from promcompat.processes.serving.supervise import WorkerLink, supervise, worker_link
 
@@ -20,6 +22,7 @@ def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
 
     Raises PromcompatError when the service cannot start.
     """
+    raise_open_files(settings.max_connections)
     link = worker_link()
     if link is not None:
         bound = bind_socket(*split_listen_address(link.listen), share_port=True)
@@ -34,6 +37,7 @@ def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
         return _serve_here(settings, bound, announce)
     if files := tls_files(settings):
         files.load()  # What is wrong with them is said here, and not by each worker.
+    check_temporary_folder()
     host, port = bound.getsockname()[:2]
     bound.close()
     with bind_socket(host, port, share_port=True) as reserved:

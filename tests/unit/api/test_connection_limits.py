@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
+from promcompat.http.bodies import next_chunk
 from promcompat.http.connection import MAX_HEAD_BYTES, MAX_HELD_HEAD_BYTES, ConnectionServer
 from promcompat.http.server import make_runner
 
@@ -211,3 +212,31 @@ async def test_heads_that_are_not_complete_are_bounded_together() -> None:
         writer.write(b"\r\n\r\n")
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
         assert head.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_whose_connection_is_closed_is_a_connection_error() -> None:
+    """The guard of both APIs takes it for a client that went away, and logs no fault."""
+    raised: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    async def read_late(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        await asyncio.sleep(0.05)  # The loop closes it in one of its next passes.
+        try:
+            await next_chunk(request)
+        except ConnectionError as exc:
+            raised.set_result(exc)
+        return web.Response()
+
+    app = web.Application()
+    app.add_routes([web.post("/", read_late)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        _, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+        assert isinstance(await asyncio.wait_for(raised, 30), ConnectionError)
+        writer.close()
+    finally:
+        await runner.cleanup()

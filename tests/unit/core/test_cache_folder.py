@@ -1,12 +1,16 @@
 """Where files are kept that can be made again; installs are atomic, made once, and repaired."""
 
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
+from promcompat.configuration.storage import default_data_dir
 from promcompat.core.cache_folder import (
     InstallError,
+    NoTemporaryFolderError,
+    check_temporary_folder,
     default_cache_folder,
     install_once,
     make_readable_folder,
@@ -21,6 +25,18 @@ def test_cache_of_root_is_where_other_accounts_reach_it(monkeypatch: pytest.Monk
     assert default_cache_folder() == Path("/home/someone/cache/promcompat")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache_folder() == Path.home() / ".cache" / "promcompat"
+
+
+def test_an_account_without_a_home_has_folders_of_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container that runs as any number."""
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
+    assert default_cache_folder() == Path("/var/cache/promcompat")
+    assert default_data_dir() == Path("/var/lib/promcompat")
 
 
 def test_other_accounts_can_read_the_folder(tmp_path: Path) -> None:
@@ -115,3 +131,12 @@ def test_installed_files_are_readable_by_the_servers_account(tmp_path: Path) -> 
     installed = install_once(tmp_path / "tool", build, _is_healthy)
     assert installed.stat().st_mode & 0o055 == 0o055
     assert (installed / "program").stat().st_mode & 0o055 == 0o055
+
+
+def test_where_nothing_temporary_can_be_written_the_error_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])
+    with pytest.raises(NoTemporaryFolderError, match="set TMPDIR to one that can"):
+        check_temporary_folder()

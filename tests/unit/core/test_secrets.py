@@ -2,7 +2,13 @@
 
 import pytest
 
-from promcompat.core.texts.secrets import Redactor, origin_of, public_url, url_secrets
+from promcompat.core.texts.secrets import (
+    Redactor,
+    database_secrets,
+    origin_of,
+    public_url,
+    url_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +43,15 @@ def test_path_of_a_webhook_is_not_shown() -> None:
 )
 def test_secrets_of_an_address(url: str, secrets: set[str]) -> None:
     assert secrets <= set(url_secrets(url))
+
+
+def test_of_the_address_of_a_database_only_passwords_are_secret() -> None:
+    options = (
+        "sslmode=verify-full&sslrootcert=/etc/ca.pem&password=in%20it&sslpassword=key&host=/run"
+    )
+    found = set(database_secrets(f"postgresql://user:pass%40word@h/d?{options}"))
+    assert found == {"pass%40word", "pass@word", "in%20it", "in it", "key"}
+    assert set(database_secrets("postgresql://user@h/d")) == {""}
 
 
 def test_secrets_are_taken_out_of_texts_the_longest_first() -> None:

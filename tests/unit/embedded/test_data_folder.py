@@ -1,11 +1,18 @@
 """The data folder belongs to one process, and keeps its state whole."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from sql.embedded.data_folder import DatabaseState, DataFolder, read_database_url, read_owner_url
+from sql.embedded.data_folder import (
+    DatabaseState,
+    DataFolder,
+    read_database_url,
+    read_distribution,
+    read_owner_url,
+)
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
 
@@ -55,11 +62,21 @@ def test_state_survives_and_is_private(folder: DataFolder) -> None:
         assert (folder.path / name).stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"unknown": 1})])
+@pytest.mark.parametrize("text", ["", "{", "[]", "1", "{}"])
 def test_damaged_state_is_an_error(folder: DataFolder, text: str) -> None:
     folder.cluster_path.mkdir()
     (folder.path / "database.json").write_text(text, encoding="utf-8")
     with pytest.raises(EmbeddedDatabaseError, match="damaged"):
+        folder.read_state()
+    with pytest.raises(EmbeddedDatabaseError, match="damaged"):
+        read_distribution(folder.path)
+
+
+def test_state_of_a_newer_version_is_told_from_damage(folder: DataFolder) -> None:
+    folder.cluster_path.mkdir()
+    text = json.dumps({**asdict(_STATE), "later": 1})
+    (folder.path / "database.json").write_text(text, encoding="utf-8")
+    with pytest.raises(EmbeddedDatabaseError, match="newer promcompat, as it has later"):
         folder.read_state()
 
 

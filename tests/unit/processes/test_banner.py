@@ -1,8 +1,11 @@
 """What a person reads when the service is up."""
 
+import sys
+from contextlib import suppress
+
 import pytest
 
-from promcompat.processes.serving.banner import render_banner
+from promcompat.processes.serving.banner import print_banner, render_banner
 from tests.support.services.http_service import GivenSettings
 
 
@@ -21,3 +24,12 @@ from tests.support.services.http_service import GivenSettings
 def test_banner_says_how_the_service_is_set_up(settings: dict[str, object], line: str) -> None:
     banner = render_banner(GivenSettings(**settings), "http://127.0.0.1:9201", "a database")
     assert line in banner
+
+
+def test_output_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full, suppress(OSError):
+        monkeypatch.setattr(sys, "stdout", full)
+        print_banner(GivenSettings(), "http://127.0.0.1:9201", "a database")
+        assert sys.stdout is not full
+        sys.stdout.close()
+        full.close()
