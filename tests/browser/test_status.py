@@ -89,7 +89,8 @@ def test_the_longest_queries_and_the_running_ones(tab: Page, machine: Machine) -
 
 def test_limits_and_settings(tab: Page, machine: Machine) -> None:
     tab.goto(f"{machine.url}/status?tab=limits")
-    row = tab.get_by_role("row").filter(has_text="max_definitions")
+    name = tab.get_by_text("max_definitions", exact=True)
+    row = tab.get_by_role("row").filter(has=name)
     expect(row).to_contain_text("10,000 definitions")
     expect(row).to_contain_text("PROMCOMPAT_MAX_DEFINITIONS")
     tab.get_by_role("tab", name="Settings").click()
