@@ -140,17 +140,10 @@ def _time_writer(form: str) -> Callable[[int], str]:
         case "unix_ns":
             return lambda time_ms: str(time_ms * 1_000_000)
         case "rfc3339":
-            return _rfc3339
+            return format_time_ms
     raise BadDataError(
         f"unknown form of a time: {form!r}; allowed: unix_s, unix_ms, unix_ns, rfc3339"
     )
-
-
-def _rfc3339(time_ms: int) -> str:
-    try:
-        return format_time_ms(time_ms)
-    except OverflowError:
-        return str(time_ms)
 
 
 def _cell(text: str) -> str:

@@ -3,12 +3,21 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import numpy as np
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def format_time_ms(time_ms: int) -> str:
-    """RFC 3339 with milliseconds; OverflowError outside the years 1 to 9999."""
-    moment = _EPOCH + timedelta(milliseconds=time_ms)
+    """RFC 3339 with milliseconds.
+
+    RFC 3339 has no form for other years than 0 to 9999. They have a sign or more digits here: a
+    silence from the end of 9999 on, for two hours, ends in the year 10000.
+    """
+    try:
+        moment = _EPOCH + timedelta(milliseconds=time_ms)
+    except OverflowError:
+        return f"{np.datetime64(time_ms, 'ms')}Z"
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
