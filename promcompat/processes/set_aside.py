@@ -49,15 +49,7 @@ def _line_of(arrival: ArrivalAside) -> str:
     kind = _KINDS.get(arrival.kind, f"kind {arrival.kind}")
     return (
         f"{arrival.id}: {kind} of tenant {arrival.tenant or '(removed)'}, "
-        f"{arrival.n_samples:,} samples from {_time_text(arrival.first_ms)} to "
-        f"{_time_text(arrival.last_ms)}, {arrival.n_bytes:,} bytes, "
+        f"{arrival.n_samples:,} samples from {format_time_briefly(arrival.first_ms)} to "
+        f"{format_time_briefly(arrival.last_ms)}, {arrival.n_bytes:,} bytes, "
         f"arrived {arrival.appended_at:%Y-%m-%d %H:%M:%S} UTC"
     )
-
-
-def _time_text(time_ms: int) -> str:
-    """RFC 3339; Unix ms if that is no time of the calendar."""
-    try:
-        return format_time_briefly(time_ms)
-    except OverflowError:
-        return f"{time_ms} ms"

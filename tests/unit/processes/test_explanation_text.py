@@ -48,7 +48,7 @@ tree
     vectorSelector: up  (leaf 0)
 
 leaf 0: {__name__="up", job=~"a|b"}
-  samples after 2023-11-14T22:13:20Z up to 1e+15
+  samples after 2023-11-14T22:13:20Z up to 31690708-07-05T01:46:40Z
   2,000 series, about 12,345 rows estimated, 12,000 read in 12.3 ms
   rule last_sample applies: one step
   rule window_gaps does not apply: no gaps

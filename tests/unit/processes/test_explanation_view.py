@@ -24,7 +24,7 @@ leaves
   0      last_sample    2,000           12,345      12,000   12.3 ms
 
 leaf 0  {__name__="up", job=~"a|b"}
-  samples after 2023-11-14T22:13:20Z up to 1e+15
+  samples after 2023-11-14T22:13:20Z up to 31690708-07-05T01:46:40Z
   rule          applies   reason
   ────────────────────────────────
   last_sample   yes       one step
