@@ -88,7 +88,7 @@ async def _import_protobuf(
         raise BadDataError(f"expected {_PROTOBUF}; {'; '.join(sorted(_DELIMITED))}")
     body = await whole_body(request, _MAX_PROTOBUF_BYTES)
     time_ms = _time_of(request, form)
-    # Not beside other requests, even if it is short: two bytes may stand for a metric.
+    # In a thread even if it is short: two bytes may stand for a metric.
     for columns in (
         await request.app[BODIES].of(tenant).in_thread(read_pushed, body, labels, time_ms)
     ):

@@ -62,7 +62,7 @@ class _Filter:
         Set by set: there may be more regular expressions than are kept compiled.
         """
         # A template is not a value yet and cannot be matched, so it is left out.
-        others = {
+        unmatched = {
             id(status): Labels.of(status.rule.all_labels) for _, rules in found for status in rules
         }
 
@@ -71,11 +71,13 @@ class _Filter:
             return matches_labels(matchers, labels)
 
         for matchers in self.matcher_sets:
-            others = {
-                number: labels for number, labels in others.items() if not matches(matchers, labels)
+            unmatched = {
+                number: labels
+                for number, labels in unmatched.items()
+                if not matches(matchers, labels)
             }
         return [
-            (group, [status for status in rules if id(status) not in others])
+            (group, [status for status in rules if id(status) not in unmatched])
             for group, rules in found
         ]
 
@@ -84,7 +86,6 @@ async def _found_rules(
     request: web.Request, wanted: _Filter, groups: Sequence[GroupStatus]
 ) -> _Found:
     """The groups with requested rules; in a thread if labels have to be matched."""
-
     found = [(group, wanted.rules_of(group)) for group in groups]
     if wanted.matcher_sets:
         limit = time_limit(request)

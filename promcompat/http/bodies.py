@@ -35,7 +35,7 @@ _THREADS: Final = 2
 _IN_THREAD_FROM_BYTES: Final = 1 << 14
 """Work on fewer bytes is done before a thread would have started."""
 _PARSED_LIKE: Final = 8
-"""Parsing a byte in the interpreter takes at worst as long as other work on so many."""
+"""At worst, parsing one byte in Python takes as long as other work on this many bytes."""
 _MAX_STALL_SECONDS: Final = 30.0
 """How long a client may pause in the middle of a body. Remote-write senders give up after 30 s
 themselves."""

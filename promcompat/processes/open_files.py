@@ -46,7 +46,8 @@ def open_standard_files() -> None:
 def raise_open_files(max_connections: int) -> None:
     """Raise the soft limit of open files to the hard one, as programs in Go do.
 
-    Raises OpenFilesError when even that is too low to serve. `max_connections` is for its words.
+    Raises OpenFilesError when even that is too low to serve; the message says what
+    `max_connections` would need.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -64,7 +65,7 @@ def raise_open_files(max_connections: int) -> None:
 def allowed_connections(wanted: int) -> int:
     """How many of the `wanted` connections the limit of open files leaves room for.
 
-    Fewer than wanted are a warning in the log.
+    Logs a warning if these are fewer than wanted.
     """
     limit = _limit()
     if limit is None or limit >= wanted + _OTHER_FILES:

@@ -76,7 +76,7 @@ def inline_some(statement: Statement, numbers: Collection[int]) -> Statement:
 def short_ids(ids: IntArray) -> IdRanges | list[int]:
     """What to inline for ascending ids: few ranges, if most of the ids are neighbours.
 
-    The server makes 10,000 ids of 100 ranges in 0.6 of the time that it parses the ids in.
+    The server expands 100 ranges to 10,000 ids in 0.6 of the time that it takes to parse the ids.
     """
     ends = np.flatnonzero(np.diff(ids) != 1)
     if (len(ends) + 1) * _IDS_PER_RANGE > len(ids):

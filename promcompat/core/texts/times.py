@@ -11,8 +11,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def format_time_ms(time_ms: int) -> str:
     """RFC 3339 with milliseconds.
 
-    RFC 3339 has no form for other years than 0 to 9999. They have a sign or more digits here: a
-    silence from the end of 9999 on, for two hours, ends in the year 10000.
+    Years outside 0 to 9999, which RFC 3339 cannot express, are written with a sign or with more
+    digits. They occur: a silence that starts at the end of 9999 ends in the year 10000.
     """
     try:
         moment = _EPOCH + timedelta(milliseconds=time_ms)

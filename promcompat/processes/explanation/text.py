@@ -86,7 +86,7 @@ def _stage_lines(stages: dict[str, float]) -> Iterator[str]:
 
 
 def time_text(seconds: float) -> str:
-    """RFC 3339 in UTC; Unix seconds of what is no time of 64 bits."""
+    """RFC 3339 in UTC, or Unix seconds if the milliseconds do not fit into 64 bits."""
     try:
         return format_time_briefly(round(seconds * 1000))
     except (OverflowError, ValueError):
