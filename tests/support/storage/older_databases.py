@@ -96,7 +96,7 @@ async def fill_promscale(
 
 
 _LAST_MIGRATION = 6
-_ROUTINES = Path(__file__).parents[2] / "integration/data/routines_of_migration_0006.sql"
+_ROUTINES = Path(__file__).with_name("routines_of_migration_0006.sql")
 
 
 async def make_early_database(url: str, last_migration: int = _LAST_MIGRATION) -> None:

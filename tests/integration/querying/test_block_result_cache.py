@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.integration.test_result_cache import (
+from tests.integration.querying.test_result_cache import (
     CLOCK,
     DASHBOARD,
     MINUTE_MS,

@@ -11,7 +11,7 @@ from promcompat.core.maintenance import MaintenanceTask, StepNotes
 from promcompat.core.ports import MaintenanceRepository, MaintenanceStep, MaintenanceSteps
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.samples.storage_options import StoreKind
-from tests.integration.test_killed_maintenance import NOW_MS, check_answers, prepare
+from tests.integration.maintenance.test_killed_maintenance import NOW_MS, check_answers, prepare
 from tests.support.storage.repositories import opened_storage
 from tests.support.storage.stored_blocks import Clock
 

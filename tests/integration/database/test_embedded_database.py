@@ -28,7 +28,7 @@ from tests.support.programs.servers import fast_folder
 
 pytestmark = pytest.mark.integration
 
-_CHECKOUT = Path(__file__).parents[2]
+_CHECKOUT = Path(__file__).parents[3]
 
 
 @pytest.fixture

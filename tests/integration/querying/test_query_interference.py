@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from conformance.processes import running_promcompat
-from tests.integration.test_query_memory import WRITE_HEADERS, Memory
+from tests.integration.querying.test_query_memory import WRITE_HEADERS, Memory
 from tests.support.formats.remote_write import encode_request, encode_series
 
 pytestmark = pytest.mark.integration

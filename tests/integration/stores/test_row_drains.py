@@ -13,7 +13,7 @@ from promcompat.core.errors import StorageUnavailableError
 from sql.samples.draining import row_drain
 from sql.samples.draining.arrivals_aside import RetryResult
 from sql.samples.draining.drainer import DrainOptions
-from tests.integration.test_drains import ONE, TENANT, Kills, scrapes
+from tests.integration.stores.test_drains import ONE, TENANT, Kills, scrapes
 from tests.properties.test_stored_blocks import bounds, compare, samples, take_step, tenants
 from tests.support.storage.stored_blocks import DAY_MS, NOW_MS, Model
 from tests.support.storage.stored_rows import StoredRows, stored_rows

@@ -10,7 +10,7 @@ from sql.database.tenant_retention import set_retention
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.integration.test_retention import answer
+from tests.integration.maintenance.test_retention import answer
 from tests.support.factories import make_labels
 from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
 from tests.support.storage.retained_samples import (
