@@ -10,15 +10,6 @@ RETURN (
     + (unix_ms % 86400000) * interval '1 millisecond'
 ) AT TIME ZONE 'UTC';
 
--- The same for Unix microseconds, which samples written through SQL may have.
-CREATE OR REPLACE FUNCTION from_unix_us(unix_us bigint) RETURNS timestamptz
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (
-    timestamp '1970-01-01 00:00:00'
-    + (unix_us / 86400000000) * interval '1 day'
-    + (unix_us % 86400000000) * interval '1 microsecond'
-) AT TIME ZONE 'UTC';
-
 -- TimescaleDB's buckets start on Monday 2000-01-03; so do ours. Not STRICT: it must be inlined.
 DO $$
 BEGIN

@@ -249,13 +249,7 @@ class RequestMaker:
 
     def requests(self, n_each: int) -> Iterator[Request]:
         """So many requests for each route, in random order; one for those that only cost time."""
-        chosen = [
-            target
-            for target in targets()
-            for _ in range(
-                1 if target.path.endswith(_COSTLY) and target.method == "GET" else n_each
-            )
-        ]
+        chosen = [target for target in targets() for _ in range(1 if target.is_costly else n_each)]
         self._random.shuffle(chosen)
         return map(self.request, chosen)
 

@@ -1,5 +1,5 @@
 /** The Prometheus HTTP API, as far as views use it; docs/http-api.md has all of it. */
-import { type Parameters, send, sendForJson } from "./transport";
+import { type Parameters, sendForJson } from "./transport";
 
 export type Labels = Record<string, string>;
 /** Unix seconds, and a number as text. */
@@ -169,14 +169,4 @@ export interface Target {
   lastScrape: string;
   lastScrapeDuration: number;
   scrapeUrl: string;
-}
-
-/** Whether the service serves queries; the reason if it does not. */
-export async function readiness(): Promise<string> {
-  try {
-    await send("-/ready");
-    return "";
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
 }

@@ -28,7 +28,6 @@ pytestmark = pytest.mark.integration
 
 HOST = make_labels("m", host="a")
 MINUTE = 60_000
-REPETITION = Repetition(every_ms=MINUTE, resolved_for_ms=15 * MINUTE)
 
 
 async def evaluate(alerting: AlertingFixture, at_ms: int, value: float) -> None:

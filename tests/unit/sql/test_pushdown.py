@@ -123,10 +123,6 @@ def test_forced_rules_need_no_estimate_and_off_means_none() -> None:
     assert applied(choose(selection, PushdownMode.AUTO)) == []
 
 
-def days_of_maxima() -> SeriesSelection:
-    return over_time("max_over_time", DAY, HOUR, n_steps=24)
-
-
 def test_sums_are_not_for_samples_that_are_no_whole_numbers() -> None:
     many = Estimate(n_series=100, rows=20e6, probe_us=3.0)
     for function, are_whole, rules in (

@@ -3,7 +3,7 @@ import { colorOf, namedColor } from "./colors";
 import { formatSeries } from "../../../format/series";
 import { reduceValues } from "./reducers";
 import type { Color, Field, FieldSettings, Frame, Mapping, Matcher, Override, Value } from "./types";
-import { formatDate, formatUnit } from "./units";
+import { formatUnit } from "./units";
 
 /** The name that is shown, that overrides and transformations refer to. */
 export function displayName(field: Field, frame?: Frame): string {
@@ -171,12 +171,4 @@ export function shown(
     return { ...base, ...formatUnit(parsed, settings.unit, settings.decimals), isMapped: false };
   }
   return { ...base, ...formatUnit(value, settings.unit, settings.decimals), isMapped: false };
-}
-
-export function shownText(value: Value, field: Field, limits: Limits, isDark: boolean): string {
-  if (field.type === "time" && typeof value === "number") {
-    return field.settings.unit ? formatUnit(value, field.settings.unit).text : formatDate(value, "YYYY-MM-DD HH:mm:ss");
-  }
-  const { prefix, text, suffix } = shown(value, field.settings, limits, isDark);
-  return `${prefix}${text}${suffix}`;
 }
