@@ -2,7 +2,6 @@
 
 import hmac
 import logging
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -13,6 +12,7 @@ from promcompat.access.token_table import TokenTable
 from promcompat.access.token_text import digest_of, is_token_text
 from promcompat.access.token_uses import TokenUses
 from promcompat.core.access import OWN_NAME, Principal, Role
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import UnauthenticatedError
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,10 +36,6 @@ class RefusedTokenError(Exception):
     """A token was checked and is wrong; the message is for the log and for counting."""
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Authenticator:
     """Checks credentials: tokens of the service, those of an issuer, and the process' own one."""
 
@@ -51,7 +47,7 @@ class Authenticator:
         own_secret: str = "",
         issuer: TokenVerifier | None = None,
         count_failure: Callable[[str], None] = lambda reason: None,
-        now_ms: Callable[[], int] = _now_ms,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """`own_secret` is what the service shows itself, when it scrapes its own metrics."""
         self._tokens = tokens

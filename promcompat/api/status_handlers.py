@@ -5,7 +5,6 @@ import os
 import platform
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
 from promcompat.configuration.text import public_values
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.core.texts.durations import format_duration_ms
@@ -83,7 +83,7 @@ async def handle_runtime_information(request: web.Request) -> web.Response:
         "startTime": started,
         "CWD": os.getcwd(),
         "hostname": socket.gethostname(),
-        "serverTime": format_time_ms(time.time_ns() // 1_000_000),
+        "serverTime": format_time_ms(wall_clock_ms()),
         "reloadConfigSuccess": True,
         "lastConfigTime": started,
         "corruptionCount": 0,

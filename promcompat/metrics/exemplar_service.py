@@ -1,11 +1,11 @@
 """Stores exemplars within their limits, and finds them."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.exemplars import (
     AppendedExemplars,
     ExemplarLimits,
@@ -79,7 +79,7 @@ class ExemplarStep:
 
     repository: ExemplarRepository
     limits: ExemplarLimits
-    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    now_ms: Callable[[], int] = wall_clock_ms
     name: str = "exemplars"
     unit: str = "exemplars"
 

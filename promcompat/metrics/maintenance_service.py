@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.maintenance import (
     MaintenanceFailure,
     MaintenanceTask,
@@ -64,7 +65,7 @@ class MaintenanceService:
         self,
         repository: MaintenanceRepository,
         retention_days: int,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
         further_steps: Sequence[MaintenanceStep] = (),
     ) -> None:
         """Samples are kept for `retention_days` (0: forever).

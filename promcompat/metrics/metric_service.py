@@ -1,6 +1,5 @@
 """Writes samples, and lists series, labels and metadata."""
 
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.limits.label_limits import LabelFault, LabelLimits
 from promcompat.core.limits.limit_definitions import LIMIT_OF
@@ -65,7 +65,7 @@ class MetricService:
         catalogue: Catalogue,
         *,
         limits: Limits = NO_LIMITS,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """`limits` are those of the store; request readers report what is too long by them."""
         self._store = store

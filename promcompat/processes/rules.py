@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
@@ -27,6 +26,7 @@ from promcompat.composition.options import engine_options
 from promcompat.configuration.settings import Settings
 from promcompat.core.alerting.alerts import Rule
 from promcompat.core.audit import AuditRepository
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.limits.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
@@ -150,7 +150,7 @@ def chosen_rules(rules: Sequence[Rule], namespace: str, group: str, name: str) -
 
 def _range_of(start: str, end: str) -> BackfillRange:
     found = BackfillRange(parse_time_ms(start), parse_time_ms(end))
-    if not found.start_ms <= found.end_ms <= time.time_ns() // 1_000_000:
+    if not found.start_ms <= found.end_ms <= wall_clock_ms():
         raise BadDataError(
             f"the range from {start} to {end} cannot be backfilled: it must begin before it ends, "
             "and not end later than now"

@@ -1,7 +1,6 @@
 """`promcompat token`: makes, lists and revokes tokens, in the database."""
 
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from promcompat.access.command_audit import recorded
 from promcompat.access.token_service import TokenRequest, TokenService
 from promcompat.configuration.settings import Settings
 from promcompat.core.access import ALL_ROLES, Principal, Role, Token
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.texts.durations import parse_duration_ms
 from promcompat.database import SHORT, database_url, try_until_answered
@@ -57,7 +57,7 @@ def _expiry(text: str | None, now_ms: int) -> int | None:
 
 
 def _create(options: Namespace, settings: Settings) -> int:
-    request = request_of(options, time.time_ns() // 1_000_000)
+    request = request_of(options, wall_clock_ms())
     _, text = _with_tokens(
         settings, lambda tokens: tokens.create(request, _OPERATOR), f"create {request.name}"
     )

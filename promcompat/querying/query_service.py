@@ -1,7 +1,6 @@
 """Answers PromQL queries, reads samples for other computations, and explains queries."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
@@ -54,7 +54,7 @@ class QueryService:
         *,
         cache: QueryRunner | None = None,
         limits: Limits = NO_LIMITS,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """`engine` reads from `store`; `cache`, if any, answers queries in front of it."""
         self._store = store

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.exemplars import SeriesExemplar
 from promcompat.core.model import Labels
 from promcompat.imports.strict_exposition import ExpositionError, read_open_metrics, read_text
@@ -112,7 +113,7 @@ class TargetLoop:
             return
         loop, interval = asyncio.get_running_loop(), self.target.interval_ms / 1000
         await asyncio.sleep(max(0.0, self._next_at - loop.time()))
-        missed_ms = time.time_ns() // 1_000_000
+        missed_ms = wall_clock_ms()
         await asyncio.sleep(1.1 * interval)
         live = await self._around.live_keys()
         gone = [key for key in self.series.tracked_keys if key not in live]
@@ -145,12 +146,12 @@ class TargetLoop:
     async def scrape(self, time_ms: int) -> None:
         """Scrape once, and deliver samples, stale markers and the series about the scrape."""
         started = time.perf_counter()
-        scrape = self.series.begin(time_ms, time.time_ns() // 1_000_000)
+        scrape = self.series.begin(time_ms, wall_clock_ms())
         outcome, exemplars = await self._attempt(scrape)
         seconds = time.perf_counter() - started
         self._report(outcome, scrape, time_ms, seconds)
         self.last = LastScrape(
-            "down" if outcome.error else "up", outcome.error, time.time_ns() // 1_000_000, seconds
+            "down" if outcome.error else "up", outcome.error, wall_clock_ms(), seconds
         )
         stale = [series for series in outcome.stale if series.last_ms < time_ms]
         metadata = self.series.take_changed_metadata()

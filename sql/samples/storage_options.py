@@ -1,22 +1,17 @@
 """The choices of one process about its storage of samples."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promql.budget import DEFAULT_MAX_BYTES
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.writing.backlog import BacklogLimits
 from sql.samples.writing.writer import GroupCommitOptions
-
-
-def wall_clock_ms() -> int:
-    """Now, Unix milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class StoreKind(StrEnum):

@@ -1,12 +1,12 @@
 """Moves arrivals into runs: pages of many series, folded and sorted; see `drainer`."""
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
+from promcompat.core.clock import wall_clock_ms
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.columns.fold import Deletion, fold
@@ -82,9 +82,7 @@ class BlockTarget:
 
     store = "blocks"
 
-    def __init__(
-        self, pool: Pool, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    ) -> None:
+    def __init__(self, pool: Pool, now_ms: Callable[[], int] = wall_clock_ms) -> None:
         """`now_ms` is the clock that decides which days are near now."""
         self._pool = pool
         self._now_ms = now_ms

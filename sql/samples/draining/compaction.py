@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.clock import wall_clock_ms
 from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool
 from sql.samples.codec.pages import decode_pages
@@ -78,7 +79,7 @@ class Compactor:
         self,
         pool: Pool,
         stats: DrainStats,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
         max_samples: int = _MAX_SAMPLES,
         filling: FillingSlots | None = None,
     ) -> None:

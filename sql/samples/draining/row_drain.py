@@ -7,7 +7,6 @@ that readers apply.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Final
 import asyncpg
 import numpy as np
 
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
 from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import IntArray
@@ -115,7 +115,7 @@ class RowTarget:
         self,
         pool: Pool,
         partitions: SamplePartitions | None,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """`partitions` is None on a hypertable, which makes its chunks itself.
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
@@ -105,7 +106,7 @@ class Rollups:
         pool: Pool,
         drainer: Drainer,
         stats: DrainStats,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_clock_ms,
         step_samples: int = _STEP_SAMPLES,
         retentions: Retentions | None = None,
     ) -> None:

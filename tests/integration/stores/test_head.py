@@ -8,6 +8,7 @@ import asyncpg
 import numpy as np
 import pytest
 
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.ports import ALL_TIME, ALL_TIME_MS
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
@@ -37,7 +38,6 @@ from sql.samples.reading.sample_snapshot import (
     StoredSnapshot,
 )
 from sql.samples.reading.snapshots import SampleSnapshots
-from sql.samples.storage_options import wall_clock_ms
 from sql.samples.tables.retention_classes import FOREVER
 from tests.support.storage.repositories import connected
 from tests.support.storage.sample_model import Rows, rows_of, samples_of
