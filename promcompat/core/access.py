@@ -119,14 +119,14 @@ class TokenRepository(Protocol):
     async def create(self, new: NewToken, max_tokens: int) -> Token:
         """Store a token.
 
-        Raises ConflictError when there is one of that name, or as many as may be.
+        Raises ConflictError when the name is taken, or when there are `max_tokens` already.
         """
 
     async def revoke(self, token_id: int, revoked_by: str) -> bool:
         """Make a token useless; whether there was one that was not revoked yet."""
 
     async def note_uses(self, used_at_ms: Mapping[int, int]) -> None:
-        """Record when tokens were used, by their ids; what is less than a minute newer is left."""
+        """Record when tokens were used, by id; steps of less than a minute are not recorded."""
 
 
 def is_token_name(name: str) -> bool:

@@ -9,7 +9,7 @@ MAX_REQUEST_BYTES: Final = 4_096
 MAX_TARGET_LENGTH: Final = 1_000
 KEPT_DAYS: Final = 365
 MAX_RECORDS_OF_TENANT: Final = 200_000
-"""And of the whole service's own. A record takes 5 kB at most, and mostly a tenth of that."""
+"""Also of those that are about the whole service. A record takes 5 kB at most, usually 0.5 kB."""
 MAX_RECORDS: Final = 2_000_000
 BOUND_EVERY: Final = 1_000
 """Old records are removed once per this many new ones: finding them takes longer than a write."""

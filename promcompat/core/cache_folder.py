@@ -49,7 +49,7 @@ class NoTemporaryFolderError(PromcompatError):
 
 
 def check_temporary_folder() -> None:
-    """Raises NoTemporaryFolderError, as where the root file system of a container is read-only."""
+    """Raises NoTemporaryFolderError, for example in a container with a read-only file system."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError as exc:

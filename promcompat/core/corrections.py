@@ -109,7 +109,7 @@ SampleChange = DeleteSamples | ReplaceSamples | ScaleSamples | RelabelSeries
 
 @dataclass(frozen=True, slots=True)
 class Affected:
-    """How many series and samples a scope has; if not `is_counted`, at least so many samples."""
+    """How many series and samples a scope has; without `is_counted` there may be more samples."""
 
     n_series: int
     n_samples: int
@@ -172,8 +172,8 @@ class CorrectionRepository(Protocol):
     async def begin(self, tenant: str, request: CorrectionRequest) -> int:
         """Record a correction, and do it if that is one transaction; returns its id.
 
-        Samples that are deleted or replaced are so for every query from now on. Raises BadDataError
-        for more than `MAX_SERIES` series, or labels that cannot be stored.
+        Every later query sees samples as deleted or replaced. Raises BadDataError for more than
+        `MAX_SERIES` series, or labels that cannot be stored.
         """
 
     async def advance(self, correction_id: int) -> bool:

@@ -79,7 +79,7 @@ class DashboardRepository(Protocol):
         """Store a new dashboard; its version, or None if the uid is taken."""
 
     async def replace(self, tenant: str, change: DashboardChange, version: int) -> int | None:
-        """Store another version of the one that has `version`; None if it has another one."""
+        """Store a new version if the present one is `version`; the new number, or None if not."""
 
     async def delete(self, tenant: str, uid: str, version: int) -> bool:
-        """Delete the one that has `version`, with all its versions; False if it has another one."""
+        """Delete a dashboard, all versions, if the present one is `version`; False if not."""

@@ -60,7 +60,7 @@ class AppendedExemplars:
 class ExemplarLimits:
     """How many exemplars are kept of a series and of a tenant, and for how long.
 
-    `overrides` are the tenants now that have another number than `max_per_tenant`.
+    `overrides` gives the present `max_per_tenant` of the tenants that have one of their own.
     """
 
     max_per_series: int

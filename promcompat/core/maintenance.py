@@ -1,4 +1,4 @@
-"""The values of maintenance: what a run goes by, and what its steps report."""
+"""The values of maintenance: the parameters of a run, and what its steps report."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ WorkResult = TypeVar("WorkResult")
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceTask:
-    """What one run of maintenance goes by: samples are kept `retention_days` (0: forever).
+    """The parameters of a run of maintenance: samples are kept `retention_days` (0: forever).
 
     `is_first`: this process has not done maintenance before.
     """

@@ -25,8 +25,8 @@ STALE_NAN_BITS = 0x7FF0000000000002
 _LEGACY_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 _BYTES_PER_LABEL_SET = 190
 _BYTES_PER_LABEL = 78
-"""A tuple of two, its place in the tuples of the label set, with and without metadata, and the
-punctuation of its JSON."""
+"""The memory of a name and value pair beside its texts: a tuple of two, its places in the tuples of
+the label set with and without metadata, and the punctuation of its JSON."""
 
 ResultT = TypeVar("ResultT")
 IntArray = NDArray[np.int64]
@@ -241,7 +241,7 @@ class WriteBatch:
     since.
     `server_timed` marks the rows whose timestamp is the server's clock, not the sender's: if its
     millisecond is taken, such a row gets the next free one of its series. None: no rows.
-    `histograms` are what those of `values` that are no floats refer to, see
+    `histograms` are the native histograms that cells of `values` refer to, see
     `promcompat.core.histograms`. `starts` has the Unix ms since which the series of each row
     counts, as its sender says, or 0; None: no row has one.
     """
@@ -300,9 +300,9 @@ class SampleBlock:
     `len(labels) + 1` entries. A series without samples in the range may be left out.
     `counts` (int64) is the number of stored samples that each one represents, where samples that a
     query does not need were left out but still have to be counted. None: one each.
-    `notes` tell people where the samples are not all that were stored. `histograms` are what those
-    of `values` that are no floats refer to, see `promcompat.core.histograms`. `starts` (int64 ms)
-    are when the counter of each sample began, 0 if that is not known; None: nobody asked.
+    `notes` tell people where the samples are not all that were stored. `histograms` are the native
+    histograms that cells of `values` refer to, see `promcompat.core.histograms`. `starts` (int64
+    ms) are when the counter of each sample began, 0 if that is not known; None: not requested.
     """
 
     labels: tuple[Labels, ...]

@@ -36,7 +36,7 @@ class SamplePageQuery:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ListedHistogram:
-    """One of the native histograms of a list; to copy each out of the list would cost 0.1 ms."""
+    """A native histogram in the list of its answer; copying one out of the list takes 0.1 ms."""
 
     all: Histograms
     number: int

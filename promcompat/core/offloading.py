@@ -13,7 +13,7 @@ where it has to wait for the interpreter."""
 
 
 async def offload(n_items: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The result of a function that works on so many items: alerts, rules or series."""
+    """Call a function that works on `n_items` alerts, rules or series; returns its result."""
     if n_items <= _INLINE_ITEMS:
         return function(*args, **kwargs)
     return await asyncio.to_thread(function, *args, **kwargs)

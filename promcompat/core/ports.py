@@ -43,16 +43,16 @@ class LongWork(Protocol):
     async def __call__(
         self, tenant: str, n_characters: int, function: Callable[[], ResultT], /
     ) -> ResultT:
-        """The result of parsing so many characters; the function can be pickled, and does no I/O.
+        """The result of `function`, which reads `n_characters` of text.
 
-        Raises as it does, and QueryTimeoutError.
+        The function does no I/O and can be pickled. Raises what it raises, and QueryTimeoutError.
         """
 
 
 async def work_in_thread(
     tenant: str, n_characters: int, function: Callable[[], ResultT], /
 ) -> ResultT:
-    """The LongWork of a process that nobody else waits for."""
+    """The LongWork of a process that serves nobody else, such as a command."""
     return await asyncio.to_thread(function)
 
 
@@ -70,14 +70,14 @@ class SampleReader(Protocol):
         """One block for each selection, in their order; an unknown tenant has no series.
 
         They have every write that was acknowledged before `asked_at`, a time of `time.monotonic`
-        (None: before the call): questions with one such time may share what was read for one.
+        (None: the time of the call). Questions with the same `asked_at` may share one read.
         Raises StorageUnavailableError when the database is not available, and whatever
         `check_bytes` raises, which is called while samples arrive.
         """
 
 
 class SampleWriter(Protocol):
-    """Where whoever is no sender writes samples."""
+    """Where the service writes samples of its own, such as those of recording rules."""
 
     async def write(self, tenant: str, batch: WriteBatch) -> None:
         """Store a batch; returns when its rows are committed. Raises as `Store.write_batch`."""
@@ -89,8 +89,8 @@ class Store(SampleReader, Protocol):
     async def ask_ahead(self, tenant: str) -> float:
         """Begin to ask for what was written until now; the time to pass to `select` as `asked_at`.
 
-        So the answer is under way while the query is read and planned. Raises nothing: `select`
-        asks again if need be.
+        The answer is then under way while the query is parsed and planned. Raises nothing: `select`
+        asks again if necessary.
         """
 
     def known_series(self, tenant: str) -> KnownSeries:

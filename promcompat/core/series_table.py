@@ -96,7 +96,7 @@ class SeriesTable:
 class PendingKeys:
     """The ids of keys of a tenant that are in no table yet, and how often one was found here.
 
-    Those in `moving` are on their way into one.
+    Those in `moving` are being moved into one.
     """
 
     ids: dict[bytes, int] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class PendingKeys:
         return found
 
     def without(self, series_ids: Collection[int]) -> "PendingKeys":
-        """Those of other series."""
+        """The same keys except those of some series."""
         ids, moving = (
             {key: series_id for key, series_id in part.items() if series_id not in series_ids}
             for part in (self.ids, self.moving)

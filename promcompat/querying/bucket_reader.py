@@ -161,7 +161,7 @@ def _last_of(found: BucketValues) -> BucketValues:
 
 
 def series_union(found: BucketValues, before: BucketValues) -> tuple[BucketValues, BucketValues]:
-    """Both with the series of either, sorted by labels. Raises ExecutionError."""
+    """Both values, each with the series of either, sorted by labels. Raises ExecutionError."""
     labels = sorted({*found.labels, *before.labels})
     return _spread(found, labels), _spread(before, labels)
 

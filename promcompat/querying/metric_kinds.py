@@ -118,8 +118,8 @@ class MetricKinds:
     async def _has_native_histograms(self, tenant: str, name: str) -> bool:
         """Whether the newest sample of the newest series of that name is one.
 
-        One series tells: whoever sends native histograms sends them for all of a metric. To read
-        the newest samples of all series would cost as much as the question itself.
+        One series is enough: senders of native histograms send them for all series of a metric.
+        Reading the newest samples of all series would cost as much as the query itself.
         """
         newest = await self._samples.sample_of_newest_series(tenant, of_metric(name, ()))
         return newest is not None and newest.histogram is not None

@@ -27,7 +27,7 @@ _US_PER_MS = 1000
 
 
 def newest_states(rows: Sequence[SampleRow]) -> list[SampleRow | LatestDistribution]:
-    """The rows, of which those that are native histograms become states; the order is kept."""
+    """The rows in their order; a row that is a native histogram becomes a state."""
     stored = histograms_of_rows(rows)
     if stored is None:
         return list(rows)

@@ -112,9 +112,10 @@ class NativeQueryService:
     ) -> tuple[MetricType, list[Statistics]]:
         """The metric's type, and statistics over its samples in `[start, end)`, for each group.
 
-        Of a histogram or summary they are those of the observations it counted; a group has those
-        of classic histograms only if it has no native ones. Raises NotFoundError for a metric that
-        was never written and ExecutionError for more samples than a query may hold.
+        For a histogram or summary they are statistics of the observations that it counted; those
+        of a classic histogram are left out of a group that has native ones. Raises NotFoundError
+        for a metric that was never written and ExecutionError for more samples than a query may
+        hold.
         """
         kind = await self._kinds.find(tenant, name)
         suffixes = _SUFFIXES[kind.shape]

@@ -52,7 +52,7 @@ class EndedQuery:
 
 @dataclass(slots=True)
 class QueryLog:
-    """What runs and what ran; the oldest of `MAX_ENDED` ended queries are forgotten."""
+    """The running queries, and the `MAX_ENDED` that ended last."""
 
     _running: dict[str, RunningQuery] = field(default_factory=dict)
     _ended: deque[EndedQuery] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))

@@ -85,8 +85,9 @@ def bucket_percentiles(
 ) -> BucketValues:
     """The percentiles of all samples of a group in each bucket `[start, start + bucket_ms)`.
 
-    `group_by` None keeps each series apart. Groups without samples are left out. PromQL has
-    percentiles of one series only: those of a group are not the percentiles of its series'.
+    `group_by` None keeps each series apart. Groups without samples are left out. PromQL cannot
+    compute this: it has percentiles of one series only, and those of a group do not follow from
+    the percentiles of its series.
     Raises ExecutionError for more values than an answer may have.
     """
     groups, group_of_sample = _groups_of(block, group_by)

@@ -288,7 +288,7 @@ class ThresholdSession(Protocol):
         """Series that breach, or did recently, by id, each with its newest sample."""
 
     async def due_states(self, limit: int) -> list[LevelState]:
-        """The same of series whose alert waits for its `for`: where that ended first, or will."""
+        """The same of series whose alert waits for its `for`, in the order in which that ends."""
 
     async def open_alerts(self, series_ids: Collection[int]) -> list[TenantAlert]:
         """Open alerts of the thresholds of these series."""
@@ -404,13 +404,13 @@ class StepDeliveries(Protocol):
         """Remove finished work, and add notes to the histories of its alerts."""
 
     async def postpone(self, postponements: Sequence[Postponement], now_ms: int) -> None:
-        """These wait."""
+        """Delay these deliveries."""
 
     async def drop_alert(self, receiver: str, alert_id: int) -> None:
         """Remove the work of an alert for a receiver."""
 
     async def drop_unheard(self, delivery_id: int) -> None:
-        """Remove the work behind a delivery of alerts that have ended."""
+        """Remove the deliveries behind this one whose alerts ended before anybody was notified."""
 
     async def drop_overflow(self, receiver: str, max_waiting: int, now_ms: int) -> int:
         """Remove the oldest work above the limit, noted in the alerts' histories; how much."""
@@ -438,9 +438,9 @@ class LabelSetStates(Protocol):
         """
 
     async def sent(self, receiver: str, states: Sequence[LabelSetState], at_ms: int) -> None:
-        """The receiver accepted these."""
+        """Record that the receiver accepted these states."""
 
     async def postpone(
         self, receiver: str, postponements: Sequence[StatePostponement], now_ms: int
     ) -> None:
-        """These wait."""
+        """Delay these label sets."""

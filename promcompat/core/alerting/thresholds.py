@@ -237,7 +237,7 @@ class WatchedSeries:
         self.learn_all(np.array([series_id]), np.array([level]), np.array([timestamp_ms]))
 
     def learn_all(self, series_ids: IntArray, levels: IntArray, times_ms: IntArray) -> None:
-        """The same of many, which are in the order of their times."""
+        """The same for many series; the elements are in the order of their times."""
         if not len(self.ids) or not len(series_ids):
             return
         slots = np.minimum(np.searchsorted(self.ids, series_ids), len(self.ids) - 1)

@@ -74,7 +74,7 @@ class LabelLimits:
         return self.max_names_of_info if metric_name.endswith(_INFO_SUFFIX) else self.max_names
 
     def name_of_max_names(self, metric_name: str) -> str:
-        """The name of the limit that `max_names_of` gives the value of."""
+        """The name of the limit whose value is `max_names_of`."""
         is_info = metric_name.endswith(_INFO_SUFFIX)
         return "max_label_names_per_info_series" if is_info else "max_label_names_per_series"
 

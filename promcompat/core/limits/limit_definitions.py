@@ -22,10 +22,10 @@ _LARGEST: Final = 1 << 53
 class LimitDefinition:
     """A limit: its name (Mimir's, if Mimir has it), what it bounds, and what exceeding it does.
 
-    `setting` has the default. `status` is the answer to a request that exceeds the limit, of limits
-    of rules that of the ruler API (the native API answers 409); `reason` is the label of the metric
-    that counts such requests, or their samples if `counts_samples`; it is empty if the limit
-    refuses nothing. A value of 0 means `zero`, unless `least` is above 0.
+    `setting` has the default. `status` is the status of the answer to a request that exceeds the
+    limit (for limits of rules, in the ruler API; the native API answers 409). `reason` is the label
+    of the metric that counts such requests, or their samples if `counts_samples`; it is empty if
+    the limit refuses nothing. A value of 0 means `zero`, unless `least` is above 0.
     """
 
     name: str

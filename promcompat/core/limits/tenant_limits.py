@@ -1,4 +1,4 @@
-"""The limits of a tenant, the ports of those who know and count them, and what refuses.
+"""The limits of a tenant, and the ports that give them and count what they refuse.
 
 The settings have the defaults. A file, and after it the database, may override them for a tenant.
 """
@@ -162,9 +162,9 @@ class Limits:
         return LIMIT_OF[name].exceeded(getattr(self.of(tenant), name), detail)
 
     def has_room(self, tenant: str, name: str, n_stored: int, *, after: int, before: int) -> bool:
-        """Whether something that had `before` bytes of those stored may have `after`.
+        """Whether something that takes `before` of the stored bytes may take `after` instead.
 
-        What does not grow always may: a limit that was lowered keeps nobody from making less.
+        It always may if it does not grow: a limit that was lowered keeps nobody from storing less.
         """
         limit: int = getattr(self.of(tenant), name)
         return after <= before or not 0 < limit < n_stored - before + after

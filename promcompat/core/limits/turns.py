@@ -49,9 +49,10 @@ class _Queue:
 
 
 class Turns:
-    """Grants slots: first to who runs least for its weight, then to who has used least time.
+    """Grants slots: first to the tenant that runs least for its weight.
 
-    Time counts from when a tenant last began to have work. For one event loop.
+    Among equals, the one that has used the least time comes first; time counts from when a tenant
+    last began to have work. For one event loop.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class Turns:
     ) -> None:
         """`n_extra` more slots are for tenants that have none.
 
-        Slots `within` others: whoever has work there competes here too, even without a slot.
+        `within` are the turns that these slots belong to: a tenant with work there counts here too,
+        even without a slot here.
         """
         self._within = within
         self._n_slots = n_slots
@@ -113,7 +115,7 @@ class Turns:
         return queue
 
     def note(self, tenant: str) -> None:
-        """A tenant has work, if only a little that needs no slot."""
+        """Note that a tenant has work, even if it needs no slot."""
         newest = tenant, self._now_seconds()
         first, second = self._last_two
         self._last_two = (newest, second if first[0] == tenant else first)

@@ -76,7 +76,7 @@ class Redactor:
         self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
 
     def also(self, secrets: Iterable[str]) -> "Redactor":
-        """One that hides these secrets too."""
+        """A redactor that hides these secrets too."""
         return Redactor((*self._known, *secrets))
 
     def hide(self, text: str) -> str:
@@ -84,7 +84,7 @@ class Redactor:
         return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
 
     def hide_cut(self, text: str) -> str:
-        """The same of a text that was cut at its end, perhaps within a secret."""
+        """As `hide`, for a text that was cut at its end, perhaps within a secret."""
         longest = max(map(len, self._known), default=0)
         for length in range(min(longest, len(text)), _MIN_LENGTH - 1, -1):
             end = text[-length:]

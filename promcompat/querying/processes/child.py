@@ -78,7 +78,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class WantsMemory:
-    """A request for shared memory: so much in all. The answer is whether there is so much."""
+    """A request for shared memory, so many bytes in all; the answer says whether they are free."""
 
     n_bytes: int
 

@@ -16,7 +16,7 @@ from promcompat.core.model import IntArray, Labels
 
 _PIECE = 500
 _MARSHAL_VERSION = 2
-"""Later ones look for equal texts, which takes longer than to write them again."""
+"""Later protocols look for equal texts, which takes longer than writing them again."""
 _MAX_KNOWN = 50_000
 """Label sets of the lists that one process keeps, about 50 MB."""
 _BY_TEXT = -1
@@ -50,14 +50,14 @@ class PackedLabels:
 
 @dataclass(frozen=True, slots=True)
 class LabelList:
-    """The list of a number; `packed` unless the other process has it."""
+    """A list and its number; `packed` is set unless the other process has the list."""
 
     number: int
     packed: PackedLabels | None
 
 
 class SentLists:
-    """What the other process has, the lists that were used last: one of these for each process."""
+    """The lists that one other process has: those that were used last."""
 
     def __init__(self) -> None:
         self._known = OrderedDict[tuple[int, int, int], tuple[int, Sequence[Labels]]]()
@@ -99,7 +99,7 @@ class ReceivedLists:
         self._known: dict[int, tuple[Labels, ...]] = {}
 
     def of(self, received: LabelList) -> tuple[Labels, ...]:
-        """A list that came, or came before."""
+        """The list, whether it came with this request or an earlier one."""
         if received.packed is not None:
             self._known[received.number] = received.packed.unpacked()
         return self._known[received.number]

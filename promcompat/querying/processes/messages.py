@@ -1,4 +1,4 @@
-"""How two processes on one machine pass each other columns: in memory that both see.
+"""How two processes on one machine pass columns to each other: in memory that both see.
 
 A message is a small packet on a socket, with a file in memory. Arrays are written into the file,
 and read where they lie.
@@ -16,7 +16,7 @@ from typing import Any, Final
 IS_SUPPORTED: Final = hasattr(os, "memfd_create") and hasattr(socket, "send_fds")
 _ALIGNMENT: Final = 64
 _PACKET: Final = struct.Struct("QQ")
-"""Where in the file it is written where its parts are."""
+"""The place in the file of the table that says where its parts are."""
 _CONTROL_BYTES: Final = _ALIGNMENT
 """The first bytes of each file; the first of them is not 0 once the receiver shall stop."""
 

@@ -36,14 +36,14 @@ _PROC: Final = Path("/proc")
 _LOOK_MILLISECONDS: Final = 100
 """How often a thread that waits for an answer looks whether the query was cancelled."""
 _GRACE_SECONDS: Final = 10.0
-"""A process that has not stopped so long after it was told to is killed."""
+"""A process is killed if it has not stopped this long after it was told to."""
 _START_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 5.0
 """How long a query waits for a process that starts, which takes a second of a core."""
 _MUCH_PATIENCE_SECONDS: Final = 20.0
-"""The same for other work, which is less urgent: on a busy machine a start takes long."""
+"""The same for other work, which is less urgent: a start takes long on a busy machine."""
 _PAUSE_SECONDS: Final = 30.0
-"""After a process that did not start."""
+"""How long no process is started after one that failed to start."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +83,7 @@ class _AnswerError(Exception):
 class EvaluationProcesses:
     """At most so many processes, started when they are first wanted; safe to use from threads.
 
-    Whoever wants one waits a little while it starts. There is NoProcessError where none can be had.
+    Callers wait a little for a process that starts. Raises NoProcessError where none is available.
     `command` is given the number of a socket's descriptor.
     """
 
@@ -262,9 +262,9 @@ def _is_setting(name: str) -> bool:
 
 
 def _lower_priority(process_id: int) -> None:
-    """It comes after everything else for a core, and goes first when memory runs out.
+    """Make it the last to get a core, and the first to be killed when memory runs out.
 
-    Already while it imports modules, which takes a second of a core.
+    This holds already while it imports modules, which takes a second of a core.
     """
     niceness = min(_MOST_NICE, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
     with suppress(OSError):

@@ -46,15 +46,15 @@ _MAX_PAGE_SAMPLES: Final = 8_192
 _MAX_PAGE_BYTES: Final = 64 * 1024
 _MAX_ATTEMPTS: Final = 4
 _MAX_MOVES: Final = 20
-"""How often rows timed by the server may meet samples that arrive at the same moment."""
+"""How often rows timed by the server may be refused because of samples that just arrived."""
 _LOOKED_AHEAD_MS: Final = 60_000
-"""How far from its time a free millisecond is searched at once."""
+"""How far from its time a free millisecond is searched in one step."""
 _HEAD_SECONDS: Final = 1.0
 _HEAD_PAUSE_SECONDS: Final = 5.0
 """How long a commit waits for the head, and for how long others do not ask it afterwards."""
 _INLINE_ROWS: Final = _MAX_PAGE_SAMPLES
-"""So few rows are sorted and encoded on the event loop, in a millisecond. With a thread, a commit
-waits twice for the interpreter, which takes longer."""
+"""Up to so many rows are sorted and encoded on the event loop, in a millisecond. With a thread, a
+commit waits twice for the interpreter, which takes longer."""
 _MAX_NEWEST: Final = 4_000_000
 _NEVER_SEEN: Final = (1 << 63) - 1
 
@@ -65,7 +65,7 @@ class StoredSamples(Protocol):
     async def bits_in_head(
         self, tenant_id: int, series_ids: IntArray, timestamps: IntArray
     ) -> tuple[BoolArray, HistogramCells]:
-        """Which of these keys have a sample in the head, and it; sorted by series and time.
+        """The samples that the head has of these keys, sorted by series and time.
 
         Everything that was acknowledged before the call is taken into account.
         """
@@ -91,7 +91,7 @@ class _Keys:
 
     @property
     def is_any(self) -> bool:
-        """Whether something else than the first row of each key is to be stored."""
+        """Whether anything but the first row of each key is to be stored."""
         return bool(self.keeps_last.any() or self.is_stored.any())
 
 

@@ -72,7 +72,7 @@ class Arrival:
 class SampleChange:
     """Drains or retention touched samples of these series and times; bounds are inclusive.
 
-    `drained_through` is the last arrival of the drain, None for what changes answers by itself.
+    `drained_through` is the last arrival of the drain; None: no drain, the answers have changed.
     """
 
     id: int
@@ -86,7 +86,7 @@ class SampleChange:
 
 @value_class(frozen=True, slots=True)
 class DrainState:
-    """Says what is drained. As long as nothing of it changes, what is drained does not change."""
+    """Identifies what is drained: while it stays equal, the drained samples stay the same."""
 
     epoch: str
     drained_through: int
@@ -104,10 +104,10 @@ class SyncAnswer:
 
     `last_id` is the highest id of an arrival that was appended, `last_change` that of a change.
     `arrivals` ascend by id; with `is_complete` they are all that came after the position that was
-    asked for, and otherwise the oldest ones. Those set aside are always among them. With
+    asked for, otherwise the oldest of them. Those set aside are always included. With
     `has_change_gap` the changes after the position are not known: the log no longer has all of
-    them, or they are too many. `generations` are numbers, by tenant, that change with its series,
-    and `bounds` the first and last time of what is drained (None: nothing is).
+    them, or there are too many. `generations` has a number for each tenant that changes with its
+    series, and `bounds` the first and last time of what is drained (None: nothing is).
     """
 
     epoch: str
@@ -226,7 +226,7 @@ class ArrivalLog:
         raise AssertionError("unreachable")
 
     async def _put_right(self, connection: Connection, exc: asyncpg.PostgresError) -> bool:
-        """Whether the next attempt may succeed; the next one checks the version first."""
+        """Whether another attempt, which checks the version first, may succeed."""
         if is_out_of_date(exc):
             await self._guard.refresh(connection)
             return True

@@ -147,7 +147,7 @@ class SeriesSamples:
         return low
 
     def then(self, later: "SeriesSamples") -> "SeriesSamples":
-        """The samples of both; whatever series both have, `later` has later samples of it."""
+        """The samples of both; of a series that both have, `later` has the later samples."""
         if not len(later):
             return self
         if not len(self):
@@ -280,7 +280,7 @@ def joined_samples(parts: Sequence[SeriesSamples]) -> SeriesSamples:
 
 
 def counted_samples(rows: DecodedSamples, partial: Partial) -> tuple[SeriesSamples, IntArray]:
-    """The samples that stand for those of their series, and the series they cannot stand for.
+    """The samples that stand for all samples of their series, and the series that have none such.
 
     `rows` are sorted by series id and time. The ids of the series that have to be read whole are
     ascending; samples has none of them.

@@ -1,4 +1,4 @@
-"""The steps of corrections that read samples and append what becomes of them.
+"""The steps of corrections that read samples and append changed ones.
 
 A step takes some series and a window of time, and appends its result together with the position of
 the next step. So a correction of any size never holds more than a step in memory or in one
@@ -86,7 +86,7 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What a step appends, how many samples it changes, and what that relies on."""
+    """What a step appends, how many samples it changes, and under which conditions."""
 
     arrivals: Sequence[NewArrival] = ()
     n_samples: int = 0

@@ -52,7 +52,7 @@ class ArrivalAside:
 class RetryResult:
     """How many arrivals were moved, and how many are still set aside.
 
-    `is_busy`: another process drained, so that some were not tried.
+    `is_busy`: some were not tried because another process drained.
     """
 
     n_moved: int

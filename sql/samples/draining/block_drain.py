@@ -101,7 +101,7 @@ class BlockTarget:
         return Moved(folded.n_conflicts, folded.changes)
 
     async def passed(self, connection: Connection, arrival: ArrivalRow) -> None:
-        """Moved later, they must not have times that processes think nothing drained has."""
+        """Widen the bounds of what is drained by the arrival, since it may be moved later."""
         extent = arrival.tenant_id, FAR_SLOT, arrival.first_ms, arrival.last_ms
         await connection.execute(QUERIES["widen_extents"], *([one] for one in extent))
 

@@ -172,9 +172,9 @@ async def moving_classes(connection: Connection) -> list[MovingClass]:
 async def due_changes(connection: Connection, default_days: int) -> list[ClassChange]:
     """The changes of classes that are due.
 
-    Those that are being moved have to wait, and so has a metric whose samples are moved with those
-    of its tenant: in a slot there must be samples of at most one earlier class. A tenant waits as
-    long as arrivals of it are set aside, since they may be drained after later ones.
+    A metric that is being moved has to wait, and so has one whose samples are moved with those of
+    its tenant: a slot must have samples of at most one earlier class. A tenant waits while some of
+    its arrivals are set aside, since they may be drained after later ones.
     """
     wanted: dict[MetricKey, int] = {}
     for tenant_id, name, days in await connection.fetch(QUERIES["retentions"]):
@@ -196,7 +196,7 @@ def changes_between(
     assigned: Mapping[MetricKey, int],
     moving: Collection[MetricKey],
 ) -> Iterator[ClassChange]:
-    """What has to change, metrics before their tenants, with which they would be moved else."""
+    """What has to change: metrics before their tenants, or they would be moved with these."""
     keys = sorted({**wanted, **assigned}, key=lambda key: (key[0], key[1] == OF_TENANT, key[1]))
     for key in keys:
         of_tenant = (key[0], OF_TENANT)

@@ -73,7 +73,7 @@ class _Step:
 
 
 class Compactor:
-    """Compacts. Any number of processes may try; one at a time does."""
+    """Compacts. Any number of processes may try; one at a time succeeds."""
 
     def __init__(
         self,

@@ -171,7 +171,7 @@ class DrainTarget(Protocol):
 
 
 class Drainer:
-    """Drains arrivals. Any number of processes may try; one at a time does."""
+    """Drains arrivals. Any number of processes may try; one at a time succeeds."""
 
     def __init__(
         self, pool: Pool, options: DrainOptions, stats: DrainStats, target: DrainTarget
@@ -228,10 +228,10 @@ class Drainer:
                 return result
 
     def _check_blame(self, exc: Exception) -> None:
-        """Raise a fault again for which the arrivals of the batch are hardly to blame.
+        """Raise the fault again unless the arrivals of the batch are likely to be its cause.
 
-        The database may refuse one arrival; when it refuses one after the other, the reason is
-        another one, such as a newer schema.
+        The database may refuse one arrival. If it refuses one after the other, something else is
+        the cause, such as a newer schema.
         """
         fields = {"arrivals": len(self._taken), "reason": str(exc)}
         _LOGGER.warning("arrivals cannot be drained", extra=fields)
@@ -312,9 +312,9 @@ class Drainer:
 
 
 async def prepared(move: Callable[[], Awaitable[T]]) -> T | None:
-    """What `move` returns, prepared as often as it asks for it.
+    """The result of `move`, which is repeated after each preparation that it asks for.
 
-    None if another process drains between the transactions of this one.
+    None if another process drains in between.
     """
     for _ in range(_MAX_PREPARATIONS):
         try:

@@ -56,7 +56,7 @@ _QUERIES: Final = load_queries("samples")
 _MAX_DAYS: Final = 64
 """A transaction locks each chunk and its index; the server's lock table is finite."""
 _ROWS_AT_ONCE: Final = 200_000
-"""If one of these is stored already, all are staged: 120,000 rows/s instead of 400,000."""
+"""If one row of these is stored already, all are staged: 120,000 rows/s instead of 400,000."""
 _COPY_CHUNK_BYTES: Final = 1 << 20
 _SERIES_AT_ONCE: Final = 100
 """Of a deletion: with a day to a chunk and samples every 15 s, half a million rows in a step."""
@@ -159,7 +159,7 @@ class RowTarget:
         return Moved(n_conflicts, folded.changes)
 
     async def passed(self, connection: Connection, arrival: ArrivalRow) -> None:
-        """Moved later, they must not have times that processes think no row has."""
+        """Widen the bounds of the rows by the arrival, since it may be moved later."""
         await _widen_extents(connection, [arrival])
 
     async def move_aside(self, connection: Connection, arrival: ArrivalRow) -> bool:
@@ -184,7 +184,7 @@ class RowTarget:
         return True
 
     async def _fold_aside(self, connection: Connection, arrival: ArrivalRow) -> _Folded | None:
-        """What an arrival stores that is set aside; None if it has to stay, or is gone.
+        """What an arrival that is set aside stores; None if it has to stay, or is gone.
 
         Of two that may have the same samples, the older one has to become rows first.
         """
@@ -372,9 +372,9 @@ def _pieces_of_rows(parts: Sequence[SeriesSamples]) -> Iterator[SampleRows]:
 
 
 async def _insert(connection: Connection, rows: SampleRows, *, replaces: bool) -> int:
-    """Store rows; returns how many of them other bits are stored for, and stay.
+    """Store rows; returns how many are left out because other bits are stored in their place.
 
-    Each of the tables' rows is looked up only if one of them is stored already.
+    Rows are looked up in the table only if one of them is stored already.
     """
     columns, stream = await asyncio.to_thread(encode_rows, rows)
     try:

@@ -161,7 +161,7 @@ class Head:
         await asyncio.sleep(0)
 
     def _next_sync(self, tenant_ids: Sequence[int]) -> "asyncio.Task[HeadView]":
-        """The sync that begins next and asks for these tenants, too."""
+        """The sync that begins next; it asks for these tenants, too."""
         self._next_tenants.update(tenant_ids)
         if self._next is None:
             self._next = asyncio.create_task(self._next_view(), name="sync of the head")

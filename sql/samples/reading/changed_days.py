@@ -70,7 +70,7 @@ class ChangedDays:
         return np.asarray((found >= 0) & (days <= self.lasts[found]))
 
     def reads(self) -> list[tuple[IntArray, int, int]]:
-        """Series, and a first and a last day, that have all intervals: few, so they have more."""
+        """A few reads (series, first and last day) that cover all intervals, and more than them."""
         if not len(self):
             return []
         places = self.firsts // _DAYS
@@ -91,7 +91,7 @@ class ChangedDays:
 def changed_intervals(
     wanted: IntArray, first_whole: IntArray, changes: Sequence[Change]
 ) -> list[Intervals]:
-    """What changes of wanted series (ascending ids) make rollups not hold for.
+    """The days of wanted series (ascending ids) for which rollups do not hold after some changes.
 
     `first_whole` is the first day of which each series keeps all samples. From it on, one interval
     has all that has changed, as raw samples are right anyway. Before it rollups may be all that is

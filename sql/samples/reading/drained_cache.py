@@ -126,7 +126,7 @@ class DrainedCache:
 
 
 def _is_before(one: DrainState, other: DrainState) -> bool:
-    """Whether a slow query comes with a state that a later one has replaced."""
+    """Whether one state is older than the other, as that of a slow query may be."""
     positions = (one.drained_through, one.last_change), (other.drained_through, other.last_change)
     return one.epoch == other.epoch and positions[0] < positions[1]
 

@@ -179,7 +179,7 @@ async def shared_out(
     sources: Sequence[SourceT],
     requests: Sequence[RequestT],
 ) -> list[FoundT]:
-    """What is read for each request; every source reads the next one when it has read its last.
+    """What is read for each request; each source takes the next request when it is done with one.
 
     The first failure cancels the others, and with them their SQL.
     """

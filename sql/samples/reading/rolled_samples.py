@@ -65,7 +65,7 @@ class Rolled:
         return replace(self._where(is_kept), marked=self.marked.between(first_ms, last_ms))
 
     def in_windows(self, grid: WindowGrid) -> "Rolled":
-        """Without what is between windows: with an hour between windows of 5 minutes, most."""
+        """Those that lie within a window: a few, where windows of 5 minutes are an hour apart."""
         if not grid.has_gaps or not len(self.samples):
             return self
         until_next_ms = (grid.first_ms - self.samples.timestamps) % grid.step_ms
@@ -122,7 +122,7 @@ def _single(samples: SeriesSamples) -> SeriesSamples:
 
 
 def _sums(columns: Columns) -> Rolled:
-    """Each sum, and a millisecond before it what it lost by rounding, which counts for nothing."""
+    """Each sum, and a millisecond before it the rounding error of it, which counts no sample."""
     total, lost = columns[Column.SUM], columns[Column.LOST]
     counts = columns[Column.COUNT].values.astype(np.int64)
     magnitudes = columns[Column.MAGNITUDE].values.astype(np.int64)

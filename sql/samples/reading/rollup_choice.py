@@ -111,7 +111,7 @@ def judge_coarse_rollups(selection: SeriesSelection) -> RollupVerdict:
 
 
 def coarse_note(use: RollupUse) -> str:
-    """What an answer says that is roughly right."""
+    """The note of an answer that is approximate."""
     return (
         "samples are no longer kept for all of this time; the answer there is a coarse one, "
         f"of buckets of {use.level.name}, each read as {use.stand.value}"
@@ -119,7 +119,7 @@ def coarse_note(use: RollupUse) -> str:
 
 
 def inexact_note(use: RollupUse) -> str:
-    """What an answer says for which rollups are not exact."""
+    """The note of an answer for which rollups are not exact."""
     return (
         "samples are no longer kept for all of this time; the answer there is a coarse one for "
         f"some series, of buckets of {use.level.name} that are not exact for them"
@@ -127,7 +127,7 @@ def inexact_note(use: RollupUse) -> str:
 
 
 def unanswered_note(reason: str) -> str:
-    """What an answer says that has nothing of days whose samples are gone."""
+    """The note of an answer without the days whose samples are gone."""
     return (
         "samples are no longer kept for all of this time, and rollups do not answer there: "
         + reason

@@ -271,9 +271,9 @@ def _with_raw(
     span: Span,
     coarse: bool,
 ) -> tuple[SeriesSamples, int]:
-    """The samples with those of inexact series as they were stored, and how many are not.
+    """The samples, raw for inexact series, and how many of these series have rolled-up ones too.
 
-    `coarse`: of days that these series do not keep as a whole, rollups count all the same.
+    `coarse`: on days of which these series do not keep all samples, rollups are used all the same.
     """
     is_inexact = np.isin(samples.ids, inexact)
     rest = samples.where_series(~is_inexact)
@@ -287,7 +287,7 @@ def _with_raw(
 def _of_gone_days(
     samples: SeriesSamples, question: RollupQuestion, span: Span, *, gone: bool
 ) -> SeriesSamples:
-    """The samples of days that their series does not keep as a whole, or only the others."""
+    """The samples of days that their series does not keep as a whole, or of the other days."""
     if not len(samples):
         return samples
     first_whole = span.first_whole[np.searchsorted(question.wanted, samples.ids)]

@@ -74,7 +74,7 @@ class RowReader:
         read: PlannedRead,
         allowance: SampleAllowance,
     ) -> SeriesSamples:
-        """The samples up to the end of a planned read that the answer depends on."""
+        """The samples that the answer depends on, up to the end of a planned read."""
         if read.partial is None or read.statement is None:
             return await self._copied(connection, read.statement, allowance, is_whole=False)
         samples, whole_ids = await _partials(connection, read.statement, read.partial, allowance)

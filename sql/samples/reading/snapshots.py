@@ -93,9 +93,9 @@ class SampleSnapshots:
         end_ms: int,
         asked_at: float | None = None,
     ) -> tuple[SeriesSamples, int]:
-        """The newest sample in `(start_ms, end_ms]` of series with one after all that was drained.
+        """The newest sample in `(start_ms, end_ms]` of series that have one after all drained ones.
 
-        With it the time up to which the other series (ids ascending) have to be looked up.
+        Also the time up to which the other series (ids ascending) have to be looked up.
         """
         view = await self._head.view([tenant_id], asked_at)
         drained = await self._ask_drained(tenant_id, view, None)
@@ -184,7 +184,7 @@ class SampleSnapshots:
 
     @asynccontextmanager
     async def open_transaction(self, tenant_ids: Sequence[int]) -> AsyncIterator[StoredSnapshot]:
-        """The same for all times, always with a connection."""
+        """A snapshot for all times, always with a connection."""
         async with AsyncExitStack() as opened:
             yield await self._of_transaction(opened, tenant_ids)
 

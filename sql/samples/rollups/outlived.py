@@ -62,7 +62,7 @@ class Outlived:
         days: IntArray,
         deletions: Sequence[Deleted],
     ) -> "Outlived":
-        """`counts` are how many samples rollups stand for and how many there are, as `is_kept`.
+        """`counts` are how many samples rollups stand for, and how many exist, shaped as `is_kept`.
 
         Rollups stand for no stale markers; these count among the samples that are there.
         `first_whole` is the first day that each series keeps samples of as a whole. Before it, no

@@ -21,7 +21,7 @@ NEAR_DAYS_AHEAD: Final = 2
 MAX_PAGE_SAMPLES: Final = 8192
 MAX_PAGE_BYTES: Final = 64 * 1024
 MIN_BLOCK_SAMPLES: Final = 240
-"""Fewer samples of a series and day stay in runs: a row of their own would cost more than they."""
+"""Fewer samples of a series and day stay in runs: a row of their own would cost more."""
 FINAL_LEVEL: Final = 100
 """The first level of what was merged after the end of its day."""
 

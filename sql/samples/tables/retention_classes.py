@@ -2,7 +2,7 @@
 
 Class 0 is kept as long as the service keeps samples. The others have fixed times, and a metric with
 a retention of its own gets the class with the shortest time that is not shorter than its own.
-Readers clip exactly, so that only the disk notices the difference.
+Readers clip exactly, so the classes decide only about disk space.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

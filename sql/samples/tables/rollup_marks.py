@@ -16,7 +16,7 @@ QUERIES: Final = load_queries("rollups")
 _SERIES_APART: Final = 32
 """Up to so many series of a day are marked each for itself, more of them as one range."""
 _MOST_RANGES: Final = 1_000
-"""Of a tenant's series in a slot that is dropped: more of them would cost more than they save."""
+"""The most marks of a tenant's series in a dropped slot; more would cost more than they save."""
 _ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
 
 

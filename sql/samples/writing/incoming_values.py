@@ -19,8 +19,8 @@ TOO_MANY_BUCKETS: Final = "histogram has too many buckets"
 def storable_values(batch: WriteBatch) -> tuple[FloatArray, BoolArray]:
     """The values with references to the batch's histograms only, and which rows can be stored.
 
-    A float whose bits would refer to a histogram becomes the usual NaN. A batch with histograms has
-    done that with its floats; only references to none of its histograms are found here.
+    A float whose bits would refer to a histogram becomes the usual NaN. The decoder has done that
+    for a batch with histograms; here only references beyond its histograms are found.
     """
     can_be_stored = np.ones(len(batch), np.bool_)
     if batch.histograms is None:

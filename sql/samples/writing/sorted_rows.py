@@ -79,9 +79,9 @@ class SortedRows:
     ) -> list[Conflict]:
         """Rows with other samples than what counts, numbered as before sorting.
 
-        For each key `stored` counts where `is_stored`, its first row elsewhere. Those of its bits
-        that are no floats refer to `stored_histograms`. A key that keeps the last sample has no
-        conflicts.
+        What counts for a key is `stored` where `is_stored`, and the first row elsewhere. Bits of
+        `stored` that are no floats refer to `stored_histograms`. A key that keeps the last sample
+        has no conflicts.
         """
         if self.n_keys == len(self.rows) and not is_stored.any():
             return []
