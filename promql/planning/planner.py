@@ -1,4 +1,4 @@
-"""From a parsed query to its plan: resolves what depends on the query's range, lists the leaves.
+"""From a parsed query to its plan: resolves what depends on the query's range, finds its leaves.
 
 Before: `sum(rate(foo[5m] @ end())) / bar offset 1m` over [0, 1h].
 After: `@` is a fixed time, and there are two selections, `foo` in `(55m, 60m]` and `bar` in
@@ -6,14 +6,11 @@ After: `@` is a fixed time, and there are two selections, `foo` in `(55m, 60m]` 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import NamedTuple
 
-from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import EvalRange, SelectHints, SeriesSelection
+from promcompat.core.model import EvalRange
 from promql.ast import (
-    TRIM_OPERATORS,
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -27,19 +24,17 @@ from promql.ast import (
     UnaryExpr,
     ValueType,
     VectorSelector,
-    children,
     fold,
     walk,
 )
-from promql.functions.info_function import (
-    TARGET_INFO,
-    info_data_matchers,
-    info_name_matchers,
-    reference_time,
-)
+from promql.functions.info_function import TARGET_INFO, reference_time
 from promql.functions.registry import FUNCTIONS, InstantFunction
 from promql.planning.durations import duration_ms
+from promql.planning.leaves import Context, Leaves
 from promql.planning.plan import Plan
+
+_FARTHEST_MS = 1 << 62
+"""Bound of `@`: there are no samples beyond, and times around it still fit an int64."""
 
 
 def make_plan(
@@ -57,8 +52,8 @@ def make_plan(
     invalid duration.
     """
     resolved = _resolve(expr, eval_range, default_subquery_step_ms)
-    leaves = _Leaves(lookback_ms, uses_starts)
-    whole = _Context(eval_range.start_ms, eval_range.end_ms, eval_range.step_ms)
+    leaves = Leaves(lookback_ms, uses_starts)
+    whole = Context(eval_range.start_ms, eval_range.end_ms, eval_range.step_ms)
     leaves.visit(resolved, whole)
     invariant = _invariant_parts(resolved)
     return Plan(
@@ -267,225 +262,3 @@ def _is_invariant(node: Expr, parts: list[_Part]) -> bool:
             return False
         case _:
             return all(part.is_invariant for part in parts)
-
-
-_FARTHEST_MS = 1 << 62
-"""Bound of `@`: there are no samples beyond, and times around it still fit an int64."""
-
-
-class _HintUse(Enum):
-    """What the nodes around a node want of histograms.
-
-    Only counts and sums may be wanted (COUNTED), until something needs buckets (NONE). Reset hints
-    matter where such histograms are added (ADDED), unless they are made gauges (GAUGES).
-    """
-
-    NONE = 0
-    COUNTED = 1
-    ADDED = 2
-    GAUGES = 3
-
-
-_COUNTING = frozenset(("histogram_avg", "histogram_count", "histogram_sum"))
-_NEEDS_BUCKETS = frozenset(("histogram_fraction", "histogram_quantile", "histogram_quantiles"))
-_MAKES_GAUGES = frozenset(("delta", "idelta", "increase", "irate", "rate"))
-_ADDS = frozenset(("+", "-", "avg", "avg_over_time", "sum", "sum_over_time"))
-_USES_STARTS = (frozenset(("start_timestamp",)), frozenset(("increase", "irate", "rate", "resets")))
-"""The functions that read when counters began, of instant vectors and of range vectors."""
-
-
-def _hint_use(expr: Expr, around: _HintUse | None) -> _HintUse | None:
-    """The use of hints below a node, given that above it."""
-    match expr:
-        case Call():
-            name = expr.func
-        case AggregateExpr() | BinaryExpr():
-            name = expr.op
-        case _:
-            name = ""
-    ends = isinstance(expr, SubqueryExpr) or name in _NEEDS_BUCKETS or name in TRIM_OPERATORS
-    if around is _HintUse.NONE or ends:
-        return _HintUse.NONE
-    if around is _HintUse.GAUGES or (around and name in _MAKES_GAUGES):
-        return _HintUse.GAUGES
-    if name in _COUNTING:
-        return around or _HintUse.COUNTED
-    return _HintUse.ADDED if around and name in _ADDS else around
-
-
-@dataclass(frozen=True, slots=True)
-class _Context:
-    """The context of a node: its possible eval times, and the nodes around it."""
-
-    start_ms: int
-    end_ms: int
-    step_ms: int
-    function: str = ""
-    grouping: tuple[str, ...] = ()
-    by: bool = False
-    selects_info: bool = False
-    hint_use: "_HintUse | None" = None
-
-    def moved(self, modifiers: TimeModifiers, range_ms: int, step_ms: int) -> "_Context":
-        """The times that a selector or subquery with these modifiers covers (left-open)."""
-        at_ms = modifiers.timestamp_ms
-        start_ms = self.start_ms if at_ms is None else at_ms
-        end_ms = self.end_ms if at_ms is None else at_ms
-        return replace(
-            self,
-            start_ms=start_ms - modifiers.offset_ms - range_ms,
-            end_ms=end_ms - modifiers.offset_ms,
-            step_ms=step_ms,
-        )
-
-    def aligned(self) -> "_Context":
-        """The first and last multiple of the step, at which a subquery is evaluated."""
-        first_ms = (self.start_ms // self.step_ms + 1) * self.step_ms
-        last_ms = self.end_ms // self.step_ms * self.step_ms
-        return replace(self, start_ms=first_ms, end_ms=last_ms)
-
-
-class _Leaves:
-    """Collects the selections, equal ones only once."""
-
-    def __init__(self, lookback_ms: int, uses_starts: bool) -> None:
-        self._lookback_ms = lookback_ms
-        self._uses_starts = uses_starts
-        self.selections: list[SeriesSelection] = []
-        self.leaf_of: dict[VectorSelector, int] = {}
-        self.find_resets: set[VectorSelector] = set()
-        self.without_buckets: set[VectorSelector] = set()
-        self._index: dict[tuple[object, ...], int] = {}
-
-    def visit(self, expr: Expr, context: _Context) -> None:
-        """Add the selections of every selector in `expr`, in the order of the text."""
-        waiting = [(expr, context)]
-        while waiting:
-            node, around = waiting.pop()
-            match node:
-                case VectorSelector():
-                    self._add(node, _matchers_of(node, around), around, 0)
-                case MatrixSelector():
-                    selector = node.vector_selector
-                    self._add(selector, selector.matchers, around, node.range_ms)
-                case Call(func="info"):
-                    inner = _context_within(node, around)
-                    waiting.append((node.args[1], replace(inner, selects_info=True)))
-                    waiting.append((node.args[0], inner))
-                case _:
-                    inner = _context_within(node, around)
-                    waiting.extend((child, inner) for child in reversed(children(node)))
-
-    def _add(
-        self,
-        selector: VectorSelector,
-        matchers: tuple[LabelMatcher, ...],
-        context: _Context,
-        range_ms: int,
-    ) -> None:
-        reach_ms = range_ms or self._lookback_ms
-        seen = context.moved(selector.modifiers, reach_ms, context.step_ms)
-        if selector.extension:
-            self._add_extended(selector, matchers, seen, range_ms)
-            return
-        if context.hint_use not in (None, _HintUse.NONE):
-            self.without_buckets.add(selector)
-        if context.hint_use is _HintUse.ADDED:
-            # Each histogram is compared with the one before it, so none may be missing.
-            self.find_resets.add(selector)
-            seen = replace(seen, start_ms=seen.start_ms - self._lookback_ms)
-            self._add_selection(selector, matchers, seen, SelectHints(step_ms=seen.step_ms))
-            return
-        if self._uses_starts and context.function in _USES_STARTS[range_ms > 0]:
-            # Resets between samples count, so none may be missing.
-            hints = SelectHints(step_ms=context.step_ms, range_ms=range_ms, wants_starts=True)
-            self._add_selection(selector, matchers, seen, hints)
-            return
-        hints = SelectHints(
-            step_ms=context.step_ms,
-            range_ms=range_ms,
-            reach_ms=0 if _is_looked_up_elsewhere(selector, context) else reach_ms,
-            function=context.function,
-            grouping=context.grouping,
-            by=context.by,
-        )
-        self._add_selection(selector, matchers, seen, hints)
-
-    def _add_extended(
-        self,
-        selector: VectorSelector,
-        matchers: tuple[LabelMatcher, ...],
-        seen: _Context,
-        range_ms: int,
-    ) -> None:
-        """Add the samples around the ends of the range, too."""
-        is_smoothed = selector.extension == "smoothed"
-        seen = replace(
-            seen,
-            start_ms=seen.start_ms - (self._lookback_ms if range_ms else 0),
-            end_ms=seen.end_ms + (self._lookback_ms if is_smoothed else 0),
-        )
-        self._add_selection(selector, matchers, seen, SelectHints(step_ms=seen.step_ms))
-
-    def _add_selection(
-        self,
-        selector: VectorSelector,
-        matchers: tuple[LabelMatcher, ...],
-        seen: _Context,
-        hints: SelectHints,
-    ) -> None:
-        key = (
-            matchers, seen.start_ms, seen.end_ms, hints.step_ms, hints.range_ms, hints.wants_starts
-        )  # fmt: skip
-        index = self._index.setdefault(key, len(self.selections))
-        self.leaf_of[selector] = index
-        if index == len(self.selections):
-            self.selections.append(
-                SeriesSelection(
-                    matchers=matchers, start_ms=seen.start_ms, end_ms=seen.end_ms, hints=hints
-                )
-            )
-        elif self.selections[index].hints != hints:
-            # Two uses share these samples, so hints of only one of them must not apply.
-            shared = SelectHints(
-                step_ms=hints.step_ms,
-                range_ms=hints.range_ms,
-                reach_ms=min(hints.reach_ms, self.selections[index].hints.reach_ms),
-            )
-            self.selections[index] = replace(self.selections[index], hints=shared)
-
-
-def _matchers_of(selector: VectorSelector, context: _Context) -> tuple[LabelMatcher, ...]:
-    """The matchers of an instant selector; those of info metrics have the names that are read."""
-    given = selector.matchers
-    if not context.selects_info:
-        return given
-    return (*info_name_matchers(given), *info_data_matchers(given))
-
-
-def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool:
-    """Whether samples are looked up at other times than they are selected for.
-
-    `timestamp(x @ t offset d)` looks them up at t, see `LeafSamples.times`.
-    """
-    modifiers = selector.modifiers
-    is_moved = modifiers.timestamp_ms is not None and modifiers.offset_ms != 0
-    return is_moved and context.function == "timestamp"
-
-
-def _context_within(expr: Expr, context: _Context) -> _Context:
-    """The context of the children of a node."""
-    hint_use = _hint_use(expr, context.hint_use)
-    if hint_use is not context.hint_use:
-        context = replace(context, hint_use=hint_use)
-    match expr:
-        case SubqueryExpr():
-            return context.moved(expr.modifiers, expr.range_ms, expr.step_ms).aligned()
-        case Call():
-            return replace(context, function=expr.func, grouping=(), by=False)
-        case AggregateExpr():
-            return replace(context, function=expr.op, grouping=expr.grouping, by=not expr.without)
-        case BinaryExpr():
-            return replace(context, function="", grouping=(), by=False)
-        case _:
-            return replace(context, grouping=(), by=False)
