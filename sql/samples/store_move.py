@@ -21,7 +21,7 @@ from sql.database.statements import Statement
 from sql.pushdown.sample_statements import histograms_at_statement
 from sql.query_loader import load_queries
 from sql.samples.arrivals.arrival_log import AppendConditions, ArrivalKind, ArrivalLog, NewArrival
-from sql.samples.codec.pages import encode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.draining.drains import Drains

@@ -18,7 +18,8 @@ from typing import TypeVar
 import asyncpg
 import numpy as np
 
-from sql.samples.codec.pages import Page, decode_joined, encode_pages
+from sql.samples.codec.page_decoding import decode_joined
+from sql.samples.codec.page_encoding import Page, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.tables.block_table import BlockRow, Origin, block_rows
 from sql.samples.tables.slots import slot_of

@@ -27,7 +27,7 @@ from promcompat.metrics.maintenance_service import MaintenanceReport, Maintenanc
 from sql.database.connection_pool import acquired
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.samples.arrivals.arrival_log import AppendConditions, ArrivalKind, ArrivalLog, NewArrival
-from sql.samples.codec.pages import encode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions, StoreKind

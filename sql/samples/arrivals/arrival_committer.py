@@ -33,7 +33,7 @@ from sql.samples.arrivals.arrival_log import (
     NewArrival,
     OvertakenError,
 )
-from sql.samples.codec.pages import encode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.histogram_pools import HistogramPools, raise_numbers
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicate_policies import DuplicatePolicies

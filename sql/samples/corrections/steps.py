@@ -26,7 +26,7 @@ from sql.samples.arrivals.arrival_log import (
     NewArrival,
     deletion_of,
 )
-from sql.samples.codec.pages import encode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.reading.snapshots import SampleSnapshots

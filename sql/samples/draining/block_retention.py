@@ -11,7 +11,7 @@ from typing import Final
 
 from sql.catalog import MAX_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
-from sql.samples.codec.pages import decode_pages
+from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.draining.drain_transaction import in_drain_transaction
 from sql.samples.draining.page_moves import StoredPage, Written, take_pages, write_pages
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES

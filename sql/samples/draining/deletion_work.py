@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sql.database.connection_pool import Connection
-from sql.samples.codec.pages import decode_pages
+from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.draining.page_moves import (
     StoredPage,

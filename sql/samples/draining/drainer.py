@@ -17,7 +17,7 @@ import numpy as np
 from promcompat.core.errors import PromcompatError
 from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection, Pool, acquired
-from sql.samples.codec.pages import decode_pages
+from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.columns.fold import Deletion, Piece
 from sql.samples.draining.drain_transaction import (
     CONTENT_FAULTS,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from promcompat.core.model import IntArray
 from promcompat.core.ports import ALL_TIME_MS
 from sql.samples.arrivals.arrival_log import Arrival, ArrivalKind
-from sql.samples.codec.pages import CorruptPageError, decode_pages
+from sql.samples.codec.page_decoding import CorruptPageError, decode_pages
 from sql.samples.columns.fold import Deletion, Piece, first_of, in_order
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.head.segments import Segment

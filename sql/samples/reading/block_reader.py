@@ -19,7 +19,7 @@ from sql.catalog import MS_PER_HOUR
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters, inline_some, short_ids
 from sql.pushdown.rules import RULES
-from sql.samples.codec.pages import CorruptPageError, decode_joined, decode_pages
+from sql.samples.codec.page_decoding import CorruptPageError, decode_joined, decode_pages
 from sql.samples.columns.fold import Piece
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainStats

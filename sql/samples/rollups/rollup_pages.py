@@ -16,7 +16,8 @@ import numpy as np
 from promcompat.core.histograms.columns import HISTOGRAM_BITS, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, is_stale
 from sql.catalog import MS_PER_DAY
-from sql.samples.codec.pages import decode_joined, encode_cut
+from sql.samples.codec.page_decoding import decode_joined
+from sql.samples.codec.page_encoding import encode_cut
 from sql.samples.columns.fold import writable
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.rollups import rollup_kernels as kernels

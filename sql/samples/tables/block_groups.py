@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray
+from sql.samples.codec.page_encoding import Page, encode_pages
 from sql.samples.codec.page_kernels import MAX_SAMPLES
-from sql.samples.codec.pages import Page, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 
 SERIES_TOGETHER: Final = 16

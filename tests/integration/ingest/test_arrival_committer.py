@@ -15,7 +15,7 @@ from sql.database.database import Database, DatabaseOptions
 from sql.samples.arrivals import arrival_committer
 from sql.samples.arrivals.arrival_committer import ArrivalCommitter
 from sql.samples.arrivals.arrival_log import ArrivalKind, ArrivalLog
-from sql.samples.codec.pages import decode_pages
+from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.columns.fold import Piece, fold
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicate_policies import DuplicatePolicies

@@ -22,7 +22,8 @@ from sql.samples.arrivals.arrival_log import (
     SampleChange,
     SyncAnswer,
 )
-from sql.samples.codec.pages import decode_pages, encode_pages
+from sql.samples.codec.page_decoding import decode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.backlog import Backlog, BacklogLimits
 from tests.support.storage.repositories import connected

@@ -7,7 +7,7 @@ import asyncpg
 import numpy as np
 import pytest
 
-from sql.samples.codec.pages import encode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.storage_options import StoreKind
 from sql.samples.tables.slots import slot_of
 from tests.support.factories import make_batch, make_labels

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
 from promql.values.histogram_columns import HistogramColumns
+from sql.samples.codec.page_decoding import decode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.codec.page_kernels import DICTIONARY_VERSION
-from sql.samples.codec.pages import decode_pages, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from tests.support.storage.sample_columns import (
     STALE_BITS,

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sql.query_loader import load_queries
-from sql.samples.codec.pages import encode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.tables.slots import FAR_SLOT, slot_of
 from tests.support.programs.servers import DatabaseServer

@@ -14,7 +14,8 @@ from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Pool
 from sql.migrate import migrate
-from sql.samples.codec.pages import decode_pages, encode_pages
+from sql.samples.codec.page_decoding import decode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.draining import block_drain, compaction, compaction_plan
 from sql.samples.draining.arrivals_aside import RetryResult
 from sql.samples.draining.compaction import Compactor

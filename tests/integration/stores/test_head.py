@@ -19,7 +19,7 @@ from sql.samples.arrivals.arrival_log import (
     NewArrival,
     SyncAnswer,
 )
-from sql.samples.codec.pages import encode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.fold import fold
 from sql.samples.draining.block_drain import BlockTarget
 from sql.samples.draining.compaction import Compactor

@@ -10,7 +10,8 @@ import numpy as np
 from promcompat.core.model import IntArray
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, PoolOptions, acquired, open_pool
-from sql.samples.codec.pages import decode_pages, encode_pages
+from sql.samples.codec.page_decoding import decode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.arrivals_aside import ArrivalsAside

@@ -12,7 +12,7 @@ from promcompat.core.histograms.columns import histogram_cells
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import PoolOptions, acquired, open_pool
 from sql.samples.codec.histogram_rows import decode_histogram_rows
-from sql.samples.codec.pages import decode_pages
+from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.draining.arrivals_aside import ArrivalsAside
 from sql.samples.draining.drainer import Drainer

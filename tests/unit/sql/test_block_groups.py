@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sql.samples.codec.pages import decode_joined
+from sql.samples.codec.page_decoding import decode_joined
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.tables.block_groups import (
     SAMPLES_TOGETHER,

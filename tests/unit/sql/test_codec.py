@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 
 from promcompat.core.model import IntArray
 from sql.samples.codec.column_kernels import DICTIONARY
+from sql.samples.codec.page_decoding import CorruptPageError, decode_joined, decode_pages
+from sql.samples.codec.page_encoding import Page, encode_pages
 from sql.samples.codec.page_kernels import DICTIONARY_VERSION, MAX_MS, MAX_SAMPLES, MIN_MS
-from sql.samples.codec.pages import (
-    CorruptPageError,
-    Page,
-    decode_joined,
-    decode_pages,
-    encode_pages,
-)
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from tests.support.numbered_histograms import assert_same_histograms
 from tests.support.storage.sample_columns import samples_of, samples_with_histograms, series_samples

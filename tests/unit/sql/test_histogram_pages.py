@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from promcompat.core.histograms.columns import is_histogram, usual_nans
+from sql.samples.codec.page_decoding import decode_pages
+from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.codec.page_kernels import HISTOGRAM_VERSION
-from sql.samples.codec.pages import decode_pages, encode_pages
 from tests.support.formats.remote_write import WireHistogram, columns_of, same_histograms
 
 T0 = 1_700_000_000_000
