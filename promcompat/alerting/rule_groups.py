@@ -16,7 +16,7 @@ from promcompat.core.alerting.alerts import MAX_GROUP_NAME_BYTES, MAX_RULE_NAME_
 from promcompat.core.alerting.ports import RuleGroupsChange, RuleRepository
 from promcompat.core.errors import BadDataError, OverloadedError, PreconditionFailedError
 from promcompat.core.limits.tenant_limits import Limits
-from promcompat.core.ports import LongWork, work_in_thread
+from promcompat.core.ports import LongParsing, work_in_thread
 
 _ATTEMPTS = 20
 
@@ -25,7 +25,7 @@ class RuleGroups:
     """Groups of rules by namespace, of each tenant."""
 
     def __init__(
-        self, rules: RuleRepository, limits: Limits, work: LongWork = work_in_thread
+        self, rules: RuleRepository, limits: Limits, work: LongParsing = work_in_thread
     ) -> None:
         self._rules = rules
         self._limits = limits

@@ -32,7 +32,7 @@ from promcompat.core.errors import (
 )
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits, StoredAmount
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.ports import DefinitionRepository, LongWork, work_in_thread
+from promcompat.core.ports import DefinitionRepository, LongParsing, work_in_thread
 from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import print_expr
@@ -87,7 +87,7 @@ class RuleService:
         definitions: DefinitionRepository,
         limits: Limits = NO_LIMITS,
         check_remediation: RemediationCheck = accept_remediation,
-        work: LongWork = work_in_thread,
+        work: LongParsing = work_in_thread,
     ) -> None:
         self._rules = rules
         self._alerts = alerts

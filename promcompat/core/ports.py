@@ -37,13 +37,13 @@ def any_bytes(n_bytes: int) -> None:
     """A CheckBytes without a limit."""
 
 
-class LongWork(Protocol):
-    """Computes what takes long, so that it delays the requests of other tenants least."""
+class LongParsing(Protocol):
+    """Parses long texts where that delays the requests of other tenants least."""
 
     async def __call__(
         self, tenant: str, n_characters: int, function: Callable[[], ResultT], /
     ) -> ResultT:
-        """The result of `function`, which reads `n_characters` of text.
+        """The result of `function`, which parses `n_characters` of text.
 
         The function does no I/O and can be pickled. Raises what it raises, and QueryTimeoutError.
         """
@@ -52,7 +52,7 @@ class LongWork(Protocol):
 async def work_in_thread(
     tenant: str, n_characters: int, function: Callable[[], ResultT], /
 ) -> ResultT:
-    """The LongWork of a process that serves nobody else, such as a command."""
+    """The `LongParsing` of a process that serves nobody else, such as a command."""
     return await asyncio.to_thread(function)
 
 

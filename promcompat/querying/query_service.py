@@ -98,7 +98,7 @@ class QueryService:
     async def work(
         self, tenant: str, n_characters: int, function: Callable[[], ResultT]
     ) -> ResultT:
-        """See `LongWork`."""
+        """See `LongParsing`."""
         return await self._engine.work(tenant, n_characters, function)
 
     async def explain(self, query: Query, depth: ExplanationDepth) -> QueryExplanation:

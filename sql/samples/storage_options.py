@@ -11,7 +11,7 @@ from promql.budget import DEFAULT_MAX_BYTES
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.writing.backlog import BacklogLimits
-from sql.samples.writing.writer import GroupCommitOptions
+from sql.samples.writing.group_commit import GroupCommitOptions
 
 
 class StoreKind(StrEnum):

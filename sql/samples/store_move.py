@@ -25,8 +25,8 @@ from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.draining.drains import Drains
+from sql.samples.reading.allowance import SampleAllowance, copy_out
 from sql.samples.reading.histogram_stream import with_histograms
-from sql.samples.reading.reader import SampleAllowance, copy_out
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_choice import record_store
 from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES

@@ -26,7 +26,7 @@ from sql.samples.reading.block_reader import BlockReader
 from sql.samples.storage_options import StorageOptions
 from sql.samples.stores.arrival_store import SampleSources
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
-from sql.samples.writing.writer import Committer, GroupCommitOptions, SampleWriter
+from sql.samples.writing.group_commit import Committer, GroupCommit, GroupCommitOptions
 from tests.support.programs.components import require_component
 from tests.support.programs.servers import run_server
 
@@ -87,7 +87,7 @@ async def measure(
 ) -> Measured:
     """Let each sender send its share, one write after the other."""
     stats = StorageStats()
-    writer = SampleWriter(committer, GroupCommitOptions(max_parallel=parallel), stats)
+    writer = GroupCommit(committer, GroupCommitOptions(max_parallel=parallel), stats)
 
     async def send(own: Sequence[SampleRows]) -> None:
         for rows in own:

@@ -59,7 +59,7 @@ _MAX_NEWEST: Final = 4_000_000
 _NEVER_SEEN: Final = (1 << 63) - 1
 
 
-class StoredSamples(Protocol):
+class EarlierSamples(Protocol):
     """What a commit asks about samples that arrived before it."""
 
     async def bits_in_head(
@@ -116,7 +116,9 @@ class _Prepared:
 class ArrivalCommitter:
     """Appends rows so that they are committed when `commit` returns."""
 
-    def __init__(self, log: ArrivalLog, policies: DuplicatePolicies, stored: StoredSamples) -> None:
+    def __init__(
+        self, log: ArrivalLog, policies: DuplicatePolicies, stored: EarlierSamples
+    ) -> None:
         self._log = log
         self._policies = policies
         self._stored = stored

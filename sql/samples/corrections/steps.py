@@ -28,7 +28,7 @@ from sql.samples.arrivals.arrival_log import (
 )
 from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
-from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.snapshots import SampleSnapshots
 from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
 from sql.samples.writing.backlog import Backlog

@@ -23,8 +23,8 @@ from sql.samples.codec.page_decoding import CorruptPageError, decode_joined, dec
 from sql.samples.columns.fold import Piece
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainStats
+from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
-from sql.samples.reading.reader import SampleAllowance
 from sql.samples.tables.block_groups import block_keys, groups_of
 from sql.samples.tables.block_table import QUERIES
 from sql.samples.tables.page_stream import PageRow, PageStream

@@ -11,7 +11,7 @@ from sql.database.connection_pool import Connection
 from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import Deletion, Piece
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
-from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.allowance import SampleAllowance
 
 
 @value_class(frozen=True, slots=True)

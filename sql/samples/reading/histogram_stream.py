@@ -15,7 +15,7 @@ from sql.database.connection_pool import Connection
 from sql.database.statements import Statement
 from sql.samples.codec.histogram_rows import decode_histogram_rows
 from sql.samples.columns.series_samples import SeriesSamples
-from sql.samples.reading.reader import SampleAllowance, copy_out
+from sql.samples.reading.allowance import SampleAllowance, copy_out
 
 _HEADER_BYTES: Final = 19
 _FIELDS: Final = 4

@@ -11,9 +11,10 @@ from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.native_queries import SamplePageQuery
 from sql.catalog import TimeBounds
 from sql.definitions.sample_lookup import NewestSample, SampleLookup
-from sql.samples.arrivals.arrival_committer import StoredSamples
+from sql.samples.arrivals.arrival_committer import EarlierSamples
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.head.head import Head
+from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.list_reader import ListedSamples, SamplePages
 from sql.samples.reading.newest import (
     ALL_TIMES,
@@ -23,7 +24,6 @@ from sql.samples.reading.newest import (
     without_histograms,
     without_stale,
 )
-from sql.samples.reading.reader import SampleAllowance
 from sql.samples.reading.snapshots import SampleSnapshots
 
 _US_PER_MS: Final = 1000
@@ -85,14 +85,14 @@ class SnapshotLookup:
     async def bits_in_head(
         self, tenant_id: int, series_ids: IntArray, timestamps: IntArray
     ) -> tuple[BoolArray, HistogramCells]:
-        """What the head has of some keys; see `StoredSamples`."""
+        """What the head has of some keys; see `EarlierSamples`."""
         view = await self._head.view()
         return view.stored_cells(tenant_id, series_ids, timestamps)
 
     async def times_between(
         self, wanted: Sequence[tuple[int, IntArray]], start_ms: int, end_ms: int
     ) -> tuple[int, list[SeriesSamples]]:
-        """The samples of some series of several tenants; see `StoredSamples`."""
+        """The samples of some series of several tenants; see `EarlierSamples`."""
         bounds, tenants = (start_ms - 1, end_ms), [tenant_id for tenant_id, _ in wanted]
         async with self._snapshots.open(tenants, *bounds) as snapshot:
             found = [
@@ -170,6 +170,6 @@ def _cells(samples: SeriesSamples) -> HistogramCells:
     return HistogramCells(samples.values, samples.histograms)
 
 
-def _conforms(lookup: SnapshotLookup) -> tuple[SampleLookup, SamplePages, StoredSamples]:
+def _conforms(lookup: SnapshotLookup) -> tuple[SampleLookup, SamplePages, EarlierSamples]:
     """Checked by mypy: the lookup has the shapes of its protocols."""
     return lookup, lookup, lookup

@@ -18,7 +18,7 @@ from promcompat.core.model import FloatArray, IntArray, is_stale
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.columns.histogram_pools import joined_values
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
-from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.sample_snapshot import SampleSnapshot
 from sql.samples.reading.snapshots import SampleSnapshots
 

@@ -25,7 +25,7 @@ from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY
 from sql.database.storage_stats import StorageStats
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
-from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.rolled_samples import Rolled, rolled_samples
 from sql.samples.reading.rollup_cache import (
     KnownRollups,

@@ -17,10 +17,10 @@ from sql.pushdown.rules import Partial
 from sql.query_loader import load_queries
 from sql.samples.columns.fold import Piece
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, counted_samples
+from sql.samples.reading.allowance import SampleAllowance, copy_out
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.reading.histogram_stream import with_histograms
 from sql.samples.reading.read_explainer import explained_read, not_pushed
-from sql.samples.reading.reader import SampleAllowance, copy_out
 
 T = TypeVar("T")
 _QUERIES: Final = load_queries("samples")

@@ -17,10 +17,10 @@ from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
+from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.drained_cache import DrainedBounds, DrainedCache
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.reading.kept_times import Clip, KeptTimes
-from sql.samples.reading.reader import SampleAllowance
 
 _SERIES_WORTH_A_THREAD: Final = 64
 _SAMPLES_WORTH_A_THREAD: Final = 20_000

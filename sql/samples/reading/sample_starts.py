@@ -9,7 +9,7 @@ from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
 from sql.samples.columns.series_samples import SeriesSamples
-from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.allowance import SampleAllowance
 
 _QUERIES: Final = load_queries("series")
 _NO_ROWS: Final = np.empty((0, 3), np.int64)

@@ -23,7 +23,7 @@ from sql.database.storage_stats import StorageStats
 from sql.pushdown.read_planner import ASSUMED_INTERVAL_MS
 from sql.pushdown.rule_choice import PushdownMode
 from sql.pushdown.rules import RULES
-from sql.samples.reading.reader import SampleAllowance, shared_out
+from sql.samples.reading.allowance import SampleAllowance, shared_out
 from sql.samples.reading.rollup_cache import RollupCache
 from sql.samples.reading.rollup_choice import (
     RollupVerdict,

@@ -33,8 +33,8 @@ from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.batch_writer import BatchWriter
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
+from sql.samples.writing.group_commit import GroupCommit
 from sql.samples.writing.series_access import SeriesAccess
-from sql.samples.writing.writer import SampleWriter
 
 _HEAD_PER_CACHE: Final = 4
 """Drained samples that were read lately may take a quarter of what the head may take."""
@@ -225,7 +225,7 @@ def _batch_writer(
     return BatchWriter(
         series,
         threshold_watch,
-        SampleWriter(committer, options.group_commit, stats),
+        GroupCommit(committer, options.group_commit, stats),
         stats,
         options.max_waiting_rows,
         Backlog(database.write_pool, options.backlog, stats),

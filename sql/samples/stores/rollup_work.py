@@ -24,10 +24,10 @@ from sql.samples.columns.fold import fold
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULTS, drain_transaction
 from sql.samples.draining.drainer import Drainer, DrainStats
+from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.reading.kept_times import Retentions
-from sql.samples.reading.reader import SampleAllowance
 from sql.samples.rollups.outlived import Deleted, Outlived, counted
 from sql.samples.rollups.rollup_pages import (
     DAY,

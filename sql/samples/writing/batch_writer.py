@@ -23,10 +23,10 @@ from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.samples.writing.backlog import Backlog
+from sql.samples.writing.group_commit import GroupCommit
 from sql.samples.writing.incoming_values import TOO_MANY_BUCKETS, storable_values
 from sql.samples.writing.series_access import SeriesAccess
 from sql.samples.writing.server_timestamps import RecentStamps
-from sql.samples.writing.writer import SampleWriter
 from sql.series.resolver import ResolvedBatch
 
 _WRITE_ATTEMPTS: Final = 3
@@ -39,7 +39,7 @@ class BatchWriter:
         self,
         series: SeriesAccess,
         threshold_watch: ThresholdWatch,
-        writer: SampleWriter,
+        group_commit: GroupCommit,
         stats: StorageStats,
         max_waiting_rows: int,
         backlog: Backlog,
@@ -53,7 +53,7 @@ class BatchWriter:
         self._database = series.database
         self._series = series
         self._threshold_watch = threshold_watch
-        self._writer = writer
+        self._group_commit = group_commit
         self._stats = stats
         self._max_waiting_rows = max_waiting_rows
         self._backlog = backlog
@@ -69,7 +69,7 @@ class BatchWriter:
 
     async def close(self) -> None:
         """Answer all waiting writes and refuse further ones."""
-        await self._writer.close()
+        await self._group_commit.close()
 
     async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
         """Store a batch; see `Store.write_batch`."""
@@ -136,7 +136,7 @@ class BatchWriter:
         rows = self._recent_stamps.assign(rows)
         changes = await self._threshold_watch.check(tenant_id, rows)
         try:
-            await self._writer.write(rows, changes, self._limits.of(tenant).weight)
+            await self._group_commit.write(rows, changes, self._limits.of(tenant).weight)
         except WriteRejectedError:
             self._threshold_watch.committed(changes)
             raise

@@ -27,10 +27,10 @@ from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
 from sql.samples.head import head as head_module
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
+from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.reading.kept_times import Retentions
-from sql.samples.reading.reader import SampleAllowance
 from sql.samples.reading.sample_snapshot import (
     PiecemealSnapshot,
     ReadPools,

@@ -26,9 +26,9 @@ from sql.samples.draining.class_moves import (
 from sql.samples.draining.compaction import Compactor
 from sql.samples.draining.drain_transaction import drain_transaction
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
+from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
-from sql.samples.reading.reader import SampleAllowance
 from sql.samples.tables.slots import slot_of
 from tests.support.numbered_histograms import model_bits, numbered
 

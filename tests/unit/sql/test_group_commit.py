@@ -16,8 +16,8 @@ from promcompat.core.errors import (
 )
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
+from sql.samples.writing.group_commit import GroupCommit, GroupCommitOptions
 from sql.samples.writing.sorted_rows import Conflict
-from sql.samples.writing.writer import GroupCommitOptions, SampleWriter
 
 DAY_MS = 86_400_000
 
@@ -47,9 +47,9 @@ class GatedCommitter:
         return self._answer(rows)
 
 
-def make_writer(committer: GatedCommitter, **options: float) -> SampleWriter:
+def make_writer(committer: GatedCommitter, **options: float) -> GroupCommit:
     chosen = GroupCommitOptions(**options)  # type: ignore[arg-type]
-    return SampleWriter(committer, chosen, StorageStats())
+    return GroupCommit(committer, chosen, StorageStats())
 
 
 async def turns(count: int = 5) -> None:

@@ -49,7 +49,7 @@ class Committer(Protocol):
 _SHUTTING_DOWN: Final = "the service is shutting down; try again"
 
 
-class SampleWriter:
+class GroupCommit:
     """The queue of writes in front of the committer."""
 
     def __init__(
