@@ -11,9 +11,9 @@ from promcompat.configuration.settings import Settings
 from promcompat.core.limits.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.telemetry.serving import AccessMetrics
-from sql.access.audit_repository import PostgresAudit
-from sql.access.token_repository import PostgresTokenRepository
 from sql.database.database import Database
+from sql.repositories.audit_repository import PostgresAudit
+from sql.repositories.token_repository import PostgresTokenRepository
 
 if TYPE_CHECKING:
     from promcompat.access.issuer_tokens import IssuerTokens

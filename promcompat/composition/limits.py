@@ -6,7 +6,7 @@ from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimit
 from promcompat.limits.current import CurrentLimits
 from promcompat.limits.override_file import OverrideFile
 from sql.database.database import Database
-from sql.limits.override_repository import PostgresLimitOverrides
+from sql.repositories.override_repository import PostgresLimitOverrides
 
 
 def tenant_limits(settings: Settings) -> TenantLimits:

@@ -5,7 +5,7 @@ from promcompat.configuration.settings import Settings
 from promcompat.limits.current import CurrentLimits
 from promcompat.metrics.exemplar_service import ExemplarStep
 from promcompat.metrics.maintenance_service import MaintenanceService
-from sql.exemplars.exemplar_repository import PostgresExemplarRepository
+from sql.repositories.exemplar_repository import PostgresExemplarRepository
 from sql.samples.metric_storage import MetricStorage
 from sql.series.metadata import MetadataStep
 from sql.series.starts import SeriesStartStep

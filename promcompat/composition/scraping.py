@@ -17,7 +17,7 @@ from promcompat.scraping.scraper import Scraper, ScraperOptions
 from promcompat.scraping.sinks import StoreSink
 from promcompat.telemetry.scraping import ScrapeMetrics
 from sql.database.database import Database
-from sql.scraping.election import PostgresScrapeElection
+from sql.repositories.scrape_election import PostgresScrapeElection
 
 OWN_JOB: Final = "promcompat"
 _OWN_INTERVAL_MS: Final = 15_000

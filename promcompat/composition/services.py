@@ -69,7 +69,7 @@ from promql.features import Feature
 from sql.database.tenant_retention import PostgresTenantRetentions
 from sql.database.tenant_usage import PostgresTenantUsages
 from sql.embedded.client_programs import dump_snapshot
-from sql.limits.override_repository import PostgresLimitOverrides
+from sql.repositories.override_repository import PostgresLimitOverrides
 from sql.samples.metric_storage import MetricStorage
 
 if TYPE_CHECKING:

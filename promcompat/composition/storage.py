@@ -21,15 +21,15 @@ from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.alerting.delivery_repository import PostgresLabelSetStates, PostgresStepDeliveries
 from sql.alerting.rule_repository import PostgresRuleRepository
 from sql.alerting.silence_repository import PostgresSilenceRepository
-from sql.dashboards.dashboard_repository import PostgresDashboardRepository
 from sql.database.connecting import describe_place
 from sql.database.connection_pool import Pool, PoolOptions, open_pool
 from sql.database.database import LEAST_CONNECTIONS, Database, DatabaseOptions
 from sql.database.database_check import allowed_connections, check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from sql.exemplars.exemplar_repository import PostgresExemplarRepository
-from sql.limits.override_repository import PostgresLimitOverrides
-from sql.remediations.remediation_repository import PostgresRemediationRepository
+from sql.repositories.dashboard_repository import PostgresDashboardRepository
+from sql.repositories.exemplar_repository import PostgresExemplarRepository
+from sql.repositories.override_repository import PostgresLimitOverrides
+from sql.repositories.remediation_repository import PostgresRemediationRepository
 from sql.samples.metric_storage import MetricStorage
 
 _LOGGER = logging.getLogger(__name__)

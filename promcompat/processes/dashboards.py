@@ -21,8 +21,8 @@ from promcompat.dashboards.files import read_file, uid_of
 from promcompat.dashboards.grafana.importer import Imported, describe
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.command_storage import command_storage
-from sql.access.audit_repository import PostgresAudit
-from sql.dashboards.dashboard_repository import PostgresDashboardRepository
+from sql.repositories.audit_repository import PostgresAudit
+from sql.repositories.dashboard_repository import PostgresDashboardRepository
 
 _ACTOR = "promcompat dashboards"
 

@@ -16,9 +16,9 @@ from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.preconditions import Precondition
 from promcompat.database import SHORT, database_url, try_until_answered
 from promcompat.limits.limit_service import LimitService
-from sql.access.audit_repository import PostgresAudit
 from sql.database.database import Database
-from sql.limits.override_repository import PostgresLimitOverrides
+from sql.repositories.audit_repository import PostgresAudit
+from sql.repositories.override_repository import PostgresLimitOverrides
 
 _NO_PRECONDITION: Final = Precondition()
 

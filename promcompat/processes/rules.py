@@ -33,9 +33,9 @@ from promcompat.http.context import DEFAULT_TENANT
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.processes.command_storage import command_storage
 from promql.engine import Engine
-from sql.access.audit_repository import PostgresAudit
 from sql.alerting.rule_repository import PostgresRuleRepository
 from sql.definitions.definition_repository import PostgresDefinitionRepository
+from sql.repositories.audit_repository import PostgresAudit
 
 
 def run_check(files: Sequence[str]) -> int:

@@ -16,9 +16,9 @@ from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.texts.durations import parse_duration_ms
 from promcompat.database import SHORT, database_url, try_until_answered
-from sql.access.audit_repository import PostgresAudit
-from sql.access.token_repository import PostgresTokenRepository
 from sql.database.database import Database
+from sql.repositories.audit_repository import PostgresAudit
+from sql.repositories.token_repository import PostgresTokenRepository
 
 ResultT = TypeVar("ResultT")
 _OPERATOR: Final = Principal("promcompat token", ALL_ROLES, None)

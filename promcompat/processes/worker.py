@@ -14,7 +14,7 @@ from promcompat.remediation.actions import ActionRunner
 from promcompat.remediation.activities import RemediationActivities
 from promcompat.remediation.registry import Registered, load_registered
 from promcompat.remediation.worker import WorkerOptions, run_worker
-from sql.remediations.remediation_repository import PostgresRemediationRepository
+from sql.repositories.remediation_repository import PostgresRemediationRepository
 from sql.samples.metric_storage import MetricStorage
 
 

@@ -40,7 +40,7 @@ from promcompat.core.model import (
 )
 from promcompat.core.ports import CheckBytes, MatcherSets, any_bytes
 from promcompat.core.series_table import KnownSeries, PendingKeys
-from sql.exemplars.exemplar_repository import label_hash
+from sql.repositories.exemplar_repository import label_hash
 from tests.support.known_series import NO_SERIES
 
 

@@ -22,7 +22,7 @@ from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import Labels
 from promcompat.metrics.exemplar_service import ExemplarService, ExemplarStep
 from sql.database.database import Database
-from sql.exemplars.exemplar_repository import PostgresExemplarRepository
+from sql.repositories.exemplar_repository import PostgresExemplarRepository
 from tests.support.factories import encode_field, encode_varint, make_labels, make_matcher
 from tests.support.fakes import InMemoryExemplars
 from tests.support.formats.remote_write import (

@@ -16,7 +16,7 @@ from promcompat.core.preconditions import Precondition
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.files import DashboardFolder
 from promcompat.dashboards.model import Dashboard
-from sql.dashboards.dashboard_repository import PostgresDashboardRepository
+from sql.repositories.dashboard_repository import PostgresDashboardRepository
 from tests.support.services.native_service import NativeClient, running_native_service
 from tests.support.storage.repositories import opened_storage
 

@@ -15,7 +15,7 @@ from promcompat.core.alerting.remediation import (
     Verdict,
 )
 from promcompat.core.errors import ExecutionError
-from sql.remediations.remediation_repository import PostgresRemediationRepository
+from sql.repositories.remediation_repository import PostgresRemediationRepository
 from tests.support.services.native_service import running_native_service
 from tests.support.services.remediation import TENANT, Stage, make_request, opened_stage
 from tests.support.storage.repositories import connected

@@ -15,8 +15,8 @@ from promcompat.core import audit
 from promcompat.core.access import Role
 from promcompat.core.audit import AuditEntry, AuditFilter
 from promcompat.core.errors import StorageUnavailableError
-from sql.access.audit_repository import PostgresAudit
 from sql.database.database import Database, DatabaseOptions
+from sql.repositories.audit_repository import PostgresAudit
 from tests.support.programs.servers import DatabaseServer
 from tests.support.services.native_service import AccessService, running_access_service
 

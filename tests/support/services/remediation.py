@@ -35,7 +35,7 @@ from promcompat.remediation.service import RemediationService
 from promcompat.remediation.temporal import TemporalOptions
 from promcompat.remediation.worker import WorkerOptions, run_worker
 from promql.engine import Engine
-from sql.remediations.remediation_repository import PostgresRemediationRepository
+from sql.repositories.remediation_repository import PostgresRemediationRepository
 from sql.samples.metric_storage import MetricStorage
 from tests.support.factories import make_batch, make_labels
 from tests.support.storage.repositories import opened_storage

@@ -1,1 +1,0 @@
-"""Dashboards in the database."""

@@ -1,1 +1,0 @@
-"""The overrides of limits in the database."""

@@ -1,1 +1,0 @@
-"""Which process scrapes, and what it tells the others."""
