@@ -66,10 +66,10 @@ from promcompat.telemetry.telemetry import Telemetry
 from promql.engine import Engine
 from promql.evaluation.stages import QueryProcesses
 from promql.features import Feature
-from sql.database.tenant_retention import PostgresTenantRetentions
-from sql.database.tenant_usage import PostgresTenantUsages
 from sql.embedded.client_programs import dump_snapshot
 from sql.repositories.override_repository import PostgresLimitOverrides
+from sql.repositories.tenant_retention import PostgresTenantRetentions
+from sql.repositories.tenant_usage import PostgresTenantUsages
 from sql.samples.metric_storage import MetricStorage
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from promcompat.configuration.settings import Settings
 from promcompat.core.errors import NotFoundError, PromcompatError
 from promcompat.database import SHORT, owner_url, try_until_answered
 from sql.database.database import Database
-from sql.database.tenant_readers import grant_tenant, list_readers, revoke_tenant
-from sql.database.tenant_retention import list_retentions, set_retention
 from sql.repositories.audit_repository import PostgresAudit
+from sql.repositories.tenant_readers import grant_tenant, list_readers, revoke_tenant
+from sql.repositories.tenant_retention import list_retentions, set_retention
 
 ResultT = TypeVar("ResultT")
 _OF_SERVICE: Final = "default"

@@ -10,8 +10,8 @@ from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import Matrix
 from sql.database.connection_pool import Connection
-from sql.database.tenant_retention import list_retentions, set_retention
 from sql.pushdown.rule_choice import PushdownMode
+from sql.repositories.tenant_retention import list_retentions, set_retention
 from sql.samples.draining.block_retention import BlockRetention
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind

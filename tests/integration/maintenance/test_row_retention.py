@@ -6,8 +6,8 @@ import pytest
 
 from promcompat.core.model import EvalRange
 from promcompat.metrics.maintenance_service import MaintenanceService
-from sql.database.tenant_retention import set_retention
 from sql.pushdown.rule_choice import PushdownMode
+from sql.repositories.tenant_retention import set_retention
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.integration.maintenance.test_retention import answer

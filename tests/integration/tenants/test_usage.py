@@ -12,8 +12,8 @@ import pytest
 
 from promcompat.core.errors import PromcompatError
 from promcompat.core.tenants import TenantUsage
-from sql.database.tenant_usage import PostgresTenantUsages
 from sql.migrate import migrate
+from sql.repositories.tenant_usage import PostgresTenantUsages
 from sql.samples.storage_options import StoreKind
 from tests.support.factories import make_batch, make_labels
 from tests.support.programs.community import community_connection
