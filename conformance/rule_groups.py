@@ -20,7 +20,7 @@ import yaml
 from conformance.processes import find_free_port, running_prometheus
 from conformance.prometheus_api import PrometheusApi, encode_write_requests, open_session
 from conformance.selector_data import synthesise
-from promcompat.alerting.moment import Moment
+from promcompat.alerting.read_time import ReadTime
 from promcompat.alerting.rule_files.memory_samples import MemorySamples, MemorySession
 from promcompat.alerting.rule_files.rule_conversion import rules_of
 from promcompat.alerting.rule_files.rule_document import parse_rule_file
@@ -155,10 +155,10 @@ async def written_here(
             [replace(rule, id=next(ids)) for rule in rules_of("rules", group)]
         )
     for sample_ms, name in times:
-        moment = Moment()
+        read_time = ReadTime()
         for rule, _ in sessions[name].rules:
             at_ms = sample_ms + rule.query_offset_ms
-            await runner.evaluate(sessions[name], _TENANT, rule, at_ms, moment)
+            await runner.evaluate(sessions[name], _TENANT, rule, at_ms, read_time)
     now_ms = max(at_ms for at_ms, _ in times)
     question = Query(_TENANT, f"{WRITTEN}[10m]", EvalRange.instant(now_ms))
     block = (await engine.run(question)).value

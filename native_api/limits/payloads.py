@@ -11,7 +11,7 @@ from native_api.contract.route import BodyModel, ReplyModel
 from promcompat.core.errors import BadDataError
 from promcompat.core.limits.limit_definitions import LIMIT_OF, LIMITS, LimitValues
 from promcompat.core.limits.tenant_limits import StoredOverrides
-from promcompat.limits.current import LimitValue
+from promcompat.limits.current_limits import LimitValue
 
 LimitJson = int | str
 

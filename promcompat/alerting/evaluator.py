@@ -2,7 +2,7 @@
 
 import asyncio
 
-from promcompat.alerting.moment import Moment
+from promcompat.alerting.read_time import ReadTime
 from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.rule_slots import group_slot
 from promcompat.alerting.stats import AlertingStats
@@ -107,7 +107,7 @@ class RuleEvaluator:
 
     async def _evaluate_rules(self, session: EvaluationSession, group: ScheduledGroup) -> None:
         unavailable: StorageUnavailableError | None = None
-        moment, sample_ms = Moment(), 0
+        read_time, sample_ms = ReadTime(), 0
         for rule, evaluated_ms in session.rules:
             at_ms = _slot(group, rule.interval_ms, self._metrics.now_ms())
             if at_ms <= evaluated_ms:
@@ -116,7 +116,9 @@ class RuleEvaluator:
             sample_ms = at_ms - rule.query_offset_ms
             outage_ms = evaluated_ms if self._ends_outage(rule, evaluated_ms, at_ms) else 0
             try:
-                await self._runner.evaluate(session, group.tenant, rule, at_ms, moment, outage_ms)
+                await self._runner.evaluate(
+                    session, group.tenant, rule, at_ms, read_time, outage_ms
+                )
             except StorageUnavailableError as exc:
                 # The database may fail to answer the query of this rule only.
                 unavailable = exc

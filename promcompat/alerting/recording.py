@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.alerting.moment import Moment
+from promcompat.alerting.read_time import ReadTime
 from promcompat.alerting.templates.expansion import Element, cells_of
 from promcompat.alerting.written_series import rule_batch
 from promcompat.core.alerting.alerts import Rule
@@ -48,7 +48,7 @@ class Recorder:
         self._queries = queries
 
     async def record(
-        self, session: EvaluationSession, tenant: str, rule: Rule, at_ms: int, moment: Moment
+        self, session: EvaluationSession, tenant: str, rule: Rule, at_ms: int, read_time: ReadTime
     ) -> str:
         """Evaluate a rule at `at_ms` and write its samples; series that are gone end.
 
@@ -57,22 +57,22 @@ class Recorder:
         """
         sample_ms = at_ms - rule.query_offset_ms
         at = EvalRange.instant(sample_ms)
-        question = Query(tenant, rule.expr, at, asked_at=moment.asked_at, for_rules=True)
+        question = Query(tenant, rule.expr, at, asked_at=read_time.asked_at, for_rules=True)
         result = await self._queries.run(question)
         samples, histograms = recorded_samples(rule, cells_of(result)), histograms_of(result)
         before = await session.recorded_series(rule.id)
         failed, error = await self._write(tenant, samples, before, sample_ms, histograms)
-        moment.renew()
+        read_time.renew()
         await session.save_recorded(rule, samples.keys() - failed)
         return error
 
     async def end_series(
-        self, tenant: str, series: Collection[Labels], at_ms: int, moment: Moment | None = None
+        self, tenant: str, series: Collection[Labels], at_ms: int, read_time: ReadTime | None = None
     ) -> None:
         """Write stale markers; a sample that is there already is kept."""
         await self._write(tenant, {}, series, at_ms)
-        if moment is not None:
-            moment.renew()
+        if read_time is not None:
+            read_time.renew()
 
     async def _write(
         self,

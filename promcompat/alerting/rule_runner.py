@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from promcompat.alerting.alert_series import write_alert_series
-from promcompat.alerting.moment import Moment
+from promcompat.alerting.read_time import ReadTime
 from promcompat.alerting.recording import Recorder
 from promcompat.alerting.state_machine import (
     AlertProgress,
@@ -51,7 +51,7 @@ class _Evaluation:
     tenant: str
     rule: Rule
     at_ms: int
-    moment: Moment
+    read_time: ReadTime
     known: Mapping[Labels, Alert]
     outage_since_ms: int = 0
 
@@ -101,7 +101,7 @@ class RuleRunner:
         tenant: str,
         rule: Rule,
         at_ms: int,
-        moment: Moment,
+        read_time: ReadTime,
         outage_since_ms: int = 0,
     ) -> None:
         """Evaluate a rule, and record how that went. Raises StorageUnavailableError.
@@ -111,7 +111,7 @@ class RuleRunner:
         started = time.perf_counter()
         opened = [] if rule.is_recording else await session.open_alerts(rule.id)
         known = {alert.labels: alert for alert in opened}
-        asked = _Evaluation(tenant, rule, at_ms, moment, known, outage_since_ms)
+        asked = _Evaluation(tenant, rule, at_ms, read_time, known, outage_since_ms)
         changes, error = await self._try_to_advance(session, asked)
         seconds = time.perf_counter() - started
         self._stats.rule_evaluations += 1
@@ -131,7 +131,7 @@ class RuleRunner:
         tenant, rule, at_ms = asked.tenant, asked.rule, asked.at_ms
         try:
             if rule.is_recording:
-                error = await self.recorder.record(session, tenant, rule, at_ms, asked.moment)
+                error = await self.recorder.record(session, tenant, rule, at_ms, asked.read_time)
                 return [], error
             return await self._advance(asked)
         except StorageUnavailableError:
@@ -187,7 +187,8 @@ class RuleRunner:
 
         async def query(text: str, at_ms: int = asked.at_ms) -> QueryResult:
             at = EvalRange.instant(at_ms)
-            question = Query(asked.tenant, text, at, asked_at=asked.moment.asked_at, for_rules=True)
+            asked_at = asked.read_time.asked_at
+            question = Query(asked.tenant, text, at, asked_at=asked_at, for_rules=True)
             return await self._queries.run(question)
 
         # Templates know nothing of the offset, as in Prometheus.
@@ -200,7 +201,7 @@ class RuleRunner:
         after, before = [change.alert for change in changes], asked.known.values()
         sample_ms = asked.at_ms - asked.rule.query_offset_ms
         if await write_alert_series(self._writer, asked.tenant, before, after, sample_ms):
-            asked.moment.renew()
+            asked.read_time.renew()
 
 
 class _LimitExceededError(ExecutionError):

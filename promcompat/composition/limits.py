@@ -3,7 +3,7 @@
 from promcompat.configuration.settings import Settings
 from promcompat.core.limits.limit_definitions import LIMITS
 from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
-from promcompat.limits.current import CurrentLimits
+from promcompat.limits.current_limits import CurrentLimits
 from promcompat.limits.override_file import OverrideFile
 from sql.database.database import Database
 from sql.repositories.override_repository import PostgresLimitOverrides

@@ -2,7 +2,7 @@
 
 from promcompat.composition.options import exemplar_limits
 from promcompat.configuration.settings import Settings
-from promcompat.limits.current import CurrentLimits
+from promcompat.limits.current_limits import CurrentLimits
 from promcompat.metrics.exemplar_service import ExemplarStep
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.repositories.exemplar_repository import PostgresExemplarRepository

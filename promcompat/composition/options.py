@@ -13,7 +13,7 @@ from promcompat.core.relabelling import parse_relabel_rules
 from promcompat.database import (
     is_own_database,
 )
-from promcompat.limits.current import CurrentLimits
+from promcompat.limits.current_limits import CurrentLimits
 from promcompat.otlp.names import TranslationStrategy
 from promcompat.otlp.resources import OtlpOptions
 from promcompat.remediation.actions import ActionPolicy

@@ -44,7 +44,7 @@ from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.files import DashboardFolder
 from promcompat.database import NONE, owner_url
 from promcompat.http.context import DEFAULT_TENANT
-from promcompat.limits.current import CurrentLimits
+from promcompat.limits.current_limits import CurrentLimits
 from promcompat.limits.limit_service import CountOfTenant, LimitService, amounts_of
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService

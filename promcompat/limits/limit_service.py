@@ -15,7 +15,7 @@ from promcompat.core.limits.tenant_limits import (
     StoredOverrides,
 )
 from promcompat.core.preconditions import Precondition
-from promcompat.limits.current import CurrentLimits, LimitValue
+from promcompat.limits.current_limits import CurrentLimits, LimitValue
 from promcompat.limits.ingest_rates import IngestRates
 
 _MAX_ATTEMPTS: Final = 10

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from promcompat.alerting.moment import Moment
+from promcompat.alerting.read_time import ReadTime
 from promcompat.alerting.recording import histograms_of
 from promcompat.alerting.rule_files.memory_samples import MemorySamples, MemorySession
 from promcompat.alerting.rule_files.rule_conversion import rules_of
@@ -168,10 +168,10 @@ class _Run:
     async def _evaluate(self, runner: RuleRunner, after_ms: int) -> list[str]:
         errors: list[str] = []
         for session in self.sessions:
-            moment = Moment()
+            read_time = ReadTime()
             for rule, _ in session.rules:
                 at_ms = self.test.start_ms + after_ms
-                await runner.evaluate(session, _TENANT, rule, at_ms, moment)
+                await runner.evaluate(session, _TENANT, rule, at_ms, read_time)
             shown_time = format_go_duration(after_ms * 1_000_000)
             errors += [
                 f"    rule: {rule.name}, time: {shown_time}, err: {error}"

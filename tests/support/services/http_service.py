@@ -22,7 +22,7 @@ from promcompat.core.ports import Catalogue, Store
 from promcompat.http.context import ServiceState
 from promcompat.http.route_roles import NEED_OF_ROUTE
 from promcompat.http.server import make_runner
-from promcompat.limits.current import CurrentLimits
+from promcompat.limits.current_limits import CurrentLimits
 from promcompat.limits.limit_service import LimitService
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService

@@ -62,8 +62,8 @@ async def test_a_recording_rule_stores_valid_histograms_and_says_what_is_wrong_w
 
     recorder = Recorder(SimpleNamespace(write=write), SimpleNamespace(run=run))  # type: ignore[arg-type]
     session: Any = Session()
-    moment: Any = SimpleNamespace(asked_at=None, renew=lambda: None)
-    error = await recorder.record(session, "t", RULE, 5_000, moment)
+    read_time: Any = SimpleNamespace(asked_at=None, renew=lambda: None)
+    error = await recorder.record(session, "t", RULE, 5_000, read_time)
     assert error == (
         "positive side: bucket number 1 has observation count of -2.5: histogram has a bucket "
         "whose observation count is negative"

@@ -7,10 +7,10 @@ _SHARED_SECONDS: Final = 1.0
 """How long the rules of a group share what the store asked the database for one of them."""
 
 
-class Moment:
+class ReadTime:
     """The time of `time.monotonic` before which everything stored is seen by the rules of a group.
 
-    A rule sees what the rules before it wrote, so whoever writes renews the moment.
+    A rule sees what the rules before it wrote, so whoever writes renews it.
     """
 
     def __init__(self) -> None:
