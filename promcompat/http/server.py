@@ -10,11 +10,10 @@ from aiohttp import web
 from promcompat.http.connection import (
     DEFAULT_MAX_CONNECTIONS,
     DEFAULT_STALL_SECONDS,
-    MAX_HEAD_BYTES,
-    MAX_HEADERS,
     ConnectionRunner,
 )
 from promcompat.http.listening import ListenError
+from promcompat.http.request_heads import MAX_HEAD_BYTES, MAX_HEADERS
 from promcompat.http.tls import ServerTls
 
 _BACKLOG = 1024

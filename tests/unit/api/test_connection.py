@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from promcompat.api import query_handlers
-from promcompat.http.connection import MAX_HEAD_BYTES
+from promcompat.http.request_heads import MAX_HEAD_BYTES
 from tests.support.services.http_service import Service
 
 HOST = b"Host: x\r\n"

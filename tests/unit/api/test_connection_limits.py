@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from promcompat.http.bodies import next_chunk
-from promcompat.http.connection import MAX_HEAD_BYTES, MAX_HELD_HEAD_BYTES, ConnectionServer
+from promcompat.http.connection import ConnectionServer
+from promcompat.http.request_heads import MAX_HEAD_BYTES, MAX_HELD_HEAD_BYTES
 from promcompat.http.server import make_runner
 
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
