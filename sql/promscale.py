@@ -26,7 +26,7 @@ from sql.database.connecting import (
     connect_fault,
     describe_place,
 )
-from sql.database.connection_pool import translated_errors
+from sql.database.driver_errors import translated_errors
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("promscale")

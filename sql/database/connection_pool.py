@@ -1,11 +1,11 @@
-"""asyncpg pools whose waits are all bounded, and the translation of driver errors."""
+"""asyncpg pools whose waits are all bounded."""
 
 import asyncio
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
@@ -15,7 +15,6 @@ import asyncpg
 from promcompat.core.errors import (
     ConnectionLostError,
     PromcompatError,
-    QueryTimeoutError,
     StorageUnavailableError,
 )
 from sql.catalog import SCHEMA
@@ -27,6 +26,15 @@ from sql.database.connecting import (
     SESSION_DEFAULTS,
     BoundedConnection,
     connect_fault,
+)
+from sql.database.driver_errors import (
+    CONNECTION_FAULTS,
+    DRIVER_ERRORS,
+    TRANSIENT_ERRORS,
+    UNAVAILABLE,
+    describe_error,
+    log_fault,
+    translated_errors,
 )
 from sql.query_loader import load_queries
 
@@ -44,35 +52,9 @@ _TRUSTED_IDLE_SECONDS: Final = 1.0
 """A connection that was idle for longer is pinged before it is used."""
 _CHECK_SECONDS: Final = 2.0
 _QUERIES: Final = load_queries("database")
-_UNAVAILABLE: Final = "the database is not available; try again"
 _NO_FREE_CONNECTION: Final = "the database has no free connection; try again"
 _FULL_PAUSE_SECONDS: Final = 0.25
 """How long after the server refused a further connection one of our own is looked for again."""
-_CONNECTION_FAULTS: Final = (
-    OSError,  # Includes TimeoutError, of the driver and of asyncio.
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.IdleSessionTimeoutError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    # The server became a standby; connecting again finds its successor.
-    asyncpg.ReadOnlySQLTransactionError,
-)
-"""Errors after which the other connections of the pool cannot be trusted either."""
-_TRANSIENT: Final = (
-    *_CONNECTION_FAULTS,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.ObjectInUseError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.PostgresSystemError,
-)
-"""Errors that pass: the sender retries, and nothing is lost."""
-_DRIVER_ERRORS: Final = (asyncpg.PostgresError, *_TRANSIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,9 +226,9 @@ class Pool:
             try:
                 connection = await self._wait_for_connection()
             except CONNECT_FAULTS as exc:
-                _log_fault(exc)
+                log_fault(exc)
                 is_full = isinstance(exc, asyncpg.TooManyConnectionsError)
-                text = _NO_FREE_CONNECTION if is_full else _UNAVAILABLE
+                text = _NO_FREE_CONNECTION if is_full else UNAVAILABLE
                 raise StorageUnavailableError(text) from exc
             idle_since = connection.idle_since
             if not idle_since or _was_used_lately(idle_since) or await self._answers(connection):
@@ -275,7 +257,7 @@ class Pool:
                     except asyncpg.TooManyConnectionsError as exc:
                         if not self._connections.get_size():
                             raise
-                        _log_fault(exc)
+                        log_fault(exc)
                     await asyncio.sleep(_FULL_PAUSE_SECONDS)
         finally:
             self._n_waiting -= 1
@@ -284,7 +266,7 @@ class Pool:
         """Whether a connection can be used; one that cannot is removed from the pool."""
         try:
             await connection.execute(_QUERIES["ping"], timeout=_CHECK_SECONDS)
-        except (asyncpg.PostgresError, *_CONNECTION_FAULTS) as exc:
+        except (asyncpg.PostgresError, *CONNECTION_FAULTS) as exc:
             if isinstance(exc, TimeoutError):
                 self._silent_at = time.monotonic()
             await self.drop(connection, with_others=True)
@@ -323,8 +305,8 @@ class Pool:
     async def _release(self, connection: Connection) -> None:
         try:
             await self._connections.release(connection, timeout=GOODBYE_SECONDS)
-        except (asyncpg.PostgresError, *_CONNECTION_FAULTS) as exc:
-            _LOGGER.warning("connection not reset", extra={"reason": _describe(exc)})
+        except (asyncpg.PostgresError, *CONNECTION_FAULTS) as exc:
+            _LOGGER.warning("connection not reset", extra={"reason": describe_error(exc)})
 
     async def drop(self, connection: Connection, *, with_others: bool = False) -> None:
         """Abort a connection; `with_others` retires all other present connections as well.
@@ -378,34 +360,6 @@ async def open_pool(dsn: str, options: PoolOptions, initialise: Initialise | Non
     return pool
 
 
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Translate driver errors into ours, and log the driver's message.
-
-    A statement that the server cut for its time is QueryTimeoutError; what will pass is
-    StorageUnavailableError (ConnectionLostError, where the connection ended); the rest is a fault
-    of ours, PromcompatError.
-    """
-    try:
-        yield
-    except asyncpg.QueryCanceledError as exc:
-        raise QueryTimeoutError("query timed out in expression evaluation") from exc
-    except _TRANSIENT as exc:
-        if isinstance(exc, ValueError):  # A parameter the driver could not encode.
-            raise PromcompatError("a value cannot be stored, see the server log") from exc
-        _log_fault(exc)
-        # After a timeout a read is not repeated: the caller has waited long enough.
-        if isinstance(exc, _CONNECTION_FAULTS) and not isinstance(exc, TimeoutError):
-            raise ConnectionLostError(_UNAVAILABLE) from exc
-        raise StorageUnavailableError(_UNAVAILABLE) from exc
-    except asyncpg.PostgresError as exc:
-        raise PromcompatError("the database rejected a statement, see the server log") from exc
-
-
-def _log_fault(exc: BaseException) -> None:
-    _LOGGER.warning("the database is not available", extra={"reason": _describe(exc)})
-
-
 def acquired(pool: Pool) -> "Acquired":
     """A connection of the pool, with driver errors translated."""
     return Acquired(pool)
@@ -433,12 +387,12 @@ class Acquired:
             return
         with translated_errors():
             try:
-                if isinstance(exc, _TRANSIENT):
-                    is_fault = isinstance(exc, _CONNECTION_FAULTS)
+                if isinstance(exc, TRANSIENT_ERRORS):
+                    is_fault = isinstance(exc, CONNECTION_FAULTS)
                     await pool.drop(connection, with_others=is_fault)
             finally:
                 await pool.give_back(connection)
-            if isinstance(exc, _DRIVER_ERRORS):
+            if isinstance(exc, DRIVER_ERRORS):
                 raise exc
         # All others go on by themselves: an exit stack makes an error that is raised again here its
         # own context, and the next one follows that for ever.
@@ -468,14 +422,3 @@ def _is_open(connection: Connection) -> bool:
         return not connection.is_closed()
     except asyncpg.InterfaceError:  # The driver took it back when the server closed it.
         return False
-
-
-def _describe(exc: BaseException) -> str:
-    if isinstance(exc, asyncpg.InterfaceError) and exc.__context__ is not None:
-        # The end of a transaction only reports a closed connection; its context has the cause.
-        return _describe(exc.__context__)
-    if isinstance(exc, TimeoutError):
-        return "no response in time"
-    state = getattr(exc, "sqlstate", None)
-    text = str(exc) or type(exc).__name__
-    return f"{text} (SQLSTATE {state})" if state else text

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from promcompat.core.errors import StorageUnavailableError
 from sql.catalog import MS_PER_HOUR
-from sql.database.connection_pool import Connection, translated_errors
+from sql.database.connection_pool import Connection
+from sql.database.driver_errors import translated_errors
 from sql.query_loader import load_queries
 from sql.samples.tables.retention_classes import QUERIES as RETENTION_QUERIES
 from sql.samples.tables.step_limits import CLIENT_SECONDS, limit_step, limited_transaction

@@ -9,7 +9,8 @@ import numpy as np
 from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import IntArray
 from promcompat.core.ports import MaintenanceStep
-from sql.database.connection_pool import Connection, Pool, acquired, translated_errors
+from sql.database.connection_pool import Connection, Pool, acquired
+from sql.database.driver_errors import translated_errors
 from sql.query_loader import load_queries
 from sql.samples.draining.drains import Drains
 from sql.samples.reading.newest import ALL_TIMES

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from sql.database.connection_pool import Connection, translated_errors
+from sql.database.connection_pool import Connection
+from sql.database.driver_errors import translated_errors
 from sql.query_loader import load_queries
 
 _LIMIT_STEP: Final = load_queries("maintenance")["limit_step"]

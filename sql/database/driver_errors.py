@@ -1,0 +1,84 @@
+"""The errors of the driver: which of them pass, and their translation into ours."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import asyncpg
+
+from promcompat.core.errors import (
+    ConnectionLostError,
+    PromcompatError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+)
+
+_LOGGER = logging.getLogger(__name__)
+UNAVAILABLE: Final = "the database is not available; try again"
+CONNECTION_FAULTS: Final = (
+    OSError,  # Includes TimeoutError, of the driver and of asyncio.
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    # The server became a standby; connecting again finds its successor.
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""Errors after which the other connections of the pool cannot be trusted either."""
+TRANSIENT_ERRORS: Final = (
+    *CONNECTION_FAULTS,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ObjectInUseError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.PostgresSystemError,
+)
+"""Errors that pass: the sender retries, and nothing is lost."""
+DRIVER_ERRORS: Final = (asyncpg.PostgresError, *TRANSIENT_ERRORS)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Translate driver errors into ours, and log the driver's message.
+
+    A statement that the server cut for its time is QueryTimeoutError; what will pass is
+    StorageUnavailableError (ConnectionLostError, where the connection ended); the rest is a fault
+    of ours, PromcompatError.
+    """
+    try:
+        yield
+    except asyncpg.QueryCanceledError as exc:
+        raise QueryTimeoutError("query timed out in expression evaluation") from exc
+    except TRANSIENT_ERRORS as exc:
+        if isinstance(exc, ValueError):  # A parameter the driver could not encode.
+            raise PromcompatError("a value cannot be stored, see the server log") from exc
+        log_fault(exc)
+        # After a timeout a read is not repeated: the caller has waited long enough.
+        if isinstance(exc, CONNECTION_FAULTS) and not isinstance(exc, TimeoutError):
+            raise ConnectionLostError(UNAVAILABLE) from exc
+        raise StorageUnavailableError(UNAVAILABLE) from exc
+    except asyncpg.PostgresError as exc:
+        raise PromcompatError("the database rejected a statement, see the server log") from exc
+
+
+def log_fault(exc: BaseException) -> None:
+    """Log an error after which the database counts as unavailable."""
+    _LOGGER.warning("the database is not available", extra={"reason": describe_error(exc)})
+
+
+def describe_error(exc: BaseException) -> str:
+    """What the driver says, for the log."""
+    if isinstance(exc, asyncpg.InterfaceError) and exc.__context__ is not None:
+        # The end of a transaction only reports a closed connection; its context has the cause.
+        return describe_error(exc.__context__)
+    if isinstance(exc, TimeoutError):
+        return "no response in time"
+    state = getattr(exc, "sqlstate", None)
+    text = str(exc) or type(exc).__name__
+    return f"{text} (SQLSTATE {state})" if state else text
