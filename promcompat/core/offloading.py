@@ -12,8 +12,15 @@ _INLINE_ITEMS: Final = 20
 where it has to wait for the interpreter."""
 
 
+async def in_thread_if(
+    is_long: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call a function, in a thread if that takes long; returns its result."""
+    if is_long:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)
+
+
 async def offload(n_items: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function that works on `n_items` alerts, rules or series; returns its result."""
-    if n_items <= _INLINE_ITEMS:
-        return function(*args, **kwargs)
-    return await asyncio.to_thread(function, *args, **kwargs)
+    return await in_thread_if(n_items > _INLINE_ITEMS, function, *args, **kwargs)

@@ -1,6 +1,5 @@
 """The PostgreSQL side of `promcompat.core.exemplars.ExemplarRepository`."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from promcompat.core.exemplars import (
 )
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, Labels, SeriesIdentity
+from promcompat.core.offloading import in_thread_if
 from promcompat.core.ports import MatcherSets
 from promcompat.core.series_identity import identity_of
 from promcompat.core.texts.storable_text import is_storable_text
@@ -61,10 +61,8 @@ class PostgresExemplarRepository:
         """The exemplars of series; see the port."""
         names = _metric_names(matcher_sets)
         rows = await self._database.rows_of(tenant, _QUERIES["exemplar_series"], names)
-        if len(rows) < _IN_THREAD_FROM:
-            matching = _matching(rows, matcher_sets)
-        else:
-            matching = await asyncio.to_thread(_matching, rows, matcher_sets)
+        is_long = len(rows) >= _IN_THREAD_FROM
+        matching = await in_thread_if(is_long, _matching, rows, matcher_sets)
         if not matching:
             return []
         async with acquired(self._database.read_pool) as connection:

@@ -1,6 +1,5 @@
 """The lists of the API: label sets, label names and label values of a tenant's series."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import orjson
 from promcompat.core.bounded_caches import texts_bytes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, MetricMetadata
+from promcompat.core.offloading import in_thread_if
 from promcompat.core.ports import Catalogue as CataloguePort
 from promcompat.core.ports import MatcherSets
 from promcompat.core.texts.storable_text import is_storable_text
@@ -214,10 +214,7 @@ class PostgresCatalogue:
             resolved = await self._series_reader.resolve(connection, tenant_id, (), generation)
             ids = resolved.ids
         labels = await self._series_reader.labels_of(connection, ids)
-        if len(labels) <= _SORTED_AT_ONCE:
-            order, items = _in_order(labels)
-        else:
-            order, items = await asyncio.to_thread(_in_order, labels)
+        order, items = await in_thread_if(len(labels) > _SORTED_AT_ONCE, _in_order, labels)
         return Catalogue(generation, items, ids[order], np.ones(len(ids), np.int64))
 
     async def _find_live(

@@ -25,6 +25,7 @@ from promcompat.core.model import (
     SeriesIdentity,
     WriteBatch,
 )
+from promcompat.core.offloading import in_thread_if
 from promcompat.core.series_identity import identity_of
 from promcompat.core.series_table import RefusedKeys
 from sql.caching.series_cache import SeriesCache
@@ -181,9 +182,8 @@ class SeriesResolver:
         self, keys: Sequence[bytes], batch: WriteBatch, limits: LabelLimits
     ) -> tuple[dict[bytes, SeriesIdentity], str | None]:
         """The identity of each key that can be stored, and why the first of the others cannot."""
-        if len(keys) - len(batch.identities) < _IN_THREAD_FROM:
-            return _split_storable(keys, batch, limits)
-        return await asyncio.to_thread(_split_storable, keys, batch, limits)
+        is_long = len(keys) - len(batch.identities) >= _IN_THREAD_FROM
+        return await in_thread_if(is_long, _split_storable, keys, batch, limits)
 
     async def _resolve_missing(
         self,
@@ -271,10 +271,7 @@ async def _resolve_group(
     that create the same series concurrently cannot deadlock.
     """
     series_of = {series.fingerprint: series for series in group.values()}
-    if len(series_of) < _IN_THREAD_FROM:
-        columns = _columns(series_of)
-    else:
-        columns = await asyncio.to_thread(_columns, series_of)
+    columns = await in_thread_if(len(series_of) >= _IN_THREAD_FROM, _columns, series_of)
     packed = await connection.fetchval(
         _QUERIES["find_or_make_series"],
         tenant_id,

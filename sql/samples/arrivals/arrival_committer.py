@@ -12,10 +12,9 @@ Duplicates, for which docs/architecture.md gives the reasons:
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from promcompat.core.alerting.thresholds import LevelChange
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
 from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
+from promcompat.core.offloading import in_thread_if
 from sql.caching.series_column import SeriesColumn
 from sql.database.copy_format import SampleRows
 from sql.samples.arrivals.arrival_log import (
@@ -39,8 +39,6 @@ from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.server_timestamps import move_past_taken
 from sql.samples.writing.sorted_rows import Conflict, SortedRows, as_series, of_tenants
-
-ResultT = TypeVar("ResultT")
 
 _MAX_PAGE_SAMPLES: Final = 8_192
 _MAX_PAGE_BYTES: Final = 64 * 1024
@@ -147,14 +145,14 @@ class ArrivalCommitter:
     async def _commit_sent(
         self, rows: SampleRows, changes: Sequence[LevelChange]
     ) -> list[Conflict]:
-        prepared = await _computed(len(rows), partial(_Prepared.of, rows))
+        prepared = await in_thread_if(len(rows) >= _INLINE_ROWS, _Prepared.of, rows)
         ordered, keys = prepared.ordered, prepared.keys
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             conditions = await self._conditions(keys)
             found = await self._look_up(keys)
             arrivals = prepared.arrivals
             if found.is_any:
-                arrivals = await _computed(len(rows), partial(_arrivals, ordered, found))
+                arrivals = await in_thread_if(len(rows) >= _INLINE_ROWS, _arrivals, ordered, found)
             try:
                 await self._log.append(arrivals, conditions, changes)
             except DefinitionsChangedError:
@@ -273,11 +271,6 @@ class ArrivalCommitter:
             return False
         self._note_times(rows)
         return True
-
-
-async def _computed(n_rows: int, compute: Callable[[], ResultT]) -> ResultT:
-    """The result of a computation over so many rows; it runs in a thread unless they are few."""
-    return compute() if n_rows < _INLINE_ROWS else await asyncio.to_thread(compute)
 
 
 def _arrivals(ordered: SortedRows, keys: _Keys) -> list[NewArrival]:

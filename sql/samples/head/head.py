@@ -13,6 +13,7 @@ from typing import Final
 
 from promcompat.core.errors import StaleKnowledgeError, StorageUnavailableError
 from promcompat.core.model import IntArray
+from promcompat.core.offloading import in_thread_if
 from promcompat.core.value_classes import value_class
 from sql.caching.change_log import ChangeLog
 from sql.database.connection_pool import Connection, Pool, acquired
@@ -398,6 +399,5 @@ def _note_failure(task: asyncio.Task[HeadView] | asyncio.Task[None]) -> None:
 
 
 async def _decoded(arrivals: Sequence[Arrival]) -> DecodedArrivals:
-    if sum(len(arrival.payload) for arrival in arrivals) <= _IN_PLACE_BYTES:
-        return decoded_arrivals(arrivals)
-    return await asyncio.to_thread(decoded_arrivals, arrivals)
+    is_long = sum(len(arrival.payload) for arrival in arrivals) > _IN_PLACE_BYTES
+    return await in_thread_if(is_long, decoded_arrivals, arrivals)

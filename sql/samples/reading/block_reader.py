@@ -15,6 +15,7 @@ import numpy as np
 from promcompat.core.errors import PromcompatError
 from promcompat.core.explanations import ExplanationDepth, RuleOutcome, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
+from promcompat.core.offloading import in_thread_if
 from sql.catalog import MS_PER_HOUR
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters, inline_some, short_ids
@@ -252,7 +253,7 @@ class _Copy:
         is_large = self.stream.n_pending_bytes >= _BYTES_WORTH_A_THREAD
         pages = self.stream.take_pages()
         decode = self._decode_all if is_all and not self.stream.deletions else self._decode
-        pieces = await asyncio.to_thread(decode, pages) if is_large else decode(pages)
+        pieces = await in_thread_if(is_large, decode, pages)
         self.stream.n_rows += sum(len(piece.samples) for piece in pieces)
         self.allowance.add_histograms(pieces)
         return pieces

@@ -5,11 +5,11 @@ the state of its snapshot. So what was read under that state is exact, whatever 
 is forgotten as soon as a drain, a deletion or retention makes another state.
 """
 
-import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Final
 
+from promcompat.core.offloading import in_thread_if
 from promcompat.core.ports import ALL_TIME_MS
 from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import Piece, gathered
@@ -144,9 +144,8 @@ def _key_of(question: DrainedQuestion) -> _Key:
 
 async def _copied(stored: StoredSamples, question: DrainedQuestion) -> StoredSamples:
     """The part that a question asks for: nobody who reads it can change what is kept."""
-    if sum(len(piece.samples) for piece in stored.pieces) < _SAMPLES_WORTH_A_THREAD:
-        return _part(stored, question)
-    return await asyncio.to_thread(_part, stored, question)
+    is_long = sum(len(piece.samples) for piece in stored.pieces) >= _SAMPLES_WORTH_A_THREAD
+    return await in_thread_if(is_long, _part, stored, question)
 
 
 def _part(stored: StoredSamples, question: DrainedQuestion) -> StoredSamples:

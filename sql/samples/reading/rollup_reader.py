@@ -12,16 +12,15 @@ Where rollups outlive their samples, what arrives too late to be kept changes no
 reading takes from rollups only the days of which samples are no longer kept.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
 from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import IntArray
+from promcompat.core.offloading import in_thread_if
 from sql.catalog import MS_PER_DAY
 from sql.database.storage_stats import StorageStats
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
@@ -64,7 +63,6 @@ _PAYLOAD_OF: Final = {
 _LOW_HALF: Final = (1 << 32) - 1
 _WORTH_A_THREAD: Final = 20_000
 """Fewer samples, or bytes of pages, take less time than a thread."""
-T = TypeVar("T")
 Times = tuple[int, int]
 """`(start_ms, end_ms]`."""
 
@@ -115,10 +113,11 @@ class RollupReader:
         rolled, span = found
         raw = await _raw_parts(snapshot, question, span, allowance)
         n_samples = len(rolled.samples) + sum(map(len, raw))
-        joined = await _run(n_samples, partial(_joined, rolled, raw))
+        joined = await in_thread_if(n_samples >= _WORTH_A_THREAD, _joined, rolled, raw)
         inexact = NO_SAMPLES.ids
         if not use.is_coarse:
-            inexact = await _run(n_samples, partial(_inexact_series, joined, use))
+            is_long = n_samples >= _WORTH_A_THREAD
+            inexact = await in_thread_if(is_long, _inexact_series, joined, use)
             inexact = np.union1d(inexact, rolled.marked.ids)
         samples, notes = joined.samples, []
         if len(inexact):
@@ -152,8 +151,8 @@ class RollupReader:
         async def decode(payloads: Sequence[bytes]) -> Rolled:
             """Counts what the question asks for, so that no more is read than is allowed."""
             nonlocal n_counted
-            work = partial(_decoded, payloads, scope, use, columns)
-            part = await _run(sum(map(len, payloads)), work)
+            is_long = sum(map(len, payloads)) >= _WORTH_A_THREAD
+            part = await in_thread_if(is_long, _decoded, payloads, scope, use, columns)
             n_new = part.count_between(*times)
             n_counted += n_new
             allowance.add(n_new)
@@ -171,15 +170,10 @@ class RollupReader:
             self._cache.add(key, known)
             self._stats.rollup_cache_bytes = self._cache.n_bytes
         assert known is not None
-        within = partial(known.rolled.within, *times, pages.span)
-        rolled = await _run(len(known.rolled.samples), within)
+        is_long = len(known.rolled.samples) >= _WORTH_A_THREAD
+        rolled = await in_thread_if(is_long, known.rolled.within, *times, pages.span)
         allowance.add(len(rolled.samples) - n_counted)
         return rolled, pages.span
-
-
-async def _run(size: int, work: Callable[[], T]) -> T:
-    """The result of work on so many bytes or samples, in a thread if that takes a while."""
-    return work() if size < _WORTH_A_THREAD else await asyncio.to_thread(work)
 
 
 def _decoded(

@@ -1,14 +1,13 @@
 """Reads the rows of table `sample`: one binary COPY for each selection, read by numpy."""
 
-import asyncio
-from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
+from promcompat.core.offloading import in_thread_if
 from sql.database.connection_pool import Connection
 from sql.database.copy_format import SampleDecoder
 from sql.database.statements import Statement
@@ -22,7 +21,6 @@ from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, S
 from sql.samples.reading.histogram_stream import with_histograms
 from sql.samples.reading.read_explainer import explained_read, not_pushed
 
-T = TypeVar("T")
 _QUERIES: Final = load_queries("samples")
 _ROWS_WORTH_A_THREAD: Final = 100_000
 """Decoding and sorting a million rows takes 100 ms, which would delay writes."""
@@ -101,7 +99,8 @@ class RowReader:
         decoder = SampleDecoder()
         allowance.watch(decoder)
         await copy_out(connection, statement, decoder, allowance)
-        samples = await _run_in_thread(lambda: SeriesSamples.read(decoder), decoder.n_rows)
+        is_long = decoder.n_rows >= _ROWS_WORTH_A_THREAD
+        samples = await in_thread_if(is_long, SeriesSamples.read, decoder)
         statement_of = partial(self._planner.histograms, is_whole=is_whole)
         return await with_histograms(connection, samples, allowance, statement_of)
 
@@ -141,16 +140,10 @@ async def _partials(
     decoder = SampleDecoder(is_numbered=True)
     allowance.watch(decoder)
     await copy_out(connection, statement, decoder, allowance)
-    return await _run_in_thread(
-        lambda: counted_samples(decoder.finish().sorted(), kind), decoder.n_rows
+    return await in_thread_if(
+        decoder.n_rows >= _ROWS_WORTH_A_THREAD,
+        lambda: counted_samples(decoder.finish().sorted(), kind),
     )
-
-
-async def _run_in_thread(work: Callable[[], T], n_rows: int) -> T:
-    """The result of work on so many rows, done in a thread when it is worth one."""
-    if n_rows < _ROWS_WORTH_A_THREAD:
-        return work()
-    return await asyncio.to_thread(work)
 
 
 def _conforms(reader: RowReader) -> DrainedReader:

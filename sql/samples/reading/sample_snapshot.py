@@ -1,6 +1,5 @@
 """What one question sees of the samples: the head alone, or the head and what is drained."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -9,6 +8,7 @@ from typing import Final
 import asyncpg
 
 from promcompat.core.model import IntArray, SeriesSelection
+from promcompat.core.offloading import in_thread_if
 from promcompat.core.value_classes import value_class
 from sql.catalog import MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, acquired
@@ -51,9 +51,8 @@ class UnfoldedSamples:
         """The samples that count, ascending by series id and time."""
         n_samples = len(self.settled) + sum(len(piece.samples) for piece in self.pieces)
         is_folded = len(self.pieces) == 1 and not (self.deletions or len(self.settled) or self.clip)
-        if is_folded or n_samples < _SAMPLES_WORTH_A_THREAD:
-            return self._folded()
-        return await asyncio.to_thread(self._folded)
+        is_long = not is_folded and n_samples >= _SAMPLES_WORTH_A_THREAD
+        return await in_thread_if(is_long, self._folded)
 
     def _folded(self) -> SeriesSamples:
         samples = self.settled.then(fold(self.pieces, self.deletions))
@@ -250,7 +249,8 @@ async def _samples_of(
     view: HeadView, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
 ) -> Sequence[Piece]:
     question = tenant_id, wanted, start_ms, end_ms
-    is_short = len(wanted) < _SERIES_WORTH_A_THREAD
-    if is_short or view.expected_samples(*question) < _SAMPLES_WORTH_A_THREAD:
-        return view.samples(*question)
-    return await asyncio.to_thread(view.samples, *question)
+    is_long = (
+        len(wanted) >= _SERIES_WORTH_A_THREAD
+        and view.expected_samples(*question) >= _SAMPLES_WORTH_A_THREAD
+    )
+    return await in_thread_if(is_long, view.samples, *question)

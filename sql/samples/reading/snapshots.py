@@ -7,7 +7,6 @@ that is more than in the head's view, the question starts again. Rows, and arriv
 has no room for, take several statements and have a REPEATABLE READ transaction instead.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ from asyncpg.transaction import Transaction
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import IntArray
+from promcompat.core.offloading import in_thread_if
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, acquired
 from sql.database.statements import Statement, inline_parameters
@@ -105,10 +105,7 @@ class SampleSnapshots:
         if since_ms >= end_ms or view.not_held(tenant_id) is not None:
             return NO_SAMPLES, end_ms
         question = tenant_id, wanted, since_ms, end_ms
-        if len(wanted) < _SERIES_WORTH_A_THREAD:
-            newest = view.newest(*question)
-        else:
-            newest = await asyncio.to_thread(view.newest, *question)
+        newest = await in_thread_if(len(wanted) >= _SERIES_WORTH_A_THREAD, view.newest, *question)
         clip = await kept.clip(wanted, None)
         return (newest if clip is None else clip.of(newest)), since_ms
 
