@@ -22,6 +22,8 @@ from tests.promqltest.answer import (
     VectorAnswer,
 )
 
+_KNOWN = Path(__file__).parent / "known_differences.yml"
+_AT_ONCE = 4
 RELATIVE_TOLERANCE = 1e-9
 # What is left of rounding when terms of about one cancel out.
 ABSOLUTE_TOLERANCE = 1e-12
@@ -97,9 +99,9 @@ class Agreement:
         ]
 
 
-def load_known_differences(path: Path) -> list[KnownDifference]:
+def load_known_differences() -> list[KnownDifference]:
     """Read `known_differences.yml`; every entry must give a reason."""
-    entries = yaml.safe_load(path.read_text("utf-8")) or []
+    entries = yaml.safe_load(_KNOWN.read_text("utf-8")) or []
     return [
         KnownDifference(
             re.compile(entry["query"]), re.compile(entry.get("detail", "")), entry["reason"]
@@ -112,9 +114,8 @@ async def compare_servers(
     reference: PrometheusApi,
     candidate: PrometheusApi,
     questions: Iterable[Question],
-    concurrency: int = 4,
 ) -> Agreement:
-    """Ask both servers every question, `concurrency` questions at once."""
+    """Ask both servers every question, some questions at once."""
     waiting = list(questions)
     n_questions, n_with_data, n_identical = len(waiting), 0, 0
     differences: list[Difference] = []
@@ -133,7 +134,7 @@ async def compare_servers(
             if detail is not None:
                 differences.append(Difference(question, detail))
 
-    await asyncio.gather(*(ask_rest() for _ in range(concurrency)))
+    await asyncio.gather(*(ask_rest() for _ in range(_AT_ONCE)))
     differences.sort(key=lambda difference: (difference.question.expr, str(difference)))
     return Agreement(n_questions, n_with_data, n_identical, differences)
 

@@ -105,10 +105,9 @@ def running_program(
     port: int,
     log: Path,
     ready_path: str,
-    environment: dict[str, str] | None = None,
 ) -> Iterator[RunningProgram]:
     """Run a program for as long as the block lasts, ready from its first statement on."""
-    program = start_program(command, port, log, environment)
+    program = start_program(command, port, log)
     try:
         program.wait_ready(ready_path)
         yield program

@@ -62,7 +62,6 @@ def encode_sample(time_ms: int, value: float) -> bytes:
 
 def encode_write_requests(
     series: Mapping[Labels, Points] | Iterable[tuple[Labels, Points]],
-    samples_per_request: int = SAMPLES_PER_REQUEST,
 ) -> list[bytes]:
     """The compressed remote-write 1.0 bodies that carry all points, in order."""
     bodies: list[bytes] = []
@@ -70,12 +69,12 @@ def encode_write_requests(
     n_samples = 0
     for labels, points in series.items() if isinstance(series, Mapping) else series:
         prefix = encode_labels(labels)
-        for start in range(0, len(points), samples_per_request):
-            chunk = points[start : start + samples_per_request]
+        for start in range(0, len(points), SAMPLES_PER_REQUEST):
+            chunk = points[start : start + SAMPLES_PER_REQUEST]
             samples = b"".join(encode_sample(*point) for point in chunk)
             parts.append(encode_field(1, prefix + samples))
             n_samples += len(chunk)
-            if n_samples >= samples_per_request:
+            if n_samples >= SAMPLES_PER_REQUEST:
                 bodies.append(snappy.compress(b"".join(parts)))
                 parts, n_samples = [], 0
     if parts:

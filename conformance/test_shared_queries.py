@@ -14,7 +14,6 @@ from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 
-KNOWN = Path(__file__).parent / "known_differences.yml"
 FILES = ("alert_exprs.txt", "dashboards_core.txt", "recording_exprs.txt")
 MINUTE_MS = 60_000
 GRIDS = (
@@ -50,7 +49,7 @@ async def test_answers_agree(
                 await prometheus.write_body(body)
                 await candidate.write_body(body)
             agreement = await compare_servers(prometheus, candidate, questions)
-    unexplained = agreement.unexplained(load_known_differences(KNOWN))
+    unexplained = agreement.unexplained(load_known_differences())
     report = "\n".join(map(str, unexplained[:50]))
     assert not unexplained, f"{len(unexplained)} of {len(questions)} answers differ:\n{report}"
     assert agreement.n_with_data > len(questions) * 0.85, "too few expressions found data"

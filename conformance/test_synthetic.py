@@ -15,7 +15,6 @@ from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 
-KNOWN = Path(__file__).parent / "known_differences.yml"
 N_RANDOM_QUERIES = 200
 SEEDS = {"timescaledb": 1, "postgresql": 2}
 """Each edition is asked other random queries."""
@@ -46,7 +45,7 @@ async def test_answers_agree(
             await prometheus.write(series)
             await candidate.write(series)
             agreement = await compare_servers(prometheus, candidate, questions)
-    unexplained = agreement.unexplained(load_known_differences(KNOWN))
+    unexplained = agreement.unexplained(load_known_differences())
     report = "\n".join(map(str, unexplained[:50]))
     assert not unexplained, f"{len(unexplained)} of {len(questions)} answers differ:\n{report}"
     assert agreement.n_with_data > len(questions) // 2

@@ -1,7 +1,6 @@
 """The table of all routes of the native API, and their installation in the application."""
 
 import re
-from collections.abc import Sequence
 
 import orjson
 from aiohttp import web
@@ -49,16 +48,16 @@ def _pattern(route: Route) -> str:
     return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.full_path)
 
 
-def install_native_api(app: web.Application, routes: Sequence[Route] = ROUTES) -> None:
+def install_native_api(app: web.Application) -> None:
     """Add the routes, `/openapi.json` and `/docs` to the application of the Prometheus API."""
     app.middlewares.append(answer_problems)
-    for route in routes:
+    for route in ROUTES:
         # Both `/api/v1/metrics/` and `/api/v1/metrics`, since many clients drop or add the slash.
         handler = guarded(route.method, route.full_path, http_handler(route))
         app.router.add_route(route.method, _pattern(route), handler)
         if route.path == "/":
             app.router.add_route(route.method, BASE, handler)
-    document = build_openapi(routes, promcompat_version())
+    document = build_openapi(ROUTES, promcompat_version())
     specification, page = orjson.dumps(document), render_docs(document)
 
     async def handle_openapi(request: web.Request) -> web.Response:

@@ -23,16 +23,14 @@ _MAX_MESSAGES = 1000
 _QUOTED = frozenset(' "=\\')
 
 
-def set_up_logging(
-    level: str, log_format: Literal["logfmt", "json"], redactor: Redactor | None = None
-) -> None:
+def set_up_logging(level: str, log_format: Literal["logfmt", "json"], redactor: Redactor) -> None:
     """Send every log record of the process to standard error in one format.
 
     `redactor` removes secrets from all of them: libraries put addresses into their errors.
     """
     handler = logging.StreamHandler(sys.stderr)
     formatter = JsonFormatter if log_format == "json" else LogfmtFormatter
-    handler.setFormatter(formatter(redactor or Redactor()))
+    handler.setFormatter(formatter(redactor))
     handler.addFilter(RepetitionFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

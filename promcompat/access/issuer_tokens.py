@@ -34,9 +34,9 @@ class IssuerOptions:
     algorithms: tuple[str, ...]
     token_type: str = ""
     name_claim: str = "sub"
-    role_claim: str = "roles"
+    role_claim: str
     roles: Mapping[str, frozenset[Role]]
-    tenant_claim: str = ""
+    tenant_claim: str
     tenants: frozenset[str] = frozenset()
 
 

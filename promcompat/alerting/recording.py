@@ -66,13 +66,9 @@ class Recorder:
         await session.save_recorded(rule, samples.keys() - failed)
         return error
 
-    async def end_series(
-        self, tenant: str, series: Collection[Labels], at_ms: int, read_time: ReadTime | None = None
-    ) -> None:
+    async def end_series(self, tenant: str, series: Collection[Labels], at_ms: int) -> None:
         """Write stale markers; a sample that is there already is kept."""
         await self._write(tenant, {}, series, at_ms)
-        if read_time is not None:
-            read_time.renew()
 
     async def _write(
         self,

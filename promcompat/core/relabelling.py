@@ -70,7 +70,7 @@ class RelabelRule:
     pattern: CompiledPattern = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        pattern = compile_capturing(f"^(?s:{self.regex})$", dot_matches_newline=False)
+        pattern = compile_capturing(f"^(?s:{self.regex})$")
         object.__setattr__(self, "pattern", pattern)
         if fault := self._fault():
             raise BadDataError(fault)

@@ -42,8 +42,8 @@ class InfluxOptions:
     """`precision` is one of PRECISIONS, or "" to tell the unit by the magnitude of each time."""
 
     now_ms: int
-    precision: str = ""
-    database: str = ""
+    precision: str
+    database: str
 
 
 def read_influx_lines(

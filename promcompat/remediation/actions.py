@@ -61,10 +61,10 @@ class ActionPolicy:
             raise BadDataError(f"the host {host.name}:{host.port} is not allowed")
         self.outgoing.check_url(url)
 
-    def check_secrets(self, headers: Mapping[str, str], url: str | None = None) -> None:
-        """Raises BadDataError for a secret that is not there, or may not be sent to this host."""
+    def check_secrets(self, headers: Mapping[str, str]) -> None:
+        """Raises BadDataError for a secret that is not there."""
         for name in headers.values():
-            self.secrets.check(name, url)
+            self.secrets.check(name)
 
     def check_function(self, name: str) -> None:
         """Raises BadDataError unless the function is allowed."""

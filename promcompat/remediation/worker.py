@@ -34,7 +34,7 @@ class WorkerOptions:
 
     temporal: TemporalOptions
     task_queue: str
-    stop_seconds: float = 30.0
+    stop_seconds: float
 
 
 async def run_worker(

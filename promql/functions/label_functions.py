@@ -49,7 +49,7 @@ def _check_label_name(role: str, name: str, call: Call) -> None:
 
 def _compile(text: str) -> CompiledPattern:
     try:
-        return compile_capturing(f"^(?s:{text})$", dot_matches_newline=False)
+        return compile_capturing(f"^(?s:{text})$")
     except BadDataError as exc:
         raise ExecutionError(f"invalid regular expression in label_replace(): {text}") from exc
 

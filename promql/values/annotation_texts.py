@@ -149,18 +149,18 @@ def _of_metric(text: str, metric_name: str) -> str:
 
 
 def annotation_texts(
-    annotations: Annotations, text: str, limit: int = MAX_ANNOTATIONS
+    annotations: Annotations, text: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Warnings and infos as the API shows them, with their positions in the query `text`."""
     warnings, infos = (
         [(found + annotations.tail_of(found), pos) for found, pos in kind]
         for kind in (annotations.warnings, annotations.infos)
     )
-    return _texts("warning", warnings, text, limit), _texts("info", infos, text, limit)
+    return _texts("warning", warnings, text), _texts("info", infos, text)
 
 
 def _texts(
-    kind: str, found: Sequence[tuple[str, PositionRange | None]], query: str, limit: int
+    kind: str, found: Sequence[tuple[str, PositionRange | None]], query: str
 ) -> tuple[str, ...]:
     if not found:
         return ()
@@ -170,6 +170,7 @@ def _texts(
         f"PromQL {kind}: {text}" + ("" if pos is None else f" ({line_col(query, pos.start)})")
         for text, pos in positions.items()
     ]
-    if len(texts) > limit:
-        texts[limit:] = [f"{len(texts) - limit} more {kind} annotations omitted"]
+    n_omitted = len(texts) - MAX_ANNOTATIONS
+    if n_omitted > 0:
+        texts[MAX_ANNOTATIONS:] = [f"{n_omitted} more {kind} annotations omitted"]
     return tuple(texts)

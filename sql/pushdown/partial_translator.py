@@ -29,7 +29,7 @@ def partial_samples_statement(
     segments: TimeSegments,
     series_ids: IntArray,
     *,
-    max_samples: int = 0,
+    max_samples: int,
 ) -> Statement:
     """The samples of given series that stand for all of theirs, in no order.
 

@@ -31,7 +31,6 @@ from tests.support.programs.servers import DatabaseServer
 pytestmark = pytest.mark.e2e
 
 OWN_EXPRESSIONS = Path(__file__).parent / "expressions.txt"
-KNOWN = Path(__file__).parents[2] / "conformance" / "known_differences.yml"
 METRIC_NAME = re.compile(r"[A-Za-z_:][\w:]*")
 EVERY_SAMPLE = '{__name__=~".+"}[10m]'
 SETTLE_TIMEOUT_SECONDS = 60
@@ -236,7 +235,7 @@ async def test_dashboards_agree(monitored_machine: MonitoredMachine) -> None:
             for one_grid in (grid, EvalRange.instant(end_ms))
         ]
         agreement = await compare_servers(prometheus, service, questions)
-    unexplained = agreement.unexplained(load_known_differences(KNOWN))
+    unexplained = agreement.unexplained(load_known_differences())
     report = "\n".join(map(str, unexplained[:50]))
     assert not unexplained, f"{len(unexplained)} of {len(questions)} answers differ:\n{report}"
     n_own = len(OWN_EXPRESSIONS.read_text("utf-8").splitlines())

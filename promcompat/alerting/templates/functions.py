@@ -83,7 +83,7 @@ def _replace_all(pattern: str, replacement: str, text: str) -> str:
 
 def _compile(pattern: str) -> CompiledPattern:
     try:
-        return compile_capturing(pattern, dot_matches_newline=False, max_cost=_MAX_PATTERN_COST)
+        return compile_capturing(pattern, max_cost=_MAX_PATTERN_COST)
     except BadDataError as exc:
         raise ValueError(str(exc)) from exc
 

@@ -203,7 +203,7 @@ class RemediationFilter:
     rule_name: str | None = None
     alert_id: int | None = None
     before_id: int = 0
-    limit: int = 100
+    limit: int
 
 
 class RemediationJournal(Protocol):

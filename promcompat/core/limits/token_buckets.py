@@ -1,6 +1,5 @@
 """A token bucket for each tenant: how much it may use of something that comes back with time."""
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ class TokenBuckets:
     def __init__(
         self,
         rate_of: Callable[[str], tuple[float, float]],
-        now_seconds: Callable[[], float] = time.monotonic,
+        now_seconds: Callable[[], float],
         max_tenants: int = _MAX_TENANTS,
     ) -> None:
         """`rate_of` tells how many tokens a tenant gets a second, and how many it has at most."""

@@ -123,17 +123,16 @@ def cost_of(text: str) -> int:
     return _read(text).cost
 
 
-def compile_capturing(
-    text: str, *, dot_matches_newline: bool, max_cost: int = MAX_COST
-) -> CompiledPattern:
+def compile_capturing(text: str, max_cost: int = MAX_COST) -> CompiledPattern:
     """An expression with its groups, for replacements; it is not cached.
 
-    Raises BadDataError as `compile_pattern` does, and when its groups would take too much memory.
+    Its dot matches no newline. Raises BadDataError as `compile_pattern` does, and when its groups
+    would take too much memory.
     """
     syntax = _read(text)
     if syntax.cost > max_cost:
         raise _refused(fault("expression too large", text))
-    compiled = _compile_re2(text, syntax, captures=True, dot_matches_newline=dot_matches_newline)
+    compiled = _compile_re2(text, syntax, captures=True, dot_matches_newline=False)
     n_bytes = compiled.programsize * (compiled.groups + 1) * _BYTES_PER_CAPTURE
     if n_bytes > MAX_CAPTURE_BYTES:
         raise _refused(fault("expression too large", text))

@@ -55,11 +55,11 @@ def _tooltip(options: Source) -> Json:
     return {"tooltip": found}
 
 
-def _reduce(options: Source, default: str = "lastNotNull") -> Json:
+def _reduce(options: Source) -> Json:
     """`calcs` that are empty stand for `last`."""
     source = options.child("reduceOptions")
     is_given = source.take("calcs") is not None
-    calcs = source.texts("calcs") or ["last" if is_given else default]
+    calcs = source.texts("calcs") or ["last" if is_given else "lastNotNull"]
     found: Json = {
         "calcs": calcs,
         "fields": source.text("fields"),

@@ -9,9 +9,7 @@ from promcompat.core.histograms.columns import Histograms, Ragged, histogram_num
 from promcompat.core.model import BoolArray, FloatArray
 
 
-def differ(
-    values: FloatArray, others: FloatArray, histograms: Histograms | None = None
-) -> BoolArray:
+def differ(values: FloatArray, others: FloatArray, histograms: Histograms | None) -> BoolArray:
     """Which values differ from the others of the same place; both refer to `histograms`.
 
     Equal histograms are those that Prometheus takes for duplicates: the hint does not count, nor

@@ -18,7 +18,6 @@ from typing import Final
 import asyncpg
 import numpy as np
 
-from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
 from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import IntArray
@@ -115,7 +114,7 @@ class RowTarget:
         self,
         pool: Pool,
         partitions: SamplePartitions | None,
-        now_ms: Callable[[], int] = wall_clock_ms,
+        now_ms: Callable[[], int],
     ) -> None:
         """`partitions` is None on a hypertable, which makes its chunks itself.
 
