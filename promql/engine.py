@@ -20,6 +20,7 @@ from promcompat.core.errors import (
     ExecutionError,
     QueryCanceledError,
     QueryTimeoutError,
+    without_frames,
 )
 from promcompat.core.limits.limit_definitions import LIMIT_OF
 from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
@@ -272,7 +273,8 @@ class Engine:
                 if isinstance(exc, LimitExceededError):
                     self._limits.refusals.count(run.query.tenant, exc.limit)
                 if isinstance(exc, _EXPECTED_ERRORS):
-                    raise _without_frames(exc) from None
+                    # None of these means a bug, so the traceback is not missed.
+                    raise without_frames(exc) from None
                 raise
             await self._wait_for_memory(run.query.tenant, n_bytes, run.budget)
             run = replace(run, budget=self._new_budget(run.query.tenant, run.budget.deadline))
@@ -426,17 +428,6 @@ def _held_by(value: FinalValue) -> tuple[object, int]:
 
 def _with_every_sample(selection: SeriesSelection) -> SeriesSelection:
     return replace(selection, hints=replace(selection.hints, reach_ms=0))
-
-
-def _without_frames(error: BaseException) -> BaseException:
-    """The error without the frames it came through, which hold all samples of the query.
-
-    An exception and the frames that refer to it form a cycle, which stays until the garbage
-    collector runs, and here that is seldom. None of these errors means a bug, so the traceback is
-    not missed.
-    """
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
 
 
 def _n_series(value: Value) -> int:

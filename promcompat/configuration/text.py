@@ -12,8 +12,7 @@ from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_core import PydanticUndefined
 
 from promcompat.configuration.settings import ENV_PREFIX, Settings
-from promcompat.configuration.types import to_milliseconds
-from promcompat.core.texts.durations import format_duration_ms
+from promcompat.core.texts.durations import format_duration_ms, to_milliseconds
 from promcompat.core.texts.secrets import (
     HIDDEN,
     database_secrets,

@@ -9,17 +9,12 @@ from pydantic_settings import NoDecode
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.texts.durations import parse_duration_ms
+from promcompat.core.texts.durations import to_milliseconds
 from promcompat.core.texts.secrets import public_url
 from promcompat.outgoing.policy import host_of
 
 MEBIBYTE = 1 << 20
 DAY_MS = 86_400_000
-
-
-def to_milliseconds(value: object) -> object:
-    """The validator that makes a setting a duration."""
-    return parse_duration_ms(value) if isinstance(value, str) else value
 
 
 DurationMs = Annotated[int, BeforeValidator(to_milliseconds), Field(ge=0)]

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 class PromcompatError(Exception):
@@ -193,3 +195,13 @@ class PreconditionFailedError(PromcompatError):
     """The resource does not have the version that the client expects (412)."""
 
     error_type = "precondition_failed"
+
+
+def without_frames(error: ErrorT) -> ErrorT:
+    """The error without its traceback and causes.
+
+    An exception and the frames that refer to it form a cycle, which stays until the garbage
+    collector runs, and the frames of a query hold all its samples.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -18,16 +18,11 @@ from pydantic import (
 )
 
 from promcompat.core.errors import BadDataError, FieldFault
-from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
-
-
-def _to_milliseconds(value: object) -> object:
-    return parse_duration_ms(value) if isinstance(value, str) else value
-
+from promcompat.core.texts.durations import format_duration_ms, to_milliseconds
 
 DurationMs = Annotated[
     int,
-    BeforeValidator(_to_milliseconds),
+    BeforeValidator(to_milliseconds),
     PlainSerializer(format_duration_ms, return_type=str),
     Field(ge=0, le=30 * 86_400_000),
 ]

@@ -50,6 +50,11 @@ def parse_duration_ms(text: str) -> int:
     return total_ms
 
 
+def to_milliseconds(value: object) -> object:
+    """A validator of pydantic: texts become milliseconds, other values stay as they are."""
+    return parse_duration_ms(value) if isinstance(value, str) else value
+
+
 def format_duration_ms(duration_ms: int) -> str:
     """The shortest text with the same value; years and weeks only if they divide it evenly."""
     if duration_ms < 0:

@@ -6,8 +6,10 @@ from typing import Any, Final
 from promcompat.dashboards.grafana.source import (
     Findings,
     Source,
+    known,
     number_of,
     objects_of,
+    same,
     shown,
 )
 
@@ -217,7 +219,7 @@ def _mapping(entry: Json, findings: Findings, path: str) -> list[Json]:
             return [{"kind": "value", "match": str(key), **_result(to)} for key, to in items]
         case "range" if isinstance(options, dict):
             ends = {"start": number_of(options.get("from")), "end": number_of(options.get("to"))}
-            return [{"kind": "range", **_known(ends), **_result(options.get("result"))}]
+            return [{"kind": "range", **known(ends), **_result(options.get("result"))}]
         case "special" if isinstance(options, dict):
             match = str(options.get("match") or "null")
             return [{"kind": "special", "match": match, **_result(options.get("result"))}]
@@ -235,7 +237,7 @@ def _old_mapping(entry: Json) -> Json:
     value = entry.get("value")
     if entry.get("type") in (2, "2") or (value in (None, "") and "from" in entry):
         ends = {"start": number_of(entry.get("from")), "end": number_of(entry.get("to"))}
-        return {"kind": "range", **_known(ends), **text}
+        return {"kind": "range", **known(ends), **text}
     if value in (None, "", "null"):
         return {"kind": "special", "match": "null", **text}
     return {"kind": "value", "match": str(value), **text}
@@ -250,10 +252,6 @@ def _result(to: Any) -> Json:
     if not isinstance(to, dict):
         return {}
     return {key: str(to[key]) for key in ("text", "color") if to.get(key) not in (None, "")}
-
-
-def _known(values: Json) -> Json:
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _links(value: Any, source: Source) -> list[Json]:
@@ -377,10 +375,6 @@ def _footer(value: Any, _source: Source) -> list[str] | None:
     return [str(one) for one in reducers] if reducers else None
 
 
-def _names(*names: str) -> Mapping[str, str]:
-    return {name: name for name in names}
-
-
 _PROPERTIES: Final[Mapping[str, tuple[str, _Convert]]] = {
     "unit": ("unit", _text),
     "decimals": ("decimals", _decimals),
@@ -394,7 +388,7 @@ _PROPERTIES: Final[Mapping[str, tuple[str, _Convert]]] = {
     "mappings": ("mappings", _mappings),
     "links": ("links", _links),
     "filterable": ("filterable", _flag),
-    "custom.drawStyle": ("draw", _one_of(_names("line", "bars", "points"))),
+    "custom.drawStyle": ("draw", _one_of(same("line", "bars", "points"))),
     "custom.lineWidth": ("line_width", _size),
     "custom.lineStyle": ("line_style", _line_style),
     "custom.lineInterpolation": (
@@ -410,10 +404,10 @@ _PROPERTIES: Final[Mapping[str, tuple[str, _Convert]]] = {
     ),
     "custom.fillOpacity": ("fill_opacity", _percent),
     "custom.fillBelowTo": ("fill_below_to", _text),
-    "custom.gradientMode": ("gradient", _one_of(_names("none", "opacity", "hue", "scheme"))),
+    "custom.gradientMode": ("gradient", _one_of(same("none", "opacity", "hue", "scheme"))),
     "custom.showPoints": (
         "points",
-        _one_of({**_names("auto", "never", "always"), True: "always", False: "never", "": "auto"}),
+        _one_of({**same("auto", "never", "always"), True: "always", False: "never", "": "auto"}),
     ),
     "custom.pointSize": ("point_size", _size),
     "custom.spanNulls": ("span_nulls", _flag_or_ms),
@@ -427,7 +421,7 @@ _PROPERTIES: Final[Mapping[str, tuple[str, _Convert]]] = {
     ),
     "custom.axisPlacement": (
         "axis",
-        _one_of({**_names("auto", "left", "right", "hidden"), "bottom": "auto", "top": "auto"}),
+        _one_of({**same("auto", "left", "right", "hidden"), "bottom": "auto", "top": "auto"}),
     ),
     "custom.axisLabel": ("axis_label", _text),
     "custom.axisWidth": ("axis_width", _size),
@@ -436,14 +430,14 @@ _PROPERTIES: Final[Mapping[str, tuple[str, _Convert]]] = {
     "custom.scaleDistribution": ("axis_scale", _axis_scale),
     "custom.axisCenteredZero": ("axis_centered", _flag),
     "custom.axisGridShow": ("axis_grid", _flag),
-    "custom.axisColorMode": ("axis_color", _one_of(_names("text", "series"))),
+    "custom.axisColorMode": ("axis_color", _one_of(same("text", "series"))),
     "custom.thresholdsStyle": ("thresholds_drawn", _thresholds_style),
     "custom.hideFrom": ("hidden", _hidden),
     "custom.hidden": ("column_hidden", _flag),
     "custom.hideFrom.viz": ("column_hidden", _flag),
     "custom.align": (
         "align",
-        _one_of({**_names("auto", "left", "center", "right"), "": "auto", "null": "auto"}),
+        _one_of({**same("auto", "left", "center", "right"), "": "auto", "null": "auto"}),
     ),
     "custom.width": ("width", _column_width),
     "custom.minWidth": ("min_width", _size),

@@ -3,34 +3,25 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from promcompat.dashboards.grafana.source import Source, number_of
+from promcompat.dashboards.grafana.source import Source, known, number_of, same
 
 Json = dict[str, Any]
 
 
-def _same(*names: str) -> dict[str, str]:
-    return {name: name for name in names}
-
-
-_SORTS: Final = _same("none", "asc", "desc")
-_ORIENTATIONS: Final = _same("auto", "horizontal", "vertical")
-
-
-def known(values: Mapping[str, Any]) -> Json:
-    """The entries that have a value."""
-    return {key: value for key, value in values.items() if value is not None}
+_SORTS: Final = same("none", "asc", "desc")
+_ORIENTATIONS: Final = same("auto", "horizontal", "vertical")
 
 
 def _legend(options: Source) -> Json:
     legend = options.child("legend")
-    mode = legend.choice("displayMode", _same("list", "table", "hidden"), "list")
+    mode = legend.choice("displayMode", same("list", "table", "hidden"), "list")
     if legend.flag("asTable"):
         mode = "table"
     if not legend.flag("showLegend", True) or mode == "hidden":
         mode = "hidden"
     found: Json = {
         "mode": mode,
-        "placement": legend.choice("placement", _same("bottom", "right"), "bottom"),
+        "placement": legend.choice("placement", same("bottom", "right"), "bottom"),
         "calcs": legend.texts("calcs"),
     }
     values = [value for value in legend.texts("values") if value in ("value", "percent")]
@@ -47,7 +38,7 @@ def _legend(options: Source) -> Json:
 
 def _tooltip(options: Source) -> Json:
     tooltip = options.child("tooltip")
-    mode = tooltip.choice("mode", {**_same("single", "multi", "none"), "all": "multi"}, "single")
+    mode = tooltip.choice("mode", {**same("single", "multi", "none"), "all": "multi"}, "single")
     found: Json = {"mode": mode, "sort": tooltip.choice("sort", _SORTS, "none")}
     if tooltip.flag("hideZeros"):
         found["hide_zeros"] = True
@@ -92,13 +83,13 @@ def _stat_options(options: Source) -> Json:
             **_reduce(options),
             "orientation": options.choice("orientation", _ORIENTATIONS, "auto"),
             "color_mode": options.choice(
-                "colorMode", _same("none", "value", "background", "background_solid"), "value"
+                "colorMode", same("none", "value", "background", "background_solid"), "value"
             ),
-            "graph_mode": options.choice("graphMode", _same("none", "area"), "area"),
+            "graph_mode": options.choice("graphMode", same("none", "area"), "area"),
             "text_mode": options.choice(
-                "textMode", _same("auto", "value", "value_and_name", "name", "none"), "auto"
+                "textMode", same("auto", "value", "value_and_name", "name", "none"), "auto"
             ),
-            "justify": options.choice("justifyMode", _same("auto", "center"), "auto"),
+            "justify": options.choice("justifyMode", same("auto", "center"), "auto"),
             **_text_size(options),
         }
     )
@@ -134,9 +125,9 @@ def _bargauge_options(options: Source) -> Json:
     return {
         **_reduce(options),
         "orientation": options.choice("orientation", _ORIENTATIONS, "auto"),
-        "bar_mode": options.choice("displayMode", _same("basic", "gradient", "lcd"), "gradient"),
+        "bar_mode": options.choice("displayMode", same("basic", "gradient", "lcd"), "gradient"),
         "show_unfilled": options.flag("showUnfilled", True),
-        "value_mode": options.choice("valueMode", _same("color", "text", "hidden"), "color"),
+        "value_mode": options.choice("valueMode", same("color", "text", "hidden"), "color"),
         **_text_size(options),
     }
 
@@ -147,7 +138,7 @@ def _pie_options(options: Source) -> Json:
         **_reduce(options),
         **_legend(options),
         **_tooltip(options),
-        "pie": options.choice("pieType", _same("pie", "donut"), "pie"),
+        "pie": options.choice("pieType", same("pie", "donut"), "pie"),
         "pie_labels": [text for text in labels if text in ("name", "value", "percent")],
         "pie_sort": options.choice("sort", _SORTS, "desc"),
     }
@@ -164,7 +155,7 @@ def _table_options(options: Source) -> Json:
     frame = options.number("frameIndex")
     if frame:
         found["frame"] = int(frame)
-    height = options.choice("cellHeight", _same("sm", "md", "lg"))
+    height = options.choice("cellHeight", same("sm", "md", "lg"))
     if height:
         found["cell_height"] = height
     footer = options.child("footer")
@@ -247,10 +238,10 @@ def _heatmap_color(color: Source) -> Json:
     exponent = color.number("exponent")
     return known(
         {
-            "mode": color.choice("mode", _same("scheme", "opacity"), "scheme"),
+            "mode": color.choice("mode", same("scheme", "opacity"), "scheme"),
             "scheme": color.text("scheme", "Oranges"),
             "fill": color.text("fill", "dark-orange"),
-            "scale": color.choice("scale", _same("exponential", "linear"), "exponential"),
+            "scale": color.choice("scale", same("exponential", "linear"), "exponential"),
             "exponent": exponent if exponent else 0.5,
             "steps": 64 if steps is None else min(max(int(steps), 2), 128),
             "reverse": color.flag("reverse"),
@@ -297,9 +288,9 @@ def _status_options(options: Source) -> Json:
     found = {
         **_legend(options),
         **_tooltip(options),
-        "show_value": options.choice("showValue", _same("auto", "always", "never"), "auto"),
+        "show_value": options.choice("showValue", same("auto", "always", "never"), "auto"),
         "merge_values": options.flag("mergeValues", True),
-        "align_value": options.choice("alignValue", _same("left", "center", "right"), "left"),
+        "align_value": options.choice("alignValue", same("left", "center", "right"), "left"),
     }
     for key, name in (("rowHeight", "row_height"), ("colWidth", "column_width")):
         number = options.number(key)
@@ -310,7 +301,7 @@ def _status_options(options: Source) -> Json:
 
 
 def _text_options(options: Source) -> Json:
-    modes = {**_same("markdown", "html", "code"), "text": "code"}
+    modes = {**same("markdown", "html", "code"), "text": "code"}
     mode = options.choice("mode", modes, "markdown")
     options.child("code").ignore("language", "showLineNumbers", "showMiniMap")
     return {"text": {"mode": mode, "content": options.text("content")}}

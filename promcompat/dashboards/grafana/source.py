@@ -209,6 +209,16 @@ def objects_of(value: object) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that have a value."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def same(*names: str) -> dict[str, str]:
+    """A table for names that promcompat has in common with Grafana."""
+    return {name: name for name in names}
+
+
 def shown(value: object) -> str:
     """A value in a sentence, short."""
     match value:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from promcompat.core.errors import PromcompatError
+from promcompat.core.errors import PromcompatError, without_frames
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.querying.processes.label_lists import AnswerLabels, LabelList, ReceivedLists
 from promcompat.querying.processes.messages import Message, receive, send
@@ -160,7 +160,7 @@ class _Evaluator:
                 return Answer(content.function())
             return self._answer_query(message, content)
         except (PromcompatError, MemoryTakenError) as exc:
-            return Answer(None, _bare(exc))
+            return Answer(None, without_frames(exc))
         except (EOFError, OSError):
             raise
         except Exception:  # The other process reports it as its own.
@@ -194,12 +194,6 @@ class _Evaluator:
             labels = AnswerLabels.of(value.labels, [block.labels for block in blocks])
             value = replace(value, labels=())
         return Evaluated(value, evaluation.annotations, evaluation.samples_per_step), labels
-
-
-def _bare(error: Exception) -> Exception:
-    """The error without its traceback, whose frames hold the samples."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
 
 
 def serve(channel: socket.socket, give_back_memory: Callable[[], None]) -> None:

@@ -1,7 +1,6 @@
 """Buckets of the native API are those of SQL: `[b, b + width)`, clipped to the range."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.services.native_service import NativeClient, running_native_service
+from tests.support.services.native_service import NativeClient
 from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
@@ -30,12 +29,6 @@ SQL_AGGREGATES = {
     "p99": "percentile_cont(0.99) WITHIN GROUP (ORDER BY value)",
     "p99.9": "percentile_cont(0.999) WITHIN GROUP (ORDER BY value)",
 }
-
-
-@pytest.fixture
-async def native(database_url: str) -> AsyncIterator[NativeClient]:
-    async with running_native_service(database_url) as client:
-        yield client
 
 
 def sample(value: float, seconds: float, name: str = "m", **labels: str) -> dict[str, object]:

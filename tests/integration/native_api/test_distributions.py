@@ -1,23 +1,16 @@
 """Classic histograms and summaries in `latest`, `aggregate` and `series`."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.support.services.native_service import NativeClient, running_native_service
+from tests.support.services.native_service import NativeClient
 
 pytestmark = pytest.mark.integration
 
 TEN = 1_700_042_400
 SPAN = {"start": TEN, "end": TEN + 300}
 BUCKETS = {"1": 10, "2": 30, "+Inf": 40}
-
-
-@pytest.fixture
-async def native(database_url: str) -> AsyncIterator[NativeClient]:
-    async with running_native_service(database_url) as client:
-        yield client
 
 
 def scrape(name: str, factor: float, offset: int, **labels: str) -> list[dict[str, Any]]:

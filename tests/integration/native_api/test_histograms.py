@@ -1,6 +1,6 @@
 """Native histograms in `latest`, `aggregate`, `series` and the list of samples."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from promcompat.core.histograms.columns import Histograms, histogram_cells
 from promcompat.core.model import Labels
 from tests.support.factories import make_batch, make_labels
 from tests.support.histograms import histogram_of
-from tests.support.services.native_service import NativeClient, running_native_service
+from tests.support.services.native_service import NativeClient
 
 pytestmark = pytest.mark.integration
 
@@ -18,12 +18,6 @@ TEN = 1_700_042_400
 SPAN = {"start": TEN, "end": TEN + 300}
 EDGES = (0.5, 1.0, 2.0, 4.0)
 A, B = make_labels("h", host="a"), make_labels("h", host="b")
-
-
-@pytest.fixture
-async def native(database_url: str) -> AsyncIterator[NativeClient]:
-    async with running_native_service(database_url) as client:
-        yield client
 
 
 def powers(factor: int, *, zero: int = 0, hint: int = 0) -> Histograms:

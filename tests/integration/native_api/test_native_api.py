@@ -5,7 +5,6 @@ import gzip
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import numpy as np
@@ -23,12 +22,6 @@ pytestmark = pytest.mark.integration
 
 START = 1_700_000_100  # A multiple of five minutes.
 RANGE = {"start": START - 300, "end": START + 3600}
-
-
-@pytest.fixture
-async def native(database_url: str) -> AsyncIterator[NativeClient]:
-    async with running_native_service(database_url) as client:
-        yield client
 
 
 def sample(name: str, value: object, offset: float = 0, **labels: str) -> dict[str, object]:
