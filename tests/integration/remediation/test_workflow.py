@@ -28,7 +28,6 @@ from tests.support.services.remediation import (
     make_request,
     make_service,
     new_task_queue,
-    opened_stage,
     running_receiver,
     running_worker,
 )
@@ -36,12 +35,6 @@ from tests.support.services.remediation import (
 pytestmark = pytest.mark.integration
 
 STATES = RemediationState
-
-
-@pytest.fixture
-async def stage(plain_database_url: str) -> AsyncIterator[Stage]:
-    async with opened_stage(plain_database_url) as stage:
-        yield stage
 
 
 @pytest.fixture

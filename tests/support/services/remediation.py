@@ -101,11 +101,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def opened_stage(url: str, celsius: float = 99.0) -> AsyncIterator[Stage]:
+async def opened_stage(url: str) -> AsyncIterator[Stage]:
     """A stage on a fresh database, with one hot sensor."""
     async with opened_storage(url) as metrics:
         stage = Stage(url, metrics, PostgresRemediationRepository(metrics.database))
-        await stage.set_temperature(celsius)
+        await stage.set_temperature(99.0)
         yield stage
 
 
