@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,11 @@ from promcompat.core.audit import AuditEntry, AuditFilter
 from promcompat.core.errors import StorageUnavailableError
 from sql.database.database import Database, DatabaseOptions
 from sql.repositories.audit_repository import PostgresAudit
-from tests.support.programs.servers import DatabaseServer
 from tests.support.services.native_service import AccessService, running_access_service
 
 pytestmark = pytest.mark.integration
 
 NATIVE = "/api/v1/metrics"
-
-
-@pytest.fixture
-def url(timescaledb_server: DatabaseServer) -> Iterator[str]:
-    created = timescaledb_server.create_database()
-    yield created
-    timescaledb_server.drop_database(created)
 
 
 @pytest.fixture

@@ -161,13 +161,6 @@ async def probe(url: str) -> AsyncIterator[Probe]:
         yield probe
 
 
-@pytest.fixture
-def url(timescaledb_server: DatabaseServer) -> Iterator[str]:
-    created = timescaledb_server.create_database()
-    yield created
-    timescaledb_server.drop_database(created)
-
-
 async def _content(response: ClientResponse) -> str:
     return (await response.read()).decode(errors="replace")
 

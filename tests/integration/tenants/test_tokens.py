@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,20 +13,11 @@ from promcompat.access.token_text import digest_of, new_token_text
 from promcompat.access.token_uses import TokenUses
 from promcompat.core.access import NewToken, Role
 from promcompat.core.errors import ConflictError, StorageUnavailableError
-from tests.support.programs.servers import DatabaseServer
 from tests.support.services.native_service import OPERATOR, AccessService, running_access_service
 
 QUERY = "/api/v1/query?query=1"
 TOKENS = "/api/v1/metrics/tokens"
 WHO = "/api/v1/metrics/whoami"
-
-
-@pytest.fixture
-def url(timescaledb_server: DatabaseServer) -> Iterator[str]:
-    """A fresh database of one edition, as tokens are the same on all."""
-    created = timescaledb_server.create_database()
-    yield created
-    timescaledb_server.drop_database(created)
 
 
 @pytest.fixture
