@@ -170,7 +170,6 @@ class PostgresAlertRepository:
                 [state.value for state in wanted.states] or None,
                 wanted.severity,
                 wanted.rule_name,
-                wanted.rule_id,
                 before_id,
                 document(equal),
                 wanted.limit,

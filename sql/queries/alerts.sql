@@ -253,13 +253,12 @@ WHERE
     AND ($2::text[] IS NULL OR a.state = ANY($2))
     AND ($3::text = '' OR a.severity = $3)
     AND ($4::text = '' OR a.rule_name = $4)
-    AND ($5::bigint IS NULL OR a.rule_id = $5)
-    AND ($6::bigint = 0 OR a.id < $6)
-    AND a.labels @> $7::text::jsonb
-    AND ($9::bigint = 0 OR a.resolved_at IS NULL OR a.resolved_at >= from_unix_ms($9))
-    AND ($10::bigint = 0 OR a.active_at <= from_unix_ms($10))
+    AND ($5::bigint = 0 OR a.id < $5)
+    AND a.labels @> $6::text::jsonb
+    AND ($8::bigint = 0 OR a.resolved_at IS NULL OR a.resolved_at >= from_unix_ms($8))
+    AND ($9::bigint = 0 OR a.active_at <= from_unix_ms($9))
 ORDER BY a.id DESC
-LIMIT $8
+LIMIT $7
 
 -- active_alerts --
 -- Every open alert of a tenant.

@@ -224,7 +224,6 @@ class AlertFilter:
     states: tuple[AlertState, ...] = ()
     severity: str = ""
     rule_name: str = ""
-    rule_id: int | None = None
     matchers: tuple[LabelMatcher, ...] = ()
     since_ms: int = 0
     until_ms: int = 0
