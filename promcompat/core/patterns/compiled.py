@@ -132,7 +132,7 @@ def compile_capturing(text: str, max_cost: int = MAX_COST) -> CompiledPattern:
     syntax = _read(text)
     if syntax.cost > max_cost:
         raise _refused(fault("expression too large", text))
-    compiled = _compile_re2(text, syntax, captures=True, dot_matches_newline=False)
+    compiled = _compile_re2(text, syntax, captures=True)
     n_bytes = compiled.programsize * (compiled.groups + 1) * _BYTES_PER_CAPTURE
     if n_bytes > MAX_CAPTURE_BYTES:
         raise _refused(fault("expression too large", text))
@@ -155,7 +155,7 @@ def _compile(text: str) -> Pattern:
     if syntax.values is not None:
         n_bytes = texts_bytes((text, *syntax.values)) + _BYTES_PER_VALUE * len(syntax.values)
         return Pattern(dict.fromkeys(syntax.values), n_bytes)
-    compiled = _compile_re2(text, syntax, captures=False, dot_matches_newline=True)
+    compiled = _compile_re2(text, syntax, captures=False)
     return Pattern(None, _memory_bytes(syntax), compiled)
 
 
@@ -165,11 +165,10 @@ def _memory_bytes(syntax: PatternSyntax) -> int:
     return SMALL_MEMORY_BYTES if syntax.cost > _SMALL_FROM_COST else TINY_MEMORY_BYTES
 
 
-def _compile_re2(
-    text: str, syntax: PatternSyntax, *, captures: bool, dot_matches_newline: bool
-) -> CompiledPattern:
+def _compile_re2(text: str, syntax: PatternSyntax, *, captures: bool) -> CompiledPattern:
+    """With `captures` the dot matches no newline, as in Go; without, it does, as in matchers."""
     options = re2.Options()
-    options.dot_nl = dot_matches_newline
+    options.dot_nl = not captures
     options.never_capture = not captures
     options.max_mem = _memory_bytes(syntax)
     options.log_errors = False
@@ -179,9 +178,7 @@ def _compile_re2(
     except re2.error as exc:
         if wanted != text:
             # Fails too, with an error that quotes the original text.
-            return _compile_re2(
-                text, syntax, captures=True, dot_matches_newline=dot_matches_newline
-            )
+            return _compile_re2(text, syntax, captures=True)
         raise BadDataError(f"error parsing regexp: {_regexp_fault(exc, text)}") from exc
     except UnicodeEncodeError as exc:
         raise _refused(fault("invalid UTF-8", text)) from exc
