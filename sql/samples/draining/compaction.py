@@ -59,8 +59,6 @@ class CompactionResult:
     """What one step did; `is_done`: nothing is left to do, or another process does it."""
 
     n_samples: int = 0
-    n_runs: int = 0
-    n_blocks: int = 0
     is_done: bool = False
 
 
@@ -209,7 +207,7 @@ class Compactor:
         await write_pages(connection, step.pages, written)
         self._stats.conflicts_resolved += written.n_conflicts
         n_samples = sum(page.n_samples for page in step.pages)
-        return CompactionResult(n_samples, len(written.runs), len(written.blocks)), step.end
+        return CompactionResult(n_samples), step.end
 
     async def _next_step(self, connection: Connection, job: Job) -> _Step:
         group = (job.tenant_id, job.slot, job.max_level, job.through, _MAX_PAGES)
