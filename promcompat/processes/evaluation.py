@@ -12,7 +12,7 @@ _KEPT_BYTES: Final = 1 << 30
 milliseconds when it takes a new page from the host, and whoever waits for that core waits too."""
 
 if __name__ == "__main__":
-    keep_freed_memory(_KEPT_BYTES, maps_arrays=False)
+    keep_freed_memory(_KEPT_BYTES)
     gc.collect()
     gc.freeze()
     run(int(sys.argv[1]), give_back_memory)

@@ -15,7 +15,7 @@ import numpy as np
 from promcompat.processes.memory_allocator import keep_freed_memory
 how, n = sys.argv[1], int(sys.argv[2])
 if how == "kept":
-    assert keep_freed_memory(1 << 30, maps_arrays=False)
+    assert keep_freed_memory(1 << 30)
 def work():
     for _ in range(5):
         arrays = [np.ones(n) for _ in range(8)]
@@ -39,7 +39,7 @@ def test_large_arrays_use_memory_again(n_bytes: int) -> None:
 
 
 RESIDENT_AROUND_A_PINNED_QUERY = """
-import asyncio
+import asyncio, sys
 import numpy as np
 from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory
 
@@ -47,6 +47,7 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
 async def main():
+    is_in_use = sys.argv[1] == "in use"
     assert keep_freed_memory()
     freed = FreedMemory()
     before = resident()
@@ -56,19 +57,27 @@ async def main():
     del arrays
     await freed.give_back()
     kept = resident()
-    freed.large_query_ended()
+    for _ in range(11):
+        freed.large_query_ended()
+        await freed.give_back()
+    still_kept = resident()
+    if is_in_use:
+        freed.large_query_ended()
     await freed.give_back()
-    print(kept - before, resident() - before, len(pin))
+    print(kept - before, still_kept - before, resident() - before, len(pin))
 
 asyncio.run(main())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_memory_of_large_queries_comes_back() -> None:
-    command = [sys.executable, "-c", RESIDENT_AROUND_A_PINNED_QUERY]
+@pytest.mark.parametrize("state", ["idle", "in use"])
+def test_memory_of_large_queries_comes_back(state: str) -> None:
+    """At once when none came since the last call, and otherwise after a minute."""
+    command = [sys.executable, "-c", RESIDENT_AROUND_A_PINNED_QUERY, state]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    kept_bytes, left_bytes, _ = map(int, shown.split())
+    freed_bytes, kept_bytes, left_bytes, _ = map(int, shown.split())
+    assert freed_bytes > 500_000_000
     assert kept_bytes > 500_000_000
     assert left_bytes < 50_000_000
 
