@@ -7,7 +7,8 @@ RUN npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 FROM python:3.12-slim
 
-RUN useradd --system --create-home promcompat
+# A number, by which Kubernetes can tell that it is not root.
+RUN useradd --system --uid 10001 --create-home promcompat
 WORKDIR /opt/promcompat
 COPY pyproject.toml README.md LICENSE ./
 COPY promcompat ./promcompat
@@ -17,9 +18,10 @@ COPY sql ./sql
 COPY --from=page /build/promcompat/page ./promcompat/page
 RUN pip install --no-cache-dir .
 
-USER promcompat
-# For the processor that builds the image; on another one the service compiles them when it starts.
+# As root: every account, whatever `--user` says, loads them from /var/cache/promcompat. They are for the
+# processor that builds the image; on another one the service compiles them when it starts.
 RUN promcompat compile-kernels
+USER 10001
 # Every address of the container: the service starts only with PROMCOMPAT_ACCESS=tokens, or with
 # PROMCOMPAT_ALLOW_UNAUTHENTICATED=true where trusted machines alone reach it (docs/network.md).
 ENV PROMCOMPAT_LISTEN=0.0.0.0:9201

@@ -44,6 +44,11 @@ def default_cache_folder() -> Path:
     return _SHARED if home is None else home / ".cache" / "promcompat"
 
 
+def cache_folders() -> tuple[Path, ...]:
+    """The folder of the account, and that of root, which every account may read."""
+    return tuple(dict.fromkeys((default_cache_folder(), _SHARED)))
+
+
 class NoTemporaryFolderError(PromcompatError):
     """Nothing temporary can be written; the message says what to do."""
 

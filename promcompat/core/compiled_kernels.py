@@ -3,8 +3,8 @@
 A kernel is a hot loop over numpy arrays that numba compiles; kernels are in modules whose names end
 with `_kernels`. They are compiled for the signatures they declare, when their module is first
 imported: set-up does that once (`promcompat compile-kernels`), later imports load the
-machine code in milliseconds. A call with other types raises TypeError instead of compiling at a
-user's request.
+machine code in milliseconds, also from a folder that cannot be written. A call with other types
+raises TypeError instead of compiling at a user's request.
 """
 
 import atexit
@@ -15,8 +15,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -24,9 +23,10 @@ import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
+from numba.core.caching import CacheImpl, UserProvidedCacheLocator
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 
-from promcompat.core.cache_folder import default_cache_folder, make_readable_folder
+from promcompat.core.cache_folder import cache_folders, make_readable_folder
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 signed = cast(Callable[[Any], int], np.int64)
@@ -38,6 +38,8 @@ _PACKAGES: Final = ("promcompat", "promql", "sql", "native_api")
 _TEMPORARY_VARIABLE: Final = "_PROMCOMPAT_KERNELS"
 """Set for the processes that this one starts, so that they share its temporary folder."""
 _WRITABLE_BY_OTHERS: Final = 0o022
+_DONE: Final = "compiled"
+"""An empty file that is written when all kernels are in the folder."""
 
 
 def kernel_modules() -> list[str]:
@@ -76,23 +78,48 @@ def _cache_key() -> str:
     return digest.hexdigest()
 
 
-def choose_folder(cache_folder: Path, key: str) -> Path:
-    """A folder of the cache, else a private temporary one, for what this process starts too."""
+def choose_folder(folders: Sequence[Path], key: str) -> Path:
+    """Where the kernels of a key are, else where they can be kept.
+
+    `folders` are those of the cache that may have them. They are kept in the first one, or if that
+    cannot be in a private temporary one, for what this process starts too.
+    """
     inherited = os.environ.get(_TEMPORARY_VARIABLE)
     if inherited:
         folder = Path(inherited) / key
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
-    folder = cache_folder / "kernels" / key
-    fault = _fault_of(folder)
-    return folder if fault is None else _temporary_folder(folder, fault)
+    places = [folder / "kernels" / key for folder in folders]
+    for place in places:
+        if _can_load(place):
+            return place
+    fault = _fault_of(places[0])
+    return places[0] if fault is None else _temporary_folder(places[0], fault)
+
+
+def has_all_kernels(folder: Path) -> bool:
+    """Whether everything is compiled in a folder."""
+    try:
+        return (folder / _DONE).exists()
+    except PermissionError:
+        return False
+
+
+def note_all_kernels(folder: Path) -> None:
+    """Everything is compiled in a folder."""
+    (folder / _DONE).touch()
+
+
+def _can_load(folder: Path) -> bool:
+    can_read = has_all_kernels(folder) and os.access(folder, os.R_OK | os.X_OK)
+    return can_read and _is_trusted(folder)
 
 
 def _fault_of(folder: Path) -> str | None:
-    """Why a folder, which is made if necessary, cannot be used."""
+    """Why kernels cannot be kept in a folder, which is made if necessary."""
     try:
-        make_readable_folder(folder.parents[1])
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in (folder.parents[1], folder.parent, folder):
+            make_readable_folder(part)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         return error.strerror or str(error)
@@ -106,30 +133,43 @@ def _is_trusted(folder: Path) -> bool:
 
 
 def _temporary_folder(instead_of: Path, fault: str) -> Path:
-    """A new folder with what is already compiled; this process deletes it when it ends."""
+    """A new folder, which this process deletes when it ends."""
     base = Path(tempfile.mkdtemp(prefix="promcompat-kernels-"))
     atexit.register(shutil.rmtree, base, ignore_errors=True)
     os.environ[_TEMPORARY_VARIABLE] = str(base)
     _LOGGER.warning(
-        "the folder of compiled kernels cannot be used; they are kept in a temporary one",
+        "kernels are compiled into a temporary folder, at each start, as the folder of compiled "
+        "kernels cannot be used",
         extra={"folder": str(instead_of), "reason": fault, "temporary_folder": str(base)},
     )
     folder = base / instead_of.name
-    with suppress(OSError, shutil.Error):
-        if _is_trusted(instead_of):
-            shutil.copytree(instead_of, folder)
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o700)
+    folder.mkdir(mode=0o700)
     return folder
 
 
-KERNEL_FOLDER: Final = choose_folder(default_cache_folder(), _cache_key())
+KERNEL_FOLDER: Final = choose_folder(cache_folders(), _cache_key())
 """Where the machine code is kept; no other user can write to it."""
 setattr(numba.config, "CACHE_DIR", str(KERNEL_FOLDER))  # noqa: B010 - not declared by numba
 
 
 _LIBRARY: Final[Any] = JITCodeLibrary
 """Some versions of numba declare types, none all of them."""
+_LOCATOR: Final[Any] = UserProvidedCacheLocator
+
+
+class _KernelLocator(_LOCATOR):  # type: ignore[misc]
+    """Finds kernels where they cannot be written, too; numba's own one looks elsewhere then."""
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder of a module, if there is none."""
+        Path(self.get_cache_path()).mkdir(parents=True, exist_ok=True)
+
+    def get_source_stamp(self) -> str:
+        """The same for all: the name of the folder changes with the source."""
+        return ""
+
+
+CacheImpl._locator_classes = [_KernelLocator]
 
 
 class _KernelLibrary(_LIBRARY):  # type: ignore[misc]

@@ -27,8 +27,6 @@ from promcompat.core.cache_folder import check_temporary_folder, exclusive_lock
 from promcompat.processes.late_imports import without_collection
 
 _LOGGER = logging.getLogger(__name__)
-_DONE: Final = "compiled"
-"""An empty file that is written when all kernels are in the folder."""
 _LOCK: Final = "lock"
 _KEPT_FOLDERS: Final = 24
 """Of other versions: checkouts and branches take turns."""
@@ -64,17 +62,24 @@ def compile_kernels(report: Callable[[str], None]) -> bool:
     # Here, because numba takes half a second to import, which other commands need not wait for.
     try:
         with without_collection():
-            from promcompat.core.compiled_kernels import KERNEL_FOLDER, kernel_modules
+            from promcompat.core.compiled_kernels import (
+                KERNEL_FOLDER,
+                has_all_kernels,
+                kernel_modules,
+                note_all_kernels,
+            )
     except FileNotFoundError:  # Neither the cache folder nor any temporary one can be written.
         check_temporary_folder()
         raise
-    if (KERNEL_FOLDER / _DONE).exists():
+    if has_all_kernels(KERNEL_FOLDER):
         return False
     with exclusive_lock(KERNEL_FOLDER / _LOCK):
-        if (KERNEL_FOLDER / _DONE).exists():
+        if has_all_kernels(KERNEL_FOLDER):
             return False
         _Compilation(kernel_modules(), report).run(min(_MAX_COMPILERS, os.cpu_count() or 1))
-        (KERNEL_FOLDER / _DONE).touch()
+        # Whatever the umask is: accounts without a folder of their own use that of root.
+        subprocess.run(["chmod", "-R", "a+rX", str(KERNEL_FOLDER)], check=True)
+        note_all_kernels(KERNEL_FOLDER)
     _remove_old(KERNEL_FOLDER)
     return True
 

@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from promcompat.core import compiled_kernels
-from promcompat.core.compiled_kernels import choose_folder, kernel, kernel_modules
+from promcompat.core.compiled_kernels import (
+    choose_folder,
+    kernel,
+    kernel_modules,
+    note_all_kernels,
+)
 from promcompat.processes.kernel_compilation import compile_kernels
 
 VARIABLE = "_PROMCOMPAT_KERNELS"
@@ -24,50 +29,49 @@ def _no_inherited_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "")
 
 
-def test_the_folder_belongs_to_the_user_alone(tmp_path: Path) -> None:
-    folder = choose_folder(tmp_path / "cache", "key")
+def test_nobody_else_can_write_to_the_folder(tmp_path: Path) -> None:
+    folder = choose_folder([tmp_path / "cache"], "key")
     assert folder == tmp_path / "cache" / "kernels" / "key"
-    assert folder.stat().st_mode & 0o077 == 0
-    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o755
-    assert choose_folder(tmp_path / "cache", "key") == folder
+    for part in (folder, folder.parent, tmp_path / "cache"):
+        assert part.stat().st_mode & 0o777 == 0o755
+    assert choose_folder([tmp_path / "cache"], "key") == folder
 
 
 def test_kernels_are_kept_in_a_private_folder_when_the_cache_cannot_be_made(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    folder = choose_folder(tmp_path / "file" / "cache", "key")
+    folder = choose_folder([tmp_path / "file" / "cache"], "key")
     assert folder.stat().st_mode & 0o077 == 0
     assert not folder.is_relative_to(tmp_path / "file")
     assert [record.__dict__["reason"] for record in caplog.records] == ["Not a directory"]
     assert Path(os.environ[VARIABLE]) == folder.parent
     # A process that this one starts uses the same folder.
-    assert choose_folder(tmp_path / "file" / "cache", "key") == folder
+    assert choose_folder([tmp_path / "file" / "cache"], "key") == folder
 
 
 def test_what_others_can_write_is_not_loaded(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shared = choose_folder(tmp_path, "key")
+    shared = choose_folder([tmp_path], "key")
     (shared / "kernel").touch()
     shared.chmod(0o777)
-    folder = choose_folder(tmp_path, "key")
+    folder = choose_folder([tmp_path], "key")
     assert [*folder.iterdir()] == []
     assert [record.__dict__["reason"] for record in caplog.records] == [
         "other users can write to it"
     ]
 
 
-def test_a_read_only_folder_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (choose_folder(tmp_path, "key") / "kernel").touch()
-
-    def refuse(**_options: object) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    folder = choose_folder(tmp_path, "key")
-    assert not folder.is_relative_to(tmp_path)
-    assert [path.name for path in folder.iterdir()] == ["kernel"]
+def test_what_is_complete_is_used_wherever_it_is(tmp_path: Path) -> None:
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    compiled = choose_folder([shared], "key")
+    assert choose_folder([own, shared], "key") == own / "kernels" / "key", "nothing is compiled yet"
+    note_all_kernels(compiled)
+    assert choose_folder([own, shared], "key") == compiled
+    assert choose_folder([own, shared], "another key") == own / "kernels" / "another key"
+    compiled.chmod(0o777)
+    assert choose_folder([own, shared], "key") == own / "kernels" / "key"
 
 
 def test_the_key_changes_with_the_text_of_any_kernel(
@@ -117,7 +121,7 @@ def modules_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             (tmp_path / f"{name}.py").write_text(source)
         monkeypatch.syspath_prepend(str(tmp_path))
         monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-        monkeypatch.setattr(compiled_kernels, "KERNEL_FOLDER", choose_folder(tmp_path, "key"))
+        monkeypatch.setattr(compiled_kernels, "KERNEL_FOLDER", choose_folder([tmp_path], "key"))
         monkeypatch.setattr(compiled_kernels, "kernel_modules", lambda: sorted(sources))
         return tmp_path
 
@@ -156,9 +160,9 @@ def test_kernels_of_old_versions_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for age in range(30):
-        folder = choose_folder(tmp_path, f"old-{age:02}")
+        folder = choose_folder([tmp_path], f"old-{age:02}")
         os.utime(folder, (1e9 - age, 1e9 - age))
-    current = choose_folder(tmp_path, "current")
+    current = choose_folder([tmp_path], "current")
     os.utime(current, (0, 0))
     monkeypatch.setattr(compiled_kernels, "KERNEL_FOLDER", current)
     monkeypatch.setattr(compiled_kernels, "kernel_modules", list)
@@ -170,6 +174,27 @@ def test_kernels_of_old_versions_are_removed(
 def test_every_kernel_module_can_be_named() -> None:
     assert "promcompat.core.compiled_kernels" not in kernel_modules()
     assert all(name.endswith("_kernels") for name in kernel_modules())
+
+
+def test_kernels_are_loaded_from_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "kept_kernels.py").write_text(
+        "from promcompat.core.compiled_kernels import kernel\n"
+        "@kernel('i8(i8)')\ndef increment(number): return number + 1\n"
+    )
+    assert importlib.import_module("kept_kernels").increment(1) == 2
+    monkeypatch.delitem(sys.modules, "kept_kernels")
+    # As root can write everywhere: what asks whether a folder can be written gets this answer.
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    increment = importlib.import_module("kept_kernels").increment
+    assert increment.stats.cache_hits
+    assert increment(1) == 2
 
 
 def test_a_kernel_from_the_cache_is_read_for_llvm_only_to_compile_another_one_with_it(
