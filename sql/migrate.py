@@ -73,6 +73,7 @@ async def migrate(
             await _set_chunk_interval(connection, report, chunk_days)
         if migrations is None:
             await _fit_edition(connection, report)
+            await _restore_nan_bits(connection, report)
             await _grant_service_role(connection, report, service_role)
         return version
     except asyncpg.PostgresError as exc:
@@ -108,12 +109,13 @@ async def _is_current(connection: asyncpg.Connection, steps: Sequence[SqlFile]) 
     try:
         applied = await connection.fetch(_QUERIES["applied_migrations"])
         routines = await connection.fetchval(_QUERIES["applied_routines"])
-    except asyncpg.InsufficientPrivilegeError:
+        keeps_bits = await connection.fetchval(_QUERIES["keeps_nan_bits"])
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedColumnError):
         return False
     found = {row["version"]: row["checksum"] for row in applied}
-    return found == {step.version: step.checksum for step in steps} and routines == (
-        _routines_checksum(await _extension_state(connection))
-    )
+    expected = {step.version: step.checksum for step in steps}
+    checksum = _routines_checksum(await _extension_state(connection))
+    return found == expected and routines == checksum and keeps_bits
 
 
 async def _acquire_lock(connection: asyncpg.Connection, report: Report) -> None:
@@ -383,3 +385,13 @@ async def _fit_edition(connection: asyncpg.Connection, report: Report) -> None:
         await connection.execute(_QUERIES["ensure_metrics_hourly"])
 
     await _with_short_locks(connection, report, apply)
+
+
+async def _restore_nan_bits(connection: asyncpg.Connection, report: Report) -> None:
+    if await connection.fetchval(_QUERIES["keeps_nan_bits"]):
+        return
+    # Late, because the parent of workers needs no columns.
+    from sql.samples.tables.nan_bits import restore_nan_bits
+
+    if n_restored := await restore_nan_bits(connection):
+        report(f"restored the bits of {n_restored} NaNs, stale markers and histograms")

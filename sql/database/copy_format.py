@@ -116,6 +116,16 @@ def encode_samples(rows: SampleRows) -> bytes:
     return b"".join((_HEADER, tuples.data, _TRAILER))
 
 
+def encode_numbered_samples(rows: SampleRows, numbers: IntArray) -> bytes:
+    """A whole COPY stream of the columns series_id, ts, value and a bigint."""
+    tuples = np.empty(len(rows), _NUMBERED_TUPLE)
+    tuples["n_fields"] = 4
+    _fill_sample_fields(tuples, rows)
+    tuples["n_length"] = 8
+    tuples["n"] = numbers
+    return b"".join((_HEADER, tuples.data, _TRAILER))
+
+
 def encode_wide_samples(rows: SampleRows, histograms: Ragged[np.uint8]) -> bytes:
     """A whole COPY stream of the columns series_id, ts, value and histogram.
 

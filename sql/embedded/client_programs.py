@@ -4,7 +4,6 @@ pg_dump must not be older than the server. A database of TimescaleDB is restored
 of its functions, which only a superuser may make.
 """
 
-import logging
 import os
 import re
 import shutil
@@ -21,7 +20,6 @@ from promcompat.core.errors import NotSupportedError
 from sql.embedded.distributions import find_bundled_psql, find_wheel
 from sql.embedded.errors import EmbeddedDatabaseError
 
-_LOGGER = logging.getLogger(__name__)
 _USUAL_FOLDERS: Final = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -30,7 +28,11 @@ _USUAL_FOLDERS: Final = (
 )
 _VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)")
 _TIMESCALEDB: Final = "EXTENSION - timescaledb"
-_HAS_ROWS: Final = "SELECT store IS DISTINCT FROM 'blocks' FROM promcompat.installation"
+_CAN_NOTE_NAN_BITS: Final = (
+    "SELECT NOT pg_is_in_recovery() AND coalesce(has_function_privilege("
+    "to_regprocedure('promcompat.note_nan_bits()'), 'EXECUTE'), false)"
+)
+_NOTE_NAN_BITS: Final = "SELECT promcompat.note_nan_bits()"
 _FORGET_ROUTINES: Final = "DELETE FROM promcompat.schema_routine"
 """A restore leaves out grants, whose roles may not exist; the next migration grants them again."""
 
@@ -143,28 +145,26 @@ def write_dump(
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "wb") as output:
+            _note_nan_bits(pg_dump, url)
             run_program(command, _environment(password), output=output)
         unfinished.replace(file)
-        if _has_rows(pg_dump, url):
-            _LOGGER.warning(
-                "stale markers in rows are ordinary NaN in a restored database; samples in blocks "
-                "keep them, see promcompat migrate-store"
-            )
     except OSError as exc:
         raise EmbeddedDatabaseError(f"cannot write {file}: {exc.strerror}") from exc
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _has_rows(pg_dump: Sequence[str], url: str) -> bool:
-    """Whether a database has samples as rows; pg_dump writes every NaN of those as the text `NaN`.
+def _note_nan_bits(pg_dump: Sequence[str], url: str) -> None:
+    """Note the bits of NaNs in rows of earlier versions, which pg_dump would lose.
 
-    `pg_dump` is the program that has dumped the database; psql is beside it.
+    A standby, or a role that only reads, cannot. `pg_dump` is the program that is to dump the
+    database; psql is beside it.
     """
     address, password = split_password(url)
-    psql = [*pg_dump[:-1], str(Path(pg_dump[-1]).with_name("psql"))]
-    command = [*psql, "-qXAt", "-c", _HAS_ROWS, f"--dbname={address}"]
-    return run_program(command, _environment(password)).strip() == "t"
+    psql = [*pg_dump[:-1], str(Path(pg_dump[-1]).with_name("psql")), "-qXAt", f"--dbname={address}"]
+    environment = _environment(password)
+    if run_program([*psql, "-c", _CAN_NOTE_NAN_BITS], environment).strip() == "t":
+        run_program([*psql, "-v", "ON_ERROR_STOP=1", "-c", _NOTE_NAN_BITS], environment)
 
 
 def restore_database(url: str, file: Path, report: Report) -> None:

@@ -217,3 +217,26 @@ SELECT format(
 -- ensure_metrics_hourly --
 -- Adapts `metrics_hourly` and the policies to the edition that the database has now.
 SELECT ensure_metrics_hourly()
+
+-- keeps_nan_bits --
+-- Whether rows have the bits of their NaNs: not in a database that was restored from text, nor in one that
+-- was just migrated.
+SELECT coalesce(float8send(stale_marker) = '\x7ff0000000000002'::bytea, false) FROM installation
+
+-- was_text --
+-- Whether this database went through text since its rows had the bits of their NaNs.
+SELECT stale_marker IS NOT NULL FROM installation
+
+-- nan_bits_after --
+-- The different bits of NaNs in rows, from the next after $1 on, at most $2 of them, ascending.
+SELECT coalesce(array_agg(b.nan_bits ORDER BY b.nan_bits), '{}')
+FROM (SELECT DISTINCT nan_bits FROM sample WHERE nan_bits > $1 ORDER BY nan_bits LIMIT $2) AS b
+
+-- restore_nan_bits --
+-- Gives the NaNs of rows with the bits $1 the values $2, and all histograms the value $3.
+SELECT restore_nan_bits($1, $2, $3)
+
+-- set_stale_marker --
+-- Rows have the bits of their NaNs from now on; $1 is a stale marker. The row is written anew, so the epoch of
+-- the database changes.
+UPDATE installation SET stale_marker = $1

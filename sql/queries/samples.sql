@@ -92,7 +92,8 @@ CREATE TEMPORARY TABLE IF NOT EXISTS sample_staging (
     series_id bigint NOT NULL,
     ts timestamptz NOT NULL,
     value float8 NOT NULL,
-    histogram bytea
+    histogram bytea,
+    nan_bits bigint
 ) ON COMMIT DELETE ROWS
 
 -- clear_staging --
@@ -117,17 +118,22 @@ WITH stored AS MATERIALIZED (
     ) AS s
 ),
 inserted AS (
-    INSERT INTO sample (series_id, ts, value, histogram)
-    SELECT g.series_id, g.ts, g.value, g.histogram FROM sample_staging AS g ORDER BY g.series_id, g.ts
+    INSERT INTO sample (series_id, ts, value, histogram, nan_bits)
+    SELECT g.series_id, g.ts, g.value, g.histogram, g.nan_bits
+    FROM sample_staging AS g
+    ORDER BY g.series_id, g.ts
     ON CONFLICT (series_id, ts) DO NOTHING
 )
 SELECT count(*) FROM stored AS s WHERE s.differs
 
 -- replace_staged --
 -- Stores the staged samples, also in place of others.
-INSERT INTO sample (series_id, ts, value, histogram)
-SELECT g.series_id, g.ts, g.value, g.histogram FROM sample_staging AS g ORDER BY g.series_id, g.ts
-ON CONFLICT (series_id, ts) DO UPDATE SET value = excluded.value, histogram = excluded.histogram
+INSERT INTO sample (series_id, ts, value, histogram, nan_bits)
+SELECT g.series_id, g.ts, g.value, g.histogram, g.nan_bits
+FROM sample_staging AS g
+ORDER BY g.series_id, g.ts
+ON CONFLICT (series_id, ts) DO UPDATE
+SET value = excluded.value, histogram = excluded.histogram, nan_bits = excluded.nan_bits
 
 -- widen_row_extents --
 -- Widens the bounds of tenants to what is being drained.

@@ -32,6 +32,80 @@ BEGIN
 END
 $$;
 
+-- The chunks whose rows a dump writes as text, in which all NaNs are alike. Those in the columnstore are written
+-- as bytes.
+CREATE OR REPLACE FUNCTION textual_sample_chunks() RETURNS SETOF regclass
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    IF (SELECT relkind = 'p' FROM pg_class WHERE oid = 'sample'::regclass) THEN
+        RETURN QUERY SELECT c.chunk FROM sample_chunks() AS c;
+    ELSE
+        RETURN QUERY
+        SELECT s.chunk
+        FROM sample_chunks() AS s
+        JOIN timescaledb_information.chunks AS c
+            ON format('%I.%I', c.chunk_schema, c.chunk_name)::regclass = s.chunk
+        WHERE c.is_compressed IS NOT TRUE;
+    END IF;
+END
+$$;
+
+-- Notes the bits of NaNs that versions without the column `nan_bits` stored; returns how many.
+CREATE OR REPLACE FUNCTION note_nan_bits() RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+DECLARE
+    chunk regclass;
+    n_of_chunk bigint;
+    n_noted bigint := 0;
+BEGIN
+    -- No chunk is dropped meanwhile.
+    LOCK TABLE ONLY sample IN ROW EXCLUSIVE MODE;
+    FOR chunk IN SELECT * FROM textual_sample_chunks() LOOP
+        EXECUTE format(
+            'UPDATE %s SET nan_bits = (''x'' || encode(float8send(value), ''hex''))::bit(64)::bigint '
+            'WHERE value = ''NaN'' AND nan_bits IS NULL AND histogram IS NULL '
+            'AND float8send(value) <> float8send(''NaN'')',
+            chunk
+        );
+        GET DIAGNOSTICS n_of_chunk = ROW_COUNT;
+        n_noted := n_noted + n_of_chunk;
+    END LOOP;
+    RETURN n_noted;
+END
+$$;
+
+-- Gives NaNs that were restored from text the bits that `nan_bits` has; returns how many had others. SQL cannot
+-- make such a value, so they are given: `nans` are the values with these `bits`, and `of_histogram` is the value
+-- of all histograms.
+CREATE OR REPLACE FUNCTION restore_nan_bits(bits bigint[], nans float8[], of_histogram float8) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+DECLARE
+    chunk regclass;
+    n_of_chunk bigint;
+    n_restored bigint := 0;
+BEGIN
+    FOR chunk IN SELECT * FROM textual_sample_chunks() LOOP
+        EXECUTE format(
+            'UPDATE %s AS s SET value = given.nan '
+            -- 0 stands for histograms; it is not a NaN.
+            'FROM (SELECT * FROM unnest($1, $2) UNION ALL SELECT 0, $3) AS given (bits, nan) '
+            'WHERE s.value = ''NaN'' AND float8send(s.value) = float8send(''NaN'') '
+            'AND given.bits = CASE WHEN s.histogram IS NULL THEN s.nan_bits ELSE 0 END',
+            chunk
+        ) USING bits, nans, of_histogram;
+        GET DIAGNOSTICS n_of_chunk = ROW_COUNT;
+        n_restored := n_restored + n_of_chunk;
+    END LOOP;
+    RETURN n_restored;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION textual_sample_chunks() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION note_nan_bits() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION restore_nan_bits(bigint[], float8[], float8) FROM PUBLIC;
+
 -- The chunks that end before a time and have no sample.
 CREATE OR REPLACE FUNCTION empty_sample_chunks(ends_before timestamptz)
 RETURNS SETOF regclass

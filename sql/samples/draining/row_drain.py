@@ -375,16 +375,16 @@ async def _insert(connection: Connection, rows: SampleRows, *, replaces: bool) -
 
     Rows are looked up in the table only if one of them is stored already.
     """
-    columns, stream = await asyncio.to_thread(encode_rows, rows)
+    streams = await asyncio.to_thread(lambda: list(encode_rows(rows)))
     try:
         async with connection.transaction():
-            await _copy(connection, SAMPLE_TABLE, columns, stream)
+            await _copy(connection, SAMPLE_TABLE, streams)
         return 0
     except asyncpg.UniqueViolationError:
         pass
     await connection.execute(_QUERIES["create_staging"])
     await connection.execute(_QUERIES["clear_staging"])
-    await _copy(connection, STAGING_TABLE, columns, stream)
+    await _copy(connection, STAGING_TABLE, streams)
     if replaces:
         await connection.execute(_QUERIES["replace_staged"])
         return 0
@@ -393,10 +393,13 @@ async def _insert(connection: Connection, rows: SampleRows, *, replaces: bool) -
     return n_conflicts
 
 
-async def _copy(connection: Connection, table: str, columns: Sequence[str], stream: bytes) -> None:
-    await connection.copy_to_table(
-        table, source=_in_chunks(stream), columns=columns, format="binary"
-    )
+async def _copy(
+    connection: Connection, table: str, streams: Sequence[tuple[Sequence[str], bytes]]
+) -> None:
+    for columns, stream in streams:
+        await connection.copy_to_table(
+            table, source=_in_chunks(stream), columns=columns, format="binary"
+        )
 
 
 async def _in_chunks(stream: bytes) -> AsyncIterator[memoryview]:

@@ -1,6 +1,6 @@
 """The table of the row store: one sample a row, in a hypertable or in partitions of a day."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,17 +13,25 @@ from promcompat.core.histograms.columns import (
     histogram_numbers,
     is_histogram,
 )
-from promcompat.core.model import IntArray
+from promcompat.core.model import BoolArray, IntArray
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
-from sql.database.copy_format import SampleRows, encode_samples, encode_wide_samples
+from sql.database.copy_format import (
+    SampleRows,
+    encode_numbered_samples,
+    encode_samples,
+    encode_wide_samples,
+)
 from sql.query_loader import load_queries
 from sql.samples.codec.histogram_rows import encode_histogram_rows
 
 SAMPLE_TABLE: Final = "sample"
 SAMPLE_COLUMNS: Final = ("series_id", "ts", "value")
 _WIDE_COLUMNS: Final = (*SAMPLE_COLUMNS, "histogram")
+_MARKED_COLUMNS: Final = (*SAMPLE_COLUMNS, "nan_bits")
 STAGING_TABLE: Final = "sample_staging"
+TEXT_NAN_BITS: Final = np.uint64(0x7FF8 << 48)
+"""What PostgreSQL reads the text `NaN` as."""
 _QUERIES: Final = load_queries("samples")
 _DAYS_PER_TRANSACTION: Final = 64
 """Each new table takes a handful of the server's lock slots until its transaction ends."""
@@ -50,8 +58,30 @@ async def is_partitioned(connection: Connection) -> bool:
     )
 
 
-def encode_rows(rows: SampleRows) -> tuple[Sequence[str], bytes]:
-    """The columns of rows, and their COPY stream; there is one for histograms if rows have any."""
+def encode_rows(rows: SampleRows) -> Iterator[tuple[Sequence[str], bytes]]:
+    """Rows as COPY streams, each with its columns.
+
+    NaNs whose bits a dump would lose have a stream of their own, with the column `nan_bits`.
+    """
+    is_marked = _loses_bits_as_text(rows)
+    if not is_marked.any():
+        yield _encode_unmarked(rows)
+        return
+    marked = rows.take(np.flatnonzero(is_marked))
+    yield _MARKED_COLUMNS, encode_numbered_samples(marked, marked.bits.view(np.int64))
+    if not is_marked.all():
+        yield _encode_unmarked(rows.take(np.flatnonzero(~is_marked)))
+
+
+def _loses_bits_as_text(rows: SampleRows) -> BoolArray:
+    """Which values are NaNs that PostgreSQL's text, which is `NaN`, does not bring back."""
+    values = rows.bits.view(np.float64)
+    loses: BoolArray = np.isnan(values) & (rows.bits != TEXT_NAN_BITS)
+    return loses if rows.histograms is None else loses & ~is_histogram(values)
+
+
+def _encode_unmarked(rows: SampleRows) -> tuple[Sequence[str], bytes]:
+    """There is a column for histograms if rows have any."""
     values = rows.bits.view(np.float64)
     if rows.histograms is None or not (refers := is_histogram(values)).any():
         return SAMPLE_COLUMNS, encode_samples(rows)
