@@ -33,6 +33,11 @@ class ServingSettings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Number of processes that serve requests, all on the same port."
     )
+    worker_timeout: Annotated[DurationMs, Field(ge=1000)] = Field(
+        30_000,
+        description="With several workers: one whose event loop has not run for so long is killed "
+        "and started again.",
+    )
     admin_api: bool = Field(
         False,
         description="Enable Prometheus' admin API, which deletes series and makes snapshots "

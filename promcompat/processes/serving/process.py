@@ -72,11 +72,12 @@ async def serve(
     tls = None if files is None else ServerTls(files, telemetry.tls)
     server = _build_server(settings, bound, state, telemetry, tls)
     reload_on_hangup(settings, state)
+    opened = AsyncExitStack()
     if link is None:
         await server.start()
     else:
         link.follow(termination)
-    opened = AsyncExitStack()
+        opened.callback(asyncio.create_task(link.keep_reporting(), name="reports").cancel)
     opening = _open_services(
         settings,
         bound,

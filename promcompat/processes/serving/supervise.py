@@ -2,7 +2,9 @@
 
 The parent never serves: it starts the database, migrates it, and starts one process per worker.
 Each worker listens on the shared port by itself (SO_REUSEPORT). Two pipes connect it with its
-parent: one that ends when the parent does, and one on which it reports that it serves.
+parent: one that ends when the parent does, and one on which its event loop reports again and again.
+A worker that reports no longer is killed and started again: the kernel would go on giving it
+connections, which nobody would answer.
 """
 
 import asyncio
@@ -13,9 +15,9 @@ import secrets
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from promcompat.configuration.settings import Settings
 from promcompat.database import migrate_when_answering, own_database
+from promcompat.processes.serving.metrics_folder import metrics_folder
 from promcompat.processes.termination import Termination
 from promcompat.telemetry.telemetry import MULTIPROCESS_VARIABLE
 
@@ -34,19 +37,24 @@ _MAX_SHORT_LIVES = 5
 """After so many in a row, the service ends: its workers will not live longer by themselves."""
 _KILL_AFTER_SECONDS = 10.0
 """How much longer than the time to shut down a worker may take."""
+_MOST_MISSED = 10
+"""Reports that a worker may miss in a row before it is killed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkerLink:
     """What a worker gets from its parent: the address to listen on, the pipes, and the secret.
 
-    `own_secret` is shown by the service to itself, where any of the workers may answer.
+    `own_secret` is shown by the service to itself, where any of the workers may answer. `database`
+    is the description of the database once the worker serves.
     """
 
     listen: str
     parent_pipe: int
-    ready_pipe: int
+    report_pipe: int
+    report_seconds: float
     own_secret: str = field(repr=False)
+    database: str = ""
 
     def follow(self, termination: Termination) -> None:
         """End this process when the parent ends."""
@@ -60,7 +68,20 @@ class WorkerLink:
 
     def report_ready(self, database: str) -> None:
         """Tell the parent that this worker serves, and on which database."""
-        os.write(self.ready_pipe, f"{os.getpid()} {database}\n".encode())
+        self.database = database
+        self._report()
+
+    async def keep_reporting(self) -> None:
+        """Tell the parent that the event loop runs, and whether it serves, until cancelled."""
+        while True:
+            self._report()
+            await asyncio.sleep(self.report_seconds)
+
+    def _report(self) -> None:
+        # The pipe is full if the parent was stopped for long; the next report says the same. It is
+        # broken if the parent has ended, which `follow` notices.
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self.report_pipe, f"{os.getpid()} {self.database}\n".encode())
 
 
 def new_own_secret() -> str:
@@ -76,13 +97,16 @@ def worker_link(environment: Mapping[str, str] = os.environ) -> WorkerLink | Non
 
 @dataclass(slots=True)
 class _Pipes:
-    """Only the parent writes to `parent`; workers write one line each to `ready`."""
+    """Nobody writes to `parent`; workers write lines to `reports`, and never wait for room."""
 
     parent: tuple[int, int] = field(default_factory=os.pipe)
-    ready: tuple[int, int] = field(default_factory=os.pipe)
+    reports: tuple[int, int] = field(default_factory=os.pipe)
+
+    def __post_init__(self) -> None:
+        os.set_blocking(self.reports[1], False)
 
     def close(self) -> None:
-        for descriptor in (*self.parent, *self.ready):
+        for descriptor in (*self.parent, *self.reports):
             os.close(descriptor)
 
 
@@ -113,15 +137,22 @@ async def _keep_workers(
     termination: Termination,
 ) -> None:
     pipes, stop_seconds = _Pipes(), settings.shutdown_timeout / 1000 + _KILL_AFTER_SECONDS
-    with tempfile.TemporaryDirectory(prefix="promcompat-metrics-") as metrics_folder:
-        link = WorkerLink(_address_of(reserved), pipes.parent[0], pipes.ready[1], new_own_secret())
+    report_seconds = settings.worker_timeout / 1000 / _MOST_MISSED
+    with metrics_folder() as folder:
+        link = WorkerLink(
+            _address_of(reserved),
+            pipes.parent[0],
+            pipes.reports[1],
+            report_seconds,
+            new_own_secret(),
+        )
         environment = {
             **os.environ,
-            MULTIPROCESS_VARIABLE: metrics_folder,
+            MULTIPROCESS_VARIABLE: str(folder),
             _WORKER_VARIABLE: json.dumps(asdict(link)),
         }
         keepers = [
-            _Keeper(number, arguments, environment, pipes, Path(metrics_folder))
+            _Keeper(number, arguments, environment, pipes, folder)
             for number in range(settings.workers)
         ]
         pass_on_hangup(settings, keepers)
@@ -130,6 +161,7 @@ async def _keep_workers(
                 for keeper in keepers:
                     group.create_task(keeper.run(termination, stop_seconds))
                 group.create_task(_follow_reports(keepers, pipes, announce, termination))
+                group.create_task(_kill_silent_workers(keepers, report_seconds, termination))
         finally:
             pipes.close()
 
@@ -160,11 +192,11 @@ async def _follow_reports(
     announce: Callable[[str], None],
     termination: Termination,
 ) -> None:
-    """Tell each keeper when its worker serves, and call `announce` once all of them do."""
+    """Tell each keeper what its worker reports, and call `announce` once all of them serve."""
     loop, is_announced = asyncio.get_running_loop(), False
     reports = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reports), os.fdopen(os.dup(pipes.ready[0]), "rb")
+        lambda: asyncio.StreamReaderProtocol(reports), os.fdopen(os.dup(pipes.reports[0]), "rb")
     )
     ending = asyncio.create_task(termination.wait())
     try:
@@ -177,13 +209,28 @@ async def _follow_reports(
             pid, _, database = line.result().decode().strip().partition(" ")
             for keeper in keepers:
                 if keeper.process is not None and keeper.process.pid == int(pid):
-                    keeper.serves()
+                    keeper.reported(is_serving=bool(database))
             if not is_announced and all(keeper.is_serving for keeper in keepers):
                 is_announced = True
                 announce(database)
     finally:
         ending.cancel()
         transport.close()
+
+
+async def _kill_silent_workers(
+    keepers: Sequence["_Keeper"], report_seconds: float, termination: Termination
+) -> None:
+    """Kill workers that miss report after report, until asked to end.
+
+    Time is counted in turns of this loop. So a suspended machine, or a parent that was stopped,
+    counts as one missed report, and steps of the clock do not count at all.
+    """
+    ending = asyncio.create_task(termination.wait())
+    while not ending.done():
+        await asyncio.wait({ending}, timeout=report_seconds)
+        for keeper in keepers:
+            keeper.miss_report()
 
 
 @dataclass(slots=True)
@@ -198,6 +245,8 @@ class _Keeper:
     process: asyncio.subprocess.Process | None = None
     is_serving: bool = False
     _owes_hangup: bool = False
+    _n_missed: int | None = None
+    """Reports since the last one; None before the first, as modules take long to import."""
 
     def hang_up(self) -> None:
         """Send SIGHUP to the worker once it serves: one that is starting would end by it."""
@@ -206,12 +255,26 @@ class _Keeper:
         elif self.process.returncode is None:
             self.process.send_signal(signal.SIGHUP)
 
-    def serves(self) -> None:
-        """The worker has reported that it serves."""
-        self.is_serving = True
-        if self._owes_hangup:
+    def reported(self, *, is_serving: bool) -> None:
+        """The event loop of the worker runs, and serves or does not serve yet."""
+        self._n_missed = 0
+        self.is_serving = is_serving
+        if is_serving and self._owes_hangup:
             self._owes_hangup = False
             self.hang_up()
+
+    def miss_report(self) -> None:
+        """A report was due. The worker is killed if it has missed too many."""
+        if self.process is None or self.process.returncode is not None or self._n_missed is None:
+            return
+        self._n_missed += 1
+        if self._n_missed > _MOST_MISSED:
+            _LOGGER.error(
+                "worker does not respond and is killed",
+                extra={"worker": self.number, "pid": self.process.pid},
+            )
+            self.process.kill()
+            self._n_missed = None
 
     async def run(self, termination: Termination, stop_seconds: float) -> None:
         """Start the worker again when it ends, until asked to end."""
@@ -229,7 +292,7 @@ class _Keeper:
             if not exited.done():
                 await _stop(process, exited, stop_seconds)
                 return
-            self.is_serving = False
+            self.process, self.is_serving, self._n_missed = None, False, None
             mark_process_dead(process.pid, str(self.metrics_folder))  # type: ignore[no-untyped-call]
             _LOGGER.error(
                 "worker ended", extra={"worker": self.number, "exit_code": exited.result()}
@@ -247,7 +310,7 @@ class _Keeper:
             "promcompat",
             *self.arguments,
             env=dict(self.environment),
-            pass_fds=(self.pipes.parent[0], self.pipes.ready[1]),
+            pass_fds=(self.pipes.parent[0], self.pipes.reports[1]),
             # The terminal's Ctrl-C must reach the parent alone, which then ends the workers.
             start_new_session=True,
         )

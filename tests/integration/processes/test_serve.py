@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from urllib.error import HTTPError, URLError
@@ -266,6 +266,40 @@ def test_workers_share_a_port_and_are_kept_alive(timescaledb_url: str, tmp_path:
         assert service.stop() == 0
     for worker in last:
         wait_until_gone(worker)
+
+
+def test_a_worker_that_hangs_is_replaced(timescaledb_url: str, tmp_path: Path) -> None:
+    now_ms, log = time.time_ns() // 1_000_000, tmp_path / "log"
+    running = running_promcompat(timescaledb_url, log, workers="2", worker_timeout="3s")
+    with running as service, ExitStack() as opened:
+        wait_for_text(log, "is ready, compatible")
+        stopped, healthy = children_of(service.process.pid)
+        for number in range(20):
+            series = encode_series((("__name__", "kept"),), (now_ms + number, 1.0))
+            assert write(service.url, series) == 204
+        os.kill(stopped, signal.SIGSTOP)
+        address = urlsplit(service.url)
+        ends = []
+        for _ in range(16):
+            connection = socket.create_connection((address.hostname, address.port), timeout=60)
+            opened.enter_context(connection)
+            connection.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+            ends.append(connection)
+        # Nobody waits for ever, whichever worker the kernel chose.
+        assert {_first_line(end) for end in ends} == {b"HTTP/1.0 200 OK", b""}
+        wait_until_gone(stopped)
+        wait_for_text(log, "worker does not respond and is killed")
+        wait_for(lambda: len(children_of(service.process.pid)) >= 2)
+        assert healthy in children_of(service.process.pid)
+        assert len(values_of(service.url, "kept[1h]", now_ms / 1000 + 60)[0]) == 20
+        assert service.stop() == 0
+
+
+def _first_line(connection: socket.socket) -> bytes:
+    """Empty where the other end has gone."""
+    with suppress(ConnectionResetError):
+        return connection.recv(1000).partition(b"\r\n")[0]
+    return b""
 
 
 def test_workers_end_with_their_supervisor(timescaledb_url: str, tmp_path: Path) -> None:

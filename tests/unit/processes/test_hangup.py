@@ -31,7 +31,7 @@ async def test_a_worker_that_is_starting_gets_the_signal_when_it_serves(tmp_path
         # It would have ended the program by now, which starts after the signal would be sent.
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(keeper.process.wait(), 0.2)
-        keeper.serves()
+        keeper.reported(is_serving=True)
         assert await keeper.process.wait() == -signal.SIGHUP
     finally:
         if keeper.process.returncode is None:
