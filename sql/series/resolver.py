@@ -39,6 +39,8 @@ from sql.series.refused_series import REFUSING_LIMITS, RefusedSeries, refused_ro
 _QUERIES: Final = load_queries("series")
 _SERIES_AT_ONCE: Final = 2_000
 """Series in one statement; encoding its parameters blocks the event loop for some milliseconds."""
+_KEYS_AT_ONCE: Final = 2 * _SERIES_AT_ONCE
+"""Keys that are looked up in one pass of the event loop, in some milliseconds."""
 _IN_THREAD_FROM: Final = 200
 """Fewer series are prepared before a thread would have started."""
 
@@ -129,21 +131,26 @@ class SeriesResolver:
         self._stats.series_cache_misses += int(np.count_nonzero(is_unknown))
         n_refused = Counter(refused_rows(ids[is_storable]))
         keys = list(compress(batch.unknown_keys, is_storable[is_unknown].tolist()))
-        made = await self._find_or_make(tenant, tenant_id, keys, batch, version)
+        found, rejection = np.empty(len(keys), np.int64), None
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            made = await self._find_or_make(tenant, tenant_id, some, batch, version)
+            found[first : first + len(some)] = [made.ids.get(key, UNKNOWN_SERIES) for key in some]
+            n_refused.update(name for key in some if (name := made.refused.get(key)) is not None)
+            rejection = rejection or made.rejection
+            await asyncio.sleep(0)
         ids = np.maximum(ids, UNKNOWN_SERIES)
-        ids[is_unknown & is_storable] = [made.ids.get(key, UNKNOWN_SERIES) for key in keys]
-        n_refused.update(name for key in keys if (name := made.refused.get(key)) is not None)
-        return ResolvedBatch(ids, self._rejection(tenant, n_refused, made))
+        ids[is_unknown & is_storable] = found
+        refusal = self._refusal(tenant, n_refused)
+        return ResolvedBatch(ids, rejection or refusal)
 
-    def _rejection(
-        self, tenant: str, n_rows: Mapping[str, int], made: "_FoundSeries"
-    ) -> str | None:
-        """Why the first of the rows that have no id cannot be stored; limits are counted."""
+    def _refusal(self, tenant: str, n_rows: Mapping[str, int]) -> str | None:
+        """Which limit refused the first of the rows that have no id; all are counted."""
         texts = [
             self._limits.refuse(tenant, name, f": {n} samples of new series were not stored", n)
             for name, n in n_rows.items()
         ]
-        return made.rejection or next(iter(texts), None)
+        return next(iter(texts), None)
 
     async def _find_or_make(
         self,
