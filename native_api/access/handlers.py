@@ -16,7 +16,7 @@ from native_api.access.payloads import (
 )
 from native_api.contract.pages import page_of, page_start
 from native_api.contract.parameters import ID_PART, MAX_ID, id_of
-from native_api.contract.responses import json_response
+from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
 from promcompat.access.token_service import TokenService
 from promcompat.core.access import Principal
@@ -34,8 +34,11 @@ async def handle_list_tokens(call: Call[NoQuery, None]) -> web.Response:
     """The tokens that are not revoked."""
     tokens, principal = _tokens_of(call)
     found = await tokens.list(principal)
-    reply = TokenListReply(tokens=[TokenReply.of_token(token) for token in found])
-    return json_response(call.request, reply)
+
+    def reply() -> TokenListReply:
+        return TokenListReply(tokens=[TokenReply.of_token(token) for token in found])
+
+    return await list_response(call.request, len(found), reply)
 
 
 async def handle_create_token(call: Call[NoQuery, TokenPayload]) -> web.Response:
@@ -62,8 +65,12 @@ async def handle_list_audit(call: Call[AuditQuery, None]) -> web.Response:
         query.to_filter(call.tenant), page_start(query, MAX_ID), query.limit + 1
     )
     page, next_cursor = page_of(query, found, lambda record: record.id)
-    records = [AuditReply.of_record(record) for record in page]
-    return json_response(call.request, AuditListReply(records=records, next_cursor=next_cursor))
+
+    def reply() -> AuditListReply:
+        records = [AuditReply.of_record(record) for record in page]
+        return AuditListReply(records=records, next_cursor=next_cursor)
+
+    return await list_response(call.request, len(page), reply)
 
 
 def _tokens_of(call: Call[Any, Any]) -> tuple[TokenService, Principal]:

@@ -21,7 +21,7 @@ from native_api.alerts.payloads import (
 )
 from native_api.contract.pages import page_of, page_start
 from native_api.contract.parameters import ID_PART, id_of, matchers_of
-from native_api.contract.responses import json_response
+from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
 from promcompat.core.alerting.alerts import Alert, AlertFilter
 
@@ -42,9 +42,12 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
     found = await call.services.alerts.list_alerts(call.tenant, wanted)
     page, next_cursor = page_of(query, found, lambda alert: alert.id)
     silenced_by = await call.services.silences.silenced_by(call.tenant, page)
-    alerts = [AlertReply.of_alert(alert, silenced_by.get(alert.id, ())) for alert in page]
-    reply = AlertListReply(alerts=alerts, next_cursor=next_cursor)
-    return json_response(call.request, reply)
+
+    def reply() -> AlertListReply:
+        alerts = [AlertReply.of_alert(alert, silenced_by.get(alert.id, ())) for alert in page]
+        return AlertListReply(alerts=alerts, next_cursor=next_cursor)
+
+    return await list_response(call.request, len(page), reply)
 
 
 async def handle_get_alert(call: Call[NoQuery, None]) -> web.Response:
@@ -56,8 +59,11 @@ async def handle_get_alert(call: Call[NoQuery, None]) -> web.Response:
 async def handle_get_alert_history(call: Call[NoQuery, None]) -> web.Response:
     """The steps of an alert."""
     steps = await call.services.alerts.history(call.tenant, id_of(call))
-    reply = HistoryReply(transitions=[TransitionReply.of_transition(step) for step in steps])
-    return json_response(call.request, reply)
+
+    def reply() -> HistoryReply:
+        return HistoryReply(transitions=[TransitionReply.of_transition(step) for step in steps])
+
+    return await list_response(call.request, len(steps), reply)
 
 
 async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> web.Response:
@@ -100,9 +106,12 @@ async def handle_list_silences(call: Call[SilenceListQuery, None]) -> web.Respon
     )
     now_ms = call.services.metrics.now_ms()
     page, next_cursor = page_of(query, found, lambda silence: silence.id)
-    silences = [SilenceReply.of_silence(silence, now_ms) for silence in page]
-    reply = SilenceListReply(silences=silences, next_cursor=next_cursor)
-    return json_response(call.request, reply)
+
+    def reply() -> SilenceListReply:
+        silences = [SilenceReply.of_silence(silence, now_ms) for silence in page]
+        return SilenceListReply(silences=silences, next_cursor=next_cursor)
+
+    return await list_response(call.request, sum(len(one.all_matchers) for one in page), reply)
 
 
 async def handle_get_silence(call: Call[NoQuery, None]) -> web.Response:

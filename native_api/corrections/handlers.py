@@ -6,7 +6,7 @@ from aiohttp import web
 
 from native_api.contract.pages import page_of, page_start
 from native_api.contract.parameters import ID_PART, MAX_ID, id_of
-from native_api.contract.responses import json_response
+from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
 from native_api.corrections.payloads import (
     CorrectionListQuery,
@@ -74,10 +74,12 @@ async def handle_list_corrections(call: Call[CorrectionListQuery, None]) -> web.
         call.tenant, page_start(query, MAX_ID), query.limit + 1
     )
     page, next_cursor = page_of(query, found, lambda correction: correction.id)
-    corrections = [CorrectionReply.of_correction(correction) for correction in page]
-    return json_response(
-        call.request, CorrectionListReply(corrections=corrections, next_cursor=next_cursor)
-    )
+
+    def reply() -> CorrectionListReply:
+        corrections = [CorrectionReply.of_correction(correction) for correction in page]
+        return CorrectionListReply(corrections=corrections, next_cursor=next_cursor)
+
+    return await list_response(call.request, len(page), reply)
 
 
 async def handle_get_correction(call: Call[NoQuery, None]) -> web.Response:

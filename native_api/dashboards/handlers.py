@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from native_api.contract.etags import etag_of, is_not_modified, precondition_of
 from native_api.contract.parameters import ID_PART, check_repeated, id_of
 from native_api.contract.problem import errors_blamed_on
-from native_api.contract.responses import json_response
+from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, PathPart, Reply, Route
 from native_api.dashboards.payloads import (
     DashboardDeletedReply,
@@ -36,10 +36,13 @@ async def handle_list_dashboards(call: Call[DashboardListQuery, None]) -> web.Re
     found = await call.services.dashboards.list_dashboards(
         call.tenant, call.query.tag, call.query.search
     )
-    reply = DashboardListReply(
-        dashboards=[DashboardSummaryReply.of_summary(summary) for summary in found]
-    )
-    return json_response(call.request, reply)
+
+    def reply() -> DashboardListReply:
+        return DashboardListReply(
+            dashboards=[DashboardSummaryReply.of_summary(summary) for summary in found]
+        )
+
+    return await list_response(call.request, len(found), reply)
 
 
 async def handle_create_dashboard(call: Call[NoQuery, DashboardPayload]) -> web.Response:

@@ -1,6 +1,6 @@
 """`/definitions`: metric definitions of application teams."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from native_api.contract.parameters import (
     metric_name_of,
 )
 from native_api.contract.problem import InvalidRequestError, fault
-from native_api.contract.responses import json_response
+from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, Reply, Route
 from native_api.definitions.payloads import (
     DefinitionDeletedReply,
@@ -42,14 +42,12 @@ async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.
         call.tenant, prefix=query.prefix, after=page_start(query, ""), limit=query.limit + 1
     )
     page, next_cursor = page_of(query, found, lambda definition: definition.name)
-    body = await work_of(call.request).in_thread(_list_json, page, next_cursor)
-    return json_response(call.request, body)
 
+    def reply() -> DefinitionListReply:
+        definitions = [DefinitionReply.of_definition(definition) for definition in page]
+        return DefinitionListReply(definitions=definitions, next_cursor=next_cursor)
 
-def _list_json(page: Sequence[MetricDefinition], next_cursor: str | None) -> bytes:
-    definitions = [DefinitionReply.of_definition(definition) for definition in page]
-    reply = DefinitionListReply(definitions=definitions, next_cursor=next_cursor)
-    return reply.model_dump_json(by_alias=True).encode()
+    return await list_response(call.request, len(page), reply)
 
 
 async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from native_api.contract.pages import page_of, page_start
 from native_api.contract.parameters import ID_PART, id_of
-from native_api.contract.responses import json_response
+from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
 from native_api.remediations.payloads import (
     RemediationDetailReply,
@@ -32,9 +32,12 @@ async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> we
     )
     found = await call.services.remediations.list(call.tenant, wanted)
     page, next_cursor = page_of(query, found, lambda remediation: remediation.id)
-    remediations = [_reply(call, remediation) for remediation in page]
-    reply = RemediationListReply(remediations=remediations, next_cursor=next_cursor)
-    return json_response(call.request, reply)
+
+    def reply() -> RemediationListReply:
+        remediations = [_reply(call, remediation) for remediation in page]
+        return RemediationListReply(remediations=remediations, next_cursor=next_cursor)
+
+    return await list_response(call.request, len(page), reply)
 
 
 async def handle_get_remediation(call: Call[NoQuery, None]) -> web.Response:

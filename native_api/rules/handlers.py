@@ -1,6 +1,5 @@
 """`/rules`: alert rules."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +8,7 @@ from aiohttp import hdrs, web
 from native_api.contract.etags import etag_of, precondition_of
 from native_api.contract.merge_patch import patched
 from native_api.contract.parameters import ID_PART, check_repeated, id_of
-from native_api.contract.responses import json_response
+from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, Reply, Route
 from native_api.rules.payloads import (
     RuleDeletedReply,
@@ -23,9 +22,8 @@ from native_api.rules.payloads import (
     RuleTestReply,
 )
 from promcompat.alerting.rule_trial import MAX_EVALUATIONS, try_rule
-from promcompat.core.alerting.alerts import Rule, RuleEvaluation
+from promcompat.core.alerting.alerts import Rule
 from promcompat.core.errors import PreconditionFailedError
-from promcompat.http.bodies import work_of
 
 _DAY_MS = 86_400_000
 
@@ -35,16 +33,13 @@ async def handle_list_rules(call: Call[RuleListQuery, None]) -> web.Response:
     service = call.services.rules
     rules = await service.list_rules(call.tenant, call.query.group)
     evaluations = await service.evaluations(call.tenant)
-    # In a thread: there may be ten thousand.
-    body = await work_of(call.request).in_thread(_list_json, rules, evaluations)
-    return json_response(call.request, body)
 
+    def reply() -> RuleListReply:
+        return RuleListReply(
+            rules=[RuleReply.of_evaluated(rule, evaluations.get(rule.id)) for rule in rules]
+        )
 
-def _list_json(rules: Sequence[Rule], evaluations: Mapping[int, RuleEvaluation]) -> bytes:
-    reply = RuleListReply(
-        rules=[RuleReply.of_evaluated(rule, evaluations.get(rule.id)) for rule in rules]
-    )
-    return reply.model_dump_json(by_alias=True).encode()
+    return await list_response(call.request, len(rules), reply)
 
 
 async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:

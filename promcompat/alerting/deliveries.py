@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from promcompat.alerting.silences import ActiveSilences
+from promcompat.alerting.silences import NOT_COMPARED, ActiveSilences
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.alerting.alerts import Alert, AlertState
 from promcompat.core.alerting.ports import (
@@ -151,7 +151,11 @@ class StepNotifications:
     async def _deliver_one(
         self, notifier: Notifier, delivery: Delivery, silences: ActiveSilences
     ) -> None:
-        if await silences.is_silenced(delivery.tenant, delivery.alert):
+        is_silenced = await silences.is_silenced(delivery.tenant, delivery.alert)
+        if is_silenced is None:
+            wait = Postponement(delivery.id, _SILENCED_SECONDS, NOT_COMPARED, counts=False)
+            await self._deliveries.postpone([wait], self._now_ms())
+        elif is_silenced:
             await self._keep_silent(notifier, delivery)
         elif self._is_outdated(delivery):
             self._stats.notifications_outdated += 1
@@ -253,10 +257,12 @@ class StateNotifications:
         by_tenant: defaultdict[str, list[LabelSetState]] = defaultdict(list)
         waiting: list[StatePostponement] = []
         for state in due:
-            if await silences.is_silenced(state.tenant, state.alert):
-                waiting.append(StatePostponement(state, _SILENCED_SECONDS, "silenced", False))
-            else:
+            is_silenced = await silences.is_silenced(state.tenant, state.alert)
+            if is_silenced is False:
                 by_tenant[state.tenant].append(state)
+            else:
+                reason = NOT_COMPARED if is_silenced is None else "silenced"
+                waiting.append(StatePostponement(state, _SILENCED_SECONDS, reason, False))
         await self._states.postpone(notifier.name, waiting, self._now_ms())
         return list(by_tenant.values())
 

@@ -32,6 +32,7 @@ from promcompat.core.errors import (
 )
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits, StoredAmount
 from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.offloading import offload
 from promcompat.core.ports import DefinitionRepository, LongParsing, work_in_thread
 from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
@@ -196,63 +197,70 @@ class RuleService:
         rules = [rule for rule in await self._rules.list_rules(tenant) if rule.enabled]
         evaluations = await self._rules.evaluations(tenant)
         alerts = await self._alerts.active_alerts(tenant)
-        alerts_of: defaultdict[int | None, list[Alert]] = defaultdict(list)
-        for alert in alerts:
-            alerts_of[alert.rule_id].append(alert)
-        members: defaultdict[tuple[str, str], list[RuleStatus]] = defaultdict(list)
         queries = await self._canonical_texts(tenant, rules)
-        for rule, query in zip(rules, queries, strict=True):
-            status = RuleStatus(
-                rule=rule,
-                query=query,
-                evaluation=evaluations.get(rule.id),
-                alerts=alerts_of.get(rule.id, ()),
-            )
-            members[rule.namespace, rule.group].append(status)
-        groups = [
-            GroupStatus(
-                file=namespace,
-                name=name,
-                interval_ms=min(status.rule.interval_ms for status in statuses),
-                rules=statuses,
-            )
-            for (namespace, name), statuses in members.items()
-        ]
-        found = [*await self._threshold_group(tenant, alerts_of[None]), *groups]
-        return sorted(found, key=lambda group: (group.file, group.name))
+        thresholds = await self._threshold_rules(tenant)
+        of_thresholds = await self._canonical_texts(tenant, thresholds)
+        return await offload(
+            len(rules) + len(thresholds) + len(alerts),
+            _grouped,
+            list(zip(rules, queries, strict=True)),
+            list(zip(thresholds, of_thresholds, strict=True)),
+            evaluations,
+            alerts,
+        )
 
-    async def _threshold_group(self, tenant: str, alerts: Iterable[Alert]) -> list[GroupStatus]:
-        """The group of thresholds, if there are any."""
-        found = sorted((await self._definitions.list_thresholds(tenant)).items())
-        if not found:
-            return []
-        rules = [_threshold_rule(name, threshold) for name, threshold in found]
-        queries = await self._canonical_texts(tenant, rules)
-        alerts_of: defaultdict[str, list[Alert]] = defaultdict(list)
-        for alert in alerts:
-            alerts_of[alert.rule_name].append(alert)
-        statuses = [
-            RuleStatus(
-                rule=rule,
-                query=query,
-                evaluation=RuleEvaluation(evaluated_at_ms=0, duration_seconds=0.0, error=""),
-                alerts=alerts_of.get(rule.name, ()),
-            )
-            for rule, query in zip(rules, queries, strict=True)
-        ]
-        return [
-            GroupStatus(
-                file=THRESHOLD_FILE,
-                name=THRESHOLD_GROUP,
-                interval_ms=THRESHOLD_INTERVAL_MS,
-                rules=statuses,
-            )
-        ]
+    async def _threshold_rules(self, tenant: str) -> list[Rule]:
+        found = await self._definitions.list_thresholds(tenant)
+        return await offload(
+            len(found),
+            lambda: [_threshold_rule(name, one) for name, one in sorted(found.items())],
+        )
 
     async def _canonical_texts(self, tenant: str, rules: Sequence[Rule]) -> list[str]:
         """The expressions as Prometheus shows them; of thousands of rules, that takes seconds."""
         texts = [rule.expr for rule in rules]
         return await self._work(tenant, sum(map(len, texts)), partial(_canonical_texts, texts))
+
+
+def _grouped(
+    rules: Sequence[tuple[Rule, str]],
+    thresholds: Sequence[tuple[Rule, str]],
+    evaluations: Mapping[int, RuleEvaluation],
+    alerts: Iterable[Alert],
+) -> list[GroupStatus]:
+    """Rules, with their expressions as they are shown, as groups; thresholds are one group."""
+    of_rule: defaultdict[int | None, list[Alert]] = defaultdict(list)
+    of_threshold: defaultdict[str, list[Alert]] = defaultdict(list)
+    for alert in alerts:
+        if alert.rule_id is None:
+            of_threshold[alert.rule_name].append(alert)
+        else:
+            of_rule[alert.rule_id].append(alert)
+    members: defaultdict[tuple[str, str], list[RuleStatus]] = defaultdict(list)
+    for rule, query in rules:
+        status = RuleStatus(
+            rule=rule,
+            query=query,
+            evaluation=evaluations.get(rule.id),
+            alerts=of_rule.get(rule.id, ()),
+        )
+        members[rule.namespace, rule.group].append(status)
+    groups = [_group(file, name, statuses) for (file, name), statuses in members.items()]
+    if thresholds:
+        never = RuleEvaluation(evaluated_at_ms=0, duration_seconds=0.0, error="")
+        statuses = [
+            RuleStatus(
+                rule=rule, query=query, evaluation=never, alerts=of_threshold.get(rule.name, ())
+            )
+            for rule, query in thresholds
+        ]
+        groups.insert(0, _group(THRESHOLD_FILE, THRESHOLD_GROUP, statuses))
+    return sorted(groups, key=lambda group: (group.file, group.name))
+
+
+def _group(file: str, name: str, statuses: Sequence[RuleStatus]) -> GroupStatus:
+    interval_ms = min(status.rule.interval_ms for status in statuses)
+    return GroupStatus(file=file, name=name, interval_ms=interval_ms, rules=statuses)
 
 
 def _threshold_rule(metric_name: str, threshold: AlertThreshold) -> Rule:

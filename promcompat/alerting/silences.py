@@ -1,22 +1,37 @@
 """Silences: making, listing and ending them, and which of them an alert matches."""
 
-import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from promcompat.core.alerting.alerts import Alert, Silence
 from promcompat.core.alerting.ports import SilenceRepository
-from promcompat.core.errors import ConflictError, FieldFault, InvalidFieldsError, NotFoundError
+from promcompat.core.errors import (
+    ConflictError,
+    FieldFault,
+    InvalidFieldsError,
+    NotFoundError,
+    QueryTimeoutError,
+)
 from promcompat.core.limits.tenant_limits import Limits
+from promcompat.core.limits.turns import OneOfTenant
 from promcompat.core.matchers import MatchOp
 from promcompat.core.model import Labels
 from promcompat.core.offloading import offload
+from promql.budget import TimeLimit, run_limited
 
+_LOGGER = logging.getLogger(__name__)
 _MAX_AGE_SECONDS: Final = 0.5
 _INLINE_SILENCES: Final = 100
 """More are compared with an alert in a thread, so that nobody else waits for that."""
+NOT_COMPARED: Final = "not compared with the silences of the tenant yet, which takes long"
+"""Why an alert waits."""
+_SECONDS_OF_ROUND: Final = 1.0
+"""For the alerts of one tenant; a round takes five."""
+_SECONDS_OF_LIST: Final = 10.0
 
 
 class SilenceIndex:
@@ -44,31 +59,53 @@ class SilenceIndex:
         for pair in labels:
             yield from self._by_pair.get(pair, ())
 
-    def matching(self, labels: Labels) -> Iterator[Silence]:
-        """The silences that match it."""
-        return (silence for silence in self.candidates(labels) if silence.matches(labels))
-
 
 _NO_SILENCES: Final = SilenceIndex(())
 
 
 class ActiveSilences:
-    """The silences during one round of notifications; a long round reads them again."""
+    """The silences during one round of notifications; a long round reads them again.
+
+    Comparing them with the alerts of one tenant takes a bounded part of the round, so that the
+    alerts of other tenants do not wait for a tenant with costly silences.
+    """
 
     def __init__(self, silences: SilenceRepository, now_ms: Callable[[], int]) -> None:
         self._silences = silences
         self._now_ms = now_ms
         self._by_tenant: dict[str, tuple[float, SilenceIndex]] = {}
+        self._left_seconds: defaultdict[str, float] = defaultdict(lambda: _SECONDS_OF_ROUND)
 
-    async def is_silenced(self, tenant: str, alert: Alert) -> bool:
-        """Whether an alert is silenced now. Raises StorageUnavailableError."""
+    async def is_silenced(self, tenant: str, alert: Alert) -> bool | None:
+        """Whether an alert is silenced now; None: not known in this round, ask in a later one.
+
+        Raises StorageUnavailableError.
+        """
         index = await self._index_of(tenant)
         now_ms = self._now_ms()
         active = [one for one in index.candidates(alert.labels) if one.is_active(now_ms)]
         has_pattern = any(matcher.has_pattern for one in active for matcher in one.matchers)
-        if has_pattern or len(active) > _INLINE_SILENCES:
-            return await asyncio.to_thread(_any_matches, active, alert.labels)
-        return _any_matches(active, alert.labels)
+        if not has_pattern and len(active) <= _INLINE_SILENCES:
+            return any(silence.matches(alert.labels) for silence in active)
+        if self._left_seconds[tenant] <= 0:
+            return None
+        # One alert may take all that is left: so each tenant has some of its alerts compared.
+        limit, started = TimeLimit.after(_SECONDS_OF_ROUND), time.monotonic()
+        try:
+            return await run_limited(None, limit, partial(_any_matches, active, alert, limit))
+        except QueryTimeoutError:
+            return None
+        finally:
+            self._spend(tenant, time.monotonic() - started)
+
+    def _spend(self, tenant: str, seconds: float) -> None:
+        left = self._left_seconds[tenant]
+        self._left_seconds[tenant] = left - seconds
+        if left > 0 >= left - seconds:
+            _LOGGER.warning(
+                "alerts wait, as it takes long to compare them with the silences of their tenant",
+                extra={"tenant": tenant},
+            )
 
     async def _index_of(self, tenant: str) -> SilenceIndex:
         read_at_seconds, index = self._by_tenant.get(tenant, (float("-inf"), _NO_SILENCES))
@@ -79,8 +116,13 @@ class ActiveSilences:
         return index
 
 
-def _any_matches(silences: Sequence[Silence], labels: Labels) -> bool:
-    return any(silence.matches(labels) for silence in silences)
+def _any_matches(silences: Sequence[Silence], alert: Alert, limit: TimeLimit) -> bool:
+    """Whether one of the silences matches. Raises QueryTimeoutError."""
+    for silence in silences:
+        limit.check_time()
+        if silence.matches(alert.labels):
+            return True
+    return False
 
 
 class SilenceService:
@@ -93,6 +135,7 @@ class SilenceService:
         self._silences = silences
         self._limits = limits
         self._now_ms = now_ms
+        self._comparing = OneOfTenant()
 
     async def create(self, tenant: str, silence: Silence) -> Silence:
         """Create a silence.
@@ -139,20 +182,31 @@ class SilenceService:
         await self._silences.end(tenant, silence_id, self._now_ms())
         return await self.get(tenant, found.id)
 
-    async def silenced_by(self, tenant: str, alerts: Iterable[Alert]) -> Mapping[int, list[int]]:
-        """The ids of the active silences that match each open alert, by the id of the alert."""
+    async def silenced_by(self, tenant: str, alerts: Sequence[Alert]) -> Mapping[int, list[int]]:
+        """The ids of the active silences that match each open alert, by the id of the alert.
+
+        Requests of a tenant wait for each other. Raises QueryTimeoutError if one takes too long.
+        """
         silences = await self._silences.active(tenant, self._now_ms())
-        if not silences:
+        if not silences or not alerts:
             return {}
-        # In a thread, as a thousand silences and as many alerts take long.
-        return await asyncio.to_thread(_silenced_by, silences, alerts)
+        async with self._comparing.turn(tenant):
+            limit = TimeLimit.after(_SECONDS_OF_LIST)
+            return await run_limited(None, limit, partial(_silenced_by, silences, alerts, limit))
 
 
-def _silenced_by(silences: Sequence[Silence], alerts: Iterable[Alert]) -> Mapping[int, list[int]]:
-    index = SilenceIndex(silences)
-    found = {
-        alert.id: sorted(silence.id for silence in index.matching(alert.labels))
-        for alert in alerts
-        if alert.state.is_open
-    }
-    return {alert_id: ids for alert_id, ids in found.items() if ids}
+def _silenced_by(
+    silences: Sequence[Silence], alerts: Iterable[Alert], limit: TimeLimit
+) -> Mapping[int, list[int]]:
+    index, found = SilenceIndex(silences), dict[int, list[int]]()
+    for alert in alerts:
+        if not alert.state.is_open:
+            continue
+        ids = []
+        for silence in index.candidates(alert.labels):
+            limit.check_time()
+            if silence.matches(alert.labels):
+                ids.append(silence.id)
+        if ids:
+            found[alert.id] = sorted(ids)
+    return found

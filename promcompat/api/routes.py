@@ -27,10 +27,11 @@ from promcompat.api.otlp_handler import handle_export
 from promcompat.api.read_handler import handle_read
 from promcompat.api.write_handler import handle_write
 from promcompat.configuration.settings import Settings
+from promcompat.core.limits.turns import OneOfTenant
 from promcompat.http.audit import end_record
 from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
 from promcompat.http.browsers import BROWSER_RULES, BrowserRules, add_common_headers
-from promcompat.http.context import SETTINGS, STATE, TELEMETRY, ServiceState
+from promcompat.http.context import LISTS, SETTINGS, STATE, TELEMETRY, ServiceState
 from promcompat.http.guard import guarded
 from promcompat.http.route_roles import ASSET_PATH, PAGE_PATHS
 from promcompat.telemetry.telemetry import Telemetry
@@ -133,6 +134,7 @@ def build_application(
     app[SETTINGS] = settings
     app[STATE] = state
     app[TELEMETRY] = telemetry
+    app[LISTS] = OneOfTenant()
     app[BODIES] = RequestBodies(
         BodyLimits(
             max_held_bytes=settings.max_held_body_bytes,

@@ -1,9 +1,9 @@
 """`rules`, `alerts` and `alertmanagers` as Prometheus answers them."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from aiohttp import web
 
@@ -23,11 +23,12 @@ from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
 from promcompat.core.texts.strconv import quote
 from promcompat.http.bodies import work_of
-from promcompat.http.context import STATE, tenant_of
-from promql.budget import run_limited
+from promcompat.http.context import LISTS, STATE, tenant_of
 
 _BYTES_EACH = 500
 """About, of a rule or an alert."""
+_INLINE_RULES = 1_000
+"""So many are looked through in a millisecond."""
 _GO_TRUTH = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 _GO_BOOLS = _GO_TRUTH | {"0", "f", "F", "FALSE", "false", "False"}
 
@@ -46,7 +47,14 @@ class _Filter:
     files: frozenset[str]
     matcher_sets: Sequence[tuple[LabelMatcher, ...]]
 
-    def rules_of(self, group: GroupStatus) -> list[RuleStatus]:
+    def find(self, groups: Sequence[GroupStatus], check_time: Callable[[], None]) -> _Found:
+        """The groups with requested rules."""
+        found = [(group, self._rules_of(group)) for group in groups]
+        if self.matcher_sets:
+            found = self._matching(found, check_time)
+        return [(group, rules) for group, rules in found if rules]
+
+    def _rules_of(self, group: GroupStatus) -> list[RuleStatus]:
         """The rules of a group that are requested, if their labels match."""
         if not _is_in(group.file, self.files) or not _is_in(group.name, self.groups):
             return []
@@ -56,7 +64,7 @@ class _Filter:
         has_kind = not self.kind or status.rule.kind.value == self.kind
         return has_kind and _is_in(status.rule.name, self.names)
 
-    def matching(self, found: _Found, check_time: Callable[[], None]) -> _Found:
+    def _matching(self, found: _Found, check_time: Callable[[], None]) -> _Found:
         """Those of some rules whose labels match any set of matchers.
 
         Set by set: there may be more regular expressions than are kept compiled.
@@ -85,12 +93,16 @@ class _Filter:
 async def _found_rules(
     request: web.Request, wanted: _Filter, groups: Sequence[GroupStatus]
 ) -> _Found:
-    """The groups with requested rules; in a thread if labels have to be matched."""
-    found = [(group, wanted.rules_of(group)) for group in groups]
-    if wanted.matcher_sets:
-        limit = time_limit(request)
-        found = await run_limited(None, limit, partial(wanted.matching, found, limit.check_time))
-    return [(group, rules) for group, rules in found if rules]
+    """The groups with requested rules; in the tenant's turn if that may take long."""
+    limit = time_limit(request)
+    n_rules = sum(len(group.rules) for group in groups)
+    if not wanted.matcher_sets and n_rules <= _INLINE_RULES:
+        return wanted.find(groups, limit.check_time)
+    try:
+        return await work_of(request).in_thread(wanted.find, groups, limit.check_time)
+    except asyncio.CancelledError:
+        limit.cancel()
+        raise
 
 
 def _is_in(name: str, wanted: frozenset[str]) -> bool:
@@ -106,18 +118,19 @@ async def handle_rules(request: web.Request) -> web.Response:
     wanted = _parse_filter(form, await parse_selectors(request, form.all("match[]")))
     excludes_alerts = _parse_exclude_alerts(form)
     limit = _parse_group_limit(form)
-    services = request.app[STATE].services
-    # Before the database is up there are no rules; clients should not see that as an error.
-    known = [] if services is None else list(await services.rules.groups(tenant))
-    groups = _page_start(known, form.get("group_next_token"))
-    found = await _found_rules(request, wanted, groups)
-    shown = found[:limit] if limit else found
-    n_alerts = sum(len(rule.alerts) for _, members in shown for rule in members)
-    n_rules = sum(len(members) for _, members in shown)
-    token = page_token(found[len(shown)][0]) if len(shown) < len(found) else ""
-    data = await work_of(request).work(
-        (n_rules + n_alerts) * _BYTES_EACH, _groups_json, shown, not excludes_alerts, token
-    )
+    async with request.app[LISTS].turn(tenant):
+        services = request.app[STATE].services
+        # Before the database is up there are no rules; clients should not see that as an error.
+        known = [] if services is None else list(await services.rules.groups(tenant))
+        groups = _page_start(known, form.get("group_next_token"))
+        found = await _found_rules(request, wanted, groups)
+        shown = found[:limit] if limit else found
+        n_alerts = sum(len(rule.alerts) for _, members in shown for rule in members)
+        n_rules = sum(len(members) for _, members in shown)
+        token = page_token(found[len(shown)][0]) if len(shown) < len(found) else ""
+        data = await work_of(request).work(
+            (n_rules + n_alerts) * _BYTES_EACH, _groups_json, shown, not excludes_alerts, token
+        )
     warnings = () if services is None else services.rule_files.faults
     return await success_response(request, data, warnings)
 
@@ -137,9 +150,11 @@ async def handle_alerts(request: web.Request) -> web.Response:
     services = request.app[STATE].services
     if services is None:
         return await success_response(request, {"alerts": []})
-    active = await services.alerts.active(tenant)
-    silenced_by = await services.silences.silenced_by(tenant, active)
-    data = await work_of(request).work(len(active) * _BYTES_EACH, _alerts_json, active, silenced_by)
+    async with request.app[LISTS].turn(tenant):
+        active = await services.alerts.active(tenant)
+        silenced_by = await services.silences.silenced_by(tenant, active)
+        n_bytes = len(active) * _BYTES_EACH
+        data = await work_of(request).work(n_bytes, _alerts_json, active, silenced_by)
     return await success_response(request, data)
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from promcompat.configuration.settings import TENANT_HEADER, Settings
 from promcompat.core.access import ANYBODY, Principal
 from promcompat.core.errors import ForbiddenError
+from promcompat.core.limits.turns import OneOfTenant
 from promcompat.services import Services
 from promcompat.telemetry.telemetry import Telemetry
 
@@ -63,6 +64,8 @@ class ServiceState:
 STATE = web.AppKey("state", ServiceState)
 SETTINGS = web.AppKey("settings", Settings)
 TELEMETRY = web.AppKey("telemetry", Telemetry)
+LISTS = web.AppKey("lists", OneOfTenant)
+"""For answers with all rules or alerts of a tenant."""
 PRINCIPAL = web.RequestKey("principal", Principal)
 BASIC_USER = web.RequestKey("basic_user", str)
 """The user name of basic authentication, which some clients use for the tenant."""

@@ -7,7 +7,7 @@ may be repeated after a crash.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from promcompat.alerting.silences import ActiveSilences
+from promcompat.alerting.silences import NOT_COMPARED, ActiveSilences
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings, TemplateExpander
 from promcompat.core.alerting.alerts import REMEDIATION_RECEIVER, Alert
@@ -61,7 +61,10 @@ class RemediationStarts:
             due = await self._deliveries.claim(REMEDIATION_RECEIVER, 1, now_ms, now_ms + _LEASE_MS)
             if not due:
                 return
-            if await silences.is_silenced(due[0].tenant, due[0].alert):
+            is_silenced = await silences.is_silenced(due[0].tenant, due[0].alert)
+            if is_silenced is None:
+                await self._wait(due[0], NOT_COMPARED)
+            elif is_silenced:
                 await self._keep_silent(due[0])
             else:
                 await self._start(due[0])
@@ -69,7 +72,10 @@ class RemediationStarts:
     async def _keep_silent(self, delivery: Delivery) -> None:
         if delivery.is_over:
             return await self._deliveries.done([delivery.id])
-        wait = Postponement(delivery.id, _SILENCED_SECONDS, "silenced", counts=False)
+        await self._wait(delivery, "silenced")
+
+    async def _wait(self, delivery: Delivery, reason: str) -> None:
+        wait = Postponement(delivery.id, _SILENCED_SECONDS, reason, counts=False)
         await self._deliveries.postpone([wait], self._now_ms())
 
     async def _start(self, delivery: Delivery) -> None:

@@ -93,7 +93,7 @@ class PostgresAlertRepository:
         """See the port."""
         async with acquired(self._sessions) as connection:
             rows = await connection.fetch(_QUERIES["scheduled_groups"])
-        return [_group_of_row(row) for row in rows]
+        return await read_rows(rows, _group_of_row)
 
     @asynccontextmanager
     async def evaluating(
@@ -209,7 +209,7 @@ class PostgresAlertRepository:
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
         """See the port."""
         rows = await self._database.rows_of(tenant, _QUERIES["alert_history"], alert_id)
-        return [_transition_of_row(row) for row in rows]
+        return await read_rows(rows, _transition_of_row)
 
     async def acknowledge(
         self, tenant: str, alert_id: int, actor: str, at_ms: int, reason: str

@@ -50,7 +50,8 @@ class PostgresRuleRepository:
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """Last evaluations by rule; see the port."""
         rows = await self._database.rows_of(tenant, _QUERIES["rule_evaluations"])
-        return {row["rule_id"]: _evaluation_of_row(row) for row in rows}
+        evaluations = await read_rows(rows, _evaluation_of_row)
+        return dict(zip((row["rule_id"] for row in rows), evaluations, strict=True))
 
     async def amount(self, tenant: str) -> StoredAmount:
         """Rules of the tenant; see the port."""

@@ -16,7 +16,7 @@ from promcompat.core.dashboards import (
 from promcompat.core.limits.tenant_limits import StoredAmount
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
-from sql.database.rows import row_reader
+from sql.database.rows import read_rows, row_reader
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("dashboards")
@@ -35,7 +35,7 @@ class PostgresDashboardRepository:
     async def list_dashboards(self, tenant: str) -> Sequence[DashboardSummary]:
         """See the port."""
         rows = await self._database.rows_of(tenant, _QUERIES["list_dashboards"])
-        return [_summary_of_row(row) for row in rows]
+        return await read_rows(rows, _summary_of_row)
 
     async def find(
         self, tenant: str, uid: str, version: int | None = None

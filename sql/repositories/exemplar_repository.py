@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -19,17 +20,19 @@ from promcompat.core.exemplars import (
 )
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, Labels, SeriesIdentity
-from promcompat.core.offloading import in_thread_if
+from promcompat.core.offloading import offload
 from promcompat.core.ports import MatcherSets
 from promcompat.core.series_identity import identity_of
 from promcompat.core.texts.storable_text import is_storable_text
+from promql.budget import TimeLimit, run_limited
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("exemplars")
 _IN_THREAD_FROM: Final = 1_000
-"""Series that are matched in some milliseconds."""
+"""Series and sets of matchers, which are compared in some milliseconds."""
+_MATCH_SECONDS: Final = 10.0
 _LAST_MS: Final = (1 << 63) - 1
 Place = tuple[int, float, int]
 """Time, value, and hash of the labels: exemplars of a series ascend in it."""
@@ -43,9 +46,7 @@ class PostgresExemplarRepository:
 
     async def append(self, tenant: str, exemplars: Sequence[SeriesExemplar]) -> AppendedExemplars:
         """Store exemplars; see the port."""
-        batch = _Batch()
-        for found in exemplars:
-            batch.add(found)
+        batch = await offload(len(exemplars), _Batch.of, exemplars)
         if batch.series:
             tenant_id = await self._database.tenants.find_or_create(tenant)
             async with (
@@ -61,8 +62,12 @@ class PostgresExemplarRepository:
         """The exemplars of series; see the port."""
         names = _metric_names(matcher_sets)
         rows = await self._database.rows_of(tenant, _QUERIES["exemplar_series"], names)
-        is_long = len(rows) >= _IN_THREAD_FROM
-        matching = await in_thread_if(is_long, _matching, rows, matcher_sets)
+        limit = TimeLimit.after(_MATCH_SECONDS)
+        if len(rows) * len(matcher_sets) < _IN_THREAD_FROM:
+            matching = _matching(rows, matcher_sets, limit)
+        else:
+            work = partial(_matching, rows, matcher_sets, limit)
+            matching = await run_limited(None, limit, work)
         if not matching:
             return []
         async with acquired(self._database.read_pool) as connection:
@@ -72,17 +77,7 @@ class PostgresExemplarRepository:
                 max(start_ms, -_LAST_MS),
                 min(end_ms, _LAST_MS),
             )
-        exemplars: defaultdict[int, list[Exemplar]] = defaultdict(list)
-        for row in found:
-            labels = Labels.of(orjson.loads(row["labels"]))
-            exemplars[row["series_id"]].append(Exemplar(labels, row["value"], row["time_ms"]))
-        return sorted(
-            (
-                ExemplarsOfSeries(matching[series_id], tuple(of_series))
-                for series_id, of_series in exemplars.items()
-            ),
-            key=lambda item: item.series.pairs,
-        )
+        return await offload(len(found), _by_series, found, matching)
 
     async def trim(self, limits: ExemplarLimits, now_ms: int, tenant: str | None = None) -> int:
         """Delete what exceeds the limits; see the port."""
@@ -155,6 +150,19 @@ class _Batch:
     out_of_order: list[Labels] = field(default_factory=list)
     invalid: list[Labels] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, exemplars: Sequence[SeriesExemplar]) -> "_Batch":
+        """The exemplars that may be stored."""
+        batch = cls()
+        for found in exemplars:
+            batch.add(found)
+        return batch
+
+    @property
+    def n_exemplars(self) -> int:
+        """How many may be stored."""
+        return sum(len(of_series.exemplars) for of_series in self.series.values())
+
     def add(self, found: SeriesExemplar) -> None:
         """Add one, unless it can never be stored."""
         identity = identity_of(found.series)
@@ -177,6 +185,18 @@ async def _append(connection: Connection, tenant_id: int, batch: _Batch) -> None
         [series.identity.metric_name for series in ordered],
         [series.identity.document for series in ordered],
     )
+    stored, newest = await offload(batch.n_exemplars, _accepted, rows, batch)
+    if stored:
+        columns = [list(column) for column in zip(*stored, strict=True)]
+        await connection.execute(_QUERIES["append_exemplars"], tenant_id, *columns)
+        columns = [list(column) for column in zip(*newest, strict=True)]
+        await connection.execute(_QUERIES["set_newest_exemplars"], *columns)
+
+
+def _accepted(
+    rows: Sequence[asyncpg.Record], batch: _Batch
+) -> tuple[list[tuple[int, int, float, str]], list[tuple[int, int, float, int]]]:
+    """What is stored, and the newest exemplar of each series; `rows` are their last ones."""
     stored: list[tuple[int, int, float, str]] = []
     newest: list[tuple[int, int, float, int]] = []
     for row in rows:
@@ -189,11 +209,7 @@ async def _append(connection: Connection, tenant_id: int, batch: _Batch) -> None
             stored.append((row["id"], exemplar.timestamp_ms, exemplar.value, document))
         if kept and last is not None:
             newest.append((row["id"], *last))
-    if stored:
-        columns = [list(column) for column in zip(*stored, strict=True)]
-        await connection.execute(_QUERIES["append_exemplars"], tenant_id, *columns)
-        columns = [list(column) for column in zip(*newest, strict=True)]
-        await connection.execute(_QUERIES["set_newest_exemplars"], *columns)
+    return stored, newest
 
 
 def label_hash(labels: Labels) -> int:
@@ -222,19 +238,42 @@ def _metric_names(matcher_sets: MatcherSets) -> list[str] | None:
     return names
 
 
-def _matching(rows: Sequence[asyncpg.Record], matcher_sets: MatcherSets) -> Mapping[int, Labels]:
-    """The labels of the series that satisfy all matchers of a set, by id."""
+def _matching(
+    rows: Sequence[asyncpg.Record], matcher_sets: MatcherSets, limit: TimeLimit
+) -> Mapping[int, Labels]:
+    """The labels of the series that satisfy all matchers of a set, by id.
+
+    Raises QueryTimeoutError.
+    """
     matching = {}
     for row in rows:
         documents = orjson.loads(row["labels"])
         labels = Labels.of({METRIC_NAME: row["metric_name"], **documents})
-        if any(_matches(labels, matchers) for matchers in matcher_sets):
+        if any(_matches(labels, matchers, limit) for matchers in matcher_sets):
             matching[row["id"]] = labels
     return matching
 
 
-def _matches(labels: Labels, matchers: Sequence[LabelMatcher]) -> bool:
+def _matches(labels: Labels, matchers: Sequence[LabelMatcher], limit: TimeLimit) -> bool:
+    limit.check_time()
     return all(matcher.matches(labels.get(matcher.name)) for matcher in matchers)
+
+
+def _by_series(
+    found: Sequence[asyncpg.Record], labels_of: Mapping[int, Labels]
+) -> list[ExemplarsOfSeries]:
+    """Exemplars by the labels of their series, which are by its id."""
+    exemplars: defaultdict[int, list[Exemplar]] = defaultdict(list)
+    for row in found:
+        labels = Labels.of(orjson.loads(row["labels"]))
+        exemplars[row["series_id"]].append(Exemplar(labels, row["value"], row["time_ms"]))
+    return sorted(
+        (
+            ExemplarsOfSeries(labels_of[series_id], tuple(of_series))
+            for series_id, of_series in exemplars.items()
+        ),
+        key=lambda item: item.series.pairs,
+    )
 
 
 def _conforms(repository: PostgresExemplarRepository) -> ExemplarRepository:

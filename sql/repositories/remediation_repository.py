@@ -24,7 +24,7 @@ from promcompat.core.errors import ExecutionError, PromcompatError, QueryTimeout
 from promcompat.core.texts.storable_text import is_storable_text
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
-from sql.database.rows import row_reader
+from sql.database.rows import read_rows, row_reader
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("remediation")
@@ -174,7 +174,7 @@ class PostgresRemediationRepository:
             wanted.before_id,
             wanted.limit,
         )
-        return [_remediation_of(row) for row in rows]
+        return await read_rows(rows, _remediation_of)
 
     @read_again
     async def steps(self, remediation_id: int) -> Sequence[RemediationStep]:

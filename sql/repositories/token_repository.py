@@ -10,7 +10,7 @@ from promcompat.core.access import NewToken, Role, Token, TokenRepository
 from promcompat.core.errors import ConflictError
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
-from sql.database.rows import unix_ms
+from sql.database.rows import read_rows, unix_ms
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("access")
@@ -34,7 +34,8 @@ class PostgresTokenRepository:
         """Every token that is not revoked; see the port."""
         async with acquired(self._database.read_pool) as connection:
             rows = await connection.fetch(_QUERIES["tokens"])
-        return {row["digest"]: _token_of(row) for row in rows}
+        tokens = await read_rows(rows, _token_of)
+        return dict(zip((row["digest"] for row in rows), tokens, strict=True))
 
     async def create(self, new: NewToken, max_tokens: int) -> Token:
         """Store a token; see the port."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakValueDictionary
 
 _LEAST_SECONDS: Final = 0.001
 """What a turn counts at least, so that tenants with short work alternate."""
@@ -219,3 +220,17 @@ class Turn:
     async def __aexit__(self, *_: object) -> None:
         seconds = self._turns._now_seconds() - self._started
         self._turns._end(self._claim, self._queue, seconds)
+
+
+class OneOfTenant:
+    """Lets one request of each tenant do something that takes much memory or time.
+
+    Those who wait need neither yet.
+    """
+
+    def __init__(self) -> None:
+        self._locks = WeakValueDictionary[str, asyncio.Lock]()
+
+    def turn(self, tenant: str) -> asyncio.Lock:
+        """The lock of a tenant, the same one for all who hold it or wait for it."""
+        return self._locks.setdefault(tenant, asyncio.Lock())

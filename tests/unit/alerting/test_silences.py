@@ -1,10 +1,17 @@
-"""The index of silences finds the same ones as a look at each of them."""
+"""Which silences match an alert, and how long a tenant may take to find that out."""
 
+from typing import cast
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.alerting.silences import SilenceIndex
-from promcompat.core.alerting.alerts import Silence
+from promcompat.alerting import silences as module
+from promcompat.alerting.silences import ActiveSilences, SilenceIndex, SilenceService
+from promcompat.core.alerting.alerts import Alert, AlertState, Silence
+from promcompat.core.alerting.ports import SilenceRepository
+from promcompat.core.errors import QueryTimeoutError
+from promcompat.core.limits.tenant_limits import NO_LIMITS
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
 
@@ -31,5 +38,55 @@ def test_the_same_silences_match(
     stated: list[tuple[Labels, list[LabelMatcher]]], labels: Labels
 ) -> None:
     silences = [silence(number, *one) for number, one in enumerate(stated)]
-    found = {one.id for one in SilenceIndex(silences).matching(labels)}
+    found = {one.id for one in SilenceIndex(silences).candidates(labels) if one.matches(labels)}
     assert found == {one.id for one in silences if one.matches(labels)}
+
+
+class _Stored:
+    """Silences with a regular expression, which are compared in a thread."""
+
+    async def active(self, tenant: str, now_ms: int) -> list[Silence]:
+        return [silence(1, Labels.of({}), [LabelMatcher("a", MatchOp.REGEX, "x.*")])]
+
+
+STORED = cast(SilenceRepository, _Stored())
+
+
+def alert_of(value: str) -> Alert:
+    return Alert(
+        id=7,
+        rule_id=1,
+        rule_name="Down",
+        labels=Labels.of({"a": value}),
+        annotations={},
+        state=AlertState.FIRING,
+        severity="",
+        value=1.0,
+        active_at_ms=1,
+        fired_at_ms=1,
+        resolved_at_ms=0,
+        keep_firing_since_ms=0,
+        acknowledged_at_ms=0,
+        acknowledged_by="",
+    )
+
+
+async def test_a_tenant_whose_time_is_over_waits_and_others_do_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    active = ActiveSilences(STORED, lambda: 0)
+    assert await active.is_silenced("costly", alert_of("xy"))
+    for _ in range(2):
+        active._spend("costly", 3600.0)
+    assert await active.is_silenced("costly", alert_of("xy")) is None
+    assert await active.is_silenced("other", alert_of("xy")) is True
+    assert await active.is_silenced("other", alert_of("y")) is False
+    assert [record.__dict__["tenant"] for record in caplog.records] == ["costly"]
+
+
+async def test_listing_takes_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = SilenceService(STORED, NO_LIMITS, lambda: 0)
+    assert await service.silenced_by("t", [alert_of("xy"), alert_of("y")]) == {7: [1]}
+    monkeypatch.setattr(module, "_SECONDS_OF_LIST", 0.0)
+    with pytest.raises(QueryTimeoutError):
+        await service.silenced_by("t", [alert_of("xy")])
