@@ -31,6 +31,8 @@ _SYNC_BYTES: Final = 8 << 20
 """Most bytes of payloads in one answer: about 2 million samples, 40 MB in memory."""
 _IN_PLACE_BYTES: Final = 64 << 10
 """Smaller payloads are decoded in less time than a thread takes to start."""
+_IN_PLACE_SAMPLES: Final = 50_000
+"""Payloads of new series may have three samples in a byte, which take long to sort."""
 _ATTEMPTS: Final = 5
 _BYTES_PER_SAMPLE: Final = 20
 """A sample takes 16 bytes, and its share of its series takes the rest."""
@@ -399,5 +401,7 @@ def _note_failure(task: asyncio.Task[HeadView] | asyncio.Task[None]) -> None:
 
 
 async def _decoded(arrivals: Sequence[Arrival]) -> DecodedArrivals:
-    is_long = sum(len(arrival.payload) for arrival in arrivals) > _IN_PLACE_BYTES
+    n_bytes = sum(len(arrival.payload) for arrival in arrivals)
+    n_samples = sum(arrival.n_samples for arrival in arrivals)
+    is_long = n_bytes > _IN_PLACE_BYTES or n_samples > _IN_PLACE_SAMPLES
     return await in_thread_if(is_long, decoded_arrivals, arrivals)
