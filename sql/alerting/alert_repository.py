@@ -151,7 +151,7 @@ class PostgresAlertRepository:
 
     async def active_alerts(self, tenant: str) -> list[Alert]:
         """See the port."""
-        rows = await self._database.rows_of(tenant, _QUERIES["active_alerts"])
+        rows = await self._database.many_rows_of(tenant, _QUERIES["active_alerts"])
         return await read_rows(rows, alert_of_row)
 
     async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:

@@ -19,6 +19,7 @@ from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("alerts")
+_CHANGES_AT_ONCE: Final = 500
 _INSERT_DELIVERIES: Final = load_queries("deliveries")["insert_deliveries"]
 
 
@@ -32,10 +33,21 @@ class AlertWriter:
         self._now_ms = now_ms
 
     async def save(self, tenant_id: int, changes: Sequence[AlertChange]) -> bool:
-        """Store changes; new alerts get their ids here. Returns whether anything was stored."""
+        """Store changes; new alerts get their ids here. Returns whether anything was stored.
+
+        Thousands are stored some at a time, so that others have their turn in between.
+        """
+        # Ends before beginnings, as only one alert may be open for a rule and series, and as
+        # receivers get the steps in this order.
+        ordered = sorted(changes, key=lambda change: not change.alert.id)
+        is_stored = False
+        for first in range(0, len(ordered), _CHANGES_AT_ONCE):
+            is_stored |= await self._save_some(tenant_id, ordered[first : first + _CHANGES_AT_ONCE])
+        return is_stored
+
+    async def _save_some(self, tenant_id: int, changes: Sequence[AlertChange]) -> bool:
         known = await self._with_ids([change for change in changes if not change.alert.id])
         old = [change for change in changes if change.alert.id]
-        # Ends before beginnings, as only one alert may be open for a rule and series.
         if old:
             old = await self._update(old)
         if known:
@@ -43,7 +55,6 @@ class AlertWriter:
             await self._connection.execute(
                 _QUERIES["insert_alerts"], tenant_id, documents, self._now_ms
             )
-        # Ends before beginnings here too, as receivers get the steps in this order.
         stepped = [change for change in (*old, *known) if change.transitions]
         if stepped:
             await self._save_steps(stepped)

@@ -16,7 +16,7 @@ from sql.alerting.alert_writer import AlertWriter
 from sql.alerting.recorded_series import PackedSeries, RecordedSeriesCache, joined_series
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
-from sql.database.rows import n_text_bytes, read_rows, row_reader
+from sql.database.rows import fetch_many, n_text_bytes, read_rows, row_reader
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("alerts")
@@ -44,12 +44,12 @@ class PostgresRuleRepository:
     ) -> list[Rule]:
         """Rules by group; see the port."""
         statement = _QUERIES["list_rules"]
-        rows = await self._database.rows_of(tenant, statement, group, rule_id, namespace)
+        rows = await self._database.many_rows_of(tenant, statement, group, rule_id, namespace)
         return await read_rows(rows, rule_of_row)
 
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """Last evaluations by rule; see the port."""
-        rows = await self._database.rows_of(tenant, _QUERIES["rule_evaluations"])
+        rows = await self._database.many_rows_of(tenant, _QUERIES["rule_evaluations"])
         evaluations = await read_rows(rows, _evaluation_of_row)
         return dict(zip((row["rule_id"] for row in rows), evaluations, strict=True))
 
@@ -137,7 +137,7 @@ class PostgresEvaluationSession:
 
     async def open_alerts(self, rule_id: int) -> list[Alert]:
         """See the port."""
-        rows = await self._connection.fetch(_QUERIES["open_alerts_of_rule"], rule_id)
+        rows = await fetch_many(self._connection, _QUERIES["open_alerts_of_rule"], rule_id)
         return await read_rows(rows, alert_of_row)
 
     async def record(

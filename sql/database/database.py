@@ -13,6 +13,7 @@ from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool,
 from sql.database.installation_guard import EPOCH_SETTING, NO_EPOCH, InstallationGuard
 from sql.database.liveness import Heartbeat, Readiness
 from sql.database.reader_priority import lower_priority
+from sql.database.rows import fetch_many
 from sql.database.tenants import Tenants
 
 _WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}
@@ -154,6 +155,17 @@ class Database:
         async with acquired(self.read_pool) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement, tenant_id, *values)
         return rows
+
+    @read_again
+    async def many_rows_of(
+        self, tenant: str, statement: str, *values: object
+    ) -> list[asyncpg.Record]:
+        """The same for statements that may give tens of thousands."""
+        tenant_id = await self.tenants.find(tenant)
+        if tenant_id is None:
+            return []
+        async with acquired(self.read_pool) as connection, connection.transaction():
+            return await fetch_many(connection, statement, tenant_id, *values)
 
     async def row_of(self, tenant: str, statement: str, *values: object) -> asyncpg.Record | None:
         """The first row of such a statement."""

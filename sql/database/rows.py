@@ -6,15 +6,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
+import asyncpg
 import orjson
 from pydantic import TypeAdapter
 
 from promcompat.core.model import METRIC_NAME, Labels
+from sql.database.connection_pool import Connection
 
 ValueT = TypeVar("ValueT")
 RowT = TypeVar("RowT")
 _ROWS_AT_ONCE: Final = 50
 """An alert takes 50 µs."""
+_ROWS_OF_PORTION: Final = 1_000
+"""asyncpg takes 4 µs for each; the first few hundred cost one round trip more than all at once."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -41,6 +45,21 @@ def row_reader(
         return adapter.validate_python(fields)
 
     return read
+
+
+async def fetch_many(
+    connection: Connection, statement: str, *values: object
+) -> list[asyncpg.Record]:
+    """The rows of a statement, some at a time; others have their turn in between.
+
+    The event loop takes a second for 200,000 rows that come together. The connection is in a
+    transaction.
+    """
+    cursor = await connection.cursor(statement, *values)
+    rows: list[asyncpg.Record] = []
+    while portion := await cursor.fetch(_ROWS_OF_PORTION):
+        rows += portion
+    return rows
 
 
 async def read_rows(rows: Sequence[RowT], read: Callable[[RowT], ValueT]) -> list[ValueT]:
