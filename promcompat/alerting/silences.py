@@ -4,7 +4,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from promcompat.core.alerting.alerts import Alert, Silence
@@ -32,6 +32,7 @@ NOT_COMPARED: Final = "not compared with the silences of the tenant yet, which t
 _SECONDS_OF_ROUND: Final = 1.0
 """For the alerts of one tenant; a round takes five."""
 _SECONDS_OF_LIST: Final = 10.0
+_KEPT_VALUES: Final = 10_000
 
 
 class SilenceIndex:
@@ -45,12 +46,7 @@ class SilenceIndex:
         self._by_pair: defaultdict[tuple[str, str], list[Silence]] = defaultdict(list)
         self._others: list[Silence] = []
         for silence in silences:
-            required = (
-                (matcher.name, matcher.value)
-                for matcher in silence.all_matchers
-                if matcher.op is MatchOp.EQUAL and matcher.value
-            )
-            pair = next(required, None)
+            pair = _required_pair(silence)
             (self._others if pair is None else self._by_pair[pair]).append(silence)
 
     def candidates(self, labels: Labels) -> Iterator[Silence]:
@@ -58,6 +54,16 @@ class SilenceIndex:
         yield from self._others
         for pair in labels:
             yield from self._by_pair.get(pair, ())
+
+
+def _required_pair(silence: Silence) -> tuple[str, str] | None:
+    """A label and the value that it must have, if a silence requires one."""
+    required = (
+        (matcher.name, matcher.value)
+        for matcher in silence.all_matchers
+        if matcher.op is MatchOp.EQUAL and matcher.value
+    )
+    return next(required, None)
 
 
 _NO_SILENCES: Final = SilenceIndex(())
@@ -198,15 +204,30 @@ class SilenceService:
 def _silenced_by(
     silences: Sequence[Silence], alerts: Iterable[Alert], limit: TimeLimit
 ) -> Mapping[int, list[int]]:
-    index, found = SilenceIndex(silences), dict[int, list[int]]()
-    for alert in alerts:
-        if not alert.state.is_open:
-            continue
-        ids = []
-        for silence in index.candidates(alert.labels):
+    """Silence by silence: there may be more regular expressions than are kept compiled."""
+    open_alerts = [alert for alert in alerts if alert.state.is_open]
+    wanted = {_required_pair(silence) for silence in silences}
+    by_pair: defaultdict[tuple[str, str], list[Alert]] = defaultdict(list)
+    for alert in open_alerts:
+        for pair in alert.labels:
+            if pair in wanted:
+                by_pair[pair].append(alert)
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for silence in sorted(silences, key=lambda silence: silence.id):
+        required = _required_pair(silence)
+        candidates = open_alerts if required is None else by_pair.get(required, ())
+        matches = _test_of(silence) if candidates else None
+        for alert in candidates:
             limit.check_time()
-            if silence.matches(alert.labels):
-                ids.append(silence.id)
-        if ids:
-            found[alert.id] = sorted(ids)
+            if matches is not None and matches(alert.labels):
+                found[alert.id].append(silence.id)
     return found
+
+
+def _test_of(silence: Silence) -> Callable[[Labels], bool]:
+    """Whether a label set satisfies all matchers, for many of them, whose values repeat."""
+    tests = [
+        (matcher.name, lru_cache(_KEPT_VALUES)(matcher.predicate()))
+        for matcher in silence.all_matchers
+    ]
+    return lambda labels: all(test(labels.get(name)) for name, test in tests)

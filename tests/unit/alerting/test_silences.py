@@ -1,5 +1,6 @@
 """Which silences match an alert, and how long a tenant may take to find that out."""
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -7,13 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.alerting import silences as module
-from promcompat.alerting.silences import ActiveSilences, SilenceIndex, SilenceService
+from promcompat.alerting.silences import (
+    ActiveSilences,
+    SilenceIndex,
+    SilenceService,
+    _silenced_by,
+)
 from promcompat.core.alerting.alerts import Alert, AlertState, Silence
 from promcompat.core.alerting.ports import SilenceRepository
 from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.limits.tenant_limits import NO_LIMITS
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
+from promql.budget import TimeLimit
 
 names = st.sampled_from(["a", "b", "c"])
 values = st.sampled_from(["", "x", "y"])
@@ -39,7 +46,11 @@ def test_the_same_silences_match(
 ) -> None:
     silences = [silence(number, *one) for number, one in enumerate(stated)]
     found = {one.id for one in SilenceIndex(silences).candidates(labels) if one.matches(labels)}
-    assert found == {one.id for one in silences if one.matches(labels)}
+    expected = [one.id for one in silences if one.matches(labels)]
+    assert found == set(expected)
+    alert = replace(alert_of("x"), labels=labels)
+    of_alert = _silenced_by(silences, [alert], TimeLimit.after(60))
+    assert of_alert == ({alert.id: expected} if expected else {})
 
 
 class _Stored:
