@@ -15,7 +15,7 @@ from promcompat.api.params import (
     Form,
     invalid_parameter,
 )
-from promcompat.api.query_parsing import parse_selectors, time_limit
+from promcompat.api.query_parsing import parse_selectors, time_limit, within_query_time
 from promcompat.api.rule_json import alert_json, group_json, page_token
 from promcompat.core.alerting.alerts import Alert, matches_labels
 from promcompat.core.errors import BadDataError
@@ -118,7 +118,7 @@ async def handle_rules(request: web.Request) -> web.Response:
     wanted = _parse_filter(form, await parse_selectors(request, form.all("match[]")))
     excludes_alerts = _parse_exclude_alerts(form)
     limit = _parse_group_limit(form)
-    async with request.app[LISTS].turn(tenant):
+    async with within_query_time(request), request.app[LISTS].turn(tenant):
         services = request.app[STATE].services
         # Before the database is up there are no rules; clients should not see that as an error.
         known = [] if services is None else list(await services.rules.groups(tenant))
@@ -150,7 +150,7 @@ async def handle_alerts(request: web.Request) -> web.Response:
     services = request.app[STATE].services
     if services is None:
         return await success_response(request, {"alerts": []})
-    async with request.app[LISTS].turn(tenant):
+    async with within_query_time(request), request.app[LISTS].turn(tenant):
         active = await services.alerts.active(tenant)
         silenced_by = await services.silences.silenced_by(tenant, active)
         n_bytes = len(active) * _BYTES_EACH
