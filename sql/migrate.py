@@ -391,7 +391,7 @@ async def _restore_nan_bits(connection: asyncpg.Connection, report: Report) -> N
     if await connection.fetchval(_QUERIES["keeps_nan_bits"]):
         return
     # Late, because the parent of workers needs no columns.
-    from sql.samples.tables.nan_bits import restore_nan_bits
+    from sql.database.nan_bits import restore_nan_bits
 
     if n_restored := await restore_nan_bits(connection):
         report(f"restored the bits of {n_restored} NaNs, stale markers and histograms")
