@@ -13,7 +13,7 @@ PIP_INSTALL := $(VENV)/bin/python .ci/install_packages.py $(VENV)/install.log
 STOP_WITH_MAKE := $(shell command -v setpriv >/dev/null && echo setpriv --pdeathsig TERM)
 
 KERNEL_PROPERTIES := tests/properties/test_decoder.py tests/properties/test_fold.py tests/properties/test_head.py \
-	tests/unit/core/test_series_table.py tests/unit/sql/test_codec.py
+	tests/properties/test_otlp_points.py tests/unit/core/test_series_table.py tests/unit/sql/test_codec.py
 
 # Every test that starts a command would compile all modules again, a second each.
 unexport PYTHONDONTWRITEBYTECODE

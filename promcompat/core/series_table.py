@@ -213,15 +213,22 @@ class SeriesTableBuilder:
 
     def add(self, tenant: int, ids: dict[bytes, int]) -> None:
         """Publish a table with more keys of a tenant, which must be new and have room."""
-        first, end = self._n_entries, self._n_entries + len(ids)
-        ends = np.fromiter(map(len, ids), np.int64, len(ids)).cumsum() + self._starts[first]
+        values = np.fromiter(ids.values(), np.int64, len(ids))
+        self.add_entries(np.full(len(ids), tenant, np.int64), list(ids), values)
+
+    def add_entries(self, tenants: IntArray, keys: Sequence[bytes], ids: IntArray) -> None:
+        """The same for keys of several tenants."""
+        first, end = self._n_entries, self._n_entries + len(keys)
+        ends = np.fromiter(map(len, keys), np.int64, len(keys)).cumsum() + self._starts[first]
         self._starts[first + 1 : end + 1] = ends
-        self._keys[self._starts[first] : self._starts[end]] = np.frombuffer(b"".join(ids), np.uint8)
-        self._ids[first:end] = np.fromiter(ids.values(), np.int64, len(ids))
-        self._tenants[first:end] = tenant
+        self._keys[self._starts[first] : self._starts[end]] = np.frombuffer(
+            b"".join(keys), np.uint8
+        )
+        self._ids[first:end] = ids
+        self._tenants[first:end] = tenants
         self._is_live[first:end] = 1
         self._n_entries = end
-        self._n_live += len(ids)
+        self._n_live += len(keys)
         hash_entries(_SECRET, self._tenants, self._starts, self._keys, first, end, self._hashes)
         self._add_to_slots(first)
 

@@ -111,6 +111,29 @@ def are_equal(data: Bytes, start: int, end: int, keys: Bytes, key_start: int) ->
 
 
 @kernel(allocates=False)
+def is_entry(
+    tenants: Ints,
+    ids: Ints,
+    starts: Ints,
+    keys: Bytes,
+    tenant: int,
+    entry: int,
+    data: Bytes,
+    start: int,
+    end: int,
+) -> bool:
+    """Whether `data[start:end]` is the key of a tenant that an entry has; it may be the one after
+    the last, and must not be removed."""
+    return (
+        entry < len(ids)
+        and ids[entry] != NOT_FOUND
+        and tenants[entry] == tenant
+        and starts[entry + 1] - starts[entry] == end - start
+        and are_equal(data, start, end, keys, starts[entry])
+    )
+
+
+@kernel(allocates=False)
 def find_entry(
     secret: Words,
     slots: Slots,
@@ -166,15 +189,20 @@ def find_keys(
 
     `bounds` [n, at least 2] has first and end of each. The entries found are marked as used.
     """
+    last_entry = NOT_FOUND
     for index in range(len(bounds)):
         first, end = bounds[index, 0], bounds[index, 1]
-        entry = find_entry(
-            secret, slots, hashes, tenants, starts, keys, tenant, message, first, end
-        )
+        # Senders repeat the order of their series, in which the entries were made.
+        entry = last_entry + 1
+        if not is_entry(tenants, ids, starts, keys, tenant, entry, message, first, end):
+            entry = find_entry(
+                secret, slots, hashes, tenants, starts, keys, tenant, message, first, end
+            )
         found[index] = NOT_FOUND
         if entry >= 0:
             found[index] = ids[entry]
             marks[entry] = 1
+            last_entry = entry
 
 
 @kernel("void(u8[::1], i8[::1], i8[::1], u1[::1], i8, i8, u8[::1])", allocates=False)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -25,10 +26,12 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from promcompat.core.series_table import KnownSeries
-from promcompat.otlp.translation import PointExemplar, Samples
+from promcompat.otlp.samples import PointExemplar, PointRows, Samples
 from promcompat.remote_write.exemplars import MAX_EXEMPLARS
 from promcompat.remote_write.new_series import NewSeries
 from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
+
+_NO_IDS: Final = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,45 +46,101 @@ class PointBatch:
     refused: dict[int, str]
 
 
-def make_batch(samples: Samples, known: KnownSeries, limits: LabelLimits) -> PointBatch:
-    """The rows whose series can be stored. Series that are known are not decoded."""
+class KnownRows(NamedTuple):
+    """All rows of samples as columns; `ids` are those of `KnownSeries.find`.
+
+    `faults` has the rows of histograms that are not valid.
+    """
+
+    keys: list[bytes]
+    ids: IntArray
+    timestamps: IntArray
+    values: FloatArray
+    points: IntArray
+    starts_ms: IntArray
+    histograms: Histograms | None
+    faults: dict[int, str]
+
+    @property
+    def n_unknown(self) -> int:
+        """How many rows are of series that are not known."""
+        return int(np.count_nonzero(self.ids == UNKNOWN_SERIES))
+
+
+def find_series(samples: Samples, known: KnownSeries) -> KnownRows:
+    """The first part of making a batch; series that are known are not decoded."""
+    rows = _rows_of(samples)
+    ids = known.find(rows.keys) if rows.keys else rows.ids
+    return rows._replace(ids=ids)
+
+
+def make_batch(
+    samples: Samples, known: KnownSeries, limits: LabelLimits, rows: KnownRows | None = None
+) -> PointBatch:
+    """The rows whose series can be stored; `rows` is what `find_series` found if it was called."""
+    rows = rows or find_series(samples, known)
     new = NewSeries(limits)
-    ids = known.find(samples.keys) if samples.keys else np.empty(0, np.int64)
-    unknown = np.flatnonzero(ids == UNKNOWN_SERIES)
-    unknown_keys = [samples.keys[row] for row in unknown.tolist()]
-    is_kept = np.ones(len(ids), np.bool_)
+    unknown = np.flatnonzero(rows.ids == UNKNOWN_SERIES)
+    unknown_keys = [rows.keys[row] for row in unknown.tolist()]
+    is_kept = np.ones(len(rows.ids), np.bool_)
     if unknown_keys:
         is_kept[unknown] = new.accept(unknown_keys)
-    values, histograms, faults = _cells(samples)
-    is_kept[list(faults)] = False
-    cells = HistogramCells(values[is_kept], histograms)
+    is_kept[list(rows.faults)] = False
+    cells = HistogramCells(rows.values[is_kept], rows.histograms)
     if not is_kept.all():
         cells = cells.compacted()
-    points = np.array(samples.points, np.int64)
-    kept_keys = [samples.keys[row] for row in unknown[is_kept[unknown]].tolist()]
+    kept_keys = [rows.keys[row] for row in unknown[is_kept[unknown]].tolist()]
     batch = WriteBatch(
-        ids[is_kept],
-        np.array(samples.timestamps, np.int64)[is_kept],
+        rows.ids[is_kept],
+        rows.timestamps[is_kept],
         cells.values,
         kept_keys,
-        new.labels if not faults else {key: new.labels[key] for key in kept_keys},
+        new.labels if not rows.faults else {key: new.labels[key] for key in kept_keys},
         tuple(_within_limits(samples.metadata.values(), limits.max_metadata_bytes)),
         known_version=known.version,
         identities=new.identities,
         histograms=cells.histograms,
-        starts=_starts(samples, points[is_kept]),
+        starts=rows.starts_ms[is_kept] if rows.starts_ms.any() else None,
     )
     reasons = new.invalid | new.refused
     dropped = np.flatnonzero(~is_kept).tolist()
     refused = {
-        samples.points[row]: reasons.get(samples.keys[row]) or faults[row] for row in dropped
+        int(rows.points[row]): reasons.get(rows.keys[row]) or rows.faults[row] for row in dropped
     }
-    return PointBatch(batch, points[is_kept], refused)
+    return PointBatch(batch, rows.points[is_kept], refused)
 
 
-def _starts(samples: Samples, points: IntArray) -> IntArray | None:
-    """Since when the series of rows count, which belong to these data points (-1: to none)."""
-    return np.array([*samples.starts_ms, 0], np.int64)[points] if any(samples.starts_ms) else None
+def _rows_of(samples: Samples) -> KnownRows:
+    """The rows that a kernel read with the others between them, in the order of the request."""
+    values, histograms, faults = _cells(samples)
+    points = np.array(samples.points, np.int64)
+    starts_ms = np.array([*samples.starts_ms, 0], np.int64)[points]
+    timestamps = np.array(samples.timestamps, np.int64)
+    rows = KnownRows(
+        samples.keys, _NO_IDS, timestamps, values, points, starts_ms, histograms, faults
+    )
+    return rows if samples.read is None else _inserted(rows, samples.read)
+
+
+def _inserted(rows: KnownRows, read: PointRows) -> KnownRows:
+    places, keys, first = read.places, list[bytes](), 0
+    for key, place in zip(rows.keys, places.tolist(), strict=True):
+        keys += read.keys[first:place]
+        keys.append(key)
+        first = place
+    keys += read.keys[first:]
+    values = read.values if rows.histograms is None else without_histogram_bits(read.values)
+    points = np.where(rows.points < 0, rows.points, rows.points + read.n_points)
+    return KnownRows(
+        keys,
+        _NO_IDS,
+        np.insert(read.timestamps, places, rows.timestamps),
+        np.insert(values, places, rows.values),
+        np.insert(read.points, places, points),
+        np.insert(read.starts_ms, places, rows.starts_ms),
+        rows.histograms,
+        {int(places[row]) + row: text for row, text in rows.faults.items()},
+    )
 
 
 def _cells(samples: Samples) -> tuple[FloatArray, Histograms | None, dict[int, str]]:

@@ -1,16 +1,17 @@
 """The keys of the series that data points become: those that remote write knows them by."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 from promcompat.core.model import METRIC_NAME
+from promcompat.core.texts.strconv import format_decimal
 from promcompat.remote_write.wire_fields import encoded_field
 
 _REMEMBERED: Final = 1 << 16
 _MAX_REMEMBERED_CHARACTERS: Final = 200
 """Longer texts are not remembered, so that what is has a bound."""
-_MAX_KNOWN_BYTES: Final = 64 << 20
+_MAX_KNOWN_BYTES: Final = 32 << 20
 _BYTES_OF_ENTRY: Final = 500
 """Tuples, the objects of attributes, and the place in a table."""
 _BYTES_OF_KEY: Final = 100
@@ -26,6 +27,7 @@ def _encode(name: str, value: str) -> bytes:
 
 
 _remembered = lru_cache(_REMEMBERED)(_encode)
+bound_text = lru_cache(4_096)(format_decimal)
 
 
 def encode_label(name: str, value: str) -> bytes:
@@ -82,6 +84,28 @@ class PointKeys:
         inserted = (name, label) if self._label_name > METRIC_NAME else (label, name)
         first, middle, last = self._parts
         return b"".join((first, inserted[0], middle, inserted[1], last))
+
+
+def histogram_keys(
+    name: str,
+    labels: dict[str, bytes],
+    bounds: Sequence[float],
+    check_room: Callable[[int], None],
+) -> tuple[bytes, ...]:
+    """The keys of a histogram: of all of it, its sum, its count, each bound, and `+Inf`.
+
+    `check_room` is given the bytes that they take at least, and may refuse them.
+    """
+    keys = PointKeys(labels, "le")
+    of_all = keys.key(name)
+    check_room(len(of_all) * len(bounds))
+    texts = [*map(bound_text, bounds), "+Inf"]
+    return (
+        of_all,
+        keys.key(f"{name}_sum"),
+        keys.key(f"{name}_count"),
+        *(keys.key(f"{name}_bucket", text) for text in texts),
+    )
 
 
 class KnownKeys:

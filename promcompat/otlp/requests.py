@@ -6,11 +6,11 @@ a hundred times its size. So a large request is split first, down to its data po
 
 import base64
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from google.protobuf.json_format import ParseDict, ParseError
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
@@ -19,6 +19,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.otlp.export_pb2 import Request
 from promcompat.remote_write.wire_fields import encoded_varint, read_fields
 
+MessageT = TypeVar("MessageT", bound=Message)
 PIECE_BYTES: Final = 1 << 20
 _Fields = frozenset[int]
 _PATH: Final = tuple(map(frozenset, ((1,), (2,), (2,), (5, 7, 9, 10, 11), (1,))))
@@ -69,8 +70,13 @@ def _split(message: bytes, path: tuple[_Fields, ...]) -> Iterator[bytes]:
 
 def parse_protobuf(message: bytes) -> Request:
     """Raises BadDataError if the message is malformed; its attributes are not looked at."""
+    return parse_part(Request, message)
+
+
+def parse_part(kind: type[MessageT], message: bytes) -> MessageT:
+    """The same for a part of a request."""
     try:
-        return Request.FromString(message)
+        return kind.FromString(message)
     except DecodeError as exc:
         raise BadDataError("cannot decode the ExportMetricsServiceRequest") from exc
 

@@ -7,7 +7,7 @@ from typing import Final
 from promcompat.otlp.attributes import Attribute, decode_attributes, joined_labels, label_fields
 from promcompat.otlp.export_pb2 import Resource, Scope
 from promcompat.otlp.names import TranslationStrategy, label_name
-from promcompat.otlp.point_keys import KeysOfOrigin, encode_labels
+from promcompat.otlp.point_keys import PointKeys, encode_labels
 
 _NAMESPACE, _NAME, _INSTANCE = "service.namespace", "service.name", "service.instance.id"
 _IDENTIFYING: Final = frozenset((_NAMESPACE, _NAME, _INSTANCE))
@@ -42,7 +42,6 @@ class SeriesLabels:
     promoted: dict[str, bytes]
     fixed: dict[str, bytes]
     strategy: TranslationStrategy
-    known: KeysOfOrigin
 
     def of_point(self, attributes: Sequence[bytes]) -> dict[str, bytes]:
         """The labels of a data point's series, without the metric's name.
@@ -55,7 +54,7 @@ class SeriesLabels:
         labels.update(self.fixed)
         return labels
 
-    def within(self, scope: Scope, schema_url: str, known: KeysOfOrigin) -> "SeriesLabels":
+    def within(self, scope: Scope, schema_url: str) -> "SeriesLabels":
         """The same in a scope, whose name, version and attributes become labels."""
         if not scope.name:
             return self
@@ -68,10 +67,10 @@ class SeriesLabels:
             name = label_name(f"otel_scope_{attribute.key}", self.strategy)
             labels[name] = attribute.text
         fixed = encode_labels(labels) | self.fixed
-        return SeriesLabels(self.promoted, fixed, self.strategy, known)
+        return SeriesLabels(self.promoted, fixed, self.strategy)
 
 
-def series_labels(resource: Resource, options: OtlpOptions, known: KeysOfOrigin) -> SeriesLabels:
+def series_labels(resource: Resource, options: OtlpOptions) -> SeriesLabels:
     """What a resource adds to every series. Raises BadDataError for a malformed attribute."""
     attributes = decode_attributes(resource.attributes, options.strategy)
     promoted = [
@@ -80,7 +79,7 @@ def series_labels(resource: Resource, options: OtlpOptions, known: KeysOfOrigin)
         if (attribute.key in options.promoted) != options.promotes_all
     ]
     identity = encode_labels(_identity(attributes))
-    return SeriesLabels(label_fields(promoted), identity, options.strategy, known)
+    return SeriesLabels(label_fields(promoted), identity, options.strategy)
 
 
 def _identity(attributes: Sequence[Attribute]) -> dict[str, str]:
@@ -97,12 +96,12 @@ def _identity(attributes: Sequence[Attribute]) -> dict[str, str]:
     return identity
 
 
-def target_info_labels(resource: Resource, options: OtlpOptions) -> dict[str, bytes] | None:
-    """The labels of the `target_info` of a resource; None if it would say nothing."""
+def target_info_key(resource: Resource, options: OtlpOptions) -> bytes | None:
+    """The key of the `target_info` of a resource; None if it would say nothing."""
     attributes = decode_attributes(resource.attributes, options.strategy)
     identity = _identity(attributes)
     others = [attribute for attribute in attributes if attribute.key not in _IDENTIFYING]
     if not others or not identity:
         return None
     kept = attributes if options.keeps_identifying else others
-    return encode_labels(joined_labels(kept) | identity)
+    return PointKeys(encode_labels(joined_labels(kept) | identity)).key(TARGET_INFO)

@@ -14,7 +14,7 @@ _MAX_DESCRIPTION_LENGTH = 500
 _REMEMBERED: Final = 1 << 15
 _MAX_REMEMBERED_CHARACTERS: Final = 200
 """What is longer is not remembered, so that what is has a bound."""
-_MAX_KEYS_BYTES: Final = 128 << 20
+MAX_KEYS_BYTES: Final = 128 << 20
 
 
 class InvalidLabelsError(ValueError):
@@ -23,9 +23,9 @@ class InvalidLabelsError(ValueError):
 
 def check_keys_bytes(n_bytes: int) -> None:
     """Raises BadDataError when the keys of a request's samples take too many bytes together."""
-    if n_bytes > _MAX_KEYS_BYTES:
+    if n_bytes > MAX_KEYS_BYTES:
         raise BadDataError(
-            f"the labels of the samples take more than {_MAX_KEYS_BYTES} bytes together; send "
+            f"the labels of the samples take more than {MAX_KEYS_BYTES} bytes together; send "
             "fewer samples in one request"
         )
 

@@ -31,13 +31,13 @@ def test_properties_hold_with_bounds_checks() -> None:
     assert done.returncode == 0, done.stdout[-4000:]
 
 
-def test_symbols_are_written_out_within_bounds() -> None:
+def test_requests_are_read_within_bounds() -> None:
     """As Python, whose arrays check every index; compiling these kernels again takes longer."""
     # Hashes overflow, of which numpy warns when it is not compiled.
     options = ["-W", "ignore:overflow:RuntimeWarning", "-p", "no:cacheprovider"]
-    module = "tests/properties/test_symbols.py"
+    modules = ["tests/properties/test_symbols.py", "tests/properties/test_otlp_points.py"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--no-header", *options, module],
+        [sys.executable, "-m", "pytest", "-q", "--no-header", *options, *modules],
         cwd=ROOT,
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
         capture_output=True,

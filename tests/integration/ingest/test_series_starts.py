@@ -10,12 +10,19 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from promcompat.core.maintenance import StepNotes
+from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.database.database import Database
 from sql.samples.storage_options import StoreKind
 from sql.series.starts import SeriesStartStep
+from tests.support.factories import select_name
 from tests.support.formats.remote_write import V2_HEADERS, RequestV2
 from tests.support.services.http_service import NOW_MS, Service, running_service
-from tests.support.storage.repositories import connected, drained_storage, opened_storage
+from tests.support.storage.repositories import (
+    connected,
+    drain_and_compact,
+    drained_storage,
+    opened_storage,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -130,6 +137,41 @@ async def test_otlp_points_say_when_they_began(database_url: str) -> None:
         )
         assert response.status == 200
         assert await starts(owner) == [("requests_total", 7, 0)]
+
+
+async def test_otlp_points_of_series_that_were_removed_make_them_again(database_url: str) -> None:
+    """What is remembered of the points themselves is not what is known of their series."""
+
+    def body(time_ms: int) -> bytes:
+        request = ExportMetricsServiceRequest()
+        group = request.resource_metrics.add().scope_metrics.add()
+        for name in ("kept", "removed"):
+            counter = group.metrics.add(name=name).sum
+            counter.aggregation_temporality = 2
+            counter.data_points.add(time_unix_nano=time_ms * 10**6, as_int=time_ms)
+        return request.SerializeToString()
+
+    async with opened_storage(database_url) as storage, running_service(storage.store) as service:
+        for number, time_ms in enumerate(range(NOW_MS - 5, NOW_MS)):
+            if number == 3:
+                await drain_and_compact(storage)
+                await storage.store.delete("default", select_name("removed", 0, NOW_MS))
+                await drain_and_compact(storage)
+                maintenance = MaintenanceService(storage.maintenance, 0, lambda: NOW_MS)
+                assert (await maintenance.run_once()).n_series_removed == 1
+            response = await service.post(
+                "/api/v1/otlp/v1/metrics",
+                data=body(time_ms),
+                headers={"Content-Type": "application/x-protobuf"},
+            )
+            assert (response.status, await response.read()) == (200, b"")
+        _, answer = await service.ask("query", query="removed[1h]", time=str(NOW_MS / 1000))
+        (series,) = answer["data"]["result"]
+        assert [int(value) for _, value in series["values"]] == [NOW_MS - 2, NOW_MS - 1]
+        _, answer = await service.ask(
+            "query", query="count_over_time(kept[1h])", time=str(NOW_MS / 1000)
+        )
+        assert answer["data"]["result"][0]["value"][1] == "5"
 
 
 async def test_maintenance_deletes_starts_that_no_kept_sample_has(database_url: str) -> None:

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.sdk.metrics.export import MetricExportResult
 
-from promcompat.core.errors import OverloadedError
+from promcompat.core.errors import OverloadedError, StaleKnowledgeError
 from promcompat.core.model import STALE_NAN_BITS, WriteBatch
 from promcompat.otlp.requests import split_request
 from tests.support.factories import make_matcher
@@ -205,6 +205,31 @@ async def test_an_overload_is_503_which_every_exporter_repeats(
     response = await post(service, request_of(gauge("g", 1)).SerializeToString())
     assert (response.status, response.headers["Retry-After"]) == (503, "1")
     assert (await response.read()).startswith(b"\x08\x0e\x12")
+
+
+@pytest.mark.parametrize(("n_stale", "status"), [(2, 200), (3, 503)])
+async def test_a_batch_is_made_again_when_series_were_removed_meanwhile(
+    start_service: StartService, n_stale: int, status: int
+) -> None:
+    class Forgetting(InMemoryStore):
+        n_stale = 0
+
+        async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+            self.n_stale -= 1
+            if self.n_stale >= 0:
+                raise StaleKnowledgeError("series were removed")
+            await super().write_batch(tenant, batch)
+
+    store = Forgetting()
+    service = await start_service(store)
+    for value in (1, 2):
+        store.n_stale = 0 if value == 1 else n_stale
+        body = request_of(
+            gauge("g", value, time_ns=NOW_NS - (3 - value) * 10**6)
+        ).SerializeToString()
+        response = await post(service, body)
+        assert response.status == (200 if value == 1 else status)
+    assert (await stored(service))["g"] == [1.0, 2.0][: 2 if status == 200 else 1]
 
 
 async def test_tenants_are_apart(start_service: StartService) -> None:
