@@ -140,7 +140,7 @@ def _format(name: str, sizes: LoadSizes) -> Load:
         Bodies(requests[:n_first], protocol),
         Bodies(requests[n_first:], protocol),
         sizes.seconds,
-        PATHS[name],
+        paths=PATHS[name],
     )
 
 
@@ -162,7 +162,7 @@ def _histograms(version: int, sizes: LoadSizes) -> Load:
         Bodies(requests[:n_first], protocol),
         Bodies(requests[n_first:], protocol),
         sizes.seconds,
-        PATHS[f"histograms-{version}"],
+        paths=PATHS[f"histograms-{version}"],
     )
 
 
