@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.model import FloatArray, IntArray, MetricMetadata
+from promcompat.core.model import UNKNOWN_SERIES, FloatArray, IntArray, MetricMetadata
 from promcompat.core.series_table import SeriesTable, SeriesTableBuilder
 from promcompat.otlp.attributes import decode_attributes
 from promcompat.otlp.export_kernels import (
@@ -299,15 +299,14 @@ class KnownPoints:
         return made
 
     def learn(self, made: Made) -> None:
-        """Remember what was made, unless something was remembered since."""
+        """Remember what was made, unless all was forgotten since."""
         if not made.contents:
             return
         contents = [content for _, content in made.contents.values()]
         n_bytes = _BYTES_OF_NODE * len(made.nodes)
         n_bytes += sum(len(key) + _BYTES_OF_KEY for keys in made.keys.values() for key in keys)
         with self._lock:
-            tree = self._tree
-            if made.found.tree is not tree:
+            if made.found.tree.nodes is not self._tree.nodes:
                 return
             n_bytes += self._n_bytes
             if n_bytes > self._max_bytes or not self._builder.has_room(contents):
@@ -315,30 +314,40 @@ class KnownPoints:
                     self._forget()
                 return
             self._n_bytes = n_bytes
-            numbers: dict[int, int] = {}
-            for line in made.contents:
-                if line in made.nodes:
-                    tree.nodes.append(made.nodes[line])
-                    numbers[line] = len(tree.nodes)
-                else:
-                    numbers[line] = len(tree.keys)
-                    tree.keys.extend(made.keys[line])
-            parents = [
-                parent if parent >= 0 else numbers[-1 - parent]
-                for parent, _ in made.contents.values()
-            ]
-            described = [
-                -1 if node.metadata is None
-                else tree.metadata.setdefault(node.metadata, len(tree.metadata))
-                for node in made.nodes.values()
-            ]  # fmt: skip
-            places = np.array(list(numbers.values()), np.int64)
-            self._builder.add_entries(np.array(parents, np.int64), contents, places)
-            self._tree = replace(
-                tree,
-                table=self._builder.table,
-                described=np.append(tree.described, np.array(described, np.int64)),
-            )
+            self._grow(made)
+
+    def _grow(self, made: Made) -> None:
+        """Add what was made to the tree, but for what other threads added since."""
+        tree, numbers, described = self._tree, dict[int, int](), list[int]()
+        parents, contents, added = list[int](), list[bytes](), list[int]()
+        of_others: set[int] = set()
+        for line, (above, content) in made.contents.items():
+            parent = above if above >= 0 else numbers[-1 - above]
+            if made.found.tree is not tree and (above >= 0 or -1 - above in of_others):
+                number = int(tree.table.find(parent, [content])[0])
+                if number != UNKNOWN_SERIES:
+                    numbers[line] = number
+                    of_others.add(line)
+                    continue
+            if (node := made.nodes.get(line)) is None:
+                number = len(tree.keys)
+                tree.keys.extend(made.keys[line])
+            else:
+                tree.nodes.append(node)
+                number = len(tree.nodes)
+                described.append(
+                    -1
+                    if node.metadata is None
+                    else tree.metadata.setdefault(node.metadata, len(tree.metadata))
+                )
+            numbers[line] = number
+            parents.append(parent)
+            contents.append(content)
+            added.append(number)
+        if added:
+            self._builder.add_entries(np.array(parents), contents, np.array(added))
+            every = np.append(tree.described, np.array(described, np.int64))
+            self._tree = replace(tree, table=self._builder.table, described=every)
 
     def _forget(self) -> None:
         self._builder = SeriesTableBuilder(self._max_bytes)

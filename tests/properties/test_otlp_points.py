@@ -311,17 +311,20 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch, seconds:
     assert (sizes.count(0) > 0) == (seconds < 0)
 
 
-def test_what_others_learned_meanwhile_stays() -> None:
+def test_threads_learn_beside_each_other() -> None:
+    """What several learn at once is there once."""
     points_of_process = KnownPoints(OtlpOptions())
-    first, second = (points_of_process.find(request_of(name, point_of(1, 1, "a"))) for name in "ab")
-    assert first is not None
-    assert second is not None
-    for found in (first, second):
-        points_of_process.learn(points_of_process.make(found))
-    for name, n_left_bytes in (("a", False), ("b", True)):
-        found = points_of_process.find(request_of(name, point_of(1, 1, "a")))
-        assert found is not None
-        assert bool(found.n_left_bytes) == n_left_bytes
+    messages = [request_of(name, point_of(1, 1, label)) for name in "ab" for label in "cd"]
+    found = list(map(points_of_process.find, [*messages, *messages]))
+    for one in found:
+        assert one is not None
+        points_of_process.learn(points_of_process.make(one))
+    for message in messages:
+        again = points_of_process.find(message)
+        assert again is not None
+        assert not again.n_left_bytes
+        assert not len(again.lines)
+        assert (len(again.tree.nodes), len(again.tree.keys)) == (4, 4)
 
 
 @settings(max_examples=20)
