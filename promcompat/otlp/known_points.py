@@ -91,7 +91,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """What is known at a moment. The lists grow; the table has nothing of what is added to them.
+    """The known points at one moment. Others may append to the lists; the table stays as it is.
 
     The number of a node in the table is one more than its place. That of a point is the place of
     the first one of its keys. `described` has for each node of the table the place of its metadata,
@@ -126,7 +126,7 @@ class FoundPoints:
 
     @property
     def n_left_bytes(self) -> int:
-        """How many bytes there are of what is not known, and of metrics that are not read."""
+        """The number of bytes of unknown parts, and of metrics that the kernel did not read."""
         n_bytes = np.sum(self.lines[:, LINE_END] - self.lines[:, LINE_FIRST])
         return int(n_bytes + np.sum(self.left[:, LEFT_END] - self.left[:, LEFT_FIRST]))
 
@@ -272,7 +272,7 @@ class KnownPoints:
         )
 
     def make(self, found: FoundPoints) -> Made:
-        """Make what is not known, each once.
+        """Make the nodes and keys of the unknown lines; equal lines share them.
 
         Raises BadDataError for what is malformed or too large, and RejectedMetricError.
         """
@@ -317,7 +317,7 @@ class KnownPoints:
             self._grow(made)
 
     def _grow(self, made: Made) -> None:
-        """Add what was made to the tree, but for what other threads added since."""
+        """Add the new nodes and keys to the tree, except those that other threads have added."""
         tree, numbers, described = self._tree, dict[int, int](), list[int]()
         parents, contents, added = list[int](), list[bytes](), list[int]()
         of_others: set[int] = set()

@@ -15,7 +15,7 @@ _CUMULATIVE: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 WITH_TEMPORALITY: Final = ("sum", "histogram", "exponential_histogram")
 _REMEMBERED: Final = 1 << 14
 _MAX_REMEMBERED_CHARACTERS: Final = 500
-"""What is longer is not remembered, so that what is has a bound."""
+"""Longer texts are not remembered, which bounds the memory of the caches."""
 _remembered_name = lru_cache(_REMEMBERED)(metric_name)
 
 

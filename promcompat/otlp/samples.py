@@ -1,4 +1,4 @@
-"""What requests become: rows of samples, and what is told of the rest."""
+"""The samples of a request as rows, and how many of its data points were rejected."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class PointRows:
 
     Row i is a sample of the series with key `keys[i]`, and belongs to the data point with the
     number `points[i]`, of which there are `n_points`; `starts_ms` is as that of `Samples`, but of
-    rows. `places` has for each row of the samples beside them the row here that follows it.
+    rows. `places` has, for each row of `Samples.keys`, the number of the row here that follows it.
     """
 
     keys: list[bytes]
@@ -55,7 +55,7 @@ class Samples:
     are `histograms`, in this order. `n_points` are translated; `rejected` counts the other data
     points by the reason for which they are not. `starts_ms` has for each that is translated since
     when its series counts (Unix ms), or 0. `metrics` are those of the request, in order. The rows
-    of `read`, which a kernel read, are beside all this.
+    that a kernel read are in `read`, and not in the lists.
     """
 
     keys: list[bytes] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Samples:
         self.points.append(self.n_points)
 
     def add_key_bytes(self, keys: list[bytes]) -> None:
-        """Count the bytes of the keys of rows beside those here. Raises as `check_room`."""
+        """Count the bytes of the keys of rows that a kernel read. Raises as `check_room`."""
         n_bytes = sum(map(len, keys))
         if n_bytes > MAX_KEYS_BYTES:
             n_bytes = sum(len(key) for key, _ in groupby(keys))

@@ -6,9 +6,9 @@ series on 231 steps then takes 22 ms; it takes 5 ms when the process keeps freed
 
 glibc returns kept memory only from the top of the heap, so that one small allocation made after a
 large query may hold on to everything the query freed. The heap is therefore trimmed some seconds
-after such a query. Until then the next one finds it: some virtual machines give back to their host
-what has been free for two seconds, and a query of 6 million samples that needs it again takes 350
-to 700 ms instead of 70.
+after the last of such queries, so that each can use the memory of the one before it. Some virtual
+machines return memory to their host when it has been free for two seconds. A query of 6 million
+samples that has to get it back takes 350 to 700 ms instead of 70.
 
 Modules and caches are spread over more than a hundred megabytes. In pages of 2 MiB the processor
 finds the address of each of them sooner than in pages of 4 KiB: a small query takes 0.93 of the
@@ -31,7 +31,7 @@ _GROWS_BY_BYTES: Final = 16 << 20
 _GIVEN_BACK_TIMES: Final = 2
 """Twice, as the answer may still be on its way the first time."""
 _KEPT_TIMES: Final = 11
-"""Calls by which memory is kept while large queries come one after another: for a minute."""
+"""Calls that return nothing while large queries follow each other: for about a minute."""
 MADV_COLLAPSE: Final = 25
 """Of madvise(2), in Linux since 6.1: replaces pages of 4 KiB by huge ones, and copies them."""
 _HUGE_PAGES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -72,9 +72,10 @@ class FreedMemory:
         self._is_in_use = True
 
     async def give_back(self) -> None:
-        """Return free pages to the system if large queries ended before the last call.
+        """Return free pages to the system if a large query has ended lately.
 
-        What they freed since the last call is for the next one, unless it was kept for a minute.
+        Nothing is returned if one ended since the last call, as another one may follow, unless
+        memory has been kept for a minute.
         """
         if self._is_in_use:
             self._is_in_use = False

@@ -1,7 +1,7 @@
 """The folder in which workers keep their metrics, so that any of them can show those of all.
 
-The files are mapped into memory. A process that writes to such a file on a full disk is killed
-(SIGBUS), and so would all workers be, one after the other.
+The files are mapped into memory. The kernel kills a process that writes to a mapped file on a full
+disk (SIGBUS): that would end all workers, one after another.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from typing import Final
 
 _MEMORY: Final = Path("/dev/shm")
 _LEAST_BYTES: Final = 16 << 20
-"""What must be free: the files of a worker take half a megabyte."""
+"""Space that must be free. The files of one worker take half a megabyte."""
 _PREFIX: Final = "promcompat-metrics-"
 _LOCK: Final = "lock"
 """A file that is locked as long as the folder is in use."""
@@ -25,7 +25,7 @@ _LOCK: Final = "lock"
 def metrics_folder(memory: Path = _MEMORY) -> Iterator[Path]:
     """A new folder for as long as the block lasts: in memory where there is room, else on disk.
 
-    What services left there that were killed is removed first.
+    Folders that killed services left behind are removed first.
     """
     base = memory if _has_room(memory) else Path(tempfile.gettempdir())
     _remove_abandoned(base)
