@@ -19,7 +19,7 @@ from native_api.alerts.payloads import (
     SilenceReply,
     TransitionReply,
 )
-from native_api.contract.pages import page_of, page_start
+from native_api.contract.pages import encode_cursor, page_of, page_start
 from native_api.contract.parameters import ID_PART, id_of, matchers_of
 from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
@@ -37,17 +37,20 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
         since_ms=query.start or 0,
         until_ms=query.end or 0,
         before_id=page_start(query, 0),
-        limit=query.limit + 1,
+        limit=query.limit,
     )
-    found = await call.services.alerts.list_alerts(call.tenant, wanted)
-    page, next_cursor = page_of(query, found, lambda alert: alert.id)
-    silenced_by = await call.services.silences.silenced_by(call.tenant, page)
+    page = await call.services.alerts.list_alerts(call.tenant, wanted)
+    next_id = page.next_before_id
+    next_cursor = encode_cursor(query, next_id) if next_id else None
+    silenced_by = await call.services.silences.silenced_by(call.tenant, page.alerts)
 
     def reply() -> AlertListReply:
-        alerts = [AlertReply.of_alert(alert, silenced_by.get(alert.id, ())) for alert in page]
+        alerts = [
+            AlertReply.of_alert(alert, silenced_by.get(alert.id, ())) for alert in page.alerts
+        ]
         return AlertListReply(alerts=alerts, next_cursor=next_cursor)
 
-    return await list_response(call.request, len(page), reply)
+    return await list_response(call.request, len(page.alerts), reply)
 
 
 async def handle_get_alert(call: Call[NoQuery, None]) -> web.Response:

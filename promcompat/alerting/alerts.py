@@ -6,7 +6,7 @@ from dataclasses import replace
 from promcompat.alerting.alert_series import write_alert_series
 from promcompat.alerting.deliveries import Notifier
 from promcompat.alerting.state_machine import close_change
-from promcompat.core.alerting.alerts import Alert, AlertFilter, AlertTransition
+from promcompat.core.alerting.alerts import Alert, AlertFilter, AlertPage, AlertTransition
 from promcompat.core.alerting.ports import AlertRepository, ReceiverDepth
 from promcompat.core.errors import ConflictError, NotFoundError
 from promcompat.metrics.metric_service import MetricService
@@ -31,8 +31,8 @@ class AlertService:
         """Every pending or firing alert."""
         return await self._alerts.active_alerts(tenant)
 
-    async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
-        """A page of alerts, newest first."""
+    async def list_alerts(self, tenant: str, wanted: AlertFilter) -> AlertPage:
+        """A page of alerts. Raises QueryTimeoutError when its matchers take too long."""
         return await self._alerts.list_alerts(tenant, wanted)
 
     async def get(self, tenant: str, alert_id: int) -> Alert:

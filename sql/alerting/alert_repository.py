@@ -3,12 +3,14 @@
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from promcompat.core.alerting.alerts import (
     Alert,
     AlertChange,
     AlertFilter,
+    AlertPage,
     AlertTransition,
     matches_labels,
 )
@@ -43,8 +45,8 @@ _PRUNED_AT_ONCE: Final = 1_000
 _PRUNE_SECONDS: Final = 60.0
 _FOREIGN_MS: Final = 86_400_000
 """How long work is kept for a receiver that only another process may have."""
-_MAX_SCANNED: Final = 20_000
-"""How many alerts one page reads when the database cannot evaluate its matchers."""
+_MAX_READ: Final = 20_000
+"""How many alerts are read for one page: the database cannot evaluate every matcher."""
 _MATCH_SECONDS: Final = 10.0
 
 _group_of_row: Final = row_reader(ScheduledGroup)
@@ -154,34 +156,41 @@ class PostgresAlertRepository:
         rows = await self._database.many_rows_of(tenant, _QUERIES["active_alerts"])
         return await read_rows(rows, alert_of_row)
 
-    async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
+    async def list_alerts(self, tenant: str, wanted: AlertFilter) -> AlertPage:
         """See the port. The database checks equality; other matchers are checked here."""
+        found: list[Alert] = []
+        before_id, n_at_once = wanted.before_id, wanted.limit + 1
+        for _ in range(max(1, _MAX_READ // n_at_once)):
+            read = await self._read_alerts(tenant, replace(wanted, before_id=before_id), n_at_once)
+            found += await _matching(read, wanted.matchers)
+            if len(found) > wanted.limit:
+                page = found[: wanted.limit]
+                return AlertPage(page, page[-1].id)
+            if len(read) < n_at_once:
+                return AlertPage(found, 0)
+            before_id = read[-1].id
+        return AlertPage(found, before_id)
+
+    async def _read_alerts(self, tenant: str, wanted: AlertFilter, limit: int) -> list[Alert]:
+        """Alerts that satisfy the filter, as far as the database can tell."""
         equal = {
             matcher.name: matcher.value
             for matcher in wanted.matchers
             if matcher.op is MatchOp.EQUAL and matcher.value
         }
-        found: list[Alert] = []
-        before_id, n_scanned = wanted.before_id, 0
-        while len(found) < wanted.limit and n_scanned < _MAX_SCANNED:
-            rows = await self._database.rows_of(
-                tenant,
-                _QUERIES["list_alerts"],
-                [state.value for state in wanted.states] or None,
-                wanted.severity,
-                wanted.rule_name,
-                before_id,
-                document(equal),
-                wanted.limit,
-                wanted.since_ms,
-                wanted.until_ms,
-            )
-            page = await read_rows(rows, alert_of_row)
-            found += await _matching(page, wanted.matchers)
-            if len(page) < wanted.limit:
-                break
-            before_id, n_scanned = page[-1].id, n_scanned + len(page)
-        return found[: wanted.limit]
+        rows = await self._database.rows_of(
+            tenant,
+            _QUERIES["list_alerts"],
+            [state.value for state in wanted.states] or None,
+            wanted.severity,
+            wanted.rule_name,
+            wanted.before_id,
+            document(equal),
+            limit,
+            wanted.since_ms,
+            wanted.until_ms,
+        )
+        return await read_rows(rows, alert_of_row)
 
     async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
         """See the port."""
@@ -282,11 +291,6 @@ async def _repeat(connection: Connection, name: str, *values: object) -> int:
     return n_deleted
 
 
-def _conforms(repository: PostgresAlertRepository) -> AlertRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository
-
-
 async def _matching(alerts: list[Alert], matchers: Sequence[LabelMatcher]) -> list[Alert]:
     """The alerts that satisfy all matchers, in a thread. Raises QueryTimeoutError."""
     limit = TimeLimit.after(_MATCH_SECONDS)
@@ -300,3 +304,8 @@ async def _matching(alerts: list[Alert], matchers: Sequence[LabelMatcher]) -> li
         return found
 
     return await run_limited(None, limit, find) if matchers else alerts
+
+
+def _conforms(repository: PostgresAlertRepository) -> AlertRepository:
+    """Checked by mypy: the repository has the port's shape."""
+    return repository

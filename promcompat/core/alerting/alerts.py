@@ -229,3 +229,16 @@ class AlertFilter:
     until_ms: int = 0
     before_id: int = 0
     limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPage:
+    """Alerts of a list, newest first, up to the limit of its filter.
+
+    `next_before_id` is the `before_id` of the next page; 0 if this one is the last. A page that is
+    not the last may have fewer alerts than the limit, or none: the database reads a bounded number
+    of alerts for a page, and those that do not satisfy the matchers are left out afterwards.
+    """
+
+    alerts: Sequence[Alert]
+    next_before_id: int

@@ -15,6 +15,7 @@ from promcompat.core.alerting.alerts import (
     Alert,
     AlertChange,
     AlertFilter,
+    AlertPage,
     AlertTransition,
     Rule,
     RuleEvaluation,
@@ -332,8 +333,8 @@ class AlertRepository(Protocol):
     async def active_alerts(self, tenant: str) -> list[Alert]:
         """Every pending or firing alert."""
 
-    async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
-        """A page of alerts, newest first."""
+    async def list_alerts(self, tenant: str, wanted: AlertFilter) -> AlertPage:
+        """A page of alerts. Raises QueryTimeoutError when its matchers take too long."""
 
     async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
         """One alert."""

@@ -197,9 +197,7 @@ async def test_threshold_alert_of_a_series_that_sends_nothing_expires(
         await alerting.settle()
         (left,) = await alerting.alerts.active(TENANT)
         assert left.labels.get("host") == "b"
-        (ended,) = await alerting.alerts.list_alerts(
-            TENANT, AlertFilter(states=(AlertState.RESOLVED,))
-        )
+        (ended,) = await alerting.listed(AlertFilter(states=(AlertState.RESOLVED,)))
         assert (await alerting.alerts.history(TENANT, ended.id))[
             -1
         ].note == "expired: no sample for 1d"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from promcompat.alerting.rules import RuleService
-from promcompat.core.alerting.alerts import Alert, AlertFilter, AlertState, Silence
+from promcompat.core.alerting.alerts import Alert, AlertState, Silence
 from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
 from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import Labels
@@ -101,7 +101,7 @@ async def test_a_pending_alert_that_ends_never_fired(database_url: str) -> None:
         await alerting.write(HOST, (0, 9.0), (12_000, 0.0))
         await alerting.evaluate(5_000)
         await alerting.evaluate(25_000)
-        (ended,) = await alerting.alerts.list_alerts(TENANT, AlertFilter())
+        (ended,) = await alerting.listed()
         assert ended.state is AlertState.INACTIVE
         await alerting.settle()
         assert alerting.notifier.told == []
@@ -181,7 +181,7 @@ async def test_for_does_not_count_an_outage(database_url: str) -> None:
         await other.evaluate(95_000)
         assert {alert.state for alert in await other.alerts.active(TENANT)} == {AlertState.FIRING}
         assert other.stats.rule_evaluations == 6
-        history = await other.alerts.list_alerts(TENANT, AlertFilter())
+        history = await other.listed()
         assert len(history) == 2
 
 
@@ -201,7 +201,7 @@ async def test_replicas_evaluate_each_slot_once(database_url: str) -> None:
             await asyncio.gather(alerting.evaluator.run_due(), other.evaluator.run_due())
             await asyncio.gather(alerting.evaluator.run_due(), other.evaluator.run_due())
         assert alerting.stats.rule_evaluations + other.stats.rule_evaluations == 15
-        assert len(await alerting.alerts.list_alerts(TENANT, AlertFilter())) == 3
+        assert len(await alerting.listed()) == 3
         await asyncio.gather(*(each.deliver() for each in (alerting, other) * 3))
         assert len(alerting.notifier.told) + len(other.notifier.told) == 3
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from promcompat.alerting.deliveries import Notification, NotificationError
-from promcompat.core.alerting.alerts import AlertFilter, Silence
+from promcompat.core.alerting.alerts import Silence
 from promcompat.core.alerting.ports import Repetition
 from promcompat.core.model import Labels
 from promcompat.loops import receiver_loops, running
@@ -306,7 +306,7 @@ async def test_step_that_is_never_taken_is_given_up_and_the_history_says_why(
             await alerting.deliver()
             alerting.clock.now_ms += 5 * MINUTE
         assert alerting.stats.notifications_given_up == 1
-        (alert,) = await alerting.alerts.list_alerts(TENANT, AlertFilter())
+        (alert,) = await alerting.listed()
         notes = [step.note for step in await alerting.alerts.history(TENANT, alert.id)]
         assert notes[-1] == "notification to webhook-test given up after 1h: down"
         assert "webhook-test" not in await alerting.receiver_depths(TENANT)
@@ -321,7 +321,7 @@ async def test_queue_of_a_receiver_is_bounded_and_the_newest_steps_stay(database
         await alerting.steps.bound(alerting.notifier)
         assert (await alerting.receiver_depths(TENANT))["webhook-test"].n_waiting == 100
         assert alerting.stats.notifications_given_up == 4
-        found = await alerting.alerts.list_alerts(TENANT, AlertFilter(limit=200))
+        found = await alerting.listed()
         oldest = await alerting.alerts.history(TENANT, min(alert.id for alert in found))
         assert oldest[-1].note == "notification to webhook-test given up: more than 100 are waiting"
 

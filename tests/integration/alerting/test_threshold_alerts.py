@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from promcompat.alerting import thresholds
-from promcompat.core.alerting.alerts import AlertFilter, AlertState
+from promcompat.core.alerting.alerts import AlertFilter, AlertPage, AlertState
 from promcompat.core.alerting.thresholds import (
     NO_LIMIT,
     AlertThreshold,
@@ -15,8 +15,10 @@ from promcompat.core.alerting.thresholds import (
 )
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
+from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import EvalRange, Labels
 from promql.query import Query
+from sql.alerting import alert_repository
 from sql.definitions import threshold_watch
 from sql.definitions.threshold_json import decode_threshold
 from tests.support.factories import STALE_NAN, make_labels
@@ -44,7 +46,7 @@ async def outbox(url: str) -> int:
 
 async def states(alerting: AlertingFixture) -> list[tuple[str, str]]:
     """State and severity of all alerts, oldest first."""
-    found = await alerting.alerts.list_alerts(TENANT, AlertFilter())
+    found = await alerting.listed()
     return [(alert.state.value, alert.severity) for alert in reversed(found)]
 
 
@@ -317,7 +319,7 @@ async def test_cooldown_and_broken_templates_start_nothing(database_url: str) ->
         await alerting.write(HOST, (61_000, 9.0))
         await alerting.settle()
         assert alerting.launcher.n_calls == 2
-        found = await alerting.alerts.list_alerts(TENANT, AlertFilter(rule_name="other"))
+        found = await alerting.listed(AlertFilter(rule_name="other"))
         notes = [step.note for step in await alerting.alerts.history(TENANT, found[0].id)]
         assert 'function "nope" not defined' in notes[-1]
 
@@ -330,12 +332,38 @@ async def test_alerts_are_listed_in_pages(database_url: str) -> None:
         await alerting.settle()
         first = await alerting.alerts.list_alerts(TENANT, AlertFilter(limit=3))
         rest = await alerting.alerts.list_alerts(
-            TENANT, AlertFilter(limit=3, before_id=first[-1].id, states=(AlertState.FIRING,))
+            TENANT,
+            AlertFilter(limit=3, before_id=first.next_before_id, states=(AlertState.FIRING,)),
         )
-        hosts = [alert.labels.get("host") for alert in (*first, *rest)]
+        hosts = [alert.labels.get("host") for alert in (*first.alerts, *rest.alerts)]
         assert hosts == ["h4", "h3", "h2", "h1", "h0"]
-        assert await alerting.alerts.list_alerts(TENANT, AlertFilter(severity="warning")) == []
+        assert rest.next_before_id == 0
+        none = await alerting.alerts.list_alerts(TENANT, AlertFilter(severity="warning"))
+        assert none == AlertPage([], 0)
         assert await alerting.repository.prune(NOW_MS + 10**9, [], NOW_MS) == 0
+
+
+async def test_a_page_reads_a_bounded_number_of_alerts_and_the_next_page_goes_on(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_repository, "_MAX_READ", 4)
+    async with running_alerting(plain_database_url) as alerting:
+        await alerting.define("queue", make_threshold())
+        for number in range(10):
+            await alerting.write(make_labels("queue", host=f"h{number}"), (number, 9.0))
+        await alerting.settle()
+        matchers = (LabelMatcher("host", MatchOp.REGEX, "h[068]"),)
+        hosts, sizes, before_id = [], [], 0
+        while True:
+            wanted = AlertFilter(matchers=matchers, limit=1, before_id=before_id)
+            page = await alerting.alerts.list_alerts(TENANT, wanted)
+            hosts += [alert.labels.get("host") for alert in page.alerts]
+            sizes.append(len(page.alerts))
+            before_id = page.next_before_id
+            if not before_id:
+                break
+    assert hosts == ["h8", "h6", "h0"]
+    assert 0 in sizes
 
 
 async def test_ended_alerts_are_deleted_however_many_and_the_newest_are_kept(
@@ -404,8 +432,8 @@ async def test_a_changed_threshold_is_held_against_the_last_sample_at_once(
     async with running_alerting(database_url) as alerting:
 
         async def newest(name: str) -> tuple[str, str, int]:
-            found = await alerting.alerts.list_alerts(TENANT, AlertFilter(rule_name=name))
-            return found[0].state.value, found[0].severity, found[0].resolved_at_ms
+            alert = (await alerting.listed(AlertFilter(rule_name=name)))[0]
+            return alert.state.value, alert.severity, alert.resolved_at_ms
 
         for name in CHANGES:
             await alerting.define(name, make_threshold())
@@ -416,9 +444,7 @@ async def test_a_changed_threshold_is_held_against_the_last_sample_at_once(
             assert await newest(name) == ("firing", "critical", 0)
             await alerting.define(name, changed)
         await alerting.settle()
-        (lowered,) = await alerting.alerts.list_alerts(
-            TENANT, AlertFilter(rule_name="lowered_level")
-        )
+        (lowered,) = await alerting.listed(AlertFilter(rule_name="lowered_level"))
         assert lowered.expr == "lowered_level >= 7.0"
         assert "its warning limit of 7" in lowered.annotations["summary"]
         notes = [step.note for step in await alerting.alerts.history(TENANT, lowered.id)]

@@ -20,7 +20,7 @@ from aiohttp.test_utils import TestServer
 
 from promcompat.alerting.deliveries import Notifier
 from promcompat.alerting.senders import AlertmanagerNotifier, HttpSender, WebhookNotifier
-from promcompat.core.alerting.alerts import AlertFilter, Rule, Silence
+from promcompat.core.alerting.alerts import Rule, Silence
 from promcompat.core.model import Labels
 from tests.support.factories import make_batch, make_labels
 from tests.support.services.alerting import (
@@ -379,7 +379,7 @@ async def check_slow_and_refusing(week: Week) -> None:
         assert [step for step in expected if step in told] == told
         assert {step for step in expected if step[0] == "resolved"} <= set(told)
     assert week.receivers["refusing"].requests == []
-    found = await week.processes[0].alerts.list_alerts(TENANT, AlertFilter(limit=1000))
+    found = await week.processes[0].listed()
     histories = [await week.processes[0].alerts.history(TENANT, alert.id) for alert in found[-9:]]
     name = week.notifiers["refusing"].name
     assert f"notification to {name} given up after 1h: answered 400: not taken" in {

@@ -20,7 +20,7 @@ from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
-from promcompat.core.alerting.alerts import Rule
+from promcompat.core.alerting.alerts import Alert, AlertFilter, Rule
 from promcompat.core.alerting.ports import ReceiverDepth
 from promcompat.core.alerting.remediation import RemediationRequest, RemediationSpec
 from promcompat.core.alerting.thresholds import AlertThreshold, Direction
@@ -48,6 +48,7 @@ from tests.support.storage.repositories import opened_storage
 
 NOW_MS = 1_700_000_000_000
 TENANT = "t"
+_EVERY_ALERT = AlertFilter(limit=1000)
 
 
 @dataclass
@@ -145,6 +146,10 @@ class AlertingFixture:
         await self.steps.deliver(self.notifier)
         await self.state_changes.deliver(self.alertmanager)
         await self.remediations.start_due()
+
+    async def listed(self, wanted: AlertFilter = _EVERY_ALERT) -> Sequence[Alert]:
+        """The first page of alerts, newest first."""
+        return (await self.alerts.list_alerts(TENANT, wanted)).alerts
 
     async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
         """What of a tenant waits for each receiver."""
