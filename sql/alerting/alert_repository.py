@@ -247,7 +247,8 @@ class PostgresAlertRepository:
             if series_id is not None:
                 await connection.execute(_QUERIES["lock"], "thresholds")
             is_stored = await self._writer(connection).save(tenant_id, [change])
-            if series_id is not None:
+            # Otherwise the level belongs to the next alert of the series, which goes on.
+            if is_stored and series_id is not None:
                 newest = await self._newest(tenant, series_id)
                 newest_ms = None if newest is None else newest.timestamp_ms
                 await connection.execute(_THRESHOLDS["reset_level"], series_id, newest_ms)

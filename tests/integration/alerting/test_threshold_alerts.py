@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from promcompat.alerting import thresholds
+from promcompat.alerting.state_machine import close_change
 from promcompat.core.alerting.alerts import AlertFilter, AlertPage, AlertState
 from promcompat.core.alerting.thresholds import (
     NO_LIMIT,
@@ -364,6 +365,23 @@ async def test_a_page_reads_a_bounded_number_of_alerts_and_the_next_page_goes_on
                 break
     assert hosts == ["h8", "h6", "h0"]
     assert 0 in sizes
+
+
+async def test_a_late_wish_to_end_an_alert_leaves_the_next_alert_of_its_series_alone(
+    database_url: str,
+) -> None:
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold())
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.settle()
+        (first,) = await alerting.alerts.active(TENANT)
+        await alerting.write(HOST, (1, 1.0), (2, 9.0))
+        await alerting.settle()
+        # Somebody ends the first alert, and the breaches are dispatched sooner.
+        assert not await alerting.repository.end_alert(TENANT, close_change(first, NOW_MS + 3))
+        await alerting.write(HOST, (4, 1.0))
+        await alerting.settle()
+        assert await states(alerting) == [("resolved", "critical")] * 2
 
 
 async def test_ended_alerts_are_deleted_however_many_and_the_newest_are_kept(
