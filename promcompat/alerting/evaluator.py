@@ -101,11 +101,18 @@ class RuleEvaluator:
                 await self._runner.recorder.end_series(rule.tenant, rule.series, rule.at_ms)
 
     async def _evaluate_group(self, group: ScheduledGroup) -> None:
+        unavailable: StorageUnavailableError | None = None
         async with self._alerts.evaluating(group.tenant, group.namespace, group.group) as session:
             if session is not None:
-                await self._evaluate_rules(session, group)
+                unavailable = await self._evaluate_rules(session, group)
+        # Only now, as the session records the other rules when it ends without an error.
+        if unavailable is not None:
+            raise unavailable
 
-    async def _evaluate_rules(self, session: EvaluationSession, group: ScheduledGroup) -> None:
+    async def _evaluate_rules(
+        self, session: EvaluationSession, group: ScheduledGroup
+    ) -> StorageUnavailableError | None:
+        """Evaluate the rules of a group that are due; returns why one could not be evaluated."""
         unavailable: StorageUnavailableError | None = None
         read_time, sample_ms = ReadTime(), 0
         for rule, evaluated_ms in session.rules:
@@ -122,11 +129,10 @@ class RuleEvaluator:
             except StorageUnavailableError as exc:
                 # The database may fail to answer the query of this rule only.
                 unavailable = exc
-        if unavailable is not None:
-            raise unavailable
         # After the rules, as Prometheus: what another rule has just written does not end.
-        if sample_ms and (series := await session.take_removed()):
+        if unavailable is None and sample_ms and (series := await session.take_removed()):
             await self._runner.recorder.end_series(group.tenant, series, sample_ms)
+        return unavailable
 
     def _ends_outage(self, rule: Rule, evaluated_ms: int, at_ms: int) -> bool:
         """Whether nobody could evaluate the rule since the last time, and slots were missed.

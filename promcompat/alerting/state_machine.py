@@ -70,12 +70,7 @@ def _without_value(previous: AlertProgress, at_ms: int, timing: AlertTiming) -> 
     since_ms = previous.keep_firing_since_ms or at_ms
     if timing.keep_firing_for_ms > 0 and at_ms - since_ms < timing.keep_firing_for_ms:
         return replace(previous, keep_firing_since_ms=since_ms)
-    return replace(
-        previous,
-        state=AlertState.RESOLVED,
-        resolved_at_ms=at_ms,
-        keep_firing_since_ms=previous.keep_firing_since_ms,
-    )
+    return replace(previous, state=AlertState.RESOLVED, resolved_at_ms=at_ms)
 
 
 def after_outage(

@@ -7,7 +7,12 @@ import pytest
 
 from promcompat.alerting.rules import RuleService
 from promcompat.core.alerting.alerts import Alert, AlertState, Silence
-from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
+from promcompat.core.errors import (
+    BadDataError,
+    ConflictError,
+    NotFoundError,
+    StorageUnavailableError,
+)
 from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import Labels
 from promql.query import Query
@@ -401,6 +406,33 @@ async def test_one_bad_rule_is_that_rules_error(
     for name in HOSTILE_ANNOTATIONS:
         assert active[name].annotations["summary"].startswith("<error expanding template: ")
     assert active["Runes"].labels.get("rune") == active["Runes"].labels.get("zero") == "\ufffd"
+
+
+async def test_a_rule_whose_query_the_database_does_not_answer_keeps_no_other_rule_waiting(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_alerting(database_url) as alerting:
+        for name, expr in (("First", "m > 6"), ("Second", "m > 5")):
+            await alerting.rules.create(TENANT, make_rule(name, expr))
+        run = alerting.queries.run
+        is_away = True
+
+        async def run_or_fail(query: Query) -> QueryResult:
+            if is_away and query.text == "m > 6":
+                raise StorageUnavailableError("the disk for temporary files is full")
+            return await run(query)
+
+        monkeypatch.setattr(alerting.queries, "run", run_or_fail)
+        await alerting.write(HOST, (0, 9.0))
+        with pytest.raises(StorageUnavailableError, match="temporary files"):
+            await alerting.evaluate(5_000)
+        assert [alert.rule_name for alert in await alerting.alerts.active(TENANT)] == ["Second"]
+        # The evaluation that is missing is repeated, and only that.
+        is_away, n_evaluations = False, alerting.stats.rule_evaluations
+        await alerting.evaluate(5_000)
+        assert alerting.stats.rule_evaluations == n_evaluations + 1
+        active = {alert.rule_name for alert in await alerting.alerts.active(TENANT)}
+    assert active == {"First", "Second"}
 
 
 async def test_templates_of_a_rule_together_have_a_bounded_time_and_size(
