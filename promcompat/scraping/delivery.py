@@ -92,11 +92,12 @@ class Delivery:
 
     def _take(self) -> list[ScrapedBatch]:
         """Batches from the front of the queue, in their order, up to a size."""
-        taken, weight = [self._waiting.popleft()], 0
-        while self._waiting and weight + self._waiting[0].weight < _MAX_BATCH:
-            weight += self._waiting[0].weight
+        taken = [self._waiting.popleft()]
+        weight = taken[0].weight
+        while self._waiting and weight + self._waiting[0].weight <= _MAX_BATCH:
             taken.append(self._waiting.popleft())
-        self._n_waiting -= sum(batch.weight for batch in taken)
+            weight += taken[-1].weight
+        self._n_waiting -= weight
         return taken
 
     async def _deliver(self, batch: ScrapedBatch) -> None:

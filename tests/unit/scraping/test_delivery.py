@@ -88,6 +88,23 @@ async def test_the_log_has_the_sum_of_what_a_full_queue_dropped(
     assert [vars(record)["samples"] for record in caplog.records] == [1, 3]
 
 
+async def test_batches_that_wait_are_stored_together_up_to_a_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "_MAX_BATCH", 3)
+    sizes: list[int] = []
+
+    class CountingSink(Sink):
+        async def store(self, batch: ScrapedBatch) -> None:
+            sizes.append(batch.weight)
+
+    queue = Delivery(CountingSink(), Telemetry().scrapes)
+    for names in ("ab", "c", "de", "fghi", "j"):
+        queue.put(batch(*names))
+    await queue.close(5)
+    assert sizes == [3, 2, 4, 1]
+
+
 async def test_a_batch_that_is_being_stored_at_the_end_is_lost_once() -> None:
     class Slow(Sink):
         async def store(self, batch: ScrapedBatch) -> None:
