@@ -37,9 +37,7 @@ def read_file(path: Path, inputs: Mapping[str, str] | None = None) -> Imported:
     """The dashboard of a file. Raises BadDataError with the name of the file."""
     try:
         return read_document(orjson.loads(path.read_bytes()), inputs)
-    except (OSError, orjson.JSONDecodeError) as exc:
-        raise BadDataError(f"{path}: {exc}") from exc
-    except BadDataError as exc:
+    except (OSError, orjson.JSONDecodeError, BadDataError) as exc:
         raise BadDataError(f"{path}: {exc}") from exc
 
 

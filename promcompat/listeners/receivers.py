@@ -38,15 +38,21 @@ class Flusher:
             self.store.counters.refused.labels(self.format_name).inc(len(columns.series))
             _LOGGER.warning(
                 "samples of a listener were lost",
-                extra={"format": self.format_name, "samples": len(columns.series),
-                       "reason": str(exc)},
-            )  # fmt: skip
+                extra={
+                    "format": self.format_name,
+                    "samples": len(columns.series),
+                    "reason": str(exc),
+                },
+            )
         if outcome.faults.number:
             _LOGGER.warning(
                 "lines of a listener were not stored",
-                extra={"format": self.format_name, "lines": outcome.faults.number,
-                       "first": outcome.faults.reasons[:1]},
-            )  # fmt: skip
+                extra={
+                    "format": self.format_name,
+                    "lines": outcome.faults.number,
+                    "first": outcome.faults.reasons[:1],
+                },
+            )
 
 
 class WaitingLines:

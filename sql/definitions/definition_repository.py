@@ -7,9 +7,7 @@ from typing import Final
 import asyncpg
 
 from promcompat.core.alerting.thresholds import AlertThreshold
-from promcompat.core.definitions import (
-    MetricDefinition,
-)
+from promcompat.core.definitions import MetricDefinition
 from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.offloading import offload
 from promcompat.core.ports import DefinitionRepository
