@@ -1,4 +1,8 @@
-"""The syntax tree as JSON, in the form that the web interface of Prometheus 3.5 reads."""
+"""The syntax tree as JSON, in the form that the web interface of Prometheus reads.
+
+What Prometheus has added since 3.5 (computed durations, `anchored`, `smoothed`, fill values) is in
+the nodes that have it. So the tree of a query that 3.5 accepts is the tree that 3.5 shows.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +15,7 @@ from promql.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,
+    DurationExpr,
     Expr,
     MatrixSelector,
     NumberLiteral,
@@ -64,6 +69,7 @@ def _pieces(node: _Node) -> list[bytes | Expr]:
 
 
 def _node_of(expr: Expr) -> _Node:
+    fields: Json
     match expr:
         case NumberLiteral():
             return _Node({"type": "numberLiteral", "val": format_decimal(expr.value)})
@@ -76,8 +82,9 @@ def _node_of(expr: Expr) -> _Node:
         case VectorSelector():
             return _Node({"type": "vectorSelector", **_selector_json(expr)})
         case MatrixSelector():
-            selector = _selector_json(expr.vector_selector)
-            return _Node({"type": "matrixSelector", **selector, "range": expr.range_ms})
+            fields = {"type": "matrixSelector", **_selector_json(expr.vector_selector)}
+            fields |= {"range": expr.range_ms, **_computed("rangeExpr", expr.range_expr)}
+            return _Node(fields)
         case SubqueryExpr() | AggregateExpr() | BinaryExpr() | Call():
             return _composite_node(expr)
         case _:
@@ -89,6 +96,8 @@ def _composite_node(expr: SubqueryExpr | AggregateExpr | BinaryExpr | Call) -> _
     match expr:
         case SubqueryExpr():
             fields = {"type": "subquery", "range": expr.range_ms, "step": expr.step_ms}
+            fields |= _computed("rangeExpr", expr.range_expr)
+            fields |= _computed("stepExpr", expr.step_expr)
             return _Node({**fields, **_modifiers_json(expr.modifiers)}, {"expr": expr.expr})
         case AggregateExpr():
             fields = {"type": "aggregation", "op": expr.op}
@@ -108,11 +117,12 @@ def _composite_node(expr: SubqueryExpr | AggregateExpr | BinaryExpr | Call) -> _
 
 
 def _selector_json(selector: VectorSelector) -> Json:
-    return {
+    fields: Json = {
         "name": selector.name,
         "matchers": _matchers_json(selector.matchers),
         **_modifiers_json(selector.modifiers),
     }
+    return fields | {selector.extension: True} if selector.extension else fields
 
 
 def _modifiers_json(modifiers: TimeModifiers) -> Json:
@@ -120,7 +130,30 @@ def _modifiers_json(modifiers: TimeModifiers) -> Json:
         "offset": modifiers.offset_ms,
         "timestamp": modifiers.timestamp_ms,
         "startOrEnd": modifiers.at,
+        **_computed("offsetExpr", modifiers.offset_expr),
     }
+
+
+def _computed(name: str, duration: DurationExpr | None) -> Json:
+    """A field for a duration that is computed; none for one that is written out."""
+    return {} if duration is None else {name: _duration_json(duration)}
+
+
+def _duration_json(duration: DurationExpr | NumberLiteral | None) -> Json | None:
+    match duration:
+        case None:
+            return None
+        case NumberLiteral():
+            value = format_decimal(duration.value)
+            return {"type": "numberLiteral", "val": value, "duration": duration.is_duration}
+        case DurationExpr():
+            return {
+                "type": "durationExpr",
+                "op": duration.op,
+                "lhs": _duration_json(duration.lhs),
+                "rhs": _duration_json(duration.rhs),
+                "wrapped": duration.wrapped,
+            }
 
 
 def _matchers_json(matchers: Sequence[LabelMatcher]) -> list[Json]:
@@ -131,11 +164,13 @@ def _matchers_json(matchers: Sequence[LabelMatcher]) -> list[Json]:
 
 
 def _matching_json(matching: VectorMatching) -> Json:
+    fills: Json = {"fillValues": {"lhs": matching.fill_left, "rhs": matching.fill_right}}
     return {
         "card": matching.card.value,
         "labels": list(matching.labels),
         "on": matching.on,
         "include": list(matching.include),
+        **(fills if matching.fills else {}),
     }
 
 

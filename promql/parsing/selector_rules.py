@@ -104,9 +104,10 @@ class DurationRules(NumberRules):
         rhs: Duration,
         right: Token,
     ) -> Duration:
-        pos = span(name, right)
+        # Errors name the operands only, as in Prometheus.
+        pos = PositionRange(lhs.expr.pos.start, rhs.expr.pos.end)
         expr = DurationExpr(name.text.lower(), lhs.expr, rhs.expr, False, pos)
-        return Duration(expr, right.end, depth_above(pos.start, lhs.depth, rhs.depth))
+        return Duration(expr, right.end, depth_above(name.start, lhs.depth, rhs.depth))
 
     def positive_duration(self, duration: Duration) -> Duration:
         expr = duration.expr

@@ -326,3 +326,69 @@ async def test_parse_query(service: Service) -> None:
         "type": "aggregation", "op": "sum", "param": None, "grouping": ["a"], "without": False,
         "expr": {"type": "call", "func": function, "args": [selector]},
     }  # fmt: skip
+
+
+def _duration(op: str, lhs: object, rhs: object, *, wrapped: bool = False) -> dict[str, object]:
+    return {"type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs, "wrapped": wrapped}
+
+
+def _literal(value: str, *, duration: bool = True) -> dict[str, object]:
+    return {"type": "numberLiteral", "val": value, "duration": duration}
+
+
+@pytest.mark.parametrize(
+    ("query", "place", "fields"),
+    [
+        ("x anchored", (), {"anchored": True}),
+        ("x[5m] smoothed", (), {"smoothed": True, "range": 300_000}),
+        ("a + fill_left(2) b", ("matching",), {"fillValues": {"lhs": 2, "rhs": None}}),
+        ("a * fill(0) b", ("matching",), {"fillValues": {"lhs": 0, "rhs": 0}}),
+        (
+            "x[5m + step()]",
+            (),
+            {
+                "range": 0,
+                "rangeExpr": _duration("+", _literal("300"), _duration("step", None, None)),
+            },
+        ),
+        (
+            "x offset (1h * 2)",
+            (),
+            {
+                "offset": 0,
+                "offsetExpr": _duration(
+                    "*", _literal("3600"), _literal("2", duration=False), wrapped=True
+                ),
+            },
+        ),
+        (
+            "x[1h:min_of(2m, range())]",
+            (),
+            {
+                "range": 3_600_000,
+                "step": 0,
+                "stepExpr": _duration("min_of", _literal("120"), _duration("range", None, None)),
+            },
+        ),
+    ],
+)
+async def test_parse_query_shows_what_prometheus_has_added_since_3_5(
+    start_service: StartService, query: str, place: Sequence[str], fields: dict[str, object]
+) -> None:
+    """The names and values of a Prometheus 3.14, in the nodes that have them."""
+    features = "promql-binop-fill-modifiers,promql-extended-range-selectors"
+    service = await start_service(promql_features=features)
+    _, answer = await service.ask("parse_query", query=query)
+    node = answer["data"]
+    for name in place:
+        node = node[name]
+    assert node == node | fields
+
+
+async def test_parse_query_of_durations_as_deep_as_queries_may_have_them(service: Service) -> None:
+    status, answer = await service.ask("parse_query", query=f"x[{'+'.join(['1m'] * 250)}]")
+    assert status == 200
+    node, depth = answer["data"]["rangeExpr"], 0
+    while node["type"] == "durationExpr":
+        node, depth = node["lhs"], depth + 1
+    assert depth == 249
