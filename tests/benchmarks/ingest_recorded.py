@@ -26,8 +26,10 @@ from tests.benchmarks.ingest_load import Bodies, send_load
 from tests.benchmarks.ingest_report import Figures
 from tests.benchmarks.ingest_systems import OURS, VICTORIA, System
 from tests.benchmarks.process_usage import folder_bytes, watched_memory
+from tests.benchmarks.settled_data import take_over_compaction
 from tests.benchmarks.snappy_template import TIME_BYTES, VALUE_BYTES, encode_times
 from tests.support.factories import encode_field, encode_labels
+from tests.support.storage.repositories import drain_and_compact
 
 DAY_MS: Final = 86_400_000
 _BEFORE_MIDNIGHT_MS: Final = 600_000
@@ -47,16 +49,6 @@ _TABLES: Final = """
 """
 _OF_SAMPLES: Final = [f"promcompat.{name}" for name in ("sample_run", "sample_block")]
 """Arrivals, which are drained, do not count, nor do the logs of the others."""
-_QUIET_SECONDS: Final = 15.0
-"""A service looks every five seconds whether there is something to merge."""
-_STATE: Final = """
-    SELECT
-        (SELECT count(*) FROM promcompat.arrival),
-        (SELECT array_agg(r.xmin::text ORDER BY r.ctid) FROM promcompat.sample_run AS r),
-        (SELECT array_agg((b.level, b.n) ORDER BY b.level) FROM (
-            SELECT level, count(*) AS n FROM promcompat.sample_block GROUP BY level
-        ) AS b)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +143,15 @@ def _settle(system: System) -> tuple[int, int]:
 
 
 async def _settle_ours(system: System) -> tuple[int, int]:
-    """Drain everything, wait for the merge of the day, and vacuum."""
+    """Drain and merge everything, as an hour after the end of the day, and vacuum."""
     url, owner_url = read_database_url(system.data), read_owner_url(system.data)
     assert url is not None
     storage = await MetricStorage.open(url)
     try:
-        await storage.drains.drainer.drain_all()
+        await take_over_compaction(storage)
+        await drain_and_compact(storage)
         # VACUUM passes by what its role does not own, with a warning.
         connection = await asyncpg.connect(owner_url)
-        await _wait_until_merged(connection)
         await connection.execute("VACUUM")
         samples = await connection.fetchrow(_TABLES, _OF_SAMPLES)
         series = await connection.fetchrow(_TABLES, ["promcompat.series"])
@@ -167,19 +159,6 @@ async def _settle_ours(system: System) -> tuple[int, int]:
         return samples[0] + series[0], samples[1] + series[0]
     finally:
         await storage.close()
-
-
-async def _wait_until_merged(connection: asyncpg.Connection) -> None:
-    """Wait until the service has changed no run and no block for a while."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    state, since = None, time.monotonic()
-    while time.monotonic() - since < _QUIET_SECONDS:
-        if time.monotonic() > deadline:
-            raise TimeoutError("the service still merges runs and blocks")
-        await asyncio.sleep(1)
-        found = await connection.fetchrow(_STATE)
-        if found != state:
-            state, since = found, time.monotonic()
 
 
 def _snapshot_prometheus(system: System) -> tuple[int, int]:
