@@ -27,6 +27,8 @@ _GROUP: Final = 256
 """Samples of a section of many series."""
 _MANY: Final = 32
 """Series of so many samples each always have sections of their own."""
+_FEW: Final = 2
+"""Series of fewer samples each never have: a section of one sample is larger than the sample."""
 
 
 @kernel()
@@ -140,7 +142,7 @@ def choose_layout(
     best, n_sections, n_bytes, version = 0, signed(0), signed(0), signed(VERSION)
     n_dictionaries = work[4][DICTIONARY_SIZE - 1 :]
     for layout in range(2):
-        if layout == 0 and n_samples == n_series and n_series > 1:
+        if layout == 0 and n_samples < _FEW * n_series and n_series > 1:
             continue
         if layout == 1 and (n_series == 1 or n_samples >= _MANY * n_series):
             continue
