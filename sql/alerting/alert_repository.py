@@ -1,10 +1,13 @@
 """The PostgreSQL side of `promcompat.core.alerting.ports.AlertRepository`."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
+
+import asyncpg
 
 from promcompat.core.alerting.alerts import (
     Alert,
@@ -24,7 +27,6 @@ from promcompat.core.alerting.ports import (
     ThresholdSession,
 )
 from promcompat.core.matchers import LabelMatcher, MatchOp
-from promcompat.core.model import Labels
 from promql.budget import TimeLimit, run_limited
 from sql.alerting.alert_rows import alert_of_row, document
 from sql.alerting.alert_writer import AlertWriter
@@ -123,19 +125,11 @@ class PostgresAlertRepository:
                 return
             await connection.execute(_QUERIES["note_removed_rules"], now_ms)
             rows = await connection.fetch(_QUERIES["removed_rules"], now_ms)
-            living: dict[str, frozenset[Labels]] = {}
+            living: dict[str, list[bytes]] = {}
             for tenant in {row["tenant"] for row in rows}:
                 others = await connection.fetch(_QUERIES["living_series"], tenant)
-                living[tenant] = joined_series(other["series"] for other in others)
-            yield [
-                RemovedRule(
-                    rule_id=row["rule_id"],
-                    tenant=row["tenant"],
-                    at_ms=row["removed_at_ms"] - row["query_offset_ms"],
-                    series=joined_series([row["series"]]) - living[row["tenant"]],
-                )
-                for row in rows
-            ]
+                living[tenant] = [other["series"] for other in others]
+            yield await asyncio.to_thread(_removed_rules, rows, living) if rows else ()
             ids = [row["rule_id"] for row in rows]
             await connection.execute(_QUERIES["forget_recorded_series"], ids)
 
@@ -290,6 +284,22 @@ async def _repeat(connection: Connection, name: str, *values: object) -> int:
         if n_rows < _PRUNED_AT_ONCE:
             break
     return n_deleted
+
+
+def _removed_rules(
+    rows: Sequence[asyncpg.Record], living: Mapping[str, Sequence[bytes]]
+) -> list[RemovedRule]:
+    """The rules of rows, without the series in `living`: packed ones of other rules, by tenant."""
+    kept = {tenant: joined_series(packed) for tenant, packed in living.items()}
+    return [
+        RemovedRule(
+            rule_id=row["rule_id"],
+            tenant=row["tenant"],
+            at_ms=row["removed_at_ms"] - row["query_offset_ms"],
+            series=joined_series([row["series"]]) - kept[row["tenant"]],
+        )
+        for row in rows
+    ]
 
 
 async def _matching(alerts: list[Alert], matchers: Sequence[LabelMatcher]) -> list[Alert]:

@@ -1,5 +1,6 @@
 """The PostgreSQL side of `promcompat.core.alerting.ports`: rules, and the evaluation of a group."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -11,6 +12,7 @@ from promcompat.core.alerting.ports import RuleGroupsChange, RuleRepository
 from promcompat.core.errors import ConflictError, PreconditionFailedError
 from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.model import Labels
+from promcompat.core.offloading import offload
 from sql.alerting.alert_rows import alert_of_row, rule_columns, rule_of_row
 from sql.alerting.alert_writer import AlertWriter
 from sql.alerting.recorded_series import PackedSeries, RecordedSeriesCache, joined_series
@@ -161,13 +163,13 @@ class PostgresEvaluationSession:
         known = self._recorded.find(rule_id, digest)
         if known is None:
             packed = await self._connection.fetchval(_QUERIES["recorded_series"], rule_id)
-            known = joined_series([packed])
+            known = await asyncio.to_thread(joined_series, [packed])
             self._recorded.keep(rule_id, digest, known)
         return known
 
     async def save_recorded(self, rule: Rule, series: Collection[Labels]) -> None:
         """See the port. Series that did not change are not written again."""
-        packed = PackedSeries.of(series)
+        packed = await offload(len(series), PackedSeries.of, series)
         self._recorded.keep(rule.id, packed.digest, series)
         if packed.digest == self._digests.get(rule.id):
             return
@@ -188,7 +190,7 @@ class PostgresEvaluationSession:
             return ()
         ids = [row["rule_id"] for row in rows]
         await self._connection.execute(_QUERIES["forget_recorded_series"], ids)
-        return joined_series(row["series"] for row in rows)
+        return await asyncio.to_thread(joined_series, [row["series"] for row in rows])
 
 
 def _conforms(repository: PostgresRuleRepository) -> RuleRepository:

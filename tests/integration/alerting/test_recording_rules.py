@@ -1,16 +1,20 @@
 """Recording rules on real databases: what is written, when series end, limits, replicas."""
 
 import asyncio
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from promcompat.alerting import recording as recording_module
 from promcompat.alerting.state_machine import slot_of
 from promcompat.core.alerting.alerts import Rule, RuleKind
 from promcompat.core.model import EvalRange
 from promql.query import Query
 from promql.values.matrix import Matrix
+from sql.alerting import rule_repository
 from tests.support.factories import make_labels
 from tests.support.services.alerting import (
     NOW_MS,
@@ -105,6 +109,40 @@ async def test_a_series_that_is_no_longer_in_the_result_ends(database_url: str) 
     async with running_alerting(database_url) as other:
         await other.evaluate(slot(2))
         assert list(await found(other, "r", slot(2))) == ['{__name__="r", host="b"}']
+
+
+async def test_threads_work_on_the_series_of_a_rule(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def noting(work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            threads.append(threading.get_ident())
+            return work(*arguments)
+
+        return noted
+
+    places = (
+        (recording_module, "cells_of"),
+        (recording_module, "rule_batch"),
+        (rule_repository, "joined_series"),
+        (rule_repository.PackedSeries, "of"),
+    )
+    for place, name in places:
+        monkeypatch.setattr(place, name, noting(getattr(place, name)))
+    for number in (1, 2):
+        # The second process reads from the database what the first one recorded.
+        async with running_alerting(plain_database_url) as alerting:
+            if number == 1:
+                await alerting.rules.create(TENANT, recording("r", "m > 1"))
+            for host in range(30):
+                labels = make_labels("m", host=str(host))
+                await alerting.write(labels, (slot(number) - 1, 1.0 + host % 3 + number))
+            await alerting.evaluate(slot(number))
+            assert await errors(alerting) == [""]
+    assert len(threads) == 2 * len(places) - 1
+    assert threading.get_ident() not in threads
 
 
 async def test_an_evaluation_that_fails_ends_no_series(database_url: str) -> None:
