@@ -25,6 +25,8 @@ from sql.database.connecting import (
 from sql.query_loader import SqlFile, load_migrations, load_queries, load_routines
 
 _QUERIES: Final = load_queries("migration")
+_SET_LOCK_TIMEOUT: Final = load_queries("database")["set_lock_timeout"]
+_ENSURE_METRICS_HOURLY: Final = load_queries("maintenance")["ensure_metrics_hourly"]
 _MIN_SERVER_VERSION: Final = 150000
 _LOCK_TIMEOUT: Final = "500ms"
 """How long one attempt of a step may block writers."""
@@ -214,7 +216,7 @@ async def _with_short_locks(
     while True:
         try:
             async with connection.transaction():
-                await connection.execute(_QUERIES["set_lock_timeout"], _LOCK_TIMEOUT)
+                await connection.execute(_SET_LOCK_TIMEOUT, _LOCK_TIMEOUT)
                 await apply()
                 return
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
@@ -382,7 +384,7 @@ async def role_of(dsn: str) -> str:
 
 async def _fit_edition(connection: asyncpg.Connection, report: Report) -> None:
     async def apply() -> None:
-        await connection.execute(_QUERIES["ensure_metrics_hourly"])
+        await connection.execute(_ENSURE_METRICS_HOURLY)
 
     await _with_short_locks(connection, report, apply)
 

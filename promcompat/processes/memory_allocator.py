@@ -17,6 +17,8 @@ time.
 
 import asyncio
 import ctypes
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -30,8 +32,8 @@ _KEPT_BYTES: Final = 256 << 20
 _GROWS_BY_BYTES: Final = 16 << 20
 _GIVEN_BACK_TIMES: Final = 2
 """Twice, as the answer may still be on its way the first time."""
-_KEPT_TIMES: Final = 11
-"""Calls that return nothing while large queries follow each other: for about a minute."""
+_KEPT_SECONDS: Final = 60.0
+"""How long nothing is returned while large queries follow each other."""
 MADV_COLLAPSE: Final = 25
 """Of madvise(2), in Linux since 6.1: replaces pages of 4 KiB by huge ones, and copies them."""
 _HUGE_PAGES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -62,9 +64,10 @@ def keep_freed_memory(kept_bytes: int = _KEPT_BYTES) -> bool:
 class FreedMemory:
     """Returns to the system what large queries freed; a loop calls `give_back`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._is_in_use = False
-        self._n_kept = 0
+        self._kept_since = clock()
         self._n_due = 0
 
     def large_query_ended(self) -> None:
@@ -77,13 +80,13 @@ class FreedMemory:
         Nothing is returned if one ended since the last call, as another one may follow, unless
         memory has been kept for a minute.
         """
+        now = self._clock()
         if self._is_in_use:
             self._is_in_use = False
             self._n_due = _GIVEN_BACK_TIMES
-            self._n_kept += 1
-            if self._n_kept <= _KEPT_TIMES:
+            if now - self._kept_since < _KEPT_SECONDS:
                 return
-        self._n_kept = 0
+        self._kept_since = now
         if not self._n_due:
             return
         self._n_due -= 1

@@ -6,7 +6,8 @@ from sql.database.connection_pool import acquired
 from sql.database.database import Database
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("readers")
+_SET_LOCK_TIMEOUT: Final = load_queries("database")["set_lock_timeout"]
+_REFRESH: Final = load_queries("readers")["refresh_metric_views"]
 _LOCK_TIMEOUT: Final = "500ms"
 
 
@@ -17,6 +18,6 @@ async def refresh_metric_views(database: Database) -> int:
     for a long time.
     """
     async with acquired(database.write_pool) as connection, connection.transaction():
-        await connection.execute(_QUERIES["set_lock_timeout"], _LOCK_TIMEOUT)
-        n_changed: int = await connection.fetchval(_QUERIES["refresh_metric_views"])
+        await connection.execute(_SET_LOCK_TIMEOUT, _LOCK_TIMEOUT)
+        n_changed: int = await connection.fetchval(_REFRESH)
     return n_changed

@@ -60,6 +60,10 @@ SELECT least(
 -- begins, because PostgreSQL before 17 does not know it.
 SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) <> '0'
 
+-- set_lock_timeout --
+-- How long a statement of this transaction waits for a lock while others queue behind it.
+SELECT set_config('lock_timeout', $1, true)
+
 -- ping --
 -- A statement without effect, to see whether the database answers.
 SELECT 1

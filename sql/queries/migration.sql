@@ -103,10 +103,6 @@ SELECT set_config(
     false
 )
 
--- set_lock_timeout --
--- How long a statement of this transaction waits for a lock while others queue behind it.
-SELECT set_config('lock_timeout', $1, true)
-
 -- oldest_lock_holder --
 -- The session that has held a lock on one of our objects for longest: the likeliest blocker.
 SELECT
@@ -213,10 +209,6 @@ SELECT grant_service_role($1)
 SELECT format(
     'ALTER ROLE CURRENT_USER IN DATABASE %I SET search_path FROM CURRENT', current_database()
 )
-
--- ensure_metrics_hourly --
--- Adapts `metrics_hourly` and the policies to the edition that the database has now.
-SELECT ensure_metrics_hourly()
 
 -- keeps_nan_bits --
 -- Whether rows have the bits of their NaNs: not in a database that was restored from text, nor in one that

@@ -20,10 +20,6 @@ SELECT revoke_tenant_reader($1::name, $2)
 -- Makes role $1, which may connect with the password that $2 is the verifier of.
 SELECT create_reader_role($1::name, $2)
 
--- set_lock_timeout --
--- How long a statement of this transaction waits for a lock while others queue behind it.
-SELECT set_config('lock_timeout', $1, true)
-
 -- refresh_metric_views --
 -- Brings the views of single metrics up to date; how many changed.
 SELECT refresh_metric_views()

@@ -39,7 +39,7 @@ def test_large_arrays_use_memory_again(n_bytes: int) -> None:
 
 
 RESIDENT_AROUND_A_PINNED_QUERY = """
-import asyncio, sys
+import asyncio, itertools, sys
 import numpy as np
 from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory
 
@@ -49,7 +49,8 @@ def resident():
 async def main():
     is_in_use = sys.argv[1] == "in use"
     assert keep_freed_memory()
-    freed = FreedMemory()
+    times = itertools.count(0, 5)
+    freed = FreedMemory(lambda: next(times))
     before = resident()
     arrays = [np.ones(1 << 20) for _ in range(80)]
     # What stays above what is freed keeps all of it.

@@ -1,6 +1,8 @@
 """Named blocks of SQL, migrations and routines as they lie in the package."""
 
 import re
+from collections import defaultdict
+from importlib import resources
 
 import pytest
 
@@ -27,11 +29,14 @@ def test_parse_queries_refuses_unclear_files(text: str, complaint: str) -> None:
         parse_queries(text)
 
 
-@pytest.mark.parametrize("group", ["migration", "samples"])
-def test_query_files_have_statements(group: str) -> None:
-    queries = load_queries(group)
-    assert len(queries) > 5
-    assert not any(statement.startswith("--") for statement in queries.values())
+def test_a_statement_stands_in_one_place() -> None:
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for path in (resources.files("sql") / "queries").iterdir():
+        group = path.name.removesuffix(".sql")
+        for name, statement in load_queries(group).items():
+            places[" ".join(statement.split())].append(f"{group}: {name}")
+    assert len(places) > 200
+    assert [found for found in places.values() if len(found) > 1] == []
 
 
 def test_migrations_have_ascending_numbers_of_their_own() -> None:
