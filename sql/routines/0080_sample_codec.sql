@@ -142,14 +142,16 @@ END
 $$;
 
 -- The numbers that residuals stand for. A loop that assigns to an array in place takes a tenth of the
--- time of a sum over a window. Nothing overflows: writers see to it that differences are below 2^61.
+-- time of a sum over a window. Writers see to it that the differences of numbers are below 2^61, and so are
+-- the multiples of `step`. So a difference is added up before it is added to a number: a number with a part of
+-- it might overflow.
 CREATE OR REPLACE FUNCTION page_restored(
     transform integer, base bigint, step bigint, scale bigint, residuals bigint[]
 ) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
-    number bigint := base - step;
+    number bigint := base;
     rise bigint := step;
 BEGIN
     IF transform = 0 THEN
@@ -162,20 +164,21 @@ BEGIN
     );
     IF transform = 1 THEN
         FOR i IN 1 .. cardinality(residuals) LOOP
-            residuals[i] := base + (i - 1) * step + residuals[i];
+            residuals[i] := base + ((i - 1) * step + residuals[i]);
         END LOOP;
-    ELSIF transform = 2 THEN
-        FOR i IN 1 .. cardinality(residuals) LOOP
-            number := number + step + residuals[i];
-            residuals[i] := number;
-        END LOOP;
-    ELSE
-        FOR i IN 1 .. cardinality(residuals) LOOP
+        RETURN residuals;
+    END IF;
+    -- The first number is the base, and its residual 0.
+    residuals[1] := base;
+    FOR i IN 2 .. cardinality(residuals) LOOP
+        IF transform = 2 THEN
+            number := number + (step + residuals[i]);
+        ELSE
             rise := rise + residuals[i];
             number := number + rise;
-            residuals[i] := number;
-        END LOOP;
-    END IF;
+        END IF;
+        residuals[i] := number;
+    END LOOP;
     RETURN residuals;
 END
 $$;

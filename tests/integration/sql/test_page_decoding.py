@@ -73,6 +73,24 @@ def test_sql_decodes_what_the_kernels_decode(decode: Decode, samples: SeriesSamp
         assert decode(page.payload) == columns(decode_pages([page.payload])[0])
 
 
+@pytest.mark.parametrize("end", [0, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_sql_decodes_values_whose_bits_are_near_an_end_of_their_range(
+    decode: Decode, end: int
+) -> None:
+    """Sums of such bits overflow in SQL, unless they are made in the right order."""
+    rng = np.random.default_rng(end & 0xFFFF)
+    for _ in range(100):
+        n = int(rng.integers(2, 40))
+        steps = rng.integers(0, 1 << int(rng.integers(1, 58)), n, np.uint64)
+        rising = np.cumsum(steps, dtype=np.uint64)
+        distances = rising[-1] - rising if rng.integers(2) else rng.permutation(rising)
+        bits = np.uint64(end) - distances if end & 1 else np.uint64(end) + distances
+        rows = [(T0 + k, number) for k, number in enumerate(bits.view(np.int64).tolist())]
+        samples = samples_of([(1, rows)])
+        for page in encode_pages(samples, 1000, 1 << 20):
+            assert decode(page.payload) == columns(decode_pages([page.payload])[0])
+
+
 @settings(max_examples=30, suppress_health_check=SLOW)
 @given(samples=series_samples(), data=st.data())
 def test_sql_decodes_wanted_series_and_times(
