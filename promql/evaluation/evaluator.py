@@ -302,15 +302,16 @@ class Evaluator:
         if call.func == "timestamp" and isinstance(first, VectorSelector):
             times = self._leaves.times(first, grid)
             return drop_names(times, self._options.delayed_name_removal)
-        # A subquery may have a single step, and is a range of time all the same.
-        if function.sorts and grid.start_ms != grid.end_ms:
-            self._annotations.warn(SORT_IN_RANGE, call.pos)
         if not call.args:
             self._budget.check_size(grid.n_steps)
         args: list[Value] = []
         for arg in call.args:
             arg_value = yield arg, grid
             args.append(arg_value)
+        # After the arguments: of nested sorts, the position of the outermost is shown. A subquery
+        # may have a single step, and is a range of time all the same.
+        if function.sorts and grid.start_ms != grid.end_ms:
+            self._annotations.warn(SORT_IN_RANGE, call.pos)
         value = function.value_of(self._instant_call(call, args, grid))
         return without_empty_rows(value) if isinstance(value, Matrix) else value
 
