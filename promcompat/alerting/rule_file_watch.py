@@ -14,6 +14,7 @@ from promcompat.alerting.rule_files.rule_document import (
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.errors import BadDataError
+from promcompat.core.texts.file_faults import reading_fault
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def read_rule_files(names: Iterable[str]) -> Mapping[str, Sequence[GroupDocument
         except RuleFileError as exc:
             faults += [f"{name}: {fault}" for fault in exc.faults]
         except (OSError, UnicodeDecodeError) as exc:
-            faults.append(f"{name}: {exc}")
+            faults.append(f"{name}: {reading_fault(exc)}")
     if faults:
         raise RuleFileError(faults)
     return files

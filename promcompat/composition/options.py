@@ -10,6 +10,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import ExemplarLimits
 from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.relabelling import parse_relabel_rules
+from promcompat.core.texts.file_faults import reading_fault
 from promcompat.database import (
     is_own_database,
 )
@@ -158,5 +159,5 @@ def outgoing_labels(settings: Settings) -> OutgoingLabels:
     try:
         rules = parse_relabel_rules(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, BadDataError) as exc:
-        raise BadDataError(f"PROMCOMPAT_ALERT_RELABEL_FILE {path}: {exc}") from exc
+        raise BadDataError(f"PROMCOMPAT_ALERT_RELABEL_FILE {path}: {reading_fault(exc)}") from exc
     return OutgoingLabels(settings.external_label_set, tuple(rules))

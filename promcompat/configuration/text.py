@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_core import PydanticUndefined
 
 from promcompat.configuration.settings import ENV_PREFIX, Settings
-from promcompat.core.texts.durations import format_duration_ms, to_milliseconds
+from promcompat.configuration.types import duration_of_setting
+from promcompat.core.texts.durations import format_duration_ms
 from promcompat.core.texts.secrets import (
     HIDDEN,
     database_secrets,
@@ -45,7 +46,7 @@ def is_duration(field_name: str) -> bool:
     """Whether a setting is a duration, written as `5m`."""
     metadata = Settings.model_fields[field_name].metadata
     return any(
-        isinstance(part, BeforeValidator) and part.func is to_milliseconds for part in metadata
+        isinstance(part, BeforeValidator) and part.func is duration_of_setting for part in metadata
     )
 
 

@@ -17,7 +17,15 @@ MEBIBYTE = 1 << 20
 DAY_MS = 86_400_000
 
 
-DurationMs = Annotated[int, BeforeValidator(to_milliseconds), Field(ge=0)]
+def duration_of_setting(value: object) -> object:
+    """As `to_milliseconds`; ValueError with what a duration looks like."""
+    try:
+        return to_milliseconds(value)
+    except ValueError as exc:
+        raise ValueError("must be a duration such as 500ms, 30s, 5m, 1h30m or 7d") from exc
+
+
+DurationMs = Annotated[int, BeforeValidator(duration_of_setting), Field(ge=0)]
 """Written as `5m` or `500ms`, kept as int milliseconds."""
 
 

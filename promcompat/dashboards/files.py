@@ -15,6 +15,7 @@ from promcompat.core.errors import (
     PromcompatError,
     StorageUnavailableError,
 )
+from promcompat.core.texts.file_faults import reading_fault
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.grafana.importer import Imported, describe, import_grafana
 from promcompat.dashboards.model import Dashboard, read_dashboard
@@ -38,7 +39,7 @@ def read_file(path: Path, inputs: Mapping[str, str] | None = None) -> Imported:
     try:
         return read_document(orjson.loads(path.read_bytes()), inputs)
     except (OSError, orjson.JSONDecodeError, BadDataError) as exc:
-        raise BadDataError(f"{path}: {exc}") from exc
+        raise BadDataError(f"{path}: {reading_fault(exc)}") from exc
 
 
 def uid_of(imported: Imported, path: Path) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from promcompat.core.histograms.columns import HistogramCells, Histograms
 from promcompat.core.model import IntArray
+from promcompat.core.texts.file_faults import reading_fault
 from promcompat.imports.histogram_chunks import DamagedChunkError, decode_histogram_chunk
 from promcompat.imports.prometheus_index import BlockIndex, Cursor, DamagedBlockError
 from promcompat.imports.prometheus_tombstones import DeletedTimes, read_tombstones
@@ -65,7 +66,7 @@ def _read_meta(file: Path) -> tuple[BlockTimes, set[str]]:
         parents = (meta.get("compaction") or {}).get("parents") or ()
         names = {str(parent["ulid"]) for parent in parents}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
-        raise DamagedBlockError(f"{file} cannot be read: {exc}") from exc
+        raise DamagedBlockError(f"{file} cannot be read: {reading_fault(exc)}") from exc
     if max(-times.start_ms - 1, times.start_ms, -times.end_ms - 1, times.end_ms) > _MAX_INT64:
         raise DamagedBlockError(f"{file} has a minTime or maxTime of more than 64 bits")
     return times, names
@@ -210,7 +211,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as exc:
-        raise DamagedBlockError(f"{file} cannot be read: {exc}") from exc
+        raise DamagedBlockError(f"{file} cannot be read: {reading_fault(exc)}") from exc
 
 
 def _open(file: Path) -> mmap.mmap:
@@ -218,7 +219,7 @@ def _open(file: Path) -> mmap.mmap:
         with file.open("rb") as opened:
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as exc:
-        raise DamagedBlockError(f"{file} cannot be read: {exc}") from exc
+        raise DamagedBlockError(f"{file} cannot be read: {reading_fault(exc)}") from exc
     if mapped[:4] != struct.pack(">I", _CHUNKS_MAGIC):
         raise DamagedBlockError(f"{file} is not a file of chunks")
     return mapped

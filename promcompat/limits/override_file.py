@@ -16,6 +16,7 @@ import yaml
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.limits.limit_definitions import LIMIT_OF, LimitValues
+from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.yaml_nodes import StrictReader, documents
 
 _LOGGER = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class OverrideFile:
                 raise BadDataError(f"it has {status.st_size} bytes, more than {_MAX_BYTES}")
             found = parse_override_file(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, BadDataError) as exc:
-            self._refuse(f"PROMCOMPAT_LIMITS_FILE {path}: {exc}")
+            self._refuse(f"PROMCOMPAT_LIMITS_FILE {path}: {reading_fault(exc)}")
             return False
         self._signature, self.fault = signature, ""
         is_changed, self.overrides = found != self.overrides, found

@@ -126,6 +126,20 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def _add_actions(commands: _Commands, name: str, actions: str, text: str) -> _Commands:
+    """A command with settings and actions; its usage leaves the settings out, which are many."""
+    parser = commands.add_parser(
+        name,
+        help=text,
+        usage=f"promcompat {name} [--SETTING VALUE ...] {actions} ...",
+        description=text,
+    )
+    _add_settings(parser)
+    return parser.add_subparsers(
+        dest="action", required=True, metavar=actions, prog=f"promcompat {name}"
+    )
+
+
 def _add_tenant(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tenant", help="default: the tenant of a service without tenants")
 
@@ -157,9 +171,7 @@ def _add_maintain_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_tenant_parser(commands: _Commands) -> None:
     text = "tenants: how long their samples are kept, and which roles read them in SQL"
-    parser = commands.add_parser("tenant", help=text, description=text)
-    _add_settings(parser)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = _add_actions(commands, "tenant", "list|grant|revoke|set-retention", text)
     actions.add_parser(
         "list", help="list the tenants, their retention and the roles that read them"
     )
@@ -187,9 +199,7 @@ def _add_tenant_parser(commands: _Commands) -> None:
 
 def _add_token_parser(commands: _Commands) -> None:
     text = "tokens: who may use the service, where PROMCOMPAT_ACCESS is tokens"
-    parser = commands.add_parser("token", help=text, description=text)
-    _add_settings(parser)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = _add_actions(commands, "token", "list|create|revoke", text)
     actions.add_parser("list", help="list the tokens that are not revoked")
     create = actions.add_parser("create", help="make a token and print it")
     create.add_argument("name", metavar="NAME", help="what the token is for, such as prometheus-1")
@@ -219,9 +229,7 @@ def _add_token_parser(commands: _Commands) -> None:
 
 def _add_limits_parser(commands: _Commands) -> None:
     text = "limits of tenants: show them, and override them for a tenant"
-    parser = commands.add_parser("limits", help=text, description=text)
-    _add_settings(parser)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = _add_actions(commands, "limits", "list|set|unset", text)
     listing = actions.add_parser("list", help="show the limits of a tenant, and what each is about")
     setting = actions.add_parser("set", help="override limits of a tenant")
     unset = actions.add_parser("unset", help="remove overrides of a tenant")

@@ -29,6 +29,7 @@ from promcompat.core.audit import AuditRepository
 from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.limits.tenant_limits import Limits
+from promcompat.core.texts.file_faults import reading_fault
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.processes.command_storage import command_storage
@@ -79,7 +80,7 @@ def _read(path: Path, namespace: str) -> Sequence[RuleFile]:
     except RuleFileError as exc:
         raise BadDataError("\n".join(f"{path}: {fault}" for fault in exc.faults)) from exc
     except (OSError, UnicodeDecodeError) as exc:
-        raise BadDataError(f"{path}: {exc}") from exc
+        raise BadDataError(f"{path}: {reading_fault(exc)}") from exc
 
 
 @asynccontextmanager

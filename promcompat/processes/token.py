@@ -69,6 +69,8 @@ def _create(options: Namespace, settings: Settings) -> int:
 
 def _list(settings: Settings) -> int:
     found = _with_tokens(settings, lambda tokens: tokens.list(_OPERATOR))
+    if not found:
+        sys.stderr.write("there are no tokens; promcompat token create makes one\n")
     sys.stdout.writelines(f"{describe(token)}\n" for token in found)
     return 0
 

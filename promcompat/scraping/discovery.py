@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
 from promcompat.core.texts.yaml_nodes import StrictReader, YamlError, first_document
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
@@ -125,7 +126,7 @@ def read_group_file(path: Path) -> Sequence[TargetGroup]:
         groups = [read_group(reader, node) for node in nodes]
         reader.finish()
     except (OSError, UnicodeDecodeError, YamlError) as exc:
-        raise BadDataError(f"{path}: {exc}") from exc
+        raise BadDataError(f"{path}: {reading_fault(exc)}") from exc
     return [
         replace(
             group,

@@ -13,6 +13,7 @@ import yaml
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.core.relabelling import RelabelRule, read_relabel_rules
+from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.secrets import public_url
 from promcompat.core.texts.yaml_nodes import StrictReader, YamlError, first_document
 from promcompat.imports.strict_exposition import strict_float
@@ -87,7 +88,7 @@ def _open(path: Path, names: frozenset[str]) -> tuple[_Source, _Fields]:
     try:
         document = first_document(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, YamlError) as exc:
-        raise BadDataError(f"{path}: {exc}") from exc
+        raise BadDataError(f"{path}: {reading_fault(exc)}") from exc
     source = _Source(StrictReader(), path.parent)
     return source, source.fields(document, names, "the configuration")
 

@@ -39,6 +39,16 @@ def test_environment_and_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.max_future, settings.workers, settings.tenancy) == (5_400_000, 2, "single")
 
 
+@pytest.mark.parametrize("value", ["5", "2 minutes", "1m1h", "300y"])
+def test_a_fault_of_a_duration_says_what_durations_look_like(value: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(query_timeout=value)  # type: ignore[arg-type]
+    assert list(faults_of(refused.value)) == [
+        "--query-timeout (PROMCOMPAT_QUERY_TIMEOUT): must be a duration such as 500ms, 30s, 5m, "
+        f"1h30m or 7d; it is {value!r}"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -10,6 +10,7 @@ from promcompat.alerting.rule_files.rule_document import (
     duplicate_rules,
     parse_rule_file,
 )
+from promcompat.core.texts.file_faults import reading_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def check_file(path: Path) -> CheckReport:
         faults = [f"{path}: {fault}" for fault in exc.faults]
         return CheckReport([head, "  FAILED:", *faults], is_loadable=False)
     except (OSError, UnicodeDecodeError) as exc:
-        return CheckReport([head, "  FAILED:", f"{path}: {exc}"], is_loadable=False)
+        return CheckReport([head, "  FAILED:", f"{path}: {reading_fault(exc)}"], is_loadable=False)
     if repeated := duplicate_rules(groups):
         # Only promtool's lint minds them; Prometheus loads the file.
         return CheckReport([head, "  FAILED:", *_lint_lines(repeated)], is_loadable=True)

@@ -43,6 +43,7 @@ from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.histograms.validation import find_faults
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.texts.durations import format_duration_ms, format_go_duration
+from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.strconv import format_exponent, quote
 from promql.engine import Engine, EngineOptions
 from promql.histograms.notation import histogram_notations
@@ -66,8 +67,10 @@ def run_test_file(path: Path, warn: Callable[[str], object]) -> list[str]:
         groups = _load_groups(file, path.parent, warn)
     except RuleFileError as exc:
         return list(exc.faults)
-    except (OSError, UnicodeDecodeError, BadDataError) as exc:
-        return [str(exc)]
+    except OSError as exc:
+        return [f"{exc.filename}: {reading_fault(exc)}"]
+    except (UnicodeDecodeError, BadDataError) as exc:
+        return [reading_fault(exc)]
     failures: list[str] = []
     for test in file.tests:
         failures += asyncio.run(_run_test(file, test, groups))

@@ -21,6 +21,7 @@ import uvloop
 
 from promcompat.api.params import parse_time_ms
 from promcompat.configuration.settings import TENANT_HEADER
+from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.secrets import public_url
 from promcompat.processes.history.blocks import opened_blocks, times_of_blocks
 from promcompat.processes.history.promscale import promscale_source
@@ -128,7 +129,9 @@ def load_checkpoint(options: argparse.Namespace, file: Path | None) -> Checkpoin
         saved.pop("n_histograms", None)
         found = Checkpoint(**saved)
     except (OSError, ValueError, TypeError, AttributeError) as exc:
-        raise HistoryImportError(f"the checkpoint {file} cannot be read: {exc}") from exc
+        raise HistoryImportError(
+            f"the checkpoint {file} cannot be read: {reading_fault(exc)}"
+        ) from exc
     if (found.source, found.match, found.start_ms) != (source, options.match, start_ms):
         raise HistoryImportError(
             f"the checkpoint {file} is of another import ({found.source}, {found.match}); name "

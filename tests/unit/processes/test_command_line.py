@@ -1,0 +1,28 @@
+"""What people see who type a command wrongly."""
+
+import pytest
+
+from promcompat.processes.command_line import build_parser
+
+
+@pytest.mark.parametrize(
+    ("command", "actions"),
+    [
+        ("tenant", "list|grant|revoke|set-retention"),
+        ("token", "list|create|revoke"),
+        ("limits", "list|set|unset"),
+    ],
+)
+def test_a_command_without_its_action_names_the_actions_and_no_settings(
+    command: str, actions: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([command])
+    assert capsys.readouterr().err == (
+        f"usage: promcompat {command} [--SETTING VALUE ...] {actions} ...\n"
+        f"promcompat {command}: error: the following arguments are required: {actions}\n"
+    )
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([command, "frob"])
+    told = capsys.readouterr().err
+    assert all(repr(action) in told for action in actions.split("|"))
