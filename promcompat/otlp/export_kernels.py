@@ -4,13 +4,17 @@ Senders repeat resources, scopes, metrics and attributes; times and values chang
 known points is a tree: a resource by its bytes, a scope by its resource and its bytes, a metric by
 its scope and its bytes, each without what it contains, and a point by its metric and its identity
 (`point_kernels`). What is not in the table gets a line, from which its series are made once.
-Metrics with anything unusual (exemplars, deltas, points without a value) are left as they are, to
-`promcompat.otlp.translation`.
+Metrics with anything unusual (deltas, points without a value) are left as they are, to
+`promcompat.otlp.translation`. Exemplars get lines, too; what they say is read by Python.
 """
 
 from promcompat.core.compiled_kernels import kernel, signed
 from promcompat.core.series_table_kernels import NOT_FOUND, find_entry, is_entry
 from promcompat.otlp.point_kernels import (
+    EXEMPLAR_ROW,
+    N_EXEMPLARS,
+    SECOND,
+    SECOND_END,
     Floats,
     RowArrays,
     count_histogram_rows,
@@ -41,7 +45,8 @@ ROOT = 0
 """The parent of resources."""
 LINE_PARENT, LINE_LEVEL, LINE_FIRST, LINE_DATA, LINE_END = range(5)
 """Columns of `lines`."""
-RESOURCE_LEVEL, SCOPE_LEVEL, METRIC_LEVEL, POINT_LEVEL = range(4)
+RESOURCE_LEVEL, SCOPE_LEVEL, METRIC_LEVEL, POINT_LEVEL, COPIED_POINT_LEVEL = range(5)
+"""The identity of a point is in the message, or if it has two parts in `heads`."""
 RESOURCE_REF, RESOURCE_FIRST, RESOURCE_END, RESOURCE_EARLIEST, RESOURCE_LATEST = range(5)
 """Columns of `resources`."""
 LEFT_FIRST, LEFT_END, LEFT_ROW, LEFT_RESOURCE, LEFT_SCOPE, LEFT_SCOPE_FIRST, LEFT_SCOPE_END = range(
@@ -51,8 +56,8 @@ LEFT_FIRST, LEFT_END, LEFT_ROW, LEFT_RESOURCE, LEFT_SCOPE, LEFT_SCOPE_FIRST, LEF
 LEFT_METRIC = -(1 << 62)
 """Instead of the number of a metric."""
 N_ROWS, N_POINTS, N_LINES, N_RESOURCES, N_SCOPES, N_METRICS, N_LEFT = range(7)
-_HEADS_END, _LAST_ENTRY = 7, 8
-N_STATE = 9
+_HEADS_END, _LAST_ENTRY = 8, 9
+N_STATE = 10
 """The length of `state`."""
 _NO_TIME = (1 << 63) - 1
 
@@ -235,6 +240,33 @@ def _metric_head(
 
 
 @kernel(allocates=False)
+def _number_of_point(
+    table: _Table,
+    outputs: _Outputs,
+    rows: RowArrays,
+    metric: int,
+    message: Bytes,
+    first: int,
+    end: int,
+) -> int:
+    """As `_number_of`, for the identity of a point; LEFT_METRIC if there is no room to copy it."""
+    heads, _, _, _, _, state = outputs
+    places = rows[8]
+    if not places[SECOND_END]:
+        return _number_of(table, outputs, metric, POINT_LEVEL, message, first, first, end)
+    head = signed(state[_HEADS_END])
+    head_end = _copied(message, first, end, heads, head)
+    if head_end >= 0:
+        head_end = _copied(message, places[SECOND], places[SECOND_END], heads, head_end)
+    if head_end < 0:
+        return LEFT_METRIC
+    number = _number_of(table, outputs, metric, COPIED_POINT_LEVEL, heads, head, head, head_end)
+    if number < 0:
+        state[_HEADS_END] = head_end
+    return number
+
+
+@kernel(allocates=False)
 def _read_points(
     table: _Table,
     outputs: _Outputs,
@@ -246,8 +278,9 @@ def _read_points(
     end: int,
 ) -> bool:
     """Fill rows with the points of a metric; False if one is unusual."""
-    refs, offsets, times, starts, _, _, points, _, _ = rows
+    refs, offsets, times, starts, _, _, points, _, _, exemplars = rows
     _, _, resources, _, _, state = outputs
+    n_exemplars = state[N_EXEMPLARS]
     earliest, latest = _NO_TIME, -1
     while position < end:
         is_point = message[position] == _POINT
@@ -259,15 +292,17 @@ def _read_points(
         if row >= len(refs):
             return False
         if tag == HISTOGRAM:
-            identity, identity_end, end_row = read_histogram(message, first, after, rows, row)
+            identity, identity_end, end_row = read_histogram(
+                message, first, after, rows, row, state
+            )
         else:
-            identity, identity_end = read_number(message, first, after, rows, row)
+            identity, identity_end = read_number(message, first, after, rows, row, state)
             offsets[row], end_row = 0, row + 1
         if identity < 0:
             return False
-        ref = _number_of(
-            table, outputs, metric, POINT_LEVEL, message, identity, identity, identity_end
-        )
+        ref = _number_of_point(table, outputs, rows, metric, message, identity, identity_end)
+        if ref == LEFT_METRIC:
+            return False
         for index in range(row, end_row):
             refs[index], points[index] = ref, state[N_POINTS]
             if tag == GAUGE:
@@ -275,6 +310,8 @@ def _read_points(
         earliest, latest = min(earliest, times[row]), max(latest, times[row])
         state[N_ROWS] = end_row
         state[N_POINTS] += 1
+    if tag == GAUGE:
+        exemplars[n_exemplars : state[N_EXEMPLARS], EXEMPLAR_ROW] = -1
     resource = state[N_RESOURCES] - 1
     resources[resource, RESOURCE_EARLIEST] = min(resources[resource, RESOURCE_EARLIEST], earliest)
     resources[resource, RESOURCE_LATEST] = max(resources[resource, RESOURCE_LATEST], latest)
@@ -296,6 +333,7 @@ def _read_metric(
     heads, _, _, metrics, _, state = outputs
     head = state[_HEADS_END]
     n_rows, n_points, n_lines = state[N_ROWS], state[N_POINTS], state[N_LINES]
+    n_exemplars = state[N_EXEMPLARS]
     head_end, data, first, data_end = _metric_head(
         message, position, end, heads, head, has_histograms
     )
@@ -303,11 +341,12 @@ def _read_metric(
         return False
     metric = _number_of(table, outputs, scope, METRIC_LEVEL, heads, head, data, head_end)
     tag = signed(heads[data])
+    state[_HEADS_END] = head_end
     if _read_points(table, outputs, rows, metric, tag, message, first, data_end):
         metrics[state[N_METRICS]] = metric
-        state[_HEADS_END] = head_end
         return True
     state[N_ROWS], state[N_POINTS], state[N_LINES] = n_rows, n_points, n_lines
+    state[N_EXEMPLARS], state[_HEADS_END] = n_exemplars, head
     return False
 
 
@@ -352,7 +391,8 @@ def _read_scope(
 @kernel(
     "b1(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], b1,"
     " Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], i8[::1], i8[::1], f8[::1], u8[::1],"
-    " i8[::1], u8[::1], i8[::1], u1[::1], i8[:, ::1], i8[:, ::1], i8[::1], i8[:, ::1], i8[::1])",
+    " i8[::1], u8[::1], i8[::1], i8[:, ::1], u1[::1], i8[:, ::1], i8[:, ::1], i8[::1], i8[:, ::1],"
+    " i8[::1])",
     allocates=False,
 )
 def read_export(
@@ -375,6 +415,7 @@ def read_export(
     points: Ints,
     words: Words,
     places: Ints,
+    exemplars: Ints,
     heads: Bytes,
     lines: Ints,
     resources: Ints,
@@ -393,7 +434,9 @@ def read_export(
     request. `heads` gets all resources, scopes and metrics that are read without what they contain,
     and has room for the message. `lines` has for what is not known the number of its parent, which
     is -1 less its line if that is not known either, what it is, and its first byte, that of its
-    data if it is a metric, and its end: of a point in the message, else in `heads`. `resources` has
+    data if it is a metric, and its end: in the message or in `heads`, see its level. `exemplars`
+    has the row of the first bucket of its point, or of its sum, -1 if that is of a gauge, first and
+    end of the exemplar, and of the bounds of its point (0, 0 without). `resources` has
     number, first and end in `heads`, and the least and largest time of the rows of each. `metrics`
     has the number of each metric in order, or LEFT_METRIC. `left` has first and end of those with
     the tag and the length, the row that follows, the resource, the scope, and first and end of that
@@ -401,7 +444,7 @@ def read_export(
     for the point at hand.
     """
     table = secret, slots, hashes, parents, numbers, starts, keys, marks
-    rows = refs, offsets, times, start_times, values, bits, points, words, places
+    rows = refs, offsets, times, start_times, values, bits, points, words, places, exemplars
     outputs = heads, lines, resources, metrics, left, state
     for index in range(len(state)):
         state[index] = 0

@@ -18,6 +18,7 @@ from promcompat.core.model import UNKNOWN_SERIES, FloatArray, IntArray, MetricMe
 from promcompat.core.series_table import SeriesTable, SeriesTableBuilder
 from promcompat.otlp.attributes import decode_attributes
 from promcompat.otlp.export_kernels import (
+    COPIED_POINT_LEVEL,
     GAUGE,
     HISTOGRAM,
     LEFT_END,
@@ -54,10 +55,17 @@ from promcompat.otlp.export_pb2 import (
     ScopeMetrics,
 )
 from promcompat.otlp.metrics import describe_metric
-from promcompat.otlp.point_kernels import N_PLACES, N_WORDS
+from promcompat.otlp.point_kernels import (
+    EXEMPLAR_END,
+    EXEMPLAR_FIRST,
+    N_EXEMPLARS,
+    N_PLACES,
+    N_WORDS,
+)
 from promcompat.otlp.point_keys import PointKeys, histogram_keys
 from promcompat.otlp.requests import parse_part
 from promcompat.otlp.resources import OtlpOptions, SeriesLabels, series_labels, target_info_key
+from promcompat.remote_write.exemplars import MAX_EXEMPLARS
 from promcompat.remote_write.series_key import check_keys_bytes
 from promcompat.remote_write.wire_fields import encoded_field
 
@@ -118,6 +126,7 @@ class FoundPoints:
     values: FloatArray
     points: IntArray
     n_points: int
+    exemplars: IntArray
     heads: NDArray[np.uint8]
     lines: IntArray
     resources: IntArray
@@ -126,8 +135,9 @@ class FoundPoints:
 
     @property
     def n_left_bytes(self) -> int:
-        """The number of bytes of unknown parts, and of metrics that the kernel did not read."""
+        """The number of bytes of unknown parts, and of what the kernel did not read."""
         n_bytes = np.sum(self.lines[:, LINE_END] - self.lines[:, LINE_FIRST])
+        n_bytes += np.sum(self.exemplars[:, EXEMPLAR_END] - self.exemplars[:, EXEMPLAR_FIRST])
         return int(n_bytes + np.sum(self.left[:, LEFT_END] - self.left[:, LEFT_FIRST]))
 
     def rest(self) -> bytes:
@@ -245,11 +255,13 @@ class KnownPoints:
         lines = np.empty((n_resources + n_scopes + n_metrics + n_points, 5), np.int64)
         resources, metrics = np.empty((n_resources, 5), np.int64), np.empty(n_metrics, np.int64)
         left, state = np.empty((n_metrics, 7), np.int64), np.empty(N_STATE, np.int64)
+        # A metric with more of them is left; so many of a request are stored.
+        exemplars = np.empty((min(len(message) // 2, MAX_EXEMPLARS), 5), np.int64)
         is_usual = read_export(
             *tree.table.arrays(), not self._options.converts_to_custom_buckets, view,
             refs, offsets, timestamps, starts_ms, values, values.view(np.uint64), points,
             np.empty(N_WORDS, np.uint64), np.empty(N_PLACES, np.int64),
-            heads, lines, resources, metrics, left, state,
+            exemplars, heads, lines, resources, metrics, left, state,
         )  # fmt: skip
         if not is_usual:
             return None
@@ -264,6 +276,7 @@ class KnownPoints:
             values=values[rows],
             points=points[rows],
             n_points=int(state[N_POINTS]),
+            exemplars=exemplars[: state[N_EXEMPLARS]],
             heads=heads,
             lines=lines[: state[N_LINES]],
             resources=resources[: state[N_RESOURCES]],
@@ -285,7 +298,7 @@ class KnownPoints:
             if made.origins[line] != line:
                 continue
             made.contents[line] = parent, content
-            if level == POINT_LEVEL:
+            if level in (POINT_LEVEL, COPIED_POINT_LEVEL):
                 made.keys[line] = self._keys_of(made.node(parent), content, n_key_bytes)
                 n_key_bytes += sum(map(len, made.keys[line]))
                 check_keys_bytes(n_key_bytes)

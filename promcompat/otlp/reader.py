@@ -1,14 +1,18 @@
 """Reads export requests by the options of a process."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
 from promcompat.core.model import IntArray
 from promcompat.otlp.deltas import DeltaTotals
+from promcompat.otlp.exemplars import parse_exemplar, point_exemplars
 from promcompat.otlp.export_kernels import (
+    LEFT_FIRST,
     LEFT_ROW,
     RESOURCE_EARLIEST,
     RESOURCE_LATEST,
@@ -16,10 +20,11 @@ from promcompat.otlp.export_kernels import (
 )
 from promcompat.otlp.export_pb2 import Request
 from promcompat.otlp.known_points import FoundPoints, KnownPoints, Made, RejectedMetricError
+from promcompat.otlp.point_kernels import EXEMPLAR_ROW
 from promcompat.otlp.point_keys import KnownKeys
 from promcompat.otlp.requests import parse_json, parse_protobuf
 from promcompat.otlp.resources import OtlpOptions
-from promcompat.otlp.samples import PointRows, Samples, TranslatedMetric
+from promcompat.otlp.samples import PointExemplar, PointRows, Samples
 from promcompat.otlp.translation import TimeSpan, add_points, add_target_info, translate
 
 
@@ -69,8 +74,13 @@ class OtlpReader:
         found, samples = made.found, Samples()
         keys = made.keys_of_rows()
         samples.add_key_bytes(keys)
+        # Before deltas are added up, as a malformed one refuses the whole request.
+        exemplars = _exemplars(found, keys, checks_all=self.options.sums_deltas)
         spans = add_points(samples, rest, self.options, self.totals, tenant, self.known)
         n_rows = len(samples.keys)
+        if exemplars:
+            exemplars += _exemplars_of_rest(found, samples)
+            samples.exemplars = [one for _, one in sorted(exemplars, key=itemgetter(0))]
         samples.metadata = made.metadata(metric.metadata for metric in samples.metrics)
         of_rest = dict(zip(found.rest_resources(), spans, strict=True))
         columns = found.resources[:, [RESOURCE_REF, RESOURCE_EARLIEST, RESOURCE_LATEST]].tolist()
@@ -78,7 +88,8 @@ class OtlpReader:
             span = TimeSpan(earliest_ms, latest_ms).joined(of_rest.get(number, TimeSpan()))
             add_target_info(samples, made.node(ref).target_info, span, self.options)
         places = np.full(len(samples.keys), len(keys), np.int64)
-        places[:n_rows] = _places(found.left[:, LEFT_ROW], samples.metrics)
+        ends = (metric.n_rows for metric in samples.metrics)
+        places[:n_rows] = _of_metrics(found.left[:, LEFT_ROW], ends)
         samples.read = PointRows(
             keys,
             found.timestamps,
@@ -91,7 +102,36 @@ class OtlpReader:
         return samples
 
 
-def _places(rows: IntArray, metrics: Iterable[TranslatedMetric]) -> IntArray:
-    """The row that follows each row of metrics, whose following rows are these."""
-    ends = np.array([metric.n_rows for metric in metrics], np.int64)
-    return np.repeat(rows, np.diff(ends, prepend=0))
+def _exemplars(
+    found: FoundPoints, keys: list[bytes], *, checks_all: bool
+) -> list[tuple[int, PointExemplar]]:
+    """The exemplars of the points that were read, each with its place in the request.
+
+    `keys` are those of the rows. Raises BadDataError if one is malformed; those of gauges count for
+    nothing else, and only with `checks_all`.
+    """
+    read = list[tuple[int, PointExemplar]]()
+    for row, lines in groupby(found.exemplars.tolist(), key=itemgetter(EXEMPLAR_ROW)):
+        if row < 0 and not checks_all:
+            continue
+        of_point = list(lines)
+        parsed = [parse_exemplar(found.message[first:end]) for _, first, end, _, _ in of_point]
+        if row >= 0:
+            _, place, _, first, end = of_point[0]
+            bounds = np.frombuffer(found.message[first:end], "<f8").tolist()
+            keys_of_point = keys[row : row + len(bounds) + 1]
+            read += [(place, one) for one in point_exemplars(parsed, bounds, keys_of_point)]
+    return read
+
+
+def _exemplars_of_rest(found: FoundPoints, samples: Samples) -> Iterator[tuple[int, PointExemplar]]:
+    """The same for those of the metrics that were not read."""
+    ends = (metric.n_exemplars for metric in samples.metrics)
+    places = _of_metrics(found.left[:, LEFT_FIRST], ends)
+    return zip(places.tolist(), samples.exemplars, strict=True)
+
+
+def _of_metrics(numbers: IntArray, ends: Iterable[int]) -> IntArray:
+    """The number of a metric for all that it has; the metrics end at `ends`."""
+    all_ends = np.array(list(ends), np.int64)
+    return np.repeat(numbers, np.diff(all_ends, prepend=0))

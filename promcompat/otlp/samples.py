@@ -40,10 +40,11 @@ class PointExemplar:
 
 
 class TranslatedMetric(NamedTuple):
-    """The metadata of a metric, None if it is rejected, and how many rows there are after it."""
+    """The metadata of a metric, None if it is rejected, and what there is after it."""
 
     metadata: MetricMetadata | None
     n_rows: int
+    n_exemplars: int
 
 
 @dataclass(slots=True)

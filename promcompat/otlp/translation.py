@@ -1,21 +1,16 @@
 """Data points of an export request as samples of series, by the rules of Prometheus 3.5."""
 
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-import numpy as np
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.metrics.v1.metrics_pb2 import DataPointFlags, Exemplar
+from opentelemetry.proto.metrics.v1.metrics_pb2 import DataPointFlags
 
-from promcompat.core.errors import BadDataError
-from promcompat.core.exemplars import MAX_EXEMPLAR_CHARACTERS
 from promcompat.core.model import MetricMetadata
-from promcompat.otlp.attribute_text import sorted_pairs
 from promcompat.otlp.attributes import decode_attributes
 from promcompat.otlp.deltas import DeltaTotals
+from promcompat.otlp.exemplars import parse_exemplar, point_exemplars
 from promcompat.otlp.export_pb2 import (
     ExponentialHistogramDataPoint,
     HistogramDataPoint,
@@ -41,7 +36,7 @@ from promcompat.otlp.resources import (
     series_labels,
     target_info_key,
 )
-from promcompat.otlp.samples import PointExemplar, Samples, TranslatedMetric
+from promcompat.otlp.samples import Samples, TranslatedMetric
 
 _NS_PER_MS: Final = 1_000_000
 _LARGEST_NS: Final = (1 << 63) - 1
@@ -162,7 +157,8 @@ class _Resource:
             described = found
             self.samples.metadata[found.family] = found
             self._translate_points(metric, found.family, kind, origin)
-        self.samples.metrics.append(TranslatedMetric(described, len(self.samples.keys)))
+        n_rows, n_exemplars = len(self.samples.keys), len(self.samples.exemplars)
+        self.samples.metrics.append(TranslatedMetric(described, n_rows, n_exemplars))
 
     def _translate_points(self, metric: Metric, name: str, kind: str, origin: _Origin) -> None:
         data = getattr(metric, kind)
@@ -338,20 +334,8 @@ class _Resource:
     def _add_exemplars(
         self, exemplars: Sequence[bytes], bounds: Sequence[float], keys: Sequence[bytes]
     ) -> None:
-        """Each exemplar belongs to the first bucket that its value fits in."""
-        if not exemplars:
-            return
-        # Bounds may be in any order, and both may be thousands.
-        known_bounds = np.array([*bounds, math.inf])
-        reached = np.fmax.accumulate(np.where(np.isnan(known_bounds), -math.inf, known_bounds))
-        for exemplar in map(_parse_exemplar, exemplars):
-            if exemplar.WhichOneof("value") is None:
-                continue
-            value = float(exemplar.as_int) if exemplar.HasField("as_int") else exemplar.as_double
-            bucket = min(int(np.searchsorted(reached, value)), len(bounds))
-            time_ms = min(exemplar.time_unix_nano, _LARGEST_NS) // _NS_PER_MS
-            found = PointExemplar(keys[bucket], _exemplar_labels(exemplar), value, time_ms)
-            self.samples.exemplars.append(found)
+        if exemplars:
+            self.samples.exemplars += point_exemplars(map(parse_exemplar, exemplars), bounds, keys)
 
 
 def _start_ms(point: _Point) -> int:
@@ -377,7 +361,7 @@ def _check_encoded_parts(request: Request, options: OtlpOptions) -> None:
             for point in _points_of(group.metrics):
                 decode_attributes(point.attributes, options.strategy)
                 if not isinstance(point, SummaryDataPoint):
-                    deque(map(_parse_exemplar, point.exemplars), maxlen=0)
+                    deque(map(parse_exemplar, point.exemplars), maxlen=0)
 
 
 def _points_of(metrics: Iterable[Metric]) -> Iterator[_Point]:
@@ -386,25 +370,3 @@ def _points_of(metrics: Iterable[Metric]) -> Iterator[_Point]:
         kind = metric.WhichOneof("data")
         if kind is not None:
             yield from getattr(metric, kind).data_points
-
-
-def _parse_exemplar(wire: bytes) -> Exemplar:
-    try:
-        return Exemplar.FromString(wire)
-    except DecodeError as exc:
-        raise BadDataError("cannot decode the exemplars of the request") from exc
-
-
-def _exemplar_labels(exemplar: Exemplar) -> list[tuple[str, str]]:
-    """Trace and span, and the filtered attributes unless all together would be too long."""
-    labels = []
-    if any(exemplar.trace_id):
-        labels.append(("trace_id", exemplar.trace_id.hex()))
-    if any(exemplar.span_id):
-        labels.append(("span_id", exemplar.span_id.hex()))
-    attributes = sorted_pairs(exemplar.filtered_attributes)
-    if sum(map(len, (text for pair in labels + attributes for text in pair))) > (
-        MAX_EXEMPLAR_CHARACTERS
-    ):
-        return labels
-    return labels + attributes

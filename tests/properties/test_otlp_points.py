@@ -80,6 +80,31 @@ doubles = st.one_of(
     st.integers(0, (1 << 64) - 1),
     st.sampled_from([0x7FF0000000000002, 0x7FFD48 << 40, 0x7FF8000000000001, 1 << 63]),
 )
+exemplar_contents = rarely(
+    st.sampled_from([b"", b"\xff", fixed64(2, 1), fixed64(3, 5) + fixed64(6, 2)]),
+    st.builds(
+        lambda time, value, trace, found: fixed64(2, time) + value + trace + found,
+        times,
+        st.one_of(
+            st.sampled_from([0.25, 0.5, 1.5, 7.0, float("nan")]).map(
+                lambda number: fixed64(3, int(np.float64(number).view(np.uint64)))
+            ),
+            st.integers(-1, 3).map(lambda number: fixed64(6, number)),
+        ),
+        st.sampled_from([b"", encode_field(4, b"\1" * 8) + encode_field(5, b"\2" * 16)]),
+        attribute_fields(7),
+    ),
+)
+
+
+def exemplars_of(number: int) -> st.SearchStrategy[bytes]:
+    """Most points have none."""
+    some = st.lists(exemplar_contents, min_size=1, max_size=3)
+    return st.one_of(st.just([]), some).map(
+        lambda found: b"".join(encode_field(number, one) for one in found)
+    )
+
+
 number_points = some_of(
     st.one_of(nothing, st.builds(fixed64, st.just(2), times)),
     st.builds(fixed64, st.just(3), times),
@@ -87,8 +112,9 @@ number_points = some_of(
         st.builds(fixed64, st.just(4), doubles),
         st.builds(fixed64, st.just(6), st.integers(-(1 << 63), (1 << 63) - 1)),
     ),
+    exemplars_of(5),
     attribute_fields(7),
-    rarely(st.sampled_from([varint(8, 1), varint(8, 2), encode_field(5, b"")]), nothing),
+    rarely(st.sampled_from([varint(8, 1), varint(8, 2)]), nothing),
     others=unknown_fields,
 )
 
@@ -107,14 +133,15 @@ histogram_points = some_of(
     st.one_of(nothing, st.builds(fixed64, st.just(5), doubles)),
     st.builds(packed, st.just(6), st.lists(st.integers(0, 1 << 62), min_size=1, max_size=3)),
     bounds.map(lambda found: packed(7, found) if found else b""),
-    rarely(st.sampled_from([encode_field(8, b""), encode_field(8, b"\xff")]), nothing),
+    exemplars_of(8),
     attribute_fields(9),
     rarely(st.just(varint(10, 1)), st.sampled_from([b"", fixed64(11, 5), fixed64(12, 6)])),
     others=unknown_fields,
 )
 exponential_points = st.builds(
-    lambda time, found: fixed64(3, time) + found, times, attribute_fields(1)
-)
+    lambda *parts: b"".join(parts),
+    times.map(lambda time: fixed64(3, time)), attribute_fields(1), exemplars_of(11),
+)  # fmt: skip
 temporalities = st.sampled_from([2, 2, 2, 2, 1, 0]).map(lambda number: varint(2, number))
 is_monotonic = st.sampled_from([b"", varint(3, 1)])
 
@@ -206,7 +233,8 @@ def columns_of(samples: Samples, known: KnownSeries) -> Any:
         list(made.refused.values()),
         [points.index(point) if point >= 0 else point for point in points],
         samples.rejected,
-        samples.exemplars,
+        # NaN is equal to itself as a text.
+        list(map(repr, samples.exemplars)),
         samples.n_translated,
     )
 
@@ -269,13 +297,17 @@ def test_any_bytes_are_read_as_they_are_translated(message: bytes) -> None:
     check([message], OtlpOptions())
 
 
+def attribute_of(key: str, text: str, number: int = 9) -> bytes:
+    content = encode_field(1, key.encode()) + encode_field(2, encode_field(1, text.encode()))
+    return encode_field(number, content)
+
+
 def point_of(time: int, value: int, label: str) -> bytes:
-    attribute = encode_field(1, b"k") + encode_field(2, encode_field(1, label.encode()))
-    return encode_field(1, fixed64(3, time) + fixed64(6, value) + encode_field(7, attribute))
+    return encode_field(1, fixed64(3, time) + fixed64(6, value) + attribute_of("k", label, 7))
 
 
-def request_of(name: str, *found: bytes) -> bytes:
-    metric = encode_field(1, name.encode()) + encode_field(GAUGE, b"".join(found))
+def request_of(name: str, *found: bytes, data: int = GAUGE) -> bytes:
+    metric = encode_field(1, name.encode()) + encode_field(data, b"".join(found))
     return encode_field(1, encode_field(2, encode_field(2, metric)))
 
 
@@ -291,6 +323,32 @@ def test_what_was_sent_before_is_not_translated_again(monkeypatch: pytest.Monkey
         assert samples.read is not None
         assert samples.read.values.tolist() == [number, number]
         assert len({*samples.read.keys}) == 2
+
+
+def test_points_with_exemplars_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of SDKs, which write the fields of a point in the order of their numbers."""
+    halves = [int(np.float64(bound).view(np.uint64)) for bound in (0.5, 1.0)]
+    reader, attribute = OtlpReader(), attribute_of("k", "a")
+    for number in range(3):
+        if number == 2:
+            monkeypatch.setattr(KnownPoints, "_keys_of", None)
+        exemplars = b"".join(
+            encode_field(8, fixed64(2, 10**9) + fixed64(6, value) + encode_field(5, b"\1" * 16))
+            for value in range(number)
+        )
+        counts = packed(6, [1, 1, number]) + packed(7, halves)
+        point = fixed64(3, 10**9) + fixed64(4, 5) + counts + exemplars + attribute
+        message = request_of("m", encode_field(1, point) + varint(2, 2), data=HISTOGRAM)
+        samples = reader.read(message, "default", is_json=False)
+        assert samples.read is not None
+        assert not samples.keys
+        assert samples.read.values.tolist() == [5, 1, 2, 5]
+        shown = [(one.key, one.value, *one.labels) for one in samples.exemplars]
+        trace = ("trace_id", "01" * 16)
+        places = [1, 2][:number]
+        assert shown == [
+            (samples.read.keys[place], value, trace) for value, place in enumerate(places)
+        ]
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 600.0])
