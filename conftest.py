@@ -174,6 +174,14 @@ def plain_database_url(plain_postgres_server: DatabaseServer) -> Iterator[str]:
     plain_postgres_server.drop_database(url)
 
 
+@pytest.fixture
+def timescaledb_database_url(timescaledb_server: DatabaseServer) -> Iterator[str]:
+    """A fresh, migrated TimescaleDB database, for what is the same on all editions."""
+    url = timescaledb_server.create_database()
+    yield url
+    timescaledb_server.drop_database(url)
+
+
 def pytest_collection_finish() -> None:
     """Exempt the collected tests from garbage collection: 3 % of the time of unit tests."""
     gc.collect()

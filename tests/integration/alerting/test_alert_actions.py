@@ -15,7 +15,7 @@ from tests.support.services.alerting import (
     make_threshold,
     running_alerting,
 )
-from tests.support.services.native_service import NativeClient, running_native_service
+from tests.support.services.native_service import NativeClient, running_native_service, unix_time
 
 pytestmark = pytest.mark.integration
 
@@ -100,10 +100,10 @@ async def test_silenced_is_shown_and_silences_may_start_later(service: NativeCli
     future = await service.send("POST", "/silences", status=201, body=later)
     assert not future["is_active"]
     assert (await only_alert(service))["silenced_by"] == []
-    assert _unix(future["ends_at"]) - _unix(future["starts_at"]) == 3600
+    assert unix_time(future["ends_at"]) - unix_time(future["starts_at"]) == 3600
     until = {"ends_at": (now + timedelta(hours=2)).isoformat(), "labels": {"host": "a"}, **ANA}
     active = await service.send("POST", "/silences", status=201, body=until)
-    assert abs(_unix(active["ends_at"]) - now.timestamp() - 7200) < 0.01
+    assert abs(unix_time(active["ends_at"]) - now.timestamp() - 7200) < 0.01
     assert (await only_alert(service))["silenced_by"] == [active["id"]]
     alerting = await service.get(f"/alerts/{alert['id']}")
     assert alerting["silenced_by"] == [active["id"]]
@@ -112,10 +112,6 @@ async def test_silenced_is_shown_and_silences_may_start_later(service: NativeCli
     await service.send("DELETE", f"/silences/{active['id']}", status=200)
     (shown,) = (await service.prometheus("alerts"))["alerts"]
     assert "silencedBy" not in shown
-
-
-def _unix(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +206,7 @@ async def test_alerts_are_listed_by_when_they_were_active(service: NativeClient)
     alert = await only_alert(service)
     await service.send("POST", f"/alerts/{alert['id']}/resolve", status=200, body=ANA)
     ended = await service.get(f"/alerts/{alert['id']}")
-    active, resolved = _unix(ended["active_at"]), _unix(ended["resolved_at"])
+    active, resolved = unix_time(ended["active_at"]), unix_time(ended["resolved_at"])
 
     async def found(**times: float) -> list[int]:
         return [each["id"] for each in (await service.get("/alerts", **times))["alerts"]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.services.native_service import NativeClient
+from tests.support.services.native_service import NativeClient, unix_time
 from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
@@ -33,10 +33,6 @@ SQL_AGGREGATES = {
 
 def sample(value: float, seconds: float, name: str = "m", **labels: str) -> dict[str, object]:
     return {"name": name, "value": value, "timestamp": seconds, "labels": labels}
-
-
-def clock(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 async def points(native: NativeClient, name: str = "m", **parameters: Any) -> list[tuple[str, Any]]:
@@ -74,7 +70,7 @@ async def test_cut_buckets_hold_the_samples_of_the_range_alone(native: NativeCli
 def random_samples() -> list[dict[str, object]]:
     """Three series over three weeks, dense in two hours, some samples on edges of buckets."""
     random = np.random.default_rng(11)
-    start = int(clock("1999-12-26T00:00:00+00:00"))
+    start = int(unix_time("1999-12-26T00:00:00+00:00"))
     found = []
     for host, group in (("a", "x"), ("b", "x"), ("c", "y")):
         sparse = start + random.integers(0, 21 * 24, 150) * HOUR

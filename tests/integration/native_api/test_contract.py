@@ -16,11 +16,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def native(timescaledb_server: Any) -> AsyncIterator[NativeClient]:
-    url = timescaledb_server.create_database()
-    async with running_native_service(url) as client:
+async def native(timescaledb_database_url: str) -> AsyncIterator[NativeClient]:
+    async with running_native_service(timescaledb_database_url) as client:
         yield client
-    timescaledb_server.drop_database(url)
 
 
 async def send_example(native: NativeClient, route: Route, example: Example) -> None:

@@ -15,7 +15,6 @@ from native_api.contract.pages import encode_cursor
 from native_api.contract.route import BASE, Route
 from native_api.query.payloads import SampleListQuery
 from native_api.routes import ROUTES
-from tests.support.programs.servers import DatabaseServer
 from tests.support.services.native_service import NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
@@ -48,11 +47,9 @@ LIBRARY_WORDS = (
 
 
 @pytest.fixture
-async def native(timescaledb_server: DatabaseServer) -> AsyncIterator[NativeClient]:
-    url = timescaledb_server.create_database()
-    async with running_native_service(url) as client:
+async def native(timescaledb_database_url: str) -> AsyncIterator[NativeClient]:
+    async with running_native_service(timescaledb_database_url) as client:
         yield client
-    timescaledb_server.drop_database(url)
 
 
 async def send(

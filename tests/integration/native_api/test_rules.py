@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tests.support.services.native_service import NativeClient, running_native_service
+from tests.support.services.native_service import NativeClient, running_native_service, unix_time
 
 pytestmark = pytest.mark.integration
 
@@ -226,7 +225,7 @@ async def test_a_rule_is_tested_with_the_past_and_leaves_nothing(native: NativeC
         {"alertname": "Deep", "severity": "page"},
     )
     assert (found["fired"], found["most_at_once"], found["evaluations"]) == (1, 1, 20)
-    times = [_unix(alert[name]) for name in ("active_at", "fired_at", "resolved_at")]
+    times = [unix_time(alert[name]) for name in ("active_at", "fired_at", "resolved_at")]
     # At the first evaluation of each kind, which is at most a minute later.
     late = [time - start - 60 * minute for time, minute in zip(times, (4, 6, 9), strict=True)]
     assert all(0 <= seconds < 60 for seconds in late)
@@ -242,7 +241,3 @@ async def test_a_rule_is_tested_with_the_past_and_leaves_nothing(native: NativeC
             "POST", "/rules/test", status=400, body=body | {"for": "0s"} | changes
         )
         assert reason in answer["detail"]
-
-
-def _unix(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()

@@ -61,23 +61,19 @@ SELECT id, ms, ms FROM series, floor(extract(epoch FROM now()) * 1000) AS ms;
 
 
 @pytest.fixture
-def database(timescaledb_server: DatabaseServer) -> str:
-    return timescaledb_server.create_database()
-
-
-@pytest.fixture
-async def native(database: str, timescaledb_server: DatabaseServer) -> AsyncIterator[NativeClient]:
-    async with running_native_service(database) as client:
+async def native(timescaledb_database_url: str) -> AsyncIterator[NativeClient]:
+    async with running_native_service(timescaledb_database_url) as client:
         await client.ingest(*_SAMPLES)
         yield client
-    timescaledb_server.drop_database(database)
 
 
 @pytest.fixture
-def analyst_dropped(database: str, timescaledb_server: DatabaseServer) -> Iterator[None]:
+def analyst_dropped(
+    timescaledb_database_url: str, timescaledb_server: DatabaseServer
+) -> Iterator[None]:
     """Roles outlive databases: what the page grants is taken back."""
     yield
-    name = database.rpartition("/")[2]
+    name = timescaledb_database_url.rpartition("/")[2]
     timescaledb_server.run_sql("DROP OWNED BY analyst", name)
     timescaledb_server.run_sql("DROP ROLE analyst")
 
@@ -127,9 +123,9 @@ async def test_every_documented_request_succeeds(
 
 @pytest.mark.usefixtures("native", "analyst_dropped")
 async def test_every_documented_statement_runs_and_finds_samples(
-    database: str, timescaledb_server: DatabaseServer
+    timescaledb_database_url: str, timescaledb_server: DatabaseServer
 ) -> None:
-    async with connected(database) as owner:
+    async with connected(timescaledb_database_url) as owner:
         await owner.execute(_TABLES)
         for block in blocks_of("sql"):
             if block.page == _PAGE_OF_QUERIES:
@@ -139,7 +135,7 @@ async def test_every_documented_statement_runs_and_finds_samples(
                     assert await owner.fetch(statement), f"{block}: no rows of {statement}"
                 else:
                     await owner.execute(statement)
-    async with connected(timescaledb_server.superuser_url(database)) as session:
+    async with connected(timescaledb_server.superuser_url(timescaledb_database_url)) as session:
         await session.execute("SET SESSION AUTHORIZATION analyst")
         assert await session.fetchval("SELECT count(*) FROM promcompat.metrics") == len(_SAMPLES)
 

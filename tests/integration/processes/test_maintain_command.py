@@ -11,7 +11,6 @@ import pytest
 from promcompat.__main__ import main
 from promcompat.core.definitions import MetricDefinition
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from tests.support.programs.servers import DatabaseServer
 from tests.support.services.native_service import running_native_service
 from tests.support.storage.repositories import connected
 
@@ -36,9 +35,9 @@ async def stored_samples(url: str) -> list[tuple[str, int]]:
 
 @pytest.mark.rows
 def test_maintain_applies_retention_and_computes_hours(
-    timescaledb_server: DatabaseServer, capsys: pytest.CaptureFixture[str]
+    timescaledb_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = timescaledb_server.create_database()
+    url = timescaledb_database_url
     asyncio.run(prepare(url))
     command = ["maintain", "--database-url", url, "--retention-days", "30"]
     assert main([*command, "--dry-run"]) == 0
@@ -49,13 +48,12 @@ def test_maintain_applies_retention_and_computes_hours(
         expected += r"0 series removed\.\n"
         assert re.search(rf"^{expected}$", capsys.readouterr().out, re.MULTILINE)
         assert asyncio.run(stored_samples(url)) == [("m", 1)]
-    timescaledb_server.drop_database(url)
 
 
 def test_maintain_says_what_each_step_would_do_and_does(
-    timescaledb_server: DatabaseServer, capsys: pytest.CaptureFixture[str]
+    timescaledb_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = timescaledb_server.create_database()
+    url = timescaledb_database_url
     asyncio.run(prepare(url))
     command = ["maintain", "--once", "--database-url", url, "--retention-days", "30"]
     assert main([*command, "--dry-run"]) == 0
@@ -70,13 +68,12 @@ def test_maintain_says_what_each_step_would_do_and_does(
         assert "retain: 0 partitions" in done
         assert done.endswith("0 hours computed, 0 series removed.\n")
         assert asyncio.run(stored_samples(url)) == [("m", 1)]
-    timescaledb_server.drop_database(url)
 
 
 def test_the_retention_of_a_tenant_is_set_and_listed(
-    timescaledb_server: DatabaseServer, capsys: pytest.CaptureFixture[str]
+    timescaledb_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = timescaledb_server.create_database()
+    url = timescaledb_database_url
     asyncio.run(prepare(url))
     for days, text in (("90", "90 days"), ("0", "forever"), ("default", "as the service keeps")):
         assert main(["tenant", "--database-url", url, "set-retention", "default", days]) == 0
@@ -87,7 +84,6 @@ def test_the_retention_of_a_tenant_is_set_and_listed(
     for wrong in (["nobody", "3"], ["default", "-1"], ["default", "1000000"]):
         assert main(["tenant", "--database-url", url, "set-retention", *wrong]) == 1
         assert capsys.readouterr().err.startswith("promcompat: ")
-    timescaledb_server.drop_database(url)
 
 
 def test_maintain_needs_a_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from promcompat.__main__ import main
-from tests.support.programs.servers import DatabaseServer
 from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
@@ -25,9 +24,9 @@ async def set_two_aside(url: str) -> None:
 
 
 def test_arrivals_are_shown_retried_and_dropped(
-    plain_postgres_server: DatabaseServer, capsys: pytest.CaptureFixture[str]
+    plain_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = plain_postgres_server.create_database()
+    url = plain_database_url
     command = ["set-aside", "--database-url", url, "--store", "blocks"]
     assert main(command) == 0
     assert capsys.readouterr().out == "nothing is set aside\n"
@@ -39,4 +38,3 @@ def test_arrivals_are_shown_retried_and_dropped(
     assert "1: dropped" in shown
     assert "2: samples of tenant default, 5 samples from 1970-01-01T00:00:00Z" in shown
     assert main([*command, "--drop", "1"]) == 1
-    plain_postgres_server.drop_database(url)

@@ -1,26 +1,18 @@
 """`promcompat token` on a real database."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from promcompat.__main__ import main
 from promcompat.access.token_text import is_token_text
-from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def url(timescaledb_server: DatabaseServer) -> Iterator[str]:
-    created = timescaledb_server.create_database()
-    yield created
-    timescaledb_server.drop_database(created)
-
-
-def test_tokens_are_made_listed_and_revoked(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tokens_are_made_listed_and_revoked(
+    timescaledb_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     def run(*arguments: str) -> tuple[int, str, str]:
-        code = main(["token", "--database-url", url, *arguments])
+        code = main(["token", "--database-url", timescaledb_database_url, *arguments])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 

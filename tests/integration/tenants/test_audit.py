@@ -25,8 +25,10 @@ NATIVE = "/api/v1/metrics"
 
 
 @pytest.fixture
-async def service(url: str) -> AsyncIterator[AccessService]:
-    async with running_access_service(url, tenancy="header", admin_api=True) as running:
+async def service(timescaledb_database_url: str) -> AsyncIterator[AccessService]:
+    async with running_access_service(
+        timescaledb_database_url, tenancy="header", admin_api=True
+    ) as running:
         for tenant in ("red", "blue"):
             await running.make(f"{tenant}-admin", Role.ADMIN, tenants=[tenant])
         await running.make("red-editor", Role.EDIT, tenants=["red"])
@@ -133,11 +135,11 @@ async def test_a_change_that_cannot_be_recorded_is_not_made(
 
 
 async def test_the_newest_records_of_each_tenant_stay(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    timescaledb_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "BOUND_EVERY", 10)
     monkeypatch.setattr(audit, "MAX_RECORDS_OF_TENANT", 5)
-    database = await Database.open(url, DatabaseOptions())
+    database = await Database.open(timescaledb_database_url, DatabaseOptions())
     try:
         trail = PostgresAudit(database)
 
@@ -164,14 +166,17 @@ async def test_the_newest_records_of_each_tenant_stay(
 
 
 async def test_commands_are_recorded_and_old_records_go(
-    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    timescaledb_database_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found: 4711")
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", url)
-    connection = await asyncpg.connect(url)
+    monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", timescaledb_database_url)
+    connection = await asyncpg.connect(timescaledb_database_url)
     try:
         await connection.execute(
             "INSERT INTO promcompat.audit (at, actor, tenant, action, target)"

@@ -152,8 +152,10 @@ def _reading_routes() -> Iterator[str]:
 
 
 @pytest.fixture
-async def probe(url: str) -> AsyncIterator[Probe]:
-    async with running_native_service(url, access="tokens", tenancy="header") as native:
+async def probe(timescaledb_database_url: str) -> AsyncIterator[Probe]:
+    async with running_native_service(
+        timescaledb_database_url, access="tokens", tenancy="header"
+    ) as native:
         probe = Probe(native)
         for tenant in ("red", "blue"):
             await probe.access.make(tenant, *Role, tenants=[tenant])
@@ -257,16 +259,16 @@ ORDER BY 1
 
 
 async def test_no_table_or_view_shows_what_another_tenant_has(
-    probe: Probe, url: str, timescaledb_server: DatabaseServer
+    probe: Probe, timescaledb_database_url: str, timescaledb_server: DatabaseServer
 ) -> None:
     sample = {"name": "of_blue", "value": 1}
     assert (await probe.send("blue", "POST", f"{NATIVE}/ingest", json=sample)).status == 200
     await probe.storage.drains.drainer.drain_all()
-    database = url.rpartition("/")[2]
+    database = timescaledb_database_url.rpartition("/")[2]
     for tenant in ("red", "blue"):
         role = f"{tenant}_of_{database}"
         timescaledb_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
-        async with connected(url) as owner:
+        async with connected(timescaledb_database_url) as owner:
             await owner.execute("SELECT grant_tenant_reader($1, $2)", role, tenant)
         async with connected(timescaledb_server.url(database, role)) as reader:
             showing = await _showing(reader)

@@ -21,8 +21,8 @@ WHO = "/api/v1/metrics/whoami"
 
 
 @pytest.fixture
-async def service(url: str) -> AsyncIterator[AccessService]:
-    async with running_access_service(url) as running:
+async def service(timescaledb_database_url: str) -> AsyncIterator[AccessService]:
+    async with running_access_service(timescaledb_database_url) as running:
         yield running
 
 
@@ -75,8 +75,8 @@ async def test_what_is_refused(service: AccessService) -> None:
     assert (await service.client.get("/")).status == 200
 
 
-async def test_whoever_reads_is_told_who_they_are(url: str) -> None:
-    async with running_access_service(url, tenancy="header") as service:
+async def test_whoever_reads_is_told_who_they_are(timescaledb_database_url: str) -> None:
+    async with running_access_service(timescaledb_database_url, tenancy="header") as service:
         await service.make("ana", Role.EDIT, tenants=("acme", "beta"))
         response = await service.send("GET", WHO, "ana", tenant="beta")
         assert (response.status, await response.json()) == (
@@ -116,8 +116,10 @@ async def test_a_token_is_made_and_revoked_over_the_api(service: AccessService) 
     assert (await service.send("POST", TOKENS, "root", json=body)).status == 201
 
 
-async def test_an_administrator_of_some_tenants_sees_no_others(url: str) -> None:
-    async with running_access_service(url, tenancy="header") as service:
+async def test_an_administrator_of_some_tenants_sees_no_others(
+    timescaledb_database_url: str,
+) -> None:
+    async with running_access_service(timescaledb_database_url, tenancy="header") as service:
         await service.make("a-admin", Role.ADMIN, tenants=["a"])
         other = await service.make("b-reader", Role.READ, tenants=["b"])
         both = await service.make("both", Role.READ, tenants=["a", "b"])
@@ -131,8 +133,8 @@ async def test_an_administrator_of_some_tenants_sees_no_others(url: str) -> None
             assert found.status == 404
 
 
-async def test_the_tenant_of_a_request(url: str) -> None:
-    async with running_access_service(url, tenancy="header") as service:
+async def test_the_tenant_of_a_request(timescaledb_database_url: str) -> None:
+    async with running_access_service(timescaledb_database_url, tenancy="header") as service:
         await service.make("one", Role.READ, tenants=["a"])
         await service.make("two", Role.READ, tenants=["a", "b"])
         await service.make("all", Role.READ, tenants=None)
@@ -158,10 +160,10 @@ async def test_the_tenant_of_a_request(url: str) -> None:
         assert (await service.send("GET", "/metrics", "all")).status == 200
 
 
-async def test_a_token_of_another_replica_works_at_once(url: str) -> None:
+async def test_a_token_of_another_replica_works_at_once(timescaledb_database_url: str) -> None:
     async with (
-        running_access_service(url) as here,
-        running_access_service(url) as there,
+        running_access_service(timescaledb_database_url) as here,
+        running_access_service(timescaledb_database_url) as there,
     ):
         token = await here.make("new", Role.READ)
         there.texts |= here.texts
@@ -243,8 +245,8 @@ async def test_the_last_use_is_written_once_a_minute(service: AccessService) -> 
     assert later.last_used_at_ms == listed.last_used_at_ms + 61_000
 
 
-async def test_bounds_of_tokens(url: str) -> None:
-    async with running_access_service(url, max_tokens=1) as service:
+async def test_bounds_of_tokens(timescaledb_database_url: str) -> None:
+    async with running_access_service(timescaledb_database_url, max_tokens=1) as service:
         await service.make("first", Role.ADMIN)
         with pytest.raises(ConflictError, match="PROMCOMPAT_MAX_TOKENS"):
             await service.make("second", Role.READ)

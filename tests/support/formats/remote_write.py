@@ -47,7 +47,7 @@ class WireHistogram:
             (
                 _fixed(2, float(self.count)) if self.is_float else _varint(1, int(self.count)),
                 _fixed(3, self.sum) if bits_of(self.sum) else b"",
-                _varint(4, _zigzag(self.schema)) if self.schema else b"",
+                _varint(4, zigzag(self.schema)) if self.schema else b"",
                 _fixed(5, self.zero_threshold) if self.zero_threshold else b"",
                 _fixed(7, float(self.zero_count))
                 if self.is_float
@@ -68,7 +68,7 @@ class WireHistogram:
             written: bytes = packed(number + 1, [_double(float(count)) for count in buckets], 1)
             return written
         deltas = np.diff(np.array([0, *buckets], np.int64)).tolist()
-        return bytes(packed(number, [encode_varint(_zigzag(delta)) for delta in deltas], 0))
+        return bytes(packed(number, [encode_varint(zigzag(delta)) for delta in deltas], 0))
 
 
 def columns_of(histograms: Sequence[WireHistogram]) -> Histograms:
@@ -107,15 +107,13 @@ def _ragged(rows: list[list[Any]], kind: Any) -> Ragged[Any]:
     return Ragged.of_lengths(np.array([len(row) for row in rows], np.int64), cells)
 
 
-def _zigzag(number: int) -> int:
+def zigzag(number: int) -> int:
     return (number << 1 ^ number >> 63) & (1 << 64) - 1
 
 
 def _span(span: tuple[int, int]) -> bytes:
     offset, length = span
-    return (_varint(1, _zigzag(offset)) if offset else b"") + (
-        _varint(2, length) if length else b""
-    )
+    return (_varint(1, zigzag(offset)) if offset else b"") + (_varint(2, length) if length else b"")
 
 
 def _double(value: float) -> bytes:

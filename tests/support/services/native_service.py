@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from aiohttp import ClientResponse
@@ -69,6 +70,11 @@ class NativeClient:
         answer = await response.json()
         assert response.status == 200, answer
         return answer["data"]
+
+
+def unix_time(text: str) -> float:
+    """A time of an answer in Unix seconds."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 @asynccontextmanager

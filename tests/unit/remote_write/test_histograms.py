@@ -20,6 +20,7 @@ from tests.support.formats.remote_write import (
     columns_of,
     encode_series,
     same_histograms,
+    zigzag,
 )
 from tests.support.known_series import NOTHING_KNOWN, known_series
 
@@ -301,13 +302,9 @@ def test_any_bytes_are_read_or_refused(messages: list[bytes]) -> None:
 @given(deltas=st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=12), cut=st.integers(0, 12))
 def test_buckets_are_the_running_sums_of_deltas(deltas: list[int], cut: int) -> None:
     """As Prometheus adds them: in 64 bits, which wrap around, and over both forms of a field."""
-    parts = [b"".join(encode_varint(_zigzag(delta)) for delta in part)
+    parts = [b"".join(encode_varint(zigzag(delta)) for delta in part)
              for part in (deltas[:cut], deltas[cut:])]  # fmt: skip
     message = b"".join(encode_field(12, part) for part in parts)
     found, _ = read_columns(message, np.array([[0, len(message)]]))
     sums = np.cumsum(np.array(deltas, np.int64))
     assert found.positive.cells.tolist() == sums.tolist()
-
-
-def _zigzag(number: int) -> int:
-    return (number << 1 ^ number >> 63) & (1 << 64) - 1

@@ -5,13 +5,15 @@ The statuses are those of a running Prometheus 3.5.3, unless a comment says why 
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from promcompat.api import query_handlers
 from promcompat.http.request_heads import MAX_HEAD_BYTES
-from tests.support.services.http_service import Service
+from tests.support.fakes import InMemoryStore
+from tests.support.services.http_service import Service, running_service
 
 HOST = b"Host: x\r\n"
 CLOSE = HOST + b"Connection: close\r\n"
@@ -19,6 +21,12 @@ FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 MULTIPART = b"Content-Type: multipart/form-data; boundary=b\r\n"
 FIELD = b'--b\r\nContent-Disposition: form-data; name="query"\r\n\r\n2\r\n--b--\r\n'
 ONE = b"/api/v1/query?query=1"
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    async with running_service(InMemoryStore()) as started:
+        yield started
 
 
 async def exchange(service: Service, *pieces: bytes) -> bytes:
