@@ -108,7 +108,7 @@ class StepNotifications:
 
     async def deliver(self, notifier: Notifier) -> None:
         """Send what is due to a receiver. Raises StorageUnavailableError."""
-        silences = ActiveSilences(self._silences, self._now_ms)
+        silences = ActiveSilences(self._silences, self._now_ms, self._stats)
         deadline = time.monotonic() + _ROUND_SECONDS
         slots = asyncio.Semaphore(_PARALLEL)
         while time.monotonic() < deadline:
@@ -235,7 +235,7 @@ class StateNotifications:
 
     async def deliver(self, notifier: Notifier) -> None:
         """Send a receiver the states that are due. Raises StorageUnavailableError."""
-        silences = ActiveSilences(self._silences, self._now_ms)
+        silences = ActiveSilences(self._silences, self._now_ms, self._stats)
         deadline = time.monotonic() + _ROUND_SECONDS
         while time.monotonic() < deadline:
             now_ms = self._now_ms()

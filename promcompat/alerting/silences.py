@@ -4,9 +4,11 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
 
+from promcompat.alerting.stats import AlertingStats
 from promcompat.core.alerting.alerts import Alert, Silence
 from promcompat.core.alerting.ports import SilenceRepository
 from promcompat.core.errors import (
@@ -76,8 +78,19 @@ class ActiveSilences:
     alerts of other tenants do not wait for a tenant with costly silences.
     """
 
-    def __init__(self, silences: SilenceRepository, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        silences: SilenceRepository,
+        now_ms: Callable[[], int],
+        told: AlertingStats | None = None,
+    ) -> None:
+        """An alert whose comparison takes too long by itself will in a later round, too.
+
+        With `told`, where it is counted, it is not silenced: whoever waits for it must hear of it.
+        Without, nothing is ever known of it, and nothing is done that a silence forbids.
+        """
         self._silences = silences
+        self._told = told
         self._now_ms = now_ms
         self._by_tenant: dict[str, tuple[float, SilenceIndex]] = {}
         self._left_seconds: defaultdict[str, float] = defaultdict(lambda: _SECONDS_OF_ROUND)
@@ -97,12 +110,27 @@ class ActiveSilences:
             return None
         # One alert may take all that is left: so each tenant has some of its alerts compared.
         limit, started = TimeLimit.after(_SECONDS_OF_ROUND), time.monotonic()
+        comparison = _Comparison(active, alert, limit)
         try:
-            return await run_limited(None, limit, partial(_any_matches, active, alert, limit))
+            return await run_limited(None, limit, comparison.run)
         except QueryTimeoutError:
-            return None
+            # It may have waited for a thread most of the time.
+            is_costly = comparison.ran_seconds() > _SECONDS_OF_ROUND / 2
+            return self._tell(tenant, alert) if is_costly else None
         finally:
             self._spend(tenant, time.monotonic() - started)
+
+    def _tell(self, tenant: str, alert: Alert) -> bool | None:
+        """What counts for an alert that cannot be compared in time."""
+        if self._told is None:
+            return None
+        self._told.notifications_uncompared += 1
+        _LOGGER.warning(
+            "an alert is sent, silenced or not, as it takes too long to compare it with the "
+            "silences of its tenant",
+            extra={"tenant": tenant, "alert": alert.id},
+        )
+        return False
 
     def _spend(self, tenant: str, seconds: float) -> None:
         left = self._left_seconds[tenant]
@@ -122,13 +150,27 @@ class ActiveSilences:
         return index
 
 
-def _any_matches(silences: Sequence[Silence], alert: Alert, limit: TimeLimit) -> bool:
-    """Whether one of the silences matches. Raises QueryTimeoutError."""
-    for silence in silences:
-        limit.check_time()
-        if silence.matches(alert.labels):
-            return True
-    return False
+@dataclass(slots=True)
+class _Comparison:
+    """An alert and the silences that it is compared with, in a thread."""
+
+    silences: Sequence[Silence]
+    alert: Alert
+    limit: TimeLimit
+    _began_at: float | None = None
+
+    def run(self) -> bool:
+        """Whether one of the silences matches. Raises QueryTimeoutError."""
+        self._began_at = time.monotonic()
+        for silence in self.silences:
+            self.limit.check_time()
+            if silence.matches(self.alert.labels):
+                return True
+        return False
+
+    def ran_seconds(self) -> float:
+        """For how long it has run until now."""
+        return 0.0 if self._began_at is None else time.monotonic() - self._began_at
 
 
 class SilenceService:

@@ -18,5 +18,6 @@ class AlertingStats:
     notifications_failed: int = 0
     notifications_outdated: int = 0
     notifications_given_up: int = 0
+    notifications_uncompared: int = 0
     remediations_requested: int = 0
     remediations_failed: int = 0

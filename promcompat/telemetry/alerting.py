@@ -20,6 +20,8 @@ _ALERTING_COUNTERS = {
     "notifications_outdated": "Firing notifications not sent because the alert had already ended.",
     "notifications_given_up": "Notifications given up because they were too old or too many were "
     "waiting.",
+    "notifications_uncompared": "Alerts sent without knowing whether they are silenced, which took "
+    "too long to find out.",
     "remediations_requested": "Remediations started on the workflow service.",
     "remediations_failed": "Remediations that the workflow service did not accept.",
 }

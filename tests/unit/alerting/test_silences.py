@@ -1,5 +1,8 @@
 """Which silences match an alert, and how long a tenant may take to find that out."""
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
 
@@ -14,6 +17,7 @@ from promcompat.alerting.silences import (
     SilenceService,
     _silenced_by,
 )
+from promcompat.alerting.stats import AlertingStats
 from promcompat.core.alerting.alerts import Alert, AlertState, Silence
 from promcompat.core.alerting.ports import SilenceRepository
 from promcompat.core.errors import QueryTimeoutError
@@ -93,6 +97,44 @@ async def test_a_tenant_whose_time_is_over_waits_and_others_do_not(
     assert await active.is_silenced("other", alert_of("xy")) is True
     assert await active.is_silenced("other", alert_of("y")) is False
     assert [record.__dict__["tenant"] for record in caplog.records] == ["costly"]
+
+
+class _Costly(_Stored):
+    """A silence whose comparison takes longer than a round has."""
+
+    async def active(self, tenant: str, now_ms: int) -> list[Silence]:
+        matcher = LabelMatcher("a", MatchOp.REGEX, "x.*")
+        return [silence(1, Labels.of({}), [matcher])] * 300_000
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_an_alert_that_cannot_be_compared_is_sent_and_not_repaired(
+    is_told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS_OF_ROUND", 0.05)
+    stats = AlertingStats()
+    costly = cast(SilenceRepository, _Costly())
+    active = ActiveSilences(costly, lambda: 0, stats if is_told else None)
+    assert await active.is_silenced("costly", alert_of("y")) is (False if is_told else None)
+    # Those behind it have not had their turn, and wait.
+    assert await active.is_silenced("costly", alert_of("z")) is None
+    assert stats.notifications_uncompared == (1 if is_told else 0)
+    texts = [record.getMessage() for record in caplog.records]
+    assert any("is sent, silenced or not" in text for text in texts) is is_told
+
+
+async def test_an_alert_that_waited_for_a_thread_waits_for_another_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS_OF_ROUND", 0.05)
+    stats, is_over = AlertingStats(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        pool.submit(is_over.wait, 60)
+        active = ActiveSilences(STORED, lambda: 0, stats)
+        assert await active.is_silenced("t", alert_of("xy")) is None
+        is_over.set()
+    assert stats.notifications_uncompared == 0
 
 
 async def test_listing_takes_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
