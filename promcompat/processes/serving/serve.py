@@ -14,6 +14,7 @@ from promcompat.http.listening import base_url, bind_socket
 from promcompat.processes.late_imports import without_collection
 from promcompat.processes.open_files import raise_open_files
 from promcompat.processes.serving.banner import print_banner
+from promcompat.processes.serving.stacks import write_stacks_on_signal
 from promcompat.processes.serving.supervise import WorkerLink, supervise, worker_link
 
 
@@ -22,6 +23,7 @@ def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
 
     Raises PromcompatError when the service cannot start.
     """
+    write_stacks_on_signal()
     raise_open_files(settings.max_connections)
     link = worker_link()
     if link is not None:

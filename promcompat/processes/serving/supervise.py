@@ -4,7 +4,7 @@ The parent never serves: it starts the database, migrates it, and starts one pro
 Each worker listens on the shared port by itself (SO_REUSEPORT). Two pipes connect it with its
 parent: one that ends when the parent does, and one on which its event loop reports again and again.
 A worker that reports no longer is killed and started again: the kernel would go on giving it
-connections, which nobody would answer.
+connections, which nobody would answer. It writes the stacks of its threads to the log first.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from promcompat.configuration.settings import Settings
 from promcompat.database import migrate_when_answering, own_database
 from promcompat.processes.serving.metrics_folder import metrics_folder
+from promcompat.processes.serving.stacks import STACKS_SIGNAL
 from promcompat.processes.termination import Termination
 from promcompat.telemetry.telemetry import MULTIPROCESS_VARIABLE
 
@@ -39,6 +40,8 @@ _KILL_AFTER_SECONDS = 10.0
 """How much longer than the time to shut down a worker may take."""
 _MOST_MISSED = 10
 """Reports that a worker may miss in a row before it is killed."""
+_STACKS_SECONDS = 0.5
+"""How long a worker has to write its stacks, which takes milliseconds unless it is stopped."""
 
 
 @dataclass(slots=True)
@@ -229,8 +232,13 @@ async def _kill_silent_workers(
     ending = asyncio.create_task(termination.wait())
     while not ending.done():
         await asyncio.wait({ending}, timeout=report_seconds)
-        for keeper in keepers:
-            keeper.miss_report()
+        silent = [keeper for keeper in keepers if keeper.misses_too_many()]
+        for keeper in silent:
+            keeper.ask_for_stacks()
+        if silent:
+            await asyncio.sleep(_STACKS_SECONDS)
+        for keeper in silent:
+            keeper.kill()
 
 
 @dataclass(slots=True)
@@ -263,18 +271,27 @@ class _Keeper:
             self._owes_hangup = False
             self.hang_up()
 
-    def miss_report(self) -> None:
-        """A report was due. The worker is killed if it has missed too many."""
+    def misses_too_many(self) -> bool:
+        """A report was due; whether the worker has missed so many that it is to be killed."""
         if self.process is None or self.process.returncode is not None or self._n_missed is None:
-            return
+            return False
         self._n_missed += 1
-        if self._n_missed > _MOST_MISSED:
-            _LOGGER.error(
-                "worker does not respond and is killed",
-                extra={"worker": self.number, "pid": self.process.pid},
-            )
+        return self._n_missed > _MOST_MISSED
+
+    def ask_for_stacks(self) -> None:
+        """Let the worker write where its threads are, in lines of its own, before it is killed."""
+        assert self.process is not None
+        _LOGGER.error(
+            "worker does not respond and is killed",
+            extra={"worker": self.number, "pid": self.process.pid},
+        )
+        self.process.send_signal(STACKS_SIGNAL)
+        self._n_missed = None
+
+    def kill(self) -> None:
+        """Kill the worker, unless it has ended meanwhile."""
+        if self.process is not None and self.process.returncode is None:
             self.process.kill()
-            self._n_missed = None
 
     async def run(self, termination: Termination, stop_seconds: float) -> None:
         """Start the worker again when it ends, until asked to end."""

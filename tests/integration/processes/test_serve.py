@@ -277,6 +277,10 @@ def test_a_worker_that_hangs_is_replaced(timescaledb_url: str, tmp_path: Path) -
         for number in range(20):
             series = encode_series((("__name__", "kept"),), (now_ms + number, 1.0))
             assert write(service.url, series) == 204
+        # An operator may ask any process for its stacks, and it goes on.
+        for process in (service.process.pid, healthy):
+            os.kill(process, signal.SIGUSR1)
+        wait_for(lambda: log.read_text().count("Current thread 0x") == 2)
         os.kill(stopped, signal.SIGSTOP)
         address = urlsplit(service.url)
         ends = []

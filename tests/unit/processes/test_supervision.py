@@ -2,42 +2,101 @@
 
 import asyncio
 import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from promcompat.processes.serving.metrics_folder import metrics_folder
-from promcompat.processes.serving.supervise import _MOST_MISSED, _Keeper, _Pipes
+from promcompat.processes.serving.supervise import (
+    _MOST_MISSED,
+    _Keeper,
+    _kill_silent_workers,
+    _Pipes,
+)
+from promcompat.processes.termination import Termination
+
+_HANGING = """
+import threading, time
+from promcompat.processes.serving.stacks import write_stacks_on_signal
+
+def wait_in_c():
+    time.sleep(600)
+
+def loop_without_end():
+    print("hangs", flush=True)
+    while True:
+        pass
+
+write_stacks_on_signal()
+threading.Thread(target=wait_in_c, daemon=True).start()
+loop_without_end()
+"""
 
 
-async def test_a_worker_is_killed_once_it_has_missed_too_many_reports_in_a_row(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    pipes = _Pipes()
-    keeper = _Keeper(3, [], {}, pipes, tmp_path)
-
-    def miss(n_reports: int) -> None:
-        for _ in range(n_reports):
-            keeper.miss_report()
-
-    miss(1)
-    process = keeper.process = await asyncio.create_subprocess_exec("sleep", "60")
+@pytest.fixture
+async def worker() -> AsyncIterator[Process]:
+    """A process that hangs as a worker does."""
+    program = sys.executable, "-c", _HANGING
+    process = await asyncio.create_subprocess_exec(*program, stdout=PIPE, stderr=PIPE)
     try:
-        # It has not reported yet: modules take long to import.
-        miss(10 * _MOST_MISSED)
-        keeper.reported(is_serving=False)
-        miss(_MOST_MISSED)
-        keeper.reported(is_serving=True)
-        miss(_MOST_MISSED)
-        assert caplog.records == []
-        miss(1)
-        assert await process.wait() == -signal.SIGKILL
-        miss(10 * _MOST_MISSED)
-        assert [record.__dict__["worker"] for record in caplog.records] == [3]
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"hangs\n"
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
-        pipes.close()
+            await process.communicate()
+
+
+def test_a_worker_is_to_be_killed_once_it_has_missed_too_many_reports_in_a_row(
+    tmp_path: Path, worker: Process
+) -> None:
+    keeper = _Keeper(3, [], {}, _Pipes(), tmp_path)
+
+    def miss(n_reports: int) -> bool:
+        return sum(keeper.misses_too_many() for _ in range(n_reports)) > 0
+
+    assert not miss(1)
+    keeper.process = worker
+    # It has not reported yet: modules take long to import.
+    assert not miss(10 * _MOST_MISSED)
+    keeper.reported(is_serving=False)
+    assert not miss(_MOST_MISSED)
+    keeper.reported(is_serving=True)
+    assert not miss(_MOST_MISSED)
+    assert miss(1)
+    keeper.pipes.close()
+
+
+async def test_a_worker_writes_its_stacks_before_it_is_killed(
+    tmp_path: Path, worker: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper, termination = _Keeper(3, [], {}, _Pipes(), tmp_path, worker), Termination()
+    keeper.reported(is_serving=True)
+    killing = asyncio.create_task(_kill_silent_workers([keeper], 0.01, termination))
+    _, stacks = await worker.communicate()
+    assert worker.returncode == -signal.SIGKILL
+    assert b"in loop_without_end" in stacks
+    assert b"in wait_in_c" in stacks
+    termination.ask("the test is over")
+    await killing
+    assert [record.__dict__["worker"] for record in caplog.records] == [3]
+    keeper.pipes.close()
+
+
+async def test_a_worker_that_is_stopped_is_killed_without(tmp_path: Path, worker: Process) -> None:
+    keeper, termination = _Keeper(3, [], {}, _Pipes(), tmp_path, worker), Termination()
+    keeper.reported(is_serving=True)
+    worker.send_signal(signal.SIGSTOP)
+    killing = asyncio.create_task(_kill_silent_workers([keeper], 0.01, termination))
+    assert await worker.communicate() == (b"", b"")
+    assert worker.returncode == -signal.SIGKILL
+    termination.ask("the test is over")
+    await killing
+    keeper.pipes.close()
 
 
 def test_metrics_are_kept_in_memory_and_what_was_left_there_is_removed(
