@@ -64,7 +64,7 @@ def test_tests_named_in_pages_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_of_pages_have_targets(page: Path) -> None:
     for path, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), path

@@ -116,7 +116,7 @@ def test_a_rule_is_tested_before_it_is_saved(
 
 @pytest.mark.usefixtures("firing")
 @pytest.mark.parametrize("path", ["alerts?state=all", "alerts?tab=silences", "rules", "repairs"])
-def test_narrow_and_dark(
+def test_the_page_is_accessible_on_a_narrow_dark_screen(
     tab: Page,
     machine: Machine,
     path: str,

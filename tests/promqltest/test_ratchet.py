@@ -28,7 +28,9 @@ def test_the_list_of_the_project_can_be_read() -> None:
         ([Outcome(5, "up", Status.PASSED)], "is listed but no eval"),
     ],
 )
-def test_find_surprises(outcomes: list[Outcome], surprise: str | None) -> None:
+def test_outcomes_that_are_not_the_known_ones_are_found(
+    outcomes: list[Outcome], surprise: str | None
+) -> None:
     found = find_surprises("a.test", outcomes, KNOWN)
     if surprise is None:
         assert found == []

@@ -16,7 +16,7 @@ def make_record(message: str, **fields: object) -> logging.LogRecord:
     return record
 
 
-def test_logfmt() -> None:
+def test_records_are_written_as_logfmt() -> None:
     line = LogfmtFormatter().format(make_record("it is so", tenant="a", reason='say "no"', n=3))
     assert line == (
         'time=2023-11-14T22:13:20.123Z level=warning msg="it is so" '
@@ -31,7 +31,7 @@ def test_logfmt_quotes_what_would_not_read_back(text: str) -> None:
     assert "\n" not in line
 
 
-def test_json() -> None:
+def test_records_are_written_as_json() -> None:
     line = JsonFormatter().format(make_record("m", tenant="ü", size=2, path=object))
     fields = json.loads(line)
     assert list(fields) == ["time", "level", "msg", "tenant", "size", "path", "logger"]

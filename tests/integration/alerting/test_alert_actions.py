@@ -48,7 +48,7 @@ async def only_alert(client: NativeClient) -> dict[str, Any]:
     return found
 
 
-async def test_one_word_says_who_did_it(service: NativeClient) -> None:
+async def test_actor_and_reason_are_the_words_of_every_request(service: NativeClient) -> None:
     alert = await only_alert(service)
     assert (alert["acknowledgement"], alert["silenced_by"]) == (None, [])
     path = f"/alerts/{alert['id']}/acknowledge"

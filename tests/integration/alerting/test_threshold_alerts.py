@@ -119,7 +119,7 @@ async def test_for_is_waited_for(database_url: str) -> None:
         assert await states(alerting) == [("firing", "critical"), ("inactive", "critical")]
 
 
-async def test_late_and_stale_samples(database_url: str) -> None:
+async def test_late_samples_raise_no_alert_and_stale_markers_end_one(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         await alerting.define("queue", make_threshold())
         await alerting.write(HOST, (10_000, 1.0))
@@ -259,7 +259,7 @@ async def test_a_breach_survives_the_process(database_url: str) -> None:
         assert three.notifier.states == ["resolved"]
 
 
-async def test_two_processes_that_know_little_of_each_other(database_url: str) -> None:
+async def test_two_processes_that_write_one_series_make_one_alert(database_url: str) -> None:
     async with running_alerting(database_url) as alerting, running_alerting(database_url) as other:
         await alerting.define("queue", make_threshold(remediation=make_remediation()))
         await other.storage.threshold_watch.refresh()
@@ -284,7 +284,7 @@ async def test_two_processes_that_know_little_of_each_other(database_url: str) -
         assert alerting.launcher.n_calls + other.launcher.n_calls == 1
 
 
-async def test_what_fails_is_done_later(database_url: str) -> None:
+async def test_notifications_and_remediations_that_fail_are_repeated(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         await alerting.define("queue", make_threshold(remediation=make_remediation()))
         alerting.notifier.is_down = alerting.launcher.is_down = True
@@ -367,7 +367,7 @@ async def test_a_page_reads_a_bounded_number_of_alerts_and_the_next_page_goes_on
     assert 0 in sizes
 
 
-async def test_a_late_wish_to_end_an_alert_leaves_the_next_alert_of_its_series_alone(
+async def test_ending_an_alert_that_has_ended_leaves_the_next_one_of_its_series_alone(
     database_url: str,
 ) -> None:
     async with running_alerting(database_url) as alerting:

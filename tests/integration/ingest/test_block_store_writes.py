@@ -1,6 +1,5 @@
 """Writes to the block store, with drains in between."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from promcompat.core.model import WriteBatch
 from sql.catalog import YEARS_1_TO_9999
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
+from sql.samples.writing import backlog
 from sql.samples.writing.backlog import BacklogLimits
 from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.support.storage.repositories import opened_storage
@@ -94,17 +94,19 @@ async def test_times_are_within_the_years_1_to_9999(storage: MetricStorage) -> N
         await drain(storage)
 
 
-async def test_writes_get_503_until_what_waits_is_drained(database_url: str) -> None:
+async def test_writes_get_503_until_what_waits_is_drained(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "_MEASURED_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(backlog, "_COST_RATIO", 0.0)
     limits = BacklogLimits(max_bytes=150_000, max_tenant_bytes=50_000)
     many = make_batch({UP: [(T0 + at, 1.0) for at in range(5_000)]})
     async with opened_storage(database_url, store=StoreKind.BLOCKS, backlog=limits) as storage:
         await storage.store.write_batch("red", many)
-        await asyncio.sleep(1.1)
         with pytest.raises(OverloadedError, match="of this tenant") as raised:
             await storage.store.write_batch("red", make_batch({UP: [(T0, 1.0)]}))
         assert raised.value.retry_after_seconds > 0
         await storage.store.write_batch("blue", many)
         await drain(storage)
-        await asyncio.sleep(1.1)
         await storage.store.write_batch("red", make_batch({UP: [(T0 - 1, 1.0)]}))
         assert len(await points(storage)) == 5_001

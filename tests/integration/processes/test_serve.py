@@ -224,7 +224,7 @@ def test_wrong_settings_name_flag_and_variable() -> None:
     assert run_cli().returncode == 2
 
 
-def test_help_teaches() -> None:
+def test_help_names_settings_defaults_and_clients() -> None:
     text = run_cli("serve", "--help").stdout
     for expected in (
         "PROMCOMPAT_DATABASE_URL",

@@ -148,7 +148,7 @@ def test_quantiles_are_those_of_promql(sql: Sql, histogram: Histograms) -> None:
     np.testing.assert_allclose([row[0] for row in found], results, rtol=1e-12)
 
 
-def test_short_functions(sql: Sql) -> None:
+def test_count_sum_and_schema_of_a_histogram(sql: Sql) -> None:
     functions = "histogram_count(h), histogram_sum(h), histogram_schema(h)"
     question = f"SELECT {functions} FROM histogram_of_row($1) AS h"  # noqa: S608
     assert sql.ask(question, row_of(EXPONENTIAL)) == [(20, 30, 1)]

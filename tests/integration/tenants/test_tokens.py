@@ -26,7 +26,7 @@ async def service(timescaledb_database_url: str) -> AsyncIterator[AccessService]
         yield running
 
 
-async def test_what_clients_send(service: AccessService) -> None:
+async def test_tokens_are_accepted_in_the_forms_of_clients(service: AccessService) -> None:
     await service.make("grafana", Role.READ)
     text = service.texts["grafana"]
     basic = base64.b64encode(f"anybody:{text}".encode()).decode()
@@ -50,7 +50,7 @@ async def test_commands_have_the_token_in_the_url(
     assert await asyncio.to_thread(main, ["explain", "1", "--url", str(address)]) == 0
 
 
-async def test_what_is_refused(service: AccessService) -> None:
+async def test_wrong_tokens_are_refused_with_one_answer(service: AccessService) -> None:
     await service.make("old", Role.READ, expires_at_ms=time.time_ns() // 1_000_000 - 1)
     valid = service.texts["old"]
     wrong = valid[:-1] + ("0" if valid[-1] != "0" else "1")

@@ -52,7 +52,9 @@ def run(course: Course, timing: AlertTiming) -> list[str]:
         ([None, None], 5, 5, ".."),
     ],
 )
-def test_courses(course: Course, for_s: int, keep_s: int, expected: str) -> None:
+def test_states_follow_the_evaluations_for_and_keep_firing_for(
+    course: Course, for_s: int, keep_s: int, expected: str
+) -> None:
     assert "".join(run(course, AlertTiming(for_s * 1000, keep_s * 1000))) == expected
 
 

@@ -70,7 +70,7 @@ def test_a_text_that_is_no_template_is_refused(text: str, fault: str) -> None:
         ("no action }}", "no action }}"),
     ],
 )
-def test_texts(text: str, expected: str) -> None:
+def test_templates_are_expanded(text: str, expected: str) -> None:
     check_template("A", text)
     assert expand_template(text, DATA) == expected
 

@@ -56,7 +56,7 @@ def form(**values: str) -> Form:
         ("1700000000000", 1_700_000_000_000_000),
     ],
 )
-def test_times(text: str, time_ms: int) -> None:
+def test_times_are_parsed(text: str, time_ms: int) -> None:
     assert parse_time_ms(text) == time_ms
 
 
@@ -65,7 +65,7 @@ def test_times(text: str, time_ms: int) -> None:
     ["", "abc", "1e400", "+nan", "0x10", " 1", "1 ", "2026-01-02T03:04:05", "2026-01-02t03:04:05z",
      "2026-02-30T03:04:05Z", "2026-01-02", "٣"],
 )  # fmt: skip
-def test_no_times(text: str) -> None:
+def test_texts_that_are_no_times_are_refused(text: str) -> None:
     with pytest.raises(BadDataError) as caught:
         parse_time_ms(text)
     assert str(caught.value) == f"cannot parse {quote(text)} to a valid timestamp"
@@ -93,7 +93,7 @@ def test_durations(text: str, nanoseconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "1m1h", "1.5h", "-5m", "5 m"])
-def test_no_durations(text: str) -> None:
+def test_texts_that_are_no_durations_are_refused(text: str) -> None:
     with pytest.raises(BadDataError) as caught:
         parse_duration_ns(text)
     assert str(caught.value) == f'cannot parse "{text}" to a valid duration'
@@ -170,7 +170,7 @@ def test_limit_errors(text: str, reason: str) -> None:
     assert str(caught.value) == f'invalid parameter "limit": {reason}'
 
 
-def test_limits() -> None:
+def test_limits_are_parsed_as_by_go() -> None:
     assert [parse_limit(form(limit=text)) for text in ("", "0", "+5", "007")] == [0, 0, 5, 7]
     with pytest.raises(BadDataError, match="out of range"):
         parse_go_int("9" * 5000)

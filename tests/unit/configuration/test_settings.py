@@ -144,7 +144,7 @@ def test_durations(text: str, milliseconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "1m1h", "1.5h", "-5m", "5M", "300y", "5m ", "٣s"])
-def test_no_durations(text: str) -> None:
+def test_texts_that_are_no_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration_ms(text)
 

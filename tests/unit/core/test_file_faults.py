@@ -13,7 +13,7 @@ from promcompat.scraping.discovery import read_group_file
 from promcompat.scraping.document import read_config_file
 
 
-def test_reasons(tmp_path: Path) -> None:
+def test_reasons_why_a_file_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         (tmp_path / "missing").read_text()
     assert reading_fault(missing.value) == "No such file or directory"

@@ -15,7 +15,7 @@ def converted(version: int = 16, **fields: Any) -> Json:
     return found.dashboard.panels[0].model_dump(mode="json", exclude_unset=True)
 
 
-def test_graph() -> None:
+def test_a_graph_is_converted() -> None:
     found = converted(
         type="graph",
         targets=[{"expr": "up"}],
@@ -103,7 +103,7 @@ def test_what_every_panel_has_is_passed_on() -> None:
         assert found["queries"] == [{"ref": "A", "expr": "up"}]
 
 
-def test_singlestat() -> None:
+def test_a_singlestat_is_converted() -> None:
     given: Json = {
         "type": "singlestat",
         "format": "percent",
@@ -139,7 +139,7 @@ def test_singlestat() -> None:
     assert (gauge["fields"]["min"], gauge["fields"]["max"]) == (5, 50)
 
 
-def test_table_of_styles() -> None:
+def test_an_old_table_with_styles_is_converted() -> None:
     table = converted(
         type="table",
         transform="timeseries_aggregations",

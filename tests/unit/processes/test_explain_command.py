@@ -26,7 +26,9 @@ async def run(service: Service, *arguments: str) -> int:
     return await asyncio.to_thread(main, ["explain", *arguments, "--url", url])
 
 
-async def test_text(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_explanation_is_printed_as_text(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert await run(service, "sum(up)", "--tenant", "team", "--analyze") == 0
     shown = capsys.readouterr().out
     assert shown.startswith("vector at 1 step\n  sum(up)\n\ntree\n  aggregation: sum(up)\n")

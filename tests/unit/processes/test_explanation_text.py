@@ -66,7 +66,7 @@ stages
 """
 
 
-def test_everything_measured() -> None:
+def test_an_explanation_with_all_measurements_is_rendered() -> None:
     assert render_explanation(EXPLANATION) == TEXT
 
 

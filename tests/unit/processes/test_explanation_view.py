@@ -61,7 +61,7 @@ def shown(color_system: str | None) -> str:
     return console.file.getvalue()
 
 
-def test_layout() -> None:
+def test_an_explanation_is_laid_out() -> None:
     lines = [line.rstrip() for line in shown(None).splitlines()]
     assert "\n".join(lines) + "\n" == TEXT
 
@@ -99,9 +99,9 @@ def test_clauses_are_lines() -> None:
         "SELECT a)",
     ],
 )
-def test_the_rest_stays(statement: str) -> None:
+def test_a_statement_on_one_line_stays_as_it_is(statement: str) -> None:
     assert lay_out_sql(statement) == statement
 
 
-def test_only_space_changes() -> None:
+def test_layout_changes_only_the_space_of_a_statement() -> None:
     assert lay_out_sql(NESTED).split() == NESTED.split()

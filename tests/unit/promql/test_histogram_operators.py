@@ -113,7 +113,9 @@ def types(op: str, left: str, right: str) -> str:
         (CUSTOM, ">/", 1.5, "{count:6, sum:23.5, (1,2]:2, (5,+Inf]:4}"),
     ],
 )
-def test_results(left: HistogramColumns, op: str, right: HistogramColumns, expected: str) -> None:
+def test_operators_combine_two_histograms(
+    left: HistogramColumns, op: str, right: HistogramColumns, expected: str
+) -> None:
     assert combine(left, op, right) == ([expected], [])
 
 
@@ -271,7 +273,7 @@ def test_sums_that_have_no_result() -> None:
     assert fold("sum", _with_float(histogram_vector(SMALL, CUSTOM), 1.0)) == ([], [schemas])
 
 
-def test_sums_with_notes() -> None:
+def test_sums_of_histograms_that_differ_have_notes() -> None:
     resets = histogram_vector(*(histogram(count=1, hint=hint) for hint in (1, 2)))
     assert fold("sum", resets) == (
         ["{count:2, sum:0}"],

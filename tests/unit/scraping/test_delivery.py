@@ -18,6 +18,7 @@ from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.series_cache import Rows, ScrapedBatch, ScrapedSeries, batch_of
 from promcompat.scraping.sinks import RemoteWriteSink, encode_request
 from promcompat.telemetry.telemetry import Telemetry
+from tests.support.waiting import until
 
 
 def batch(*names: str) -> ScrapedBatch:
@@ -46,7 +47,7 @@ async def test_samples_are_stored_in_their_order_after_an_outage() -> None:
     queue = Delivery(sink, telemetry.scrapes)
     queue.put(batch("a"))
     queue.put(batch("b", "c"))
-    await asyncio.sleep(0.15)
+    await until(lambda: not sink.failures)
     queue.put(batch("d"))
     await queue.close(5)
     # The first attempt is repeated; the second one ends with a fault that no repetition mends.
