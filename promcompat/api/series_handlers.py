@@ -99,9 +99,9 @@ async def handle_metadata(request: web.Request) -> web.Response:
     form = await read_form(request)
     limit = _metadata_limit(form, "limit")
     limit_per_metric = _metadata_limit(form, "limit_per_metric")
-    found = await services_of(request).metrics.metadata(
-        tenant_of(request), form.get("metric") or None
-    )
+    tenant, family = tenant_of(request), form.get("metric") or None
+    async with within_query_time(request):
+        found = await services_of(request).metrics.metadata(tenant, family)
     data = await work_of(request).work(
         len(found) * _METADATA_BYTES, _families_json, found, limit, limit_per_metric
     )

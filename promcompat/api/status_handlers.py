@@ -14,6 +14,7 @@ from aiohttp import web
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
+from promcompat.api.query_parsing import within_query_time
 from promcompat.configuration.text import public_values
 from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
@@ -102,7 +103,8 @@ async def handle_tsdb(request: web.Request) -> web.Response:
     """Cardinality of the tenant's series; the keys of Prometheus' head."""
     form = await read_form(request)
     top = _parse_top(form.get("limit"))
-    counted = await services_of(request).metrics.counted_series(tenant_of(request))
+    async with within_query_time(request):
+        counted = await services_of(request).metrics.counted_series(tenant_of(request))
     data, warnings = await work_of(request).in_thread(_tsdb_data, *counted, top)
     return await success_response(request, data, warnings)
 
