@@ -21,6 +21,7 @@ from promql.functions.extended_histograms import (
 from promql.functions.extended_range_kernels import reduce_extended
 from promql.functions.function_calls import RangeCall
 from promql.functions.histogram_windows import MixedReduction, reduce_mixed
+from promql.functions.started_counters import count_anchored_resets
 from promql.functions.window_functions import annotated_non_counters
 from promql.functions.window_kernels import CHANGES, DELTA, INCREASE, RATE, RESETS
 from promql.values.matrix import Matrix, Windows
@@ -80,6 +81,9 @@ def _extended_floats(
 ) -> RowWriter:
     vector, n_steps = call.vector, call.vector.n_steps
     block = vector.block
+    if block.starts is not None:
+        # As in Prometheus, only `resets` of an anchored range knows when counters began.
+        return count_anchored_resets(lookback_ms, call)
     call.budget.check_bytes(len(block.labels) * n_steps * BYTES_PER_CELL)
     result = RowWriter(len(block.labels), n_steps)
     for series in series_pieces(block.offsets, n_steps):

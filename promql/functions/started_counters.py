@@ -5,6 +5,7 @@ start, so that nothing before it is extrapolated.
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from promql.values.annotation_texts import overlapping_start
 from promql.values.label_columns import label_pairs
 from promql.values.range_vectors import RangeVector
 from promql.values.row_pieces import RowWriter, series_pieces, take_series
-from promql.values.windows import make_windows
+from promql.values.windows import make_windows, upper_bounds
 
 _BYTES_PER_WINDOW = 24
 """Its bounds, and whether a start overlaps in it."""
@@ -44,13 +45,46 @@ def begin_inside(block: SampleBlock, lo: IntArray, hi: IntArray, vector: RangeVe
 
 def reduce_started_floats(operation: int, call: RangeCall) -> RowWriter:
     """RATE, INCREASE, IRATE or RESETS of each window that has a value; all samples are floats."""
+    vector = call.vector
+
+    def windows_of(part: SampleBlock) -> tuple[IntArray, IntArray]:
+        windows = make_windows(part, vector.end_ms, vector.range_ms)
+        call.samples_per_step[:] += (windows.hi - windows.lo).sum(axis=0)
+        return windows.lo, windows.hi
+
+    return _reduce(operation, call, windows_of)
+
+
+def count_anchored_resets(lookback_ms: int, call: RangeCall) -> RowWriter:
+    """RESETS from the last sample before each range on, where there is a sample in it.
+
+    All samples are floats; that sample is at most `lookback_ms` before the range.
+    """
+    vector = call.vector
+    start_ms = vector.end_ms - vector.range_ms
+
+    def windows_of(part: SampleBlock) -> tuple[IntArray, IntArray]:
+        lo = upper_bounds(part, start_ms - lookback_ms)
+        after, hi = upper_bounds(part, start_ms), upper_bounds(part, vector.end_ms)
+        call.samples_per_step[:] += (hi - lo).sum(axis=0)
+        return np.where(after < hi, np.maximum(lo, after - 1), hi), hi
+
+    return _reduce(kernels.RESETS, call, windows_of)
+
+
+def _reduce(
+    operation: int,
+    call: RangeCall,
+    windows_of: Callable[[SampleBlock], tuple[IntArray, IntArray]],
+) -> RowWriter:
+    """An operation on the windows of each piece of series, int64 [n_series, n_steps]."""
     vector, budget = call.vector, call.budget
     result = RowWriter(len(vector.block.labels), vector.n_steps)
     for series in series_pieces(vector.block.offsets, vector.n_steps):
         part = take_series(vector.block, series)
         budget.check_time()
         budget.check_bytes(len(part.labels) * vector.n_steps * (BYTES_PER_CELL + _BYTES_PER_WINDOW))
-        windows = make_windows(part, vector.end_ms, vector.range_ms)
+        lo, hi = windows_of(part)
         began = began_after_last(part)
         assert began is not None
         assert part.starts is not None
@@ -61,16 +95,15 @@ def reduce_started_floats(operation: int, call: RangeCall) -> RowWriter:
             part.values,
             part.starts,
             began,
-            windows.lo,
-            windows.hi,
+            lo,
+            hi,
             vector.end_ms,
             vector.range_ms,
             values,
             present,
         )
-        call.samples_per_step[:] += (windows.hi - windows.lo).sum(axis=0)
         if operation in (kernels.RATE, kernels.INCREASE):
-            warn_of_overlaps(part, windows.lo, windows.hi, call)
+            warn_of_overlaps(part, lo, hi, call)
         result.close_rows(series)
     return result
 

@@ -172,7 +172,9 @@ class Leaves:
             start_ms=seen.start_ms - (self._lookback_ms if range_ms else 0),
             end_ms=seen.end_ms + (self._lookback_ms if is_smoothed else 0),
         )
-        self._add_selection(selector, matchers, seen, SelectHints(step_ms=seen.step_ms))
+        wants_starts = self._uses_starts and seen.function == "resets"
+        hints = SelectHints(step_ms=seen.step_ms, wants_starts=wants_starts)
+        self._add_selection(selector, matchers, seen, hints)
 
     def _add_selection(
         self,
