@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from glob import glob
 from pathlib import Path
+from typing import Final
 
 from promcompat.alerting.rule_files.rule_document import (
     GroupDocument,
@@ -14,12 +16,13 @@ from promcompat.alerting.rule_files.rule_document import (
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.errors import BadDataError
+from promcompat.core.file_states import FileStates, states_of
 from promcompat.core.texts.file_faults import reading_fault
 
 _LOGGER = logging.getLogger(__name__)
 
-_Signature = tuple[tuple[str, int, int], ...]
-"""Name, time of the last change in nanoseconds and size of each file."""
+_AGAIN_SECONDS: Final = 60.0
+"""How soon files are loaded again after they were refused."""
 
 
 class RuleFileWatch:
@@ -27,54 +30,57 @@ class RuleFileWatch:
 
     The namespace of a file is its absolute path, and all namespaces that are absolute paths belong
     to the watch: that of a file that is gone is deleted. As in Prometheus, one bad file keeps all
-    of them as they were; `faults` says why until every file is good again.
+    of them as they were; `faults` says why until every file is good again. Files that were refused
+    are tried again each minute: a limit that they exceeded may be a higher one by then.
     """
 
     def __init__(
-        self, groups: RuleGroups, tenant: str, patterns: Sequence[str], stats: AlertingStats
+        self,
+        groups: RuleGroups,
+        tenant: str,
+        patterns: Sequence[str],
+        stats: AlertingStats,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`patterns` are those of Python's `glob`; relative ones begin at the working folder."""
         self._groups = groups
         self._tenant = tenant
         self._patterns = patterns
         self._stats = stats
-        self._loaded: _Signature | None = None
+        self._clock = clock
+        self._loaded: FileStates | None = None
+        self._again_at = 0.0
         self.faults: tuple[str, ...] = ()
 
     async def refresh(self) -> None:
         """Load the files if any of them has changed. Raises StorageUnavailableError."""
         if not self._patterns:
             return
-        found = await asyncio.to_thread(self._signature)
-        if found == self._loaded:
+        found = await asyncio.to_thread(lambda: states_of(names_of(self._patterns)))
+        is_changed = found != self._loaded
+        if not is_changed and (not self.faults or self._clock() < self._again_at):
             return
         try:
-            files = await asyncio.to_thread(read_rule_files, [name for name, _, _ in found])
+            files = await asyncio.to_thread(read_rule_files, [name for name, _ in found])
             await self._store(files)
         except BadDataError as exc:
             faults = exc.faults if isinstance(exc, RuleFileError) else (str(exc),)
-            self._refuse(faults)
+            self._refuse(faults, is_changed=is_changed)
         else:
             self._stats.rule_file_loads += 1
             self.faults = ()
             _LOGGER.info("rule files loaded", extra={"files": len(files)})
         self._loaded = found
 
-    def _refuse(self, faults: Sequence[str]) -> None:
-        self._stats.rule_file_failures += 1
-        self.faults = tuple(f"rule files not loaded, the previous rules go on: {f}" for f in faults)
-        for fault in faults:
-            _LOGGER.error("rule files not loaded", extra={"reason": fault})
-
-    def _signature(self) -> _Signature:
-        found = []
-        for name in names_of(self._patterns):
-            try:
-                state = Path(name).stat()
-            except OSError:
-                continue
-            found.append((name, state.st_mtime_ns, state.st_size))
-        return tuple(found)
+    def _refuse(self, reasons: Sequence[str], *, is_changed: bool) -> None:
+        """Note why files are refused, and tell it unless that is known."""
+        faults = tuple(f"rule files not loaded, the previous rules go on: {r}" for r in reasons)
+        if is_changed or faults != self.faults:
+            self._stats.rule_file_failures += 1
+            for reason in reasons:
+                _LOGGER.error("rule files not loaded", extra={"reason": reason})
+        self.faults = faults
+        self._again_at = self._clock() + _AGAIN_SECONDS
 
     async def _store(self, files: Mapping[str, Sequence[GroupDocument]]) -> None:
         for name, groups in files.items():

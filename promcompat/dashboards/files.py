@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import orjson
 
@@ -15,6 +17,7 @@ from promcompat.core.errors import (
     PromcompatError,
     StorageUnavailableError,
 )
+from promcompat.core.file_states import FileStates, states_of
 from promcompat.core.texts.file_faults import reading_fault
 from promcompat.dashboards.dashboard_service import DashboardService
 from promcompat.dashboards.grafana.importer import Imported, describe, import_grafana
@@ -22,8 +25,8 @@ from promcompat.dashboards.model import Dashboard, read_dashboard
 
 _LOGGER = logging.getLogger(__name__)
 
-_Signature = tuple[tuple[str, int, int], ...]
-"""Name, time of the last change in nanoseconds and size of each file."""
+_AGAIN_SECONDS: Final = 60.0
+"""How soon files are loaded again while one has a fault."""
 
 
 def read_document(document: object, inputs: Mapping[str, str] | None = None) -> Imported:
@@ -54,15 +57,24 @@ def _uid(text: str) -> str:
 class DashboardFolder:
     """Keeps dashboards as the files of a folder are, whenever one of them changes.
 
-    Those of files that are gone are deleted. A file that cannot be read leaves its dashboard as it
-    was; `faults` says why.
+    Those of files that are gone are deleted. A file that cannot be loaded leaves its dashboard as
+    it was; `faults` says why. It is tried again each minute: what a limit or another dashboard
+    prevents may be possible by then.
     """
 
-    def __init__(self, dashboards: DashboardService, tenant: str, folder: Path | None) -> None:
+    def __init__(
+        self,
+        dashboards: DashboardService,
+        tenant: str,
+        folder: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._dashboards = dashboards
         self._tenant = tenant
         self._folder = folder
-        self._loaded: _Signature | None = None
+        self._clock = clock
+        self._loaded: FileStates | None = None
+        self._again_at = 0.0
         self.faults: tuple[str, ...] = ()
 
     @property
@@ -78,12 +90,12 @@ class DashboardFolder:
         """
         if self._folder is None:
             return
-        found = await asyncio.to_thread(_signature, self._folder)
-        if found == self._loaded:
+        found = await asyncio.to_thread(_states, self._folder)
+        if found == self._loaded and (not self.faults or self._clock() < self._again_at):
             return
         faults: list[str] = []
         uids: dict[str, str | None] = {}
-        for name, _, _ in found:
+        for name, _ in found:
             try:
                 uids[name] = await self._load(Path(name), uids)
             except StorageUnavailableError:
@@ -91,10 +103,13 @@ class DashboardFolder:
             except PromcompatError as exc:
                 uids[name] = None
                 faults.append(str(exc))
-                _LOGGER.error("dashboard file not loaded", extra={"reason": str(exc)})
         await self._dashboards.forget_files(self._tenant, uids)
+        if found != self._loaded or tuple(faults) != self.faults:
+            for fault in faults:
+                _LOGGER.error("dashboard file not loaded", extra={"reason": fault})
+            _LOGGER.info("dashboards loaded", extra={"files": len(found), "faults": len(faults)})
         self.faults, self._loaded = tuple(faults), found
-        _LOGGER.info("dashboards loaded", extra={"files": len(found), "faults": len(faults)})
+        self._again_at = self._clock() + _AGAIN_SECONDS
 
     async def _load(self, path: Path, before: Mapping[str, str | None]) -> str:
         imported = await asyncio.to_thread(read_file, path)
@@ -116,20 +131,16 @@ class DashboardFolder:
             return await self._dashboards.keep_as_file(self._tenant, uid, dashboard, source)
 
 
-def _signature(folder: Path) -> _Signature:
-    """Hidden folders are left out: those of a ConfigMap have every file a second time."""
+def _states(folder: Path) -> FileStates:
+    """Hidden folders are left out: those of a ConfigMap have every file a second time.
+
+    Raises BadDataError without the folder.
+    """
     if not folder.is_dir():
         raise BadDataError(f"there is no folder {folder}; its dashboards stay as they are")
     root = folder.absolute()
     found = [path for path in sorted(root.rglob("*.json")) if not _is_hidden(path, root)]
-    states = []
-    for path in found:
-        try:
-            state = path.stat()
-        except OSError:
-            continue
-        states.append((str(path), state.st_mtime_ns, state.st_size))
-    return tuple(states)
+    return states_of(map(str, found))
 
 
 def _is_hidden(path: Path, root: Path) -> bool:

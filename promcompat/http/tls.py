@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from promcompat.core.errors import PromcompatError
+from promcompat.core.file_states import FileState, state_of
 from promcompat.telemetry.serving import TlsMetrics
 
 _LOGGER = logging.getLogger(__name__)
@@ -18,8 +19,6 @@ _VERIFICATION: Final = {
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
-_FileState = tuple[int, int, int]
-"""Inode, time of the last change in nanoseconds, and size."""
 
 
 class CertificateError(PromcompatError):
@@ -39,11 +38,10 @@ class TlsFiles:
     client_auth: str = "NoClientCert"
     min_version: str = "TLS12"
 
-    def states(self) -> tuple[_FileState, ...]:
-        """What changes when a file does: inode, time and size of each. Raises OSError."""
+    def states(self) -> tuple[FileState, ...]:
+        """What changes when a file does. Raises OSError."""
         paths = filter(None, (self.certificate, self.key, self.client_authorities))
-        found = [path.stat() for path in paths]
-        return tuple((state.st_ino, state.st_mtime_ns, state.st_size) for state in found)
+        return tuple(map(state_of, paths))
 
     def load(self) -> ssl.SSLContext:
         """A context of the files as they are now. Raises CertificateError."""
@@ -101,7 +99,7 @@ class ServerTls:
         self._files = files
         self._metrics = metrics
         self._now = now
-        self._states: tuple[_FileState, ...] = ()
+        self._states: tuple[FileState, ...] = ()
         self.context = _LatestContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.latest = files.load()
         self.refresh()

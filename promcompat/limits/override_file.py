@@ -15,6 +15,7 @@ from typing import Final
 import yaml
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.file_states import FileState, state_of
 from promcompat.core.limits.limit_definitions import LIMIT_OF, LimitValues
 from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.yaml_nodes import StrictReader, documents
@@ -33,7 +34,7 @@ class OverrideFile:
     def __init__(self, path: Path | None) -> None:
         """Without a path there are no overrides."""
         self._path = path
-        self._signature: object = None
+        self._state: FileState | None = None
         self.overrides: Mapping[str, LimitValues] = {}
         self.fault = ""
 
@@ -52,17 +53,16 @@ class OverrideFile:
 
     def _refresh(self, path: Path) -> bool:
         try:
-            status = path.stat()
-            signature = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if signature == self._signature and not self.fault:
+            state = state_of(path)
+            if state == self._state and not self.fault:
                 return False
-            if status.st_size > _MAX_BYTES:
-                raise BadDataError(f"it has {status.st_size} bytes, more than {_MAX_BYTES}")
+            if state.n_bytes > _MAX_BYTES:
+                raise BadDataError(f"it has {state.n_bytes} bytes, more than {_MAX_BYTES}")
             found = parse_override_file(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, BadDataError) as exc:
             self._refuse(f"PROMCOMPAT_LIMITS_FILE {path}: {reading_fault(exc)}")
             return False
-        self._signature, self.fault = signature, ""
+        self._state, self.fault = state, ""
         is_changed, self.overrides = found != self.overrides, found
         return is_changed
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.file_states import FileState, state_of
 from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
 from promcompat.core.texts.yaml_nodes import StrictReader, YamlError, first_document
@@ -60,7 +61,7 @@ class FileWatch:
     def __init__(self, config: FileDiscovery, failed: Callable[[], None]) -> None:
         self._config = config
         self._failed = failed
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, FileState] = {}
         self._groups: dict[str, Sequence[TargetGroup]] = {}
 
     @property
@@ -100,12 +101,11 @@ class FileWatch:
 
     def _has_changed(self, name: str) -> bool:
         try:
-            state = Path(name).stat()
+            state = state_of(Path(name))
         except OSError:
             return False
-        before, signature = self._seen.get(name), (state.st_mtime_ns, state.st_size)
-        self._seen[name] = signature
-        return before != signature
+        before, self._seen[name] = self._seen.get(name), state
+        return before != state
 
     def _read(self, name: str) -> Sequence[TargetGroup] | None:
         """The groups of a file; None if it cannot be used."""

@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.file_states import FileState, state_of
 from promcompat.outgoing.client import calling, guarded_connector
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy, host_of
 from promcompat.scraping.configuration import HttpConfig, OAuth2Config, Secret, TlsConfig
@@ -44,8 +45,6 @@ _NO_TOKEN: Final = (
 _MAX_REDIRECTS: Final = 10
 """As Go's client."""
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
-_FileState = tuple[int, int]
-"""Time of the last change in nanoseconds, and size."""
 
 
 class FetchError(Exception):
@@ -92,7 +91,7 @@ class HttpFetcher:
         self._session: aiohttp.ClientSession | None = None
         # True: aiohttp's own default context.
         self._context: ssl.SSLContext | bool = True
-        self._certificates: tuple[_FileState, ...] | None = None
+        self._certificates: tuple[FileState, ...] | None = None
         self._renewing = asyncio.Lock()
         self._tokens: TokenSource | None = None
         if config.oauth2 is not None:
@@ -315,10 +314,9 @@ def _redirected(url: str, location: str) -> str:
     return target
 
 
-def _states(secrets: Sequence[Secret]) -> tuple[_FileState, ...]:
-    """The states of files, by which a change is noticed. Raises OSError."""
-    found = [secret.file.stat() for secret in secrets if secret.file is not None]
-    return tuple((state.st_mtime_ns, state.st_size) for state in found)
+def _states(secrets: Sequence[Secret]) -> tuple[FileState, ...]:
+    """The states of the files of secrets. Raises OSError."""
+    return tuple(state_of(secret.file) for secret in secrets if secret.file is not None)
 
 
 def reason_of(error: OSError) -> str:

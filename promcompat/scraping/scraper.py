@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.file_states import FileStates, states_of
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scraping.configuration import JobConfig, ScrapeConfig
@@ -25,9 +26,6 @@ from promcompat.telemetry.scraping import ScrapeMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 10.0
-
-_Signature = tuple[tuple[str, int, int], ...]
-"""Name, time of the last change and size of each file of the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class Scraper:
         self._metrics = metrics
         self._config = ScrapeConfig(jobs=options.own_jobs)
         self._patterns: Sequence[str] = ()
-        self._loaded: _Signature = ()
+        self._loaded: FileStates = ()
         self._must_reload = False
         self._pools: dict[str, ScrapePool] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -90,11 +88,11 @@ class Scraper:
     def _read(self, path: Path) -> ScrapeConfig:
         """The configuration; `_loaded` is older, so that no change is missed."""
         while True:
-            self._loaded = _signature(path, self._patterns)
+            self._loaded = _states(path, self._patterns)
             config = read_config_file(path)
             if config.patterns == self._patterns:
                 return config
-            # The signature has no files of these patterns.
+            # Files of these patterns are not among them.
             self._patterns = config.patterns
 
     def reload(self) -> None:
@@ -106,7 +104,7 @@ class Scraper:
         path = self._options.config_file
         if path is None:
             return
-        found = await asyncio.to_thread(_signature, path, self._patterns)
+        found = await asyncio.to_thread(_states, path, self._patterns)
         if found == self._loaded and not self._must_reload:
             return
         self._must_reload = False
@@ -180,13 +178,9 @@ class Scraper:
         task.add_done_callback(self._ending.discard)
 
 
-def _signature(path: Path, patterns: Sequence[str]) -> _Signature:
-    found = []
-    for name in (str(path), *sorted(name for pattern in patterns for name in glob(pattern))):
-        with suppress(OSError):
-            state = Path(name).stat()
-            found.append((name, state.st_mtime_ns, state.st_size))
-    return tuple(found)
+def _states(path: Path, patterns: Sequence[str]) -> FileStates:
+    """The states of all files of the configuration."""
+    return states_of([str(path), *sorted(name for pattern in patterns for name in glob(pattern))])
 
 
 def _seed(external: Labels) -> int:

@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from promcompat.alerting.rule_file_watch import RuleFileWatch
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.stats import AlertingStats
-from promcompat.core.limits.tenant_limits import NO_LIMITS
+from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits, TenantLimits
 from sql.alerting.rule_repository import PostgresRuleRepository
 from tests.support.storage.repositories import opened_storage
 
@@ -59,3 +60,27 @@ async def test_files_are_loaded_when_they_change_and_forgotten_when_they_go(
         await watch.refresh()
         assert await names() == {"a.yml": ["three"]}
         assert (stats.rule_file_loads, stats.rule_file_failures) == (3, 1)
+
+
+async def test_files_that_a_limit_refused_are_loaded_when_it_is_raised(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    stats, now = AlertingStats(), [0.0]
+    (tmp_path / "a.yml").write_text(GROUP.format(name="one"), encoding="utf-8")
+    (tmp_path / "b.yml").write_text(GROUP.format(name="two"), encoding="utf-8")
+    async with opened_storage(plain_database_url) as storage:
+        repository = PostgresRuleRepository(storage.database)
+        limits = {"t": TenantLimits(max_rules=1)}
+        groups = RuleGroups(repository, Limits(SimpleNamespace(of=limits.get)))
+        watch = RuleFileWatch(groups, "t", [f"{tmp_path}/*.yml"], stats, lambda: now[0])
+        for now[0] in (0.0, 5.0, 61.0):
+            await watch.refresh()
+            assert "max_rules" in watch.faults[0]
+        assert stats.rule_file_failures == 1
+        limits["t"] = TenantLimits()
+        await watch.refresh()
+        assert watch.faults
+        now[0] += 61.0
+        await watch.refresh()
+        assert watch.faults == ()
+        assert [rule.name for rule in await repository.list_rules("t")] == ["one", "two"]

@@ -199,6 +199,26 @@ async def test_a_folder_is_what_its_dashboards_are(plain_database_url: str, tmp_
         assert (await service.get("t", "own")).version == own.version
 
 
+async def test_a_file_that_another_dashboard_prevents_is_tried_again(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    async with opened_storage(plain_database_url) as storage:
+        service = DashboardService(PostgresDashboardRepository(storage.database), NO_LIMITS)
+        await service.create("t", Dashboard.model_validate({"title": "Own"}), uid="own")
+        (tmp_path / "a.json").write_text(json.dumps({"title": "A", "uid": "own", "panels": []}))
+        now = 0.0
+        folder = DashboardFolder(service, "t", tmp_path, lambda: now)
+        await folder.refresh()
+        assert "is not from a file" in folder.faults[0]
+        await service.delete("t", "own", Precondition())
+        await folder.refresh()
+        assert await service.list_dashboards("t") == []
+        now += 61.0
+        await folder.refresh()
+        assert [one.title for one in await service.list_dashboards("t")] == ["A"]
+        assert folder.faults == ()
+
+
 async def test_processes_share_a_folder_that_may_be_away(
     plain_database_url: str, tmp_path: Path
 ) -> None:
