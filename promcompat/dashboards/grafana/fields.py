@@ -83,12 +83,12 @@ def _apply(settings: Json, key: str, value: Any, source: Source) -> None:
     place = key.removeprefix("custom.") if not source.path.endswith("]") else "value"
     if value is None or key in _WITHOUT_EFFECT:
         return
-    known = _PROPERTIES.get(key)
-    if known is None:
+    found = _PROPERTIES.get(key)
+    if found is None:
         if value not in ("", [], {}, False):
             source.lost(place, f"{key} is {shown(value)}")
         return
-    name, convert = known
+    name, convert = found
     try:
         converted = convert(value, source)
     except NotConvertibleError as exc:

@@ -59,10 +59,10 @@ def import_grafana(document: object, inputs: Mapping[str, str] | None = None) ->
         bare = _filled(bare, inputs or {})
     findings = Findings()
     source = Source(bare, "", findings)
-    document_of = _document(source)
+    converted = _document(source)
     source.finish()
     try:
-        dashboard = read_dashboard(document_of)
+        dashboard = read_dashboard(converted)
     except BadDataError as exc:
         raise BadDataError(f"the dashboard cannot be read: {exc}") from exc
     found = [one for one in findings.found if one.is_lost]
@@ -207,18 +207,18 @@ def _annotation(entry: Source, sources: DataSources) -> Json | None:
         "query", "$$hashKey", "mappings", "useValueForTime", "step", "tagKeys", "textFormat",
         "titleFormat", "filter", "enable", "hide", "placement",
     )  # fmt: skip
-    target.ignore("refId", "limit", "matchAny", "tags", "type", "fromAnnotations", "range",
-        "instant",
-                  "queryType", "editorMode", "legendFormat", "interval", "step", "iconColor",
-                  "exemplar", "format", "intervalFactor", "datasource", "name",
-                  "enable")  # fmt: skip
+    target.ignore(
+        "refId", "limit", "matchAny", "tags", "type", "fromAnnotations", "range", "instant",
+        "queryType", "editorMode", "legendFormat", "interval", "step", "iconColor", "exemplar",
+        "format", "intervalFactor", "datasource", "name", "enable",
+    )  # fmt: skip
     if not expr:
         if not entry.take("builtIn") and entry.flag("enable", True):
             entry.findings.lost(entry.path, f"the annotation {name}", "only metrics can be asked")
         return None
     if kind not in PROMETHEUS | {""}:
-        entry.findings.lost(entry.path, f"the annotation {name} for {kind}",
-                            "only metrics can be asked")  # fmt: skip
+        what = f"the annotation {name} for {kind}"
+        entry.findings.lost(entry.path, what, "only metrics can be asked")
         return None
     panels = entry.child("filter")
     panels.ignore("exclude")
