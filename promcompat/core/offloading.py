@@ -22,5 +22,5 @@ async def in_thread_if(
 
 
 async def offload(n_items: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that works on `n_items` alerts, rules or series; returns its result."""
+    """Call a function that works on `n_items` alerts, rules or targets; returns its result."""
     return await in_thread_if(n_items > _INLINE_ITEMS, function, *args, **kwargs)

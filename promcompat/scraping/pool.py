@@ -6,11 +6,12 @@ from collections.abc import Collection
 from typing import Final
 
 from promcompat.core.model import Labels
+from promcompat.core.offloading import offload
 from promcompat.scraping.configuration import JobConfig
 from promcompat.scraping.discovery import Discovery, discoveries_of
 from promcompat.scraping.fetching import HttpFetcher
 from promcompat.scraping.target_loop import LoopSurroundings, TargetLoop
-from promcompat.scraping.targets import Target, targets_of
+from promcompat.scraping.targets import DiscoveredTargets, Target, targets_of
 
 _LOGGER = logging.getLogger(__name__)
 _SYNC_SECONDS: Final = 0.5
@@ -33,7 +34,8 @@ class ScrapePool:
         self._changed = asyncio.Event()
         failed = around.metrics.discovery_failures.inc
         self._discoveries: list[Discovery] = discoveries_of(job, failed, around.policy)
-        self._sync()
+        # Static targets are there at once; discoveries have found nothing yet.
+        self._adopt(targets_of(job, job.static))
         works = [discovery.run(self._changed.set) for discovery in self._discoveries]
         self._tasks = [asyncio.create_task(work) for work in (*works, self._follow())]
 
@@ -70,7 +72,7 @@ class ScrapePool:
             self._changed.clear()
             pause = _SYNC_SECONDS
             try:
-                self._sync()
+                await self._sync()
             except Exception:
                 # The boundary of a job: what fails now must not prevent later attempts.
                 _LOGGER.exception("targets not updated", extra={"job": self.job.name})
@@ -78,10 +80,14 @@ class ScrapePool:
                 pause = _RETRY_SECONDS
             await asyncio.sleep(pause)
 
-    def _sync(self) -> None:
-        """Begin and end loops so that they are those of the targets."""
+    async def _sync(self) -> None:
+        """Scrape what is static or discovered now. To relabel a target takes 0.1 to 0.5 ms."""
         groups = [*self.job.static, *(g for found in self._discoveries for g in found.groups)]
-        found = targets_of(self.job, groups)
+        n_targets = sum(len(group.targets) for group in groups)
+        self._adopt(await offload(n_targets, targets_of, self.job, groups))
+
+    def _adopt(self, found: DiscoveredTargets) -> None:
+        """Begin and end loops so that they are those of the targets."""
         for fault in found.faults:
             _LOGGER.error("target not used", extra={"job": self.job.name, "reason": fault})
         limit = self.job.kept_dropped_targets

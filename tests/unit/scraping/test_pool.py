@@ -1,5 +1,7 @@
 """A job follows its discoveries, whatever happens meanwhile."""
 
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,29 @@ async def test_a_job_goes_on_after_an_error(
     await until(lambda: len(running.loops) == 1)
     await running.stop()
     assert not failures
+
+
+async def test_many_discovered_targets_are_relabelled_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "_WATCH_SECONDS", 0.01)
+    threads: set[int] = set()
+
+    def noted(job: JobConfig, groups: list[TargetGroup]) -> DiscoveredTargets:
+        if groups:
+            threads.add(threading.get_ident())
+        return targets_of(job, groups)
+
+    monkeypatch.setattr(pool, "targets_of", noted)
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps([{"targets": [f"127.0.0.1:{port}" for port in range(1, 31)]}]))
+    job = JobConfig(name="j", files=[FileDiscovery((str(file),))])
+    around = LoopSurroundings(lambda _batch: None, Telemetry().scrapes, no_keys)
+    running = ScrapePool(job, around)
+    await until(lambda: len(running.loops) == 30)
+    await running.stop()
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_the_keys_are_collected_once_for_targets_that_end_together(
