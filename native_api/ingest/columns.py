@@ -127,7 +127,7 @@ class ColumnReader:
             faults += found
             return b""
         key = encode_series_key(name, {**labels, "source": source or labels.get("source", "")})
-        self._keys.add(identity, key)
+        self._keys.remember(identity, key)
         return key
 
 

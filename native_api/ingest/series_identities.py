@@ -30,7 +30,11 @@ class KeyCache(GenerationalCache[Identity, bytes]):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__(_entry_bytes, _MAX_BYTES)
+        super().__init__(_MAX_BYTES)
+
+    def remember(self, identity: Identity, key: bytes) -> None:
+        """Store the key of a valid identity."""
+        self.add(identity, key, _entry_bytes(identity, key))
 
     def recognise(self, items: Sequence[Any]) -> list[bytes | None]:
         """The key of each item of a known series; None for items still to be validated.

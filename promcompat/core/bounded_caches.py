@@ -80,22 +80,21 @@ class ByteBoundedCache(Generic[KeyT, ValueT]):
 
 
 class GenerationalCache(Generic[KeyT, ValueT]):
-    """Values by key in two plain dictionaries, at most `max_bytes` in total; for hot look-ups.
+    """Values by key in two plain dictionaries, about `max_bytes` in total; for hot look-ups.
 
     New and used entries are in the young generation. When those take half of `max_bytes`, the old
     generation is dropped and the young one becomes the old one; so an entry stays as long as it is
-    used within every half of the turnover.
+    used within every half of the turnover. The caller passes the bytes of what it adds, keys
+    included. An old entry that is used counts as much as the average one, so that the bytes may be
+    half as many again.
 
     Ingest looks up every sample's series: 0.8 million a second are found in an `LRUCache`, 3
     million by `get_recent`, while a whole request takes 2.5 µs per sample.
     """
 
-    __slots__ = ("_max_young_bytes", "_n_bytes_of", "old", "young", "young_bytes")
+    __slots__ = ("_max_young_bytes", "_old_entry_bytes", "old", "young", "young_bytes")
 
-    def __init__(
-        self, n_bytes_of: Callable[[KeyT, ValueT], int], max_bytes: int = sys.maxsize
-    ) -> None:
-        self._n_bytes_of = n_bytes_of
+    def __init__(self, max_bytes: int = sys.maxsize) -> None:
         self._max_young_bytes = max_bytes // 2
         self.clear()
 
@@ -103,13 +102,14 @@ class GenerationalCache(Generic[KeyT, ValueT]):
         """Drop all entries."""
         self.young: dict[KeyT, ValueT] = {}
         self.old: dict[KeyT, ValueT] = {}
-        self.young_bytes = 0
+        self.young_bytes = 0.0
+        self._old_entry_bytes = 0.0
 
     def get(self, key: KeyT) -> ValueT | None:
         """The value of a key, which moves to the young generation."""
         value = self.young.get(key)
         if value is None and (value := self.old.get(key)) is not None:
-            self.add(key, value)
+            self.add(key, value, self._old_entry_bytes)
         return value
 
     def get_recent(self, keys: Iterable[KeyT]) -> list[ValueT | None]:
@@ -117,17 +117,18 @@ class GenerationalCache(Generic[KeyT, ValueT]):
         # `map` runs in C: 0.3 µs per key, a loop takes twice as long.
         return list(map(self.young.get, keys))
 
-    def add(self, key: KeyT, value: ValueT) -> None:
-        """Store a value."""
+    def add(self, key: KeyT, value: ValueT, n_bytes: float) -> None:
+        """Store a value; its bytes count unless the key is in the young generation already."""
         if key not in self.young:
-            self.young_bytes += self._n_bytes_of(key, value)
+            self.young_bytes += n_bytes
         self.young[key] = value
         if self.young_bytes > self._max_young_bytes:
             self.age()
 
     def age(self) -> None:
         """Drop the old generation; the young one becomes the old one."""
-        self.old, self.young, self.young_bytes = self.young, {}, 0
+        self._old_entry_bytes = self.young_bytes / max(1, len(self.young))
+        self.old, self.young, self.young_bytes = self.young, {}, 0.0
 
     def __len__(self) -> int:
         return len(self.young) + len(self.old)
@@ -138,10 +139,7 @@ def texts_bytes(texts: Iterable[str]) -> int:
     return sum(56 + len(text) * (1 if text.isascii() else 4) for text in texts)
 
 
-def estimated_bytes(items: Sequence[ItemT], n_bytes_of: Callable[[ItemT], int]) -> int:
-    """The approximate memory of many items, estimated from at most 1,000 of them.
-
-    Measuring each of 100,000 label sets takes 0.2 s.
-    """
+def estimated_bytes(items: Sequence[ItemT], n_bytes_of: Callable[[Sequence[ItemT]], int]) -> int:
+    """The approximate memory of many items; `n_bytes_of` measures at most 1,000 of them."""
     measured = items[:: 1 + len(items) // _MAX_MEASURED_ITEMS]
-    return sum(map(n_bytes_of, measured)) * len(items) // max(1, len(measured))
+    return n_bytes_of(measured) * len(items) // max(1, len(measured))

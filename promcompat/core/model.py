@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, compress
+from itertools import compress
 from sys import getsizeof
 from typing import Any, TypeVar
 
@@ -24,9 +24,10 @@ STALE_NAN_BITS = 0x7FF0000000000002
 """The bits of the stale marker, a NaN that differs from other NaNs only in its bits."""
 _LEGACY_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 _BYTES_PER_LABEL_SET = 190
-_BYTES_PER_LABEL = 78
-"""The memory of a name and value pair beside its texts: a tuple of two, its places in the tuples of
-the label set with and without metadata, and the punctuation of its JSON."""
+_BYTES_PER_PLACE = 22
+"""Of a pair in a label set: in the tuples with and without metadata, and as punctuation of JSON."""
+_BYTES_PER_PAIR = 56
+_BYTES_PER_TEXT = getsizeof("")
 
 ResultT = TypeVar("ResultT")
 IntArray = NDArray[np.int64]
@@ -126,15 +127,6 @@ class Labels:
             self._json = orjson.dumps(dict(self.pairs))
         return self._json
 
-    def n_bytes(self) -> int:
-        """The approximate memory of the label set, for caches that count bytes.
-
-        The texts are measured together, which takes a fifth of the time.
-        """
-        joined = "".join(chain.from_iterable(self.pairs))
-        texts = getsizeof(joined) + len(joined)
-        return _BYTES_PER_LABEL_SET + _BYTES_PER_LABEL * len(self.pairs) + texts
-
     def without(self, names: Iterable[str]) -> "Labels":
         """The label set without the named labels."""
         dropped = frozenset(names)
@@ -155,10 +147,10 @@ class Labels:
         Cached, since nearly every query over a series uses it.
         """
         if self._without_metadata is None:
-            kept = [pair for pair in self.pairs if pair[0] not in METADATA_LABELS]
+            kept = tuple(pair for pair in self.pairs if pair[0] not in METADATA_LABELS)
             if len(kept) == len(self.pairs):
                 return self
-            self._without_metadata = Labels(kept)
+            self._without_metadata = Labels.of_sorted(kept)
         return self._without_metadata
 
     def without_name(self) -> "Labels":
@@ -167,6 +159,25 @@ class Labels:
 
 
 EMPTY_LABELS = Labels()
+
+
+def label_sets_bytes(label_sets: Iterable[Labels]) -> int:
+    """The approximate memory of label sets and of their JSON, for caches that count bytes.
+
+    A pair that is one object in several of them counts once.
+    """
+    n_bytes, sizes = 0, dict[int, int]()
+    for labels in label_sets:
+        n_bytes += _BYTES_PER_LABEL_SET
+        for pair in labels.pairs:
+            text_bytes = sizes.get(id(pair))
+            if text_bytes is None:
+                sizes[id(pair)] = text_bytes = getsizeof(pair[0]) + getsizeof(pair[1])
+                n_bytes += _BYTES_PER_PAIR + text_bytes
+            n_bytes += _BYTES_PER_PLACE + text_bytes - 2 * _BYTES_PER_TEXT
+    return n_bytes
+
+
 _KEPT_RESULTS = 8
 
 

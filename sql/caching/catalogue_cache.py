@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 
 from promcompat.core.bounded_caches import ByteBoundedCache, estimated_bytes, texts_bytes
-from promcompat.core.model import BoolArray, IntArray, Labels
+from promcompat.core.model import BoolArray, IntArray, Labels, label_sets_bytes
 
 ItemT = TypeVar("ItemT")
 _BYTES_PER_ITEM: Final = 40
@@ -35,16 +35,18 @@ class Catalogue(Generic[ItemT]):
     @property
     def n_bytes(self) -> int:
         """The approximate size in memory."""
-        return _BYTES_PER_ITEM * len(self.items) + estimated_bytes(self.items, _item_bytes)
+        return _BYTES_PER_ITEM * len(self.items) + estimated_bytes(self.items, _items_bytes)
 
     def chosen(self, is_chosen: BoolArray) -> list[ItemT]:
         """Some of the items, in their order."""
         return [self.items[index] for index in np.flatnonzero(is_chosen).tolist()]
 
 
-def _item_bytes(item: object) -> int:
-    """A label set, a label value or a set of names."""
-    return item.n_bytes() if isinstance(item, Labels) else texts_bytes((str(item),))
+def _items_bytes(items: Sequence[object]) -> int:
+    """Label sets, label values or sets of names."""
+    label_sets = [item for item in items if isinstance(item, Labels)]
+    others = (str(item) for item in items if not isinstance(item, Labels))
+    return label_sets_bytes(label_sets) + texts_bytes(others)
 
 
 class CatalogueCache:

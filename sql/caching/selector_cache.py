@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from promcompat.core.bounded_caches import ByteBoundedCache, estimated_bytes, texts_bytes
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import IntArray, Labels, LabelSets
+from promcompat.core.model import IntArray, LabelSets, label_sets_bytes
 
 SelectorKey: TypeAlias = tuple[int, tuple[LabelMatcher, ...]]
 _BYTES_KEPT: Final = 100
@@ -29,7 +29,7 @@ class LabelledSeries:
     def n_bytes(self) -> int:
         """About what they take in memory, with what is kept of the label sets."""
         n_bytes = self.ids.nbytes + _BYTES_KEPT * len(self.labels)
-        return n_bytes + estimated_bytes(self.labels, Labels.n_bytes)
+        return n_bytes + estimated_bytes(self.labels, label_sets_bytes)
 
 
 class ResolvedSelector:

@@ -7,13 +7,13 @@ or the database steps back, which `InstallationGuard` reports.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from promcompat.core.bounded_caches import GenerationalCache
-from promcompat.core.model import UNKNOWN_SERIES, Labels
+from promcompat.core.model import UNKNOWN_SERIES, Labels, label_sets_bytes
 from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
 
 _BYTES_PER_ID: Final = 110
@@ -180,13 +180,20 @@ class SeriesCache:
 
 
 class LabelsCache(GenerationalCache[int, Labels]):
-    """Series ids to labels, at most `max_bytes` roughly; ids are unique over all tenants."""
+    """Series ids to labels, about `max_bytes`; ids are unique over all tenants."""
 
     __slots__ = ()
 
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(_labels_bytes, max_bytes)
+    def remember(self, labels: Mapping[int, Labels]) -> None:
+        """Store the labels of series that were read together."""
+        if labels:
+            each = label_sets_bytes(labels.values()) / len(labels) + _BYTES_PER_ID
+            for series_id, label_set in labels.items():
+                self.add(series_id, label_set, each)
 
-
-def _labels_bytes(_series_id: int, labels: Labels) -> int:
-    return labels.n_bytes() + _BYTES_PER_ID
+    def find(self, series_ids: Sequence[int]) -> list[Labels | None]:
+        """The labels of each series, None where they are not known."""
+        found = self.get_recent(series_ids)
+        if all(known is not None for known in found):
+            return found
+        return [known or self.get(one) for one, known in zip(series_ids, found, strict=True)]

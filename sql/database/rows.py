@@ -20,6 +20,9 @@ _ROWS_AT_ONCE: Final = 50
 _ROWS_OF_PORTION: Final = 1_000
 """asyncpg takes 4 µs for each; the first few hundred cost one round trip more than all at once."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_SHARED_PAIRS: Final = 20_000
+_SHARED_PAIRS: Final[dict[tuple[str, str], tuple[str, str]]] = {}
+"""Pairs of label sets that were read lately; up to 5 MB of ordinary ones."""
 
 
 def row_reader(
@@ -82,5 +85,12 @@ def unix_ms(moment: datetime | None) -> int:
 
 
 def labels_of_series(metric_name: str, labels: str) -> Labels:
-    """The label set of a row of table `series`, whose labels are a JSON object."""
-    return Labels([(METRIC_NAME, metric_name), *orjson.loads(labels).items()])
+    """The label set of a row of table `series`, whose labels are a JSON object.
+
+    A pair that several series have is one object: the label sets of 100,000 series of a fleet take
+    a third of the memory.
+    """
+    if len(_SHARED_PAIRS) > _MOST_SHARED_PAIRS:
+        _SHARED_PAIRS.clear()
+    pairs = [(METRIC_NAME, metric_name), *orjson.loads(labels).items()]
+    return Labels([_SHARED_PAIRS.setdefault(pair, pair) for pair in pairs])

@@ -158,24 +158,23 @@ class SeriesReader:
         return labels
 
     async def _labels_of_some(self, connection: Connection, ids: Sequence[int]) -> list[Labels]:
-        found = {series_id: self._labels_cache.get(series_id) for series_id in ids}
-        missing = [series_id for series_id, labels in found.items() if labels is None]
+        found = self._labels_cache.find(ids)
+        missing = [one for one, known in zip(ids, found, strict=True) if known is None]
+        read: dict[int, Labels] = {}
         rows = await connection.fetch(_QUERIES["labels_of_series"], missing) if missing else ()
         for first in range(0, len(rows), _PARSED_AT_ONCE):
-            found.update(self._labels_of_rows(rows[first : first + _PARSED_AT_ONCE]))
+            read |= self._labels_of_rows(rows[first : first + _PARSED_AT_ONCE])
             await asyncio.sleep(0)
-        labels = [known for series_id in ids if (known := found[series_id]) is not None]
-        if len(labels) != len(ids):
+        if len(read) != len(missing):
             raise StorageUnavailableError("a series was removed during the query; try again")
-        return labels
+        return [
+            read[one] if known is None else known for one, known in zip(ids, found, strict=True)
+        ]
 
     def _labels_of_rows(self, rows: Sequence[asyncpg.Record]) -> dict[int, Labels]:
         """Labels by id from rows of id, metric_name and labels; they are also cached."""
-        found: dict[int, Labels] = {}
-        for series_id, metric_name, document in rows:
-            labels = self._labels_cache.get(series_id) or labels_of_series(metric_name, document)
-            self._labels_cache.add(series_id, labels)
-            found[series_id] = labels
+        found = {one: labels_of_series(name, document) for one, name, document in rows}
+        self._labels_cache.remember(found)
         return found
 
 

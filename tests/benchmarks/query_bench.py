@@ -81,6 +81,7 @@ QUERIES = (
     TimedQuery("1,000 series, rate-sum, 1 h", "sum(rate(q_dashboard_total[5m]))", HOUR_MS),
     TimedQuery("1,000 series, raw, 1 h", "q_dashboard_total", HOUR_MS, 60_000),
     TimedQuery("10,000 series, sum by", "sum by (job) (q_wide_total)", 8 * 60_000, 30_000),
+    TimedQuery("100,000 series, count by", "count by (__name__) ({__name__=~'q_.+'})"),
     TimedQuery("topk of 400 series, 1 h", "topk(5, rate(q_panel_total[5m]))", HOUR_MS),
     TimedQuery(
         "histogram_quantile, 1,000 buckets, 1 h",

@@ -1,8 +1,13 @@
 """A cache that counts bytes keeps to its bound whatever is put into it."""
 
+from collections.abc import Sequence
+
+import pytest
+
 from promcompat.core.bounded_caches import (
     BYTES_PER_ENTRY,
     ByteBoundedCache,
+    GenerationalCache,
     estimated_bytes,
     texts_bytes,
 )
@@ -55,8 +60,34 @@ def test_clearing_drops_entries_and_their_bytes() -> None:
 
 
 def test_many_items_are_estimated_by_some_of_them() -> None:
-    assert estimated_bytes([], len) == 0
-    assert estimated_bytes(["ab", "abcd"], len) == 6
     measured: list[str] = []
-    assert estimated_bytes(["abc"] * 100_000, lambda text: measured.append(text) or 3) == 300_000
-    assert len(measured) <= 1_000
+
+    def measure(texts: Sequence[str]) -> int:
+        measured.extend(texts)
+        return sum(map(len, texts))
+
+    assert estimated_bytes([], measure) == 0
+    assert estimated_bytes(["ab", "abcd"], measure) == 6
+    assert estimated_bytes(["abc"] * 100_000, measure) == 300_000
+    assert len(measured) <= 1_000 + 2
+
+
+def test_what_is_used_stays_and_the_bytes_keep_near_their_bound() -> None:
+    cache: GenerationalCache[int, bytes] = GenerationalCache(10_000)
+    cache.add(-1, b"used", 10)
+    for number in range(10_000):
+        cache.add(number, bytes(number % 200), number % 200)
+        assert cache.get(-1) == b"used"
+        kept = [*cache.young.values(), *cache.old.values()]
+        assert sum(map(len, kept)) <= 15_000
+    assert cache.get(0) is None
+
+
+def test_an_entry_that_is_used_again_is_not_measured_again() -> None:
+    cache: GenerationalCache[int, str] = GenerationalCache(2_000)
+    for number in range(10):
+        cache.add(number, "value", 100)
+    cache.add(10, "value", 100)
+    assert (len(cache.old), cache.young_bytes) == (11, 0)
+    assert [cache.get(number) for number in range(5)] == ["value"] * 5
+    assert cache.young_bytes == pytest.approx(500)

@@ -9,10 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from promcompat.core.model import UNKNOWN_SERIES
+from promcompat.core.model import UNKNOWN_SERIES, label_sets_bytes
 from promcompat.core.series_table import SeriesTableBuilder
 from sql.caching import series_cache
 from sql.caching.series_cache import LabelsCache, SeriesCache
+from sql.database.rows import labels_of_series
 from tests.support.factories import make_labels
 
 
@@ -120,21 +121,30 @@ def test_a_key_larger_than_the_cache_is_not_kept() -> None:
 
 def test_labels_cache_is_bounded_and_keeps_what_is_used() -> None:
     wanted = make_labels("wanted")
-    cache = LabelsCache(20 * (wanted.n_bytes() + 110))
-    cache.add(-1, wanted)
+    cache = LabelsCache(20 * (label_sets_bytes([wanted]) + 110))
+    cache.remember({-1: wanted})
     for number in range(1000):
-        cache.add(number, make_labels(f"m{number}"))
-        assert cache.get(-1) is wanted
+        cache.remember({number: make_labels(f"m{number}")})
+        assert cache.find([-1]) == [wanted]
         assert len(cache) <= 24
-    assert cache.get(0) is None
+    assert cache.find([0, -1]) == [None, wanted]
 
 
 def test_long_labels_fill_the_cache_sooner() -> None:
     cache = LabelsCache(10_000_000)
     for number in range(400):
-        cache.add(number, make_labels("m", value=f"{number:1000000}"))
+        cache.remember({number: make_labels("m", value=f"{number:1000000}")})
         assert len(cache) <= 12
     assert cache.get(399) is not None
+
+
+def test_labels_that_series_share_count_once() -> None:
+    shared = labels_of_series("m", '{"long": "' + 10_000 * "x" + '"}')
+    again = labels_of_series("m", '{"long": "' + 10_000 * "x" + '", "a": "1"}')
+    own = make_labels("m", long=10_000 * "y")
+    # The text once, and once in the JSON of each.
+    assert 30_000 < label_sets_bytes([shared, again]) < 32_000
+    assert 40_000 < label_sets_bytes([shared, own]) < 42_000
 
 
 def add_many(cache: SeriesCache) -> None:
