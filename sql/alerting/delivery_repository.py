@@ -81,11 +81,10 @@ class PostgresStepDeliveries:
         text = f"notification to {receiver} given up: more than {max_waiting} are waiting"
         async with acquired(self._pool) as connection, connection.transaction():
             rows = await connection.fetch(_QUERIES["drop_overflow"], receiver, max_waiting)
-            notes = [
-                AlertNote(alert_id=alert_id, at_ms=now_ms, text=text)
-                for alert_id in sorted({row["alert_id"] for row in rows})
-            ]
-            await connection.execute(_QUERIES["note_alerts"], *_note_columns(notes))
+            if rows:
+                alert_ids = sorted({row["alert_id"] for row in rows})
+                notes = [AlertNote(alert_id=one, at_ms=now_ms, text=text) for one in alert_ids]
+                await connection.execute(_QUERIES["note_alerts"], *_note_columns(notes))
         return len(rows)
 
     async def last_remediation_ms(self, alert_id: int) -> int:

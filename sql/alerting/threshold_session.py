@@ -155,11 +155,10 @@ class PostgresThresholdSession:
         if states:
             await self._connection.execute(
                 _QUERIES["save_threshold_states"],
+                tenant_id,
                 [state.series_id for state in states],
-                [tenant_id] * len(states),
                 [state.metric_name for state in states],
                 [int(state.level) for state in states],
-                [0.0 if state.newest_value is None else state.newest_value for state in states],
                 [state.timestamp_ms for state in states],
             )
         if forgotten:

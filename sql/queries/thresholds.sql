@@ -65,19 +65,19 @@ DELETE FROM breach_outbox WHERE id = ANY($1::bigint[])
 
 -- threshold_states --
 -- The last handled levels of given series.
-SELECT series_id, level, value, (extract(epoch FROM ts) * 1000)::bigint AS ts_ms
+SELECT series_id, level, (extract(epoch FROM ts) * 1000)::bigint AS ts_ms
 FROM threshold_state
 WHERE series_id = ANY($1::bigint[])
 
 -- save_threshold_states --
--- Records the handled levels of series; writers look for rows with a new `changed_at`.
+-- Records the handled levels of series of tenant $1; writers look for rows with a new `changed_at`.
+-- Nothing reads the column `value`.
 INSERT INTO threshold_state (series_id, tenant_id, metric_name, level, value, ts)
-SELECT u.series_id, u.tenant_id, u.metric_name, u.level, u.value, from_unix_ms(u.ts_ms)
-FROM unnest(
-    $1::bigint[], $2::integer[], $3::text[], $4::smallint[], $5::float8[], $6::bigint[]
-) AS u (series_id, tenant_id, metric_name, level, value, ts_ms)
+SELECT u.series_id, $1, u.metric_name, u.level, 0, from_unix_ms(u.ts_ms)
+FROM unnest($2::bigint[], $3::text[], $4::smallint[], $5::bigint[])
+    AS u (series_id, metric_name, level, ts_ms)
 ON CONFLICT (series_id) DO UPDATE SET
-    level = excluded.level, value = excluded.value, ts = excluded.ts, changed_at = now()
+    level = excluded.level, ts = excluded.ts, changed_at = now()
 
 -- verified_states --
 -- Up to $2 series after series $1, of those that breach or did within 10 minutes.
