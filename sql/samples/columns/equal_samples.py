@@ -6,14 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.histograms.columns import Histograms, Ragged, histogram_numbers, is_histogram
+from promcompat.core.histograms.layout import bucket_indices
 from promcompat.core.model import BoolArray, FloatArray
 
 
 def differ(values: FloatArray, others: FloatArray, histograms: Histograms | None) -> BoolArray:
     """Which values differ from the others of the same place; both refer to `histograms`.
 
-    Equal histograms are those that Prometheus takes for duplicates: the hint does not count, nor
-    do spans that have the same buckets.
+    Histograms are equal if they say the same: hints do not count, nor do empty buckets and how
+    spans are split. A Prometheus adds empty buckets where it stores a histogram, so what is copied
+    from its storage has other ones than what it sent before.
     """
     differs = np.asarray(values.view(np.int64) != others.view(np.int64))
     if histograms is None:
@@ -31,12 +33,20 @@ def _are_equal(one: Histograms, other: Histograms) -> BoolArray:
         is_equal &= getattr(one, name) == getattr(other, name)
     for name in ("zero_thresholds", "sums"):
         is_equal &= getattr(one, name).view(np.int64) == getattr(other, name).view(np.int64)
-    is_equal &= _same_rows(one.positive, other.positive)
-    is_equal &= _same_rows(one.negative, other.negative)
     is_equal &= _same_rows(one.bounds, other.bounds)
-    is_equal &= _same_rows(_indexes(one.positive_spans), _indexes(other.positive_spans))
-    is_equal &= _same_rows(_indexes(one.negative_spans), _indexes(other.negative_spans))
+    for side in ("positive", "negative"):
+        own, others = _populated(one, side), _populated(other, side)
+        is_equal &= _same_rows(own[0], others[0]) & _same_rows(own[1], others[1])
     return is_equal
+
+
+def _populated(histograms: Histograms, side: str) -> tuple[Ragged[np.int64], Ragged[np.int64]]:
+    """The indexes and the counts of the buckets of a side that are not empty."""
+    counts: Ragged[np.int64] = getattr(histograms, side)
+    indexes = bucket_indices(getattr(histograms, f"{side}_spans"))
+    is_populated = counts.cells != 0
+    offsets = np.append(0, np.cumsum(is_populated))[counts.offsets]
+    return Ragged(offsets, indexes[is_populated]), Ragged(offsets, counts.cells[is_populated])
 
 
 def _same_rows(one: Ragged[Any], other: Ragged[Any]) -> BoolArray:
@@ -52,13 +62,3 @@ def _same_rows(one: Ragged[Any], other: Ragged[Any]) -> BoolArray:
 
 def _bits(cells: NDArray[Any]) -> NDArray[Any]:
     return cells.view(np.int64) if cells.dtype == np.float64 else cells
-
-
-def _indexes(spans: Ragged[np.int32]) -> Ragged[np.int64]:
-    """The index of each bucket; a row of spans has the first index and then numbers of gaps."""
-    offsets, lengths = spans.cells[:, 0].astype(np.int64), spans.cells[:, 1].astype(np.int64)
-    moved = np.append(0, np.cumsum(offsets + lengths))
-    firsts = moved[1:] - lengths - np.repeat(moved[spans.offsets[:-1]], spans.lengths)
-    n_before = np.append(0, np.cumsum(lengths))
-    indexes = np.arange(n_before[-1]) + np.repeat(firsts - n_before[:-1], lengths)
-    return Ragged(n_before[spans.offsets], indexes)

@@ -44,6 +44,17 @@ def rows_of(block: SampleBlock) -> dict[Labels, Points]:
     }
 
 
+def laid_out(spans: Sequence[tuple[int, int]], counts: Sequence[int], hint: int = 0) -> Histograms:
+    """One histogram with these positive buckets, and else always the same."""
+    cells = np.array(spans, np.int32).reshape(-1, 2)
+    return replace(
+        NUMBERED.take(np.array([1])),
+        hints=np.array([hint], np.uint8),
+        positive_spans=Ragged.of_lengths(np.array([len(spans)]), cells),
+        positive=Ragged.of_lengths(np.array([len(counts)]), np.array(counts, np.int64)),
+    )
+
+
 class HistogramContract:
     """The behaviour promised by `promcompat.core.ports.Store`, of histograms."""
 
@@ -140,19 +151,33 @@ class HistogramConflicts(HistogramContract):
         with pytest.raises(WriteRejectedError, match=text.replace(str(T0), str(T0 + 1))):
             await store.write_batch("default", batch_of({UP_A: [(T0 + 1, stored), (T0 + 1, new)]}))
 
-    async def test_equal_histograms_may_have_other_hints_and_spans(self, store: Store) -> None:
-        spans = [np.array(one, np.int32).reshape(-1, 2) for one in ([(2, 3)], [(2, 1), (0, 2)])]
-        plain = NUMBERED.take(np.array([1]))
-        for hint, own in enumerate(spans):
-            same = replace(
-                plain,
-                hints=np.array([hint], np.uint8),
-                positive_spans=Ragged.of_lengths(np.array([len(own)]), own),
-                positive=Ragged.of_lengths(np.array([3]), np.array([1, 2, 3])),
-            )
+    async def test_equal_histograms_may_have_other_hints_spans_and_empty_buckets(
+        self, store: Store
+    ) -> None:
+        layouts = (
+            ([(2, 3)], [1, 2, 3]),
+            ([(2, 1), (0, 2)], [1, 2, 3]),
+            ([(0, 7)], [0, 0, 1, 2, 3, 0, 0]),
+            ([(2, 3), (4, 1)], [1, 2, 3, 0]),
+        )
+        for hint, (spans, counts) in enumerate(layouts):
             batch = batch_of({UP_A: [(T0, ONE)]})
+            same = laid_out(spans, counts, hint)
             await store.write_batch("default", replace(batch, histograms=same))
         (block,) = await store.select("default", [select_name("up", *ALL_TIME)])
         cells = HistogramCells(block.values, block.histograms).compacted()
         assert isinstance(cells.histograms, Histograms)
         assert cells.histograms.positive_spans.cells.tolist() == [[2, 3]]
+
+    @pytest.mark.parametrize(
+        ("spans", "counts"), [([(3, 3)], [1, 2, 3]), ([(2, 3)], [1, 2, 4]), ([(2, 2)], [1, 2])]
+    )
+    async def test_histograms_with_other_populated_buckets_differ(
+        self, store: Store, spans: Sequence[tuple[int, int]], counts: Sequence[int]
+    ) -> None:
+        batch = batch_of({UP_A: [(T0, ONE)]})
+        first = laid_out([(2, 3)], [1, 2, 3])
+        await store.write_batch("default", replace(batch, histograms=first))
+        other = replace(batch, histograms=laid_out(spans, counts))
+        with pytest.raises(WriteRejectedError, match="duplicate sample for timestamp"):
+            await store.write_batch("default", other)
