@@ -124,7 +124,12 @@ class Block:
             elif encoding in _HISTOGRAMS:
                 parts.append(self._histograms(row, content, is_float=_HISTOGRAMS[encoding]))
             else:
-                raise DamagedBlockError(f"{self.times.folder} has a chunk of type {encoding}")
+                raise DamagedBlockError(
+                    f"{self.times.folder} has a chunk of type {encoding}, which is not read; "
+                    "Prometheus writes others than 1 to 3 with the features xor2-encoding, "
+                    "histograms-st-encoding and st-storage. Copy from the running Prometheus "
+                    "instead: promcompat import prometheus URL"
+                )
         series, timestamps, cells = _joined([self._decode(rows, data), *parts])
         is_kept = (timestamps >= start_ms) & (timestamps <= end_ms)
         is_kept &= ~self._is_deleted(series, timestamps)

@@ -308,6 +308,33 @@ async def test_import_copies_a_promscale(
     assert "has no table _prom_catalog.metric of a Promscale" in errors
 
 
+async def test_an_import_goes_on_where_the_service_has_another_value(
+    service: RunningProgram, promtool_binary: Path, tmp_path: Path
+) -> None:
+    start = time.time_ns() // 1_000_000_000 - 86_400
+    text, folder = tmp_path / "samples.om", tmp_path / "blocks"
+    lines = [f"held {step} {start + step * 60}" for step in range(600)]
+    text.write_text("\n".join([*lines, "# EOF", ""]))
+    written = await run_command(
+        [str(promtool_binary), "tsdb", "create-blocks-from", "openmetrics", str(text), str(folder)]
+    )
+    assert written[0] == 0, written
+    async with open_session() as session:
+        held = {make_labels("held"): [((start + 600) * 1000, 7.5)]}
+        await PrometheusApi(session, service.url).write(held)
+    command = [
+        sys.executable, "-m", "promcompat", "import", "tsdb", str(folder), "--to", service.url,
+        "--match", "held",
+    ]  # fmt: skip
+    code, _, errors = await run_command(command)
+    assert code == 1
+    assert (
+        "1 requests had samples that the service has with another value, which it keeps" in errors
+    )
+    assert "existing 7.5, new value 10" in errors
+    assert "the service has 600 with sum 179697.5: DIFFERENT" in errors
+
+
 async def test_import_copies_blocks_that_promtool_wrote(
     service: RunningProgram, promtool_binary: Path, tmp_path: Path
 ) -> None:

@@ -82,6 +82,11 @@ async def _import(options: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(options, file)
     async with _servers(options) as (source, service):
         await _copy(source, service, checkpoint, file)
+        if service.conflicts:
+            sys.stderr.write(
+                f"{len(service.conflicts):,} requests had samples that the service has with "
+                f"another value, which it keeps; the first answer: {service.conflicts[0]}\n"
+            )
         if options.no_check:
             return 0
         reader = RemoteReadSource(service, parse_metric_selector(options.match))

@@ -38,6 +38,8 @@ _ANY: Final = LabelLimits(
     max_value_bytes=1 << 30,
     max_metadata_bytes=1 << 30,
 )
+_CONFLICT: Final = b"duplicate sample for timestamp"
+"""How the service's lines about samples begin that it has with another value."""
 _PROTOBUF: Final = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
 
 
@@ -89,11 +91,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server; what may succeed later is tried again."""
+    """One server; what may succeed later is tried again.
+
+    `conflicts` are its answers to requests with samples that it has with another value.
+    """
 
     session: aiohttp.ClientSession
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    conflicts: list[str] = field(default_factory=list)
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Status and body of an answer below 500. Raises HistoryImportError."""
@@ -184,7 +190,11 @@ async def _post_expecting_204(
     service: Server, path: str, body: bytes, headers: Mapping[str, str]
 ) -> None:
     status, content = await service.post(path, body, headers)
-    if status != 204:
+    lines = content.splitlines() or [b""]
+    if status == 400 and all(line.startswith(_CONFLICT) for line in lines):
+        # The other samples of the request are stored.
+        service.conflicts.append(_shown(content))
+    elif status != 204:
         raise HistoryImportError(f"{service.url}{path} answered {status}: {_shown(content)}")
 
 

@@ -176,6 +176,15 @@ def test_a_damaged_chunk_of_histograms_is_named(tmp_path: Path, content: bytes) 
         read(tmp_path / ULID)
 
 
+@pytest.mark.parametrize("encoding", [4, 5, 6])
+def test_a_chunk_of_a_later_encoding_says_how_to_copy_it(tmp_path: Path, encoding: int) -> None:
+    chunk = WrittenChunk(1, 2, b"\x00\x01rest", encoding=encoding)
+    write_block(tmp_path / ULID, {"x": [chunk]})
+    text = f"has a chunk of type {encoding}, which is not read.*promcompat import prometheus URL"
+    with pytest.raises(DamagedBlockError, match=text):
+        read(tmp_path / ULID)
+
+
 @pytest.mark.parametrize(
     ("places", "message"),
     [
