@@ -36,6 +36,7 @@ from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.offloading import offload
 from promcompat.core.ports import SampleWriter
+from promcompat.core.texts.storable_text import is_storable_text, storable_text
 from promql.query import Query, QueryRunner
 from promql.values.matrix import QueryResult
 
@@ -218,7 +219,7 @@ def _elements_of_alerts(rule: Rule, result: QueryResult, expand: Expand) -> dict
     n_characters = 0
     elements = zip(elements_of(result), shown_elements(result), strict=True)
     for (series_labels, value), (_, shown) in elements:
-        labels = series_labels.without_name()
+        labels = own_labels = _storable(series_labels.without_name())
         for name, template in rule.all_labels.items():
             labels = labels.with_label(name, expand(template, rule.name, series_labels, shown))
         labels = labels.with_label(ALERT_NAME, rule.name)
@@ -236,8 +237,15 @@ def _elements_of_alerts(rule: Rule, result: QueryResult, expand: Expand) -> dict
                 f"the labels and annotations of all alerts together have more than "
                 f"{_MAX_CHARACTERS} characters"
             )
-        found[labels] = _Element(series_labels.without_name(), annotations, value)
+        found[labels] = _Element(own_labels, annotations, value)
     return found
+
+
+def _storable(labels: Labels) -> Labels:
+    """Labels as the database can hold them: `label_replace` may make any text."""
+    if all(is_storable_text(name) and is_storable_text(value) for name, value in labels):
+        return labels
+    return Labels.of({storable_text(name): storable_text(value) for name, value in labels})
 
 
 def _change(

@@ -18,6 +18,7 @@ from promcompat.core.alerting.ports import (
     Repetition,
     StatePostponement,
 )
+from promcompat.core.texts.storable_text import storable_text
 from sql.alerting.alert_rows import alert_document, alert_of_row, decode_alert, document
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
@@ -62,7 +63,7 @@ class PostgresStepDeliveries:
                 [postponement.delivery_id for postponement in postponements],
                 [int(postponement.counts) for postponement in postponements],
                 [postponement.delay_seconds for postponement in postponements],
-                [_storable(postponement.error) for postponement in postponements],
+                [_short(postponement.error) for postponement in postponements],
                 now_ms,
             )
 
@@ -154,7 +155,7 @@ class PostgresLabelSetStates:
                 [postponement.state.key for postponement in postponements],
                 [int(postponement.counts) for postponement in postponements],
                 [postponement.delay_seconds for postponement in postponements],
-                [_storable(postponement.error) for postponement in postponements],
+                [_short(postponement.error) for postponement in postponements],
                 now_ms,
             )
 
@@ -190,14 +191,13 @@ def _state_of(row: asyncpg.Record) -> LabelSetState:
 
 
 def _note_columns(notes: Sequence[AlertNote]) -> tuple[list[int], list[int], list[str]]:
-    texts = [_storable(note.text) for note in notes]
+    texts = [_short(note.text) for note in notes]
     return [note.alert_id for note in notes], [note.at_ms for note in notes], texts
 
 
-def _storable(text: str) -> str:
-    """A receiver's text as PostgreSQL can store it: short, without NUL and lone surrogates."""
-    short = text[:_MAX_ERROR_LENGTH].replace("\0", "\ufffd")
-    return short.encode("utf-8", "replace").decode()
+def _short(text: str) -> str:
+    """The beginning of a receiver's text, as the database can store it."""
+    return storable_text(text[:_MAX_ERROR_LENGTH])
 
 
 def _conforms(

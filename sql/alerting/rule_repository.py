@@ -13,6 +13,7 @@ from promcompat.core.errors import ConflictError, PreconditionFailedError
 from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.model import Labels
 from promcompat.core.offloading import offload
+from promcompat.core.texts.storable_text import storable_text
 from sql.alerting.alert_rows import alert_of_row, rule_columns, rule_of_row
 from sql.alerting.alert_writer import AlertWriter
 from sql.alerting.recorded_series import PackedSeries, RecordedSeriesCache, joined_series
@@ -151,7 +152,7 @@ class PostgresEvaluationSession:
             rule_id,
             evaluation.evaluated_at_ms,
             evaluation.duration_seconds,
-            evaluation.error,
+            storable_text(evaluation.error),
         )
         await self._writer.save(self._group[0], changes)
 

@@ -19,7 +19,7 @@ from promcompat.alerting.templates.values import HistogramText, SampleValue
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
 from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import EMPTY_LABELS, Labels
-from promcompat.core.texts.strconv import to_unicode
+from promcompat.core.texts.storable_text import storable_text
 from promql.histograms.listed_buckets import histogram_texts
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 
@@ -135,8 +135,8 @@ class TemplateExpander:
         if key not in self._texts:
             if self._seconds_left <= 0:
                 raise ExecutionError(f"the templates of the rule take longer than {_MAX_SECONDS} s")
-            expanded = to_unicode(self._expanded(text, alert_name, labels, value))
-            self._texts[key] = expanded.replace("\0", "\ufffd")
+            expanded = self._expanded(text, alert_name, labels, value)
+            self._texts[key] = storable_text(expanded)
             self._n_characters += len(expanded)
             if self._n_characters > _MAX_CHARACTERS:
                 raise ExecutionError(

@@ -435,6 +435,35 @@ async def test_a_rule_whose_query_the_database_does_not_answer_keeps_no_other_ru
     assert active == {"First", "Second"}
 
 
+@pytest.mark.parametrize(
+    ("expr", "error", "labels"),
+    [
+        (r'label_replace(m, "x", "a\x00b", "", "")', "", {"x": "a\ufffdb"}),
+        (r'label_replace(m, "\x00", "y", "", "")', "", {"\ufffd": "y"}),
+        (r'label_replace(m, "x", "", "host", "(\x00")', "(\ufffd", None),
+    ],
+)
+async def test_texts_that_the_database_cannot_hold_harm_no_rule(
+    plain_database_url: str, expr: str, error: str, labels: dict[str, str] | None
+) -> None:
+    async with running_alerting(plain_database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule("Odd", expr))
+        await alerting.rules.create(TENANT, make_rule("Last"))
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        (group,) = await alerting.rules.groups(TENANT)
+        errors = [status.evaluation.error for status in group.rules]  # type: ignore[union-attr]
+        active = {alert.rule_name: alert for alert in await alerting.alerts.active(TENANT)}
+    assert error in errors[0]
+    assert bool(error) == bool(errors[0])
+    assert errors[1] == ""
+    assert "Last" in active
+    if labels is None:
+        assert "Odd" not in active
+    else:
+        assert active["Odd"].labels.as_dict().items() >= labels.items()
+
+
 async def test_templates_of_a_rule_together_have_a_bounded_time_and_size(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -258,7 +258,7 @@ async def test_answer_that_cannot_be_stored_stops_nothing(plain_database_url: st
         await evaluate(alerting, 10_000, 10.0)
         await alerting.deliver()
         depths = await alerting.receiver_depths(TENANT)
-        assert {depth.last_error for depth in depths.values()} == {"answered 500: \ufffd ?"}
+        assert {depth.last_error for depth in depths.values()} == {"answered 500: \ufffd \ufffd"}
         for _ in range(40):
             alerting.clock.now_ms += 5 * MINUTE
             await alerting.deliver()
