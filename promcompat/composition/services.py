@@ -1,5 +1,6 @@
 """The services of a serving process, built from the settings and its storage."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -145,7 +146,8 @@ async def open_backend(
                 await services.rule_evaluator.close()
                 await services.scraping.close()
     finally:
-        processes.close()
+        # It waits for each that is idle to end.
+        await asyncio.to_thread(processes.close)
         await sender.close()
         await metric_storage.close()
         telemetry.storage.update(asdict(metric_storage.stats))
