@@ -1,8 +1,9 @@
 """Fixtures every test folder shares: real database servers and real Prometheus programs.
 
 `database_url` is a fresh, migrated database on each edition in turn, `empty_database_url` one that
-is not migrated yet. `timescaledb_url` and `plain_postgres_url` are one database each for the whole
-session; `timescaledb_server` and `plain_postgres_server` make more of them.
+is not migrated yet; `plain_database_url` and `timescaledb_database_url` are one on one edition.
+`timescaledb_url` and `plain_postgres_url` are one database each for the whole session;
+`timescaledb_server` and `plain_postgres_server` make more of them.
 
 With `-n`, each worker is a session: it has servers of its own, which start when a test first needs
 them. Tests of one file run in one worker, so that they may share what takes long to start.
@@ -10,7 +11,7 @@ them. Tests of one file run in one worker, so that they may share what takes lon
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from tests.support.programs.components import require_component
 from tests.support.programs.servers import DatabaseServer, fast_folder, run_server
 
 if TYPE_CHECKING:
+    from sql.samples.metric_storage import MetricStorage
     from tests.support.programs.temporal import TemporalServer
 
 
@@ -180,6 +182,16 @@ def timescaledb_database_url(timescaledb_server: DatabaseServer) -> Iterator[str
     url = timescaledb_server.create_database()
     yield url
     timescaledb_server.drop_database(url)
+
+
+@pytest.fixture
+async def storage(database_url: str) -> "AsyncIterator[MetricStorage]":
+    """The storage of a process on a fresh database, of each edition in turn."""
+    # What it imports takes longer than many a unit test.
+    from tests.support.storage.repositories import opened_storage
+
+    async with opened_storage(database_url) as opened:
+        yield opened
 
 
 def pytest_collection_finish() -> None:

@@ -1,7 +1,6 @@
 """What is written is read: same series, same times, same bits, first value of a time kept."""
 
 import itertools
-from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, WriteBatc
 from sql.catalog import YEARS_1_TO_9999
 from sql.samples.metric_storage import MetricStorage
 from tests.support.factories import block_rows, select_name, series_key
-from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -44,12 +42,6 @@ batches = st.lists(label_sets, min_size=1, max_size=3, unique=True).flatmap(
     )
 )
 tenant_numbers = itertools.count()
-
-
-@pytest.fixture
-async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
-    async with opened_storage(database_url) as storage:
-        yield storage
 
 
 def batch_of(rows: list[Row]) -> WriteBatch:

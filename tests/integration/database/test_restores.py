@@ -257,12 +257,6 @@ async def test_no_id_is_handed_out_twice_even_when_the_sequences_go_back(
 # -- removed series ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
-    async with opened_storage(database_url) as storage:
-        yield storage
-
-
 async def n_series(url: str) -> int:
     async with connected(url) as connection:
         found: int = await connection.fetchval("SELECT count(*) FROM series")

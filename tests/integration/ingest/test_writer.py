@@ -1,7 +1,6 @@
 """Writing to real databases: duplicates, concurrency, any age, faults."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import numpy as np
@@ -29,12 +28,6 @@ T0 = 1_700_000_000_000
 DAY_MS = 86_400_000
 EVER = (-(2**62), 2**62)
 UP = make_labels("up", job="a")
-
-
-@pytest.fixture
-async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
-    async with opened_storage(database_url) as storage:
-        yield storage
 
 
 async def read(storage: MetricStorage, name: str = "up", tenant: str = "default") -> SampleBlock:

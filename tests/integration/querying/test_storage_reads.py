@@ -1,7 +1,6 @@
 """Reading from real databases: pushdown, limits, cancellation, what SQL users see."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -40,12 +39,6 @@ T0 = 1_700_000_000_000
 MINUTE_MS = 60_000
 EVER = (-(2**62), 2**62)
 SERIES = [make_labels("up", job=f"j{number % 3}", n=f"{number:02}") for number in range(30)]
-
-
-@pytest.fixture
-async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
-    async with opened_storage(database_url) as storage:
-        yield storage
 
 
 async def write_minutes(storage: MetricStorage, n_minutes: int = 10) -> None:

@@ -1,14 +1,12 @@
 """What SQL users read of the store `rows` is the same before and after samples are drained."""
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
 
 from sql.samples.metric_storage import MetricStorage
 from tests.support.factories import make_batch, make_labels, select_name
 from tests.support.storage.maintenance import assert_hours_agree
-from tests.support.storage.repositories import connected, opened_storage
+from tests.support.storage.repositories import connected
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
@@ -25,12 +23,6 @@ _BY_NAME = (
     "(SELECT * FROM samples('up', '{0}', '{1}') UNION ALL "
     "SELECT * FROM samples('down', '{0}', '{1}')) AS s"
 )
-
-
-@pytest.fixture
-async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
-    async with opened_storage(database_url) as opened:
-        yield opened
 
 
 async def check(connection: asyncpg.Connection, expected: set[tuple[str, int, float]]) -> None:
