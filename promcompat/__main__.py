@@ -32,11 +32,25 @@ _LOGGER = logging.getLogger("promcompat")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 1 failed, 2 not understood."""
     open_standard_files()
+    try:
+        code = _run_command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads the output has closed it, as `head` does. What is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    return code
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser()
     options, others = parser.parse_known_args(given)
     if others and options.command != "sql":
-        parser.error(f"unrecognized arguments: {' '.join(others)}")
+        parser.error(
+            f"unrecognized arguments: {' '.join(others)}; promcompat {options.command} --help "
+            "shows those that there are"
+        )
     match options.command:
         case "version":
             sys.stdout.write(f"{version_text()}\n")

@@ -53,7 +53,7 @@ def _expiry(text: str | None, now_ms: int) -> int | None:
     try:
         return now_ms + parse_duration_ms(text)
     except ValueError as exc:
-        raise BadDataError(f"--expires-in {text}: {exc}") from exc
+        raise BadDataError(f"--expires-in {text}: must be a duration such as 12h or 90d") from exc
 
 
 def _create(options: Namespace, settings: Settings) -> int:

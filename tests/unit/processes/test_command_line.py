@@ -2,6 +2,7 @@
 
 import pytest
 
+from promcompat.__main__ import main
 from promcompat.processes.command_line import build_parser
 
 
@@ -26,3 +27,12 @@ def test_a_command_without_its_action_names_the_actions_and_no_settings(
         build_parser().parse_args([command, "frob"])
     told = capsys.readouterr().err
     assert all(repr(action) in told for action in actions.split("|"))
+
+
+def test_an_unknown_flag_says_where_the_known_ones_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--nope"])
+    told = capsys.readouterr().err
+    assert "unrecognized arguments: --nope; promcompat serve --help shows those" in told
