@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import merge
-from typing import Final, Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import orjson
@@ -24,7 +24,7 @@ from sql.database.rows import read_rows
 from sql.query_loader import load_queries
 from sql.series.reader import SeriesReader
 
-ItemT = TypeVar("ItemT")
+ListT = TypeVar("ListT", list[str], IntArray)
 _UNCOUNTED: Final = 2
 """The series of a name are not counted; there may be others than the newest one."""
 _QUERIES: Final = load_queries("series")
@@ -108,20 +108,30 @@ class PostgresCatalogue:
         self._probes = probes
         self._cache = CatalogueCache(cache_bytes)
 
+    @read_again
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[Labels]:
         """Label sets; see the port."""
         bounds = TimeBounds.clamp(start_ms, end_ms)
-        found = cast(list[Labels], await self._items(tenant, None, matcher_sets, bounds))
-        return _limited(found, limit)
+
+        async def read() -> list[Labels]:
+            found = await self._found(tenant, None, matcher_sets, bounds)
+            if found is None:
+                return []
+            catalogue, is_live = found
+            ids = _limited(catalogue.newest[is_live], limit)
+            async with acquired(self._database.read_pool) as connection:
+                return await self._series_reader.labels_of(connection, ids)
+
+        return await self._database.guard.in_one_epoch(read)
 
     async def label_names(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:
         """Label names; see the port."""
         bounds = TimeBounds.clamp(start_ms, end_ms)
-        found = cast(list[str], await self._items(tenant, _NAME_SETS, matcher_sets, bounds))
+        found = await self._texts(tenant, _NAME_SETS, matcher_sets, bounds)
         return _limited(sorted({name for names in found for name in orjson.loads(names)}), limit)
 
     async def label_values(
@@ -137,8 +147,7 @@ class PostgresCatalogue:
         bounds = TimeBounds.clamp(start_ms, end_ms)
         if not name or not is_storable_text(name):
             return []
-        found = cast(list[str], await self._items(tenant, name, matcher_sets, bounds))
-        return _limited(found, limit)
+        return _limited(await self._texts(tenant, name, matcher_sets, bounds), limit)
 
     @read_again
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
@@ -157,32 +166,37 @@ class PostgresCatalogue:
             return await self._matching_ids(connection, tenant_id, matcher_sets, generation)
 
     @read_again
-    async def _items(
-        self, tenant: str, label: str | None, matcher_sets: MatcherSets, bounds: TimeBounds
-    ) -> list[Labels] | list[str]:
-        """The items of a list of which some series has a sample within bounds."""
+    async def _texts(
+        self, tenant: str, label: str, matcher_sets: MatcherSets, bounds: TimeBounds
+    ) -> list[str]:
+        """The values of a label, or sets of names, of series that have a sample within bounds."""
 
-        async def read() -> list[Labels] | list[str]:
-            return await self._read_items(tenant, label, matcher_sets, bounds)
+        async def read() -> list[str]:
+            found = await self._found(tenant, label, matcher_sets, bounds)
+            if found is None:
+                return []
+            catalogue, is_live = found
+            assert catalogue.texts is not None
+            return [catalogue.texts[item] for item in np.flatnonzero(is_live).tolist()]
 
         return await self._database.guard.in_one_epoch(read)
 
-    async def _read_items(
+    async def _found(
         self, tenant: str, label: str | None, matcher_sets: MatcherSets, bounds: TimeBounds
-    ) -> list[Labels] | list[str]:
+    ) -> tuple[Catalogue, BoolArray] | None:
+        """A list, and which of its items have a sample within bounds; None: there are none."""
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None or bounds.is_empty:
-            return []
+            return None
         question = _Question(tenant_id, label, tuple(dict.fromkeys(matcher_sets)))
         sought = Sought(tenant_id, bounds, time.monotonic())
         generation = await self._probes.generation(sought)
-        catalogue = cast(Catalogue[str], await self._catalogue(question, generation))
+        catalogue = await self._catalogue(question, generation)
         if bounds.is_everything:
-            return list(catalogue.items)
-        is_live = await self._find_live(question, catalogue, sought)
-        return catalogue.chosen(is_live)
+            return catalogue, np.ones(len(catalogue.newest), np.bool_)
+        return catalogue, await self._find_live(question, catalogue, sought)
 
-    async def _catalogue(self, question: _Question, generation: int) -> Catalogue[object]:
+    async def _catalogue(self, question: _Question, generation: int) -> Catalogue:
         """The cached list of a question, or a new one."""
         catalogue = self._cache.get(question, generation)
         if catalogue is None:
@@ -196,9 +210,9 @@ class PostgresCatalogue:
 
     async def _read(
         self, connection: Connection, question: _Question, generation: int, ids: IntArray | None
-    ) -> Catalogue[object]:
+    ) -> Catalogue:
         if question.label is None:
-            return await self._label_sets(connection, question.tenant_id, generation, ids)
+            return await self._series(connection, question.tenant_id, generation, ids)
         if question.label == METRIC_NAME and ids is None:
             return await _metric_names(connection, question.tenant_id, generation)
         row = await connection.fetchrow(
@@ -207,24 +221,25 @@ class PostgresCatalogue:
         newest, sizes = _unpacked(row["series_ids"]), _unpacked(row["sizes"])
         return Catalogue(generation, _split(row["items"]), newest, sizes)
 
-    async def _label_sets(
+    async def _series(
         self, connection: Connection, tenant_id: int, generation: int, ids: IntArray | None
-    ) -> Catalogue[object]:
+    ) -> Catalogue:
+        """Series in the order of their label sets, of which nothing else is kept here."""
         if ids is None:
             resolved = await self._series_reader.resolve(connection, tenant_id, (), generation)
             ids = resolved.ids
         labels = await self._series_reader.labels_of(connection, ids)
-        order, items = await in_thread_if(len(labels) > _SORTED_AT_ONCE, _in_order, labels)
-        return Catalogue(generation, items, ids[order], np.ones(len(ids), np.int64))
+        order = await in_thread_if(len(labels) > _SORTED_AT_ONCE, _order, labels)
+        return Catalogue(generation, None, ids[order], np.ones(len(ids), np.int64))
 
     async def _find_live(
-        self, question: _Question, catalogue: Catalogue[str], sought: Sought
+        self, question: _Question, catalogue: Catalogue, sought: Sought
     ) -> BoolArray:
         """Which items have a series with a sample within bounds.
 
         It first probes one series of each item, then all series of the remaining items.
         """
-        is_live = np.zeros(len(catalogue.items), np.bool_)
+        is_live = np.zeros(len(catalogue.newest), np.bool_)
         if len(is_live):
             rows, _ = await self._probes.newest_samples(sought, catalogue.newest)
             is_live[rows] = True
@@ -236,7 +251,7 @@ class PostgresCatalogue:
     async def _probe_all_series(
         self,
         question: _Question,
-        catalogue: Catalogue[str],
+        catalogue: Catalogue,
         items: IntArray,
         sought: Sought,
     ) -> IntArray:
@@ -245,7 +260,8 @@ class PostgresCatalogue:
             ids = await self._matching_ids(
                 connection, question.tenant_id, question.matcher_sets, catalogue.generation
             )
-        number_of = {catalogue.items[item]: item for item in items.tolist()}
+        assert catalogue.texts is not None
+        number_of = {catalogue.texts[item]: item for item in items.tolist()}
         found = await self._probes.live_items(
             sought, _ids_or_none(ids), question.label, list(number_of)
         )
@@ -263,9 +279,7 @@ class PostgresCatalogue:
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
 
-async def _metric_names(
-    connection: Connection, tenant_id: int, generation: int
-) -> Catalogue[object]:
+async def _metric_names(connection: Connection, tenant_id: int, generation: int) -> Catalogue:
     """The names of all metrics: a probe for each, however many series there are."""
     rows = await connection.fetch(_QUERIES["newest_series_of_names"], tenant_id)
     names = sorted((row["metric_name"], row["newest"]) for row in rows)
@@ -275,8 +289,8 @@ async def _metric_names(
     )
 
 
-def _in_order(labels: Sequence[Labels]) -> tuple[list[int], tuple[Labels, ...]]:
-    """The label sets in their order, and their places before.
+def _order(labels: Sequence[Labels]) -> list[int]:
+    """The places of the label sets, in their order.
 
     Pieces are sorted and merged, since nobody else gets the interpreter while a list is sorted.
     """
@@ -289,11 +303,10 @@ def _in_order(labels: Sequence[Labels]) -> tuple[list[int], tuple[Labels, ...]]:
         sorted(places[first : first + _SORTED_AT_ONCE], key=pairs_of)
         for first in range(0, len(labels), _SORTED_AT_ONCE)
     ]
-    order = pieces[0] if len(pieces) == 1 else list(merge(*pieces, key=pairs_of))
-    return order, tuple(labels[place] for place in order)
+    return pieces[0] if len(pieces) == 1 else list(merge(*pieces, key=pairs_of))
 
 
-def _limited(items: list[ItemT], limit: int) -> list[ItemT]:
+def _limited(items: ListT, limit: int) -> ListT:
     return items[:limit] if limit > 0 else items
 
 
