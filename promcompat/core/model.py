@@ -67,7 +67,7 @@ class Labels:
 
     @classmethod
     def of_sorted(cls, pairs: tuple[tuple[str, str], ...]) -> "Labels":
-        """The label set of the `pairs` of another one."""
+        """The label set of `pairs` that are sorted by name and have no empty values."""
         labels = cls.__new__(cls)
         labels.pairs = pairs
         labels._hash = hash(pairs)

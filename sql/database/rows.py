@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 import orjson
@@ -15,14 +15,12 @@ from sql.database.connection_pool import Connection
 
 ValueT = TypeVar("ValueT")
 RowT = TypeVar("RowT")
+LabelPair: TypeAlias = tuple[str, str]
 _ROWS_AT_ONCE: Final = 50
 """An alert takes 50 µs."""
 _ROWS_OF_PORTION: Final = 1_000
 """asyncpg takes 4 µs for each; the first few hundred cost one round trip more than all at once."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_SHARED_PAIRS: Final = 20_000
-_SHARED_PAIRS: Final[dict[tuple[str, str], tuple[str, str]]] = {}
-"""Pairs of label sets that were read lately; up to 5 MB of ordinary ones."""
 
 
 def row_reader(
@@ -84,13 +82,17 @@ def unix_ms(moment: datetime | None) -> int:
     return 0 if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def labels_of_series(metric_name: str, labels: str) -> Labels:
+def labels_of_series(
+    metric_name: str, labels: str, shared: dict[LabelPair, LabelPair] | None = None
+) -> Labels:
     """The label set of a row of table `series`, whose labels are a JSON object.
 
-    A pair that several series have is one object: the label sets of 100,000 series of a fleet take
-    a third of the memory.
+    Pairs that are among the `shared` ones already are the same objects, and others are added: the
+    label sets of a fleet take a third of the memory.
     """
-    if len(_SHARED_PAIRS) > _MOST_SHARED_PAIRS:
-        _SHARED_PAIRS.clear()
-    pairs = [(METRIC_NAME, metric_name), *orjson.loads(labels).items()]
-    return Labels([_SHARED_PAIRS.setdefault(pair, pair) for pair in pairs])
+    pairs = list(orjson.loads(labels).items())
+    if metric_name:
+        pairs.append((METRIC_NAME, metric_name))
+    if shared is not None:
+        pairs = [shared.setdefault(pair, pair) for pair in pairs]
+    return Labels.of_sorted(tuple(sorted(pairs)))

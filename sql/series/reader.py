@@ -23,7 +23,7 @@ from sql.caching.selector_cache import (
 from sql.caching.series_cache import LabelsCache
 from sql.database.connection_pool import Connection
 from sql.database.installation_guard import InstallationGuard
-from sql.database.rows import labels_of_series
+from sql.database.rows import LabelPair, labels_of_series
 from sql.database.statements import Params
 from sql.database.storage_stats import StorageStats
 from sql.query_loader import load_queries
@@ -173,7 +173,8 @@ class SeriesReader:
 
     def _labels_of_rows(self, rows: Sequence[asyncpg.Record]) -> dict[int, Labels]:
         """Labels by id from rows of id, metric_name and labels; they are also cached."""
-        found = {one: labels_of_series(name, document) for one, name, document in rows}
+        shared: dict[LabelPair, LabelPair] = {}
+        found = {one: labels_of_series(name, document, shared) for one, name, document in rows}
         self._labels_cache.remember(found)
         return found
 

@@ -13,7 +13,7 @@ from promcompat.core.model import UNKNOWN_SERIES, label_sets_bytes
 from promcompat.core.series_table import SeriesTableBuilder
 from sql.caching import series_cache
 from sql.caching.series_cache import LabelsCache, SeriesCache
-from sql.database.rows import labels_of_series
+from sql.database.rows import LabelPair, labels_of_series
 from tests.support.factories import make_labels
 
 
@@ -139,8 +139,9 @@ def test_long_labels_fill_the_cache_sooner() -> None:
 
 
 def test_labels_that_series_share_count_once() -> None:
-    shared = labels_of_series("m", '{"long": "' + 10_000 * "x" + '"}')
-    again = labels_of_series("m", '{"long": "' + 10_000 * "x" + '", "a": "1"}')
+    pairs: dict[LabelPair, LabelPair] = {}
+    shared = labels_of_series("m", '{"long": "' + 10_000 * "x" + '"}', pairs)
+    again = labels_of_series("m", '{"long": "' + 10_000 * "x" + '", "a": "1"}', pairs)
     own = make_labels("m", long=10_000 * "y")
     # The text once, and once in the JSON of each.
     assert 30_000 < label_sets_bytes([shared, again]) < 32_000
