@@ -136,7 +136,8 @@ class Evaluator:
         expr, grid = request
         self._budget.check_time()
         held, held_bytes = self._budget.held_samples, self._budget.held_bytes
-        if grid.n_steps > 1 and self._plan.step_invariant and expr in self._plan.step_invariant:
+        is_range, invariant = grid.start_ms != grid.end_ms, self._plan.step_invariant
+        if is_range and invariant and expr in invariant:
             value = yield from self._eval_invariant(expr, grid)
         else:
             value = yield from self._eval_node(expr, grid)
