@@ -21,7 +21,7 @@ from promcompat.core.alerting.remediation import (
     Verdict,
 )
 from promcompat.core.errors import ExecutionError, PromcompatError, QueryTimeoutError
-from promcompat.core.texts.storable_text import is_storable_text
+from promcompat.core.texts.storable_text import is_storable_text, storable_text
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.database.rows import read_rows, row_reader
@@ -69,7 +69,7 @@ class PostgresRemediationRepository:
         """The workflow could not be started; see the port."""
         async with acquired(self._database.write_pool) as connection:
             await connection.execute(
-                _QUERIES["mark_start_failed"], workflow_id, _storable(error), is_final
+                _QUERIES["mark_start_failed"], workflow_id, storable_text(error), is_final
             )
 
     async def mark_state(
@@ -77,7 +77,7 @@ class PostgresRemediationRepository:
     ) -> RemediationState:
         """Move on unless finished; see the port."""
         return await self._move(
-            "mark_state", workflow_id, state.value, _storable(outcome), state.is_final
+            "mark_state", workflow_id, state.value, storable_text(outcome), state.is_final
         )
 
     async def await_approval(self, workflow_id: str, expires_at_ms: int) -> RemediationState:
@@ -194,7 +194,7 @@ class PostgresRemediationRepository:
     ) -> Remediation | None:
         """Record who cancels; see the port."""
         return await self._change(
-            "record_cancel", tenant, remediation_id, _storable(actor), _storable(reason)
+            "record_cancel", tenant, remediation_id, storable_text(actor), storable_text(reason)
         )
 
     async def _change(
@@ -223,28 +223,24 @@ def _key_values(key: StepKey) -> tuple[str, str, int]:
 
 
 def _decision_values(decision: Decision) -> tuple[str, str, str]:
-    return decision.verdict.value, _storable(decision.actor), _storable(decision.reason)
+    return decision.verdict.value, storable_text(decision.actor), storable_text(decision.reason)
 
 
 def _encode(value: object) -> str:
-    return orjson.dumps(_without_nul(value), default=dict).decode()
+    return orjson.dumps(_storable_json(value), default=dict).decode()
 
 
-def _without_nul(value: object) -> object:
-    """JSON without NUL, which jsonb cannot store and the output of a command may contain."""
+def _storable_json(value: object) -> object:
+    """JSON as jsonb can hold it: a text from outside may have any characters."""
     match value:
         case str():
-            return _storable(value)
+            return storable_text(value)
         case Mapping():
-            return {_storable(str(key)): _without_nul(item) for key, item in value.items()}
+            return {storable_text(str(key)): _storable_json(item) for key, item in value.items()}
         case list() | tuple():
-            return [_without_nul(item) for item in value]
+            return [_storable_json(item) for item in value]
         case _:
             return value
-
-
-def _storable(text: str) -> str:
-    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _moment(unix_ms: int) -> datetime:

@@ -57,7 +57,7 @@ async def test_life_of_a_record(stage: Stage) -> None:
     found = await records.find(TENANT, number)
     assert found is not None
     assert (found.state, found.run_id) == (STATES.WAITING_FOR_APPROVAL, "run")
-    assert (found.input, found.approval_expires_at_ms) == ({"text": "NUL here"}, NOW_MS)
+    assert (found.input, found.approval_expires_at_ms) == ({"text": "NUL\ufffd here"}, NOW_MS)
     assert found.finished_at_ms == 0
     assert await records.count_open() == {STATES.WAITING_FOR_APPROVAL: 1}
     assert await records.mark_state(workflow_id, STATES.SUCCEEDED, "done") is STATES.SUCCEEDED
