@@ -79,16 +79,16 @@ JOIN alert_rule AS r ON r.id = e.rule_id
 WHERE r.tenant_id = $1
 
 -- scheduled_groups --
--- Every group with enabled rules: its shortest interval and the oldest last evaluation.
+-- Every group with enabled rules: each interval of these, with the oldest last evaluation.
 SELECT
-    t.name AS tenant, r.namespace, r.rule_group AS "group", min(r.interval_ms) AS interval_ms,
+    t.name AS tenant, r.namespace, r.rule_group AS "group", r.interval_ms,
     (extract(epoch FROM min(coalesce(e.evaluated_at, 'epoch'))) * 1000)::bigint
         AS evaluated_at_ms
 FROM alert_rule AS r
 JOIN tenant AS t ON t.id = r.tenant_id
 LEFT JOIN alert_rule_evaluation AS e ON e.rule_id = r.id
 WHERE r.enabled
-GROUP BY t.name, r.namespace, r.rule_group
+GROUP BY t.name, r.namespace, r.rule_group, r.interval_ms
 
 -- try_lock --
 -- Takes the lock with this name until the transaction ends, unless another session has it.

@@ -28,7 +28,10 @@ from promcompat.core.model import Labels
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledGroup:
-    """A rule group with enabled rules; each was evaluated at `evaluated_at_ms` or later."""
+    """The enabled rules of a group that have one interval.
+
+    Each was evaluated at `evaluated_at_ms` or later.
+    """
 
     tenant: str
     namespace: str
@@ -314,7 +317,7 @@ class AlertRepository(Protocol):
     """Stores alerts, their history, and silences."""
 
     async def scheduled_groups(self) -> list[ScheduledGroup]:
-        """Every group that has an enabled rule, of all tenants."""
+        """Every group that has an enabled rule, of all tenants: once for each interval."""
 
     def evaluating(
         self, tenant: str, namespace: str, group: str

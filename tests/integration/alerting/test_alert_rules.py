@@ -225,6 +225,27 @@ async def test_a_group_is_begun_whenever_it_is_due_and_its_last_evaluation_has_e
             assert alerting.stats.rule_evaluations == n_evaluations
 
 
+async def test_a_group_is_looked_at_when_one_of_its_rules_is_due(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_alerting(plain_database_url) as alerting:
+        for name, interval_ms in (("Fast", 10_000), ("Slow", MINUTE)):
+            await alerting.rules.create(TENANT, make_rule(name, interval_ms=interval_ms))
+        looked: list[str] = []
+        evaluating = alerting.repository.evaluating
+
+        def noted(tenant: str, namespace: str, group: str) -> object:
+            looked.append(group)
+            return evaluating(tenant, namespace, group)
+
+        monkeypatch.setattr(alerting.repository, "evaluating", noted)
+        for at_ms in range(0, 60_000, 1_000):
+            await alerting.evaluate(at_ms)
+        # Once for both, six times more for the fast rule, and once more for the slow one.
+        assert 7 <= len(looked) <= 8
+        assert alerting.stats.rule_evaluations == 9
+
+
 async def test_a_deleted_rule_ends_its_alerts(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         rule = await alerting.rules.create(TENANT, make_rule())
