@@ -25,10 +25,11 @@ SAMPLE_BYTES: Final = 32
 """The worst case of a page: so many bytes for each series and sample, and as many for the page."""
 _GROUP: Final = 256
 """Samples of a section of many series."""
+_FEW: Final = 16
+"""Series of fewer samples each are never tried with sections of their own: the pages of most are
+as small in groups, and are written in half the time or less."""
 _MANY: Final = 32
 """Series of so many samples each always have sections of their own."""
-_FEW: Final = 2
-"""Series of fewer samples each never have: a section of one sample is larger than the sample."""
 
 
 @kernel()
