@@ -50,11 +50,12 @@ _LOOKED_AHEAD_MS: Final = 60_000
 _HEAD_SECONDS: Final = 1.0
 _HEAD_PAUSE_SECONDS: Final = 5.0
 """How long a commit waits for the head, and for how long others do not ask it afterwards."""
-_INLINE_ROWS: Final = _MAX_PAGE_SAMPLES
-"""Up to so many rows are sorted and encoded on the event loop, in a millisecond. With a thread, a
-commit waits twice for the interpreter, which takes longer."""
+_INLINE_ROWS: Final = 2 * _MAX_PAGE_SAMPLES
+"""Up to so many rows are sorted and encoded on the event loop, in 1.3 ms. With a thread, a commit
+waits twice for the interpreter, which takes longer."""
 _MAX_NEWEST: Final = 4_000_000
 _NEVER_SEEN: Final = (1 << 63) - 1
+_NONE: Final = np.empty(0, np.int64)
 
 
 class EarlierSamples(Protocol):
@@ -95,19 +96,19 @@ class _Keys:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """Sorted rows, the first one of each key, and the pages of these.
+    """Sorted rows, the first one of each key by tenant, and the pages of these.
 
     Nearly always these are what is stored, so that one call in a thread sorts and encodes.
     """
 
     ordered: SortedRows
-    keys: SampleRows
+    keys: list[tuple[int, SeriesSamples]]
     arrivals: list[NewArrival]
 
     @classmethod
     def of(cls, rows: SampleRows) -> "_Prepared":
         ordered = SortedRows.of(rows)
-        keys = ordered.first_of_keys()
+        keys = _by_tenant(ordered.first_of_keys())
         return cls(ordered, keys, _pages(keys, ArrivalKind.SAMPLES))
 
 
@@ -146,10 +147,10 @@ class ArrivalCommitter:
         self, rows: SampleRows, changes: Sequence[LevelChange]
     ) -> list[Conflict]:
         prepared = await in_thread_if(len(rows) >= _INLINE_ROWS, _Prepared.of, rows)
-        ordered, keys = prepared.ordered, prepared.keys
+        ordered = prepared.ordered
         for attempt in range(1, _MAX_ATTEMPTS + 1):
-            conditions = await self._conditions(keys)
-            found = await self._look_up(keys)
+            conditions = await self._conditions(prepared.keys, rows.known_version)
+            found = await self._look_up(prepared.keys)
             arrivals = prepared.arrivals
             if found.is_any:
                 arrivals = await in_thread_if(len(rows) >= _INLINE_ROWS, _arrivals, ordered, found)
@@ -165,32 +166,35 @@ class ArrivalCommitter:
         raise AssertionError("unreachable")
 
     async def _conditions(
-        self, rows: SampleRows, read_through: int | None = None
+        self,
+        samples: Sequence[tuple[int, SeriesSamples]],
+        version: int,
+        read_through: int | None = None,
     ) -> AppendConditions:
-        """What appending these rows, sorted by tenant, relies on."""
-        tenants = [tenant for tenant, _ in of_tenants(rows)]
-        definitions = await self._policies.versions(tenants)
-        return AppendConditions(
-            version=rows.known_version, definitions=definitions, read_through=read_through
-        )
+        """What appending samples of these tenants relies on."""
+        definitions = await self._policies.versions([tenant for tenant, _ in samples])
+        return AppendConditions(version=version, definitions=definitions, read_through=read_through)
 
-    async def _look_up(self, keys: SampleRows) -> _Keys:
+    async def _look_up(self, keys: Sequence[tuple[int, SeriesSamples]]) -> _Keys:
         """What counts for each key; the head is asked only about keys that it may have.
 
         A process that has seen only older times of a series stores its sample at once. So one that
         another process has just stored may be missed; then the fold decides.
         """
-        keeps_last, is_stored = np.zeros((2, len(keys)), np.bool_)
-        stored, pools, first = np.zeros(len(keys)), HistogramPools(), 0
-        for tenant, own in of_tenants(keys):
+        n_keys = sum(len(own) for _, own in keys)
+        keeps_last, is_stored = np.zeros((2, n_keys), np.bool_)
+        stored, pools, first = np.zeros(n_keys), HistogramPools(), 0
+        for tenant, own in keys:
             part = slice(first, first := first + len(own))
-            last = await self._keep_last(tenant, own)
-            if last is not None:
-                keeps_last[part] = last
-            asked = np.flatnonzero(self._note_times(own) & ~keeps_last[part])
+            lengths = np.diff(own.offsets)
+            if self._policies.may_keep_last(tenant):
+                last = await self._policies.keeps_last(tenant, own.ids)
+                keeps_last[part] = False if last is None else np.repeat(last, lengths)
+            asked = self._note_times(own)
+            asked = asked[~keeps_last[part][asked]]
             if len(asked):
                 is_stored[part][asked], cells = await self._bits_in_head(
-                    tenant, own.series_ids[asked], own.timestamps[asked]
+                    tenant, np.repeat(own.ids, lengths)[asked], own.timestamps[asked]
                 )
                 raise_numbers(cells.values, pools.add(cells.histograms))
                 stored[part][asked] = cells.values
@@ -211,27 +215,17 @@ class ArrivalCommitter:
                 self._asks_again_at = time.monotonic() + _HEAD_PAUSE_SECONDS
         return np.zeros(len(series_ids), np.bool_), HistogramCells(np.zeros(len(series_ids)), None)
 
-    async def _keep_last(self, tenant: int, keys: SampleRows) -> BoolArray | None:
-        if not self._policies.may_keep_last(tenant):
-            return None
-        series_ids, of_rows = np.unique(keys.series_ids, return_inverse=True)
-        last = await self._policies.keeps_last(tenant, series_ids)
-        return None if last is None else last[of_rows]
-
-    def _note_times(self, keys: SampleRows) -> BoolArray:
-        """Which keys are not newer than all that this process has seen of their series.
+    def _note_times(self, keys: SeriesSamples) -> IntArray:
+        """The places of samples that are not newer than all that this process saw of their series.
 
         Their times count as seen from now on, whatever becomes of the commit.
         """
-        is_last = np.ones(len(keys), np.bool_)
-        is_last[:-1] = keys.series_ids[1:] != keys.series_ids[:-1]
-        if is_last.all():
-            newest = self._newest.raise_to(keys.series_ids, keys.timestamps, _NEVER_SEEN)
-            return np.asarray(keys.timestamps <= newest)
-        series_ids, times = keys.series_ids[is_last], keys.timestamps[is_last]
-        newest = self._newest.raise_to(series_ids, times, _NEVER_SEEN)
-        n_keys = np.diff(np.flatnonzero(is_last), prepend=-1)
-        return keys.timestamps <= np.repeat(newest, n_keys)
+        times, offsets = keys.timestamps, keys.offsets
+        newest = self._newest.raise_to(keys.ids, times[offsets[1:] - 1], _NEVER_SEEN)
+        # Nearly always all are newer, which the first one of each series tells.
+        if (times[offsets[:-1]] > newest).all():
+            return _NONE
+        return np.flatnonzero(times <= np.repeat(newest, np.diff(offsets)))
 
     async def _commit_server_timed(self, rows: SampleRows, changes: Sequence[LevelChange]) -> None:
         """Store rows, each at the next free millisecond of its series.
@@ -262,31 +256,37 @@ class ArrivalCommitter:
         self, rows: SampleRows, read_through: int, changes: Sequence[LevelChange]
     ) -> bool:
         """Append rows whose times are free; returns False if they may no longer be."""
-        conditions = await self._conditions(rows, read_through)
+        samples = _by_tenant(rows)
+        conditions = await self._conditions(samples, rows.known_version, read_through)
         try:
-            await self._log.append(_pages(rows, ArrivalKind.SAMPLES), conditions, changes)
+            await self._log.append(_pages(samples, ArrivalKind.SAMPLES), conditions, changes)
         except (OvertakenError, DefinitionsChangedError) as exc:
             if isinstance(exc, DefinitionsChangedError):
                 self._policies.forget([*conditions.definitions])
             return False
-        self._note_times(rows)
+        for _, own in samples:
+            self._note_times(own)
         return True
 
 
 def _arrivals(ordered: SortedRows, keys: _Keys) -> list[NewArrival]:
     """The pages of the rows that are to be stored."""
-    if not keys.keeps_last.any():
-        return _pages(ordered.kept(keys.keeps_last, keys.is_stored), ArrivalKind.SAMPLES)
     rows = ordered.kept(keys.keeps_last, keys.is_stored)
+    if not keys.keeps_last.any():
+        return _pages(_by_tenant(rows), ArrivalKind.SAMPLES)
     keeps_last = keys.keeps_last[keys.keeps_last | ~keys.is_stored]
     return [
-        *_pages(rows.take(np.flatnonzero(~keeps_last)), ArrivalKind.SAMPLES),
-        *_pages(rows.take(np.flatnonzero(keeps_last)), ArrivalKind.REPLACEMENTS),
+        *_pages(_by_tenant(rows.take(np.flatnonzero(~keeps_last))), ArrivalKind.SAMPLES),
+        *_pages(_by_tenant(rows.take(np.flatnonzero(keeps_last))), ArrivalKind.REPLACEMENTS),
     ]
 
 
-def _pages(rows: SampleRows, kind: ArrivalKind) -> list[NewArrival]:
-    """Pages of rows that are sorted by tenant, series and time, with no key twice."""
+def _by_tenant(rows: SampleRows) -> list[tuple[int, SeriesSamples]]:
+    """The samples of each tenant; the rows are sorted by key, and none has the key of another."""
+    return [(tenant, as_series(own)) for tenant, own in of_tenants(rows)]
+
+
+def _pages(samples: Sequence[tuple[int, SeriesSamples]], kind: ArrivalKind) -> list[NewArrival]:
     return [
         NewArrival(
             tenant,
@@ -298,8 +298,8 @@ def _pages(rows: SampleRows, kind: ArrivalKind) -> list[NewArrival]:
             page.last_ms,
             page.payload,
         )
-        for tenant, own in of_tenants(rows)
-        for page in encode_pages(as_series(own), _MAX_PAGE_SAMPLES, _MAX_PAGE_BYTES)
+        for tenant, own in samples
+        for page in encode_pages(own, _MAX_PAGE_SAMPLES, _MAX_PAGE_BYTES)
     ]
 
 

@@ -39,7 +39,7 @@ class SortedRows:
     @classmethod
     def of(cls, rows: SampleRows) -> "SortedRows":
         """The rows, sorted; `rows` must have `tenant_ids`."""
-        if _are_sorted_series(rows):
+        if _are_sorted_keys(rows):
             numbers = np.arange(len(rows) + 1)
             return cls(rows, numbers[:-1], numbers)
         order = _sort_order(rows)
@@ -112,11 +112,14 @@ class SortedRows:
         return bits[: len(self.rows)], bits[len(self.rows) :], cells.histograms
 
 
-def _are_sorted_series(rows: SampleRows) -> bool:
-    """Whether the rows are of one tenant, and each is of a later series, as in most requests."""
+def _are_sorted_keys(rows: SampleRows) -> bool:
+    """Whether the rows are of one tenant, and each has a later key, as in most requests."""
     assert rows.tenant_ids is not None
-    ids, tenants = rows.series_ids, rows.tenant_ids
-    return bool((ids[1:] > ids[:-1]).all() and (tenants == tenants[:1]).all())
+    ids, times, tenants = rows.series_ids, rows.timestamps, rows.tenant_ids
+    is_later = ids[1:] > ids[:-1]
+    if not is_later.all():
+        is_later |= (ids[1:] == ids[:-1]) & (times[1:] > times[:-1])
+    return bool(is_later.all() and (tenants == tenants[:1]).all())
 
 
 def _sort_order(rows: SampleRows) -> IntArray:
