@@ -10,12 +10,17 @@ import numpy as np
 
 from tests.benchmarks.format_bodies import CSV_COLUMNS, FORMATS, N_SERIES, make_bodies
 from tests.benchmarks.histogram_bodies import make_histogram_bodies
+from tests.benchmarks.ingest_batches import make_batches
 from tests.benchmarks.ingest_load import REMOTE_WRITE_1, Bodies, Protocol, Scrapes
 from tests.benchmarks.payload import INTERVAL_MS, Fleet, fleet_labels
 from tests.benchmarks.snappy_template import make_template
 from tests.support.factories import encode_labels
 
 SAMPLES_PER_REQUEST: Final = 2_000
+_SCRAPES_PER_BATCH: Final = 10
+_N_BATCHED_SERIES: Final = 20_000
+_BATCHED_SAMPLES_PER_SECOND: Final = 3_000_000
+"""More than any system takes on two cores."""
 _BACKFILL_MS: Final = 12 * 3_600_000
 N_HISTOGRAM_SERIES: Final = 8_000
 _HISTOGRAMS_PER_REQUEST: Final = 1_000
@@ -86,6 +91,21 @@ def _sustained(sizes: LoadSizes) -> Load:
     load = _scrapes(20_000, sizes.minutes * 60, f"20,000 series, {sizes.minutes:g} minutes")
     assert isinstance(load.timed, Scrapes)
     return replace(load, timed=replace(load.timed, most_ahead=20), n_connections=5)
+
+
+def _batches(sizes: LoadSizes) -> Load:
+    """As `steady`, with several samples of each series in a request, and fewer series."""
+    n_series, per_request = _N_BATCHED_SERIES, SAMPLES_PER_REQUEST // _SCRAPES_PER_BATCH
+    n_turns = 1 + round(
+        _BATCHED_SAMPLES_PER_SECOND * sizes.seconds / (n_series * _SCRAPES_PER_BATCH)
+    )
+    start_ms = time.time_ns() // 1_000_000 - (n_turns * _SCRAPES_PER_BATCH + 1) * INTERVAL_MS
+    n_first = n_series // per_request
+    requests = list(
+        make_batches(n_series, per_request, _SCRAPES_PER_BATCH, n_turns * n_first, start_ms)
+    )
+    title = f"{n_series:,} series, {_SCRAPES_PER_BATCH} samples of each in a request"
+    return Load(title, Bodies(requests[:n_first]), Bodies(requests[n_first:]), sizes.seconds)
 
 
 def _churn(sizes: LoadSizes) -> Load:
@@ -169,6 +189,7 @@ def _histograms(version: int, sizes: LoadSizes) -> Load:
 LOADS: Final[Mapping[str, Callable[[LoadSizes], Load]]] = {
     "steady": _steady,
     "wide": _wide,
+    "batches": _batches,
     "churn": _churn,
     "sustained": _sustained,
     **{name: partial(_format, name) for name in FORMATS},

@@ -1,5 +1,8 @@
 """Recorded samples in the three systems: what they take at rest, after everything was merged.
 
+They are loaded in a second or two by one connection, one request after the other, so that the rate
+says how long a request takes, and not how much a system takes.
+
 The file is an `.npz` with the arrays `labels` (a line of JSON for each series, as bytes), `offsets`
 (of the series, one more than there are), `timestamps_delta` (the differences of all times, in ms)
 and `value_bits`. The samples are moved in time, so that they end shortly before today: every system
@@ -10,7 +13,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.request import Request, urlopen
@@ -22,19 +25,25 @@ import snappy
 from promcompat.core.model import IntArray, Labels
 from sql.embedded.data_folder import read_database_url, read_owner_url
 from sql.samples.metric_storage import MetricStorage
-from tests.benchmarks.ingest_load import Bodies, send_load
+from tests.benchmarks.ingest_cases import percentile
+from tests.benchmarks.ingest_load import Bodies, load_process, send_load
 from tests.benchmarks.ingest_report import Figures
 from tests.benchmarks.ingest_systems import OURS, VICTORIA, System
-from tests.benchmarks.process_usage import folder_bytes, watched_memory
+from tests.benchmarks.process_usage import (
+    DATABASE,
+    SERVICE,
+    folder_bytes,
+    measure_usage,
+    watched_memory,
+)
 from tests.benchmarks.settled_data import take_over_compaction
-from tests.benchmarks.snappy_template import TIME_BYTES, VALUE_BYTES, encode_times
+from tests.benchmarks.snappy_template import encode_samples
 from tests.support.factories import encode_field, encode_labels
 from tests.support.storage.repositories import drain_and_compact
 
 DAY_MS: Final = 86_400_000
 _BEFORE_MIDNIGHT_MS: Final = 600_000
 _SECONDS_PER_REQUEST: Final = 10
-_MESSAGE_BYTES: Final = 2 + 1 + VALUE_BYTES + 1 + TIME_BYTES
 _PATIENCE_SECONDS: Final = 300.0
 _TABLES: Final = """
     WITH RECURSIVE part (oid) AS (
@@ -75,7 +84,7 @@ class Recorded:
 
     def requests(self) -> Iterator[tuple[bytes, int]]:
         """Remote-write bodies of all series for some seconds each, in the order of time."""
-        messages = self._messages()
+        messages = encode_samples(self.times, self.bits.view(np.float64))
         prefixes = [encode_labels(labels) for labels in self.labels]
         step_ms = _SECONDS_PER_REQUEST * 1000
         first_ms, last_ms = int(self.times.min()), int(self.times.max())
@@ -91,27 +100,36 @@ class Recorded:
                 starts[series] = end
             yield snappy.compress(b"".join(parts)), n_samples
 
-    def _messages(self) -> np.ndarray:
-        """uint8[n, 19]: each sample as a field of its series."""
-        encoded = np.empty((len(self.times), _MESSAGE_BYTES), np.uint8)
-        encoded[:, 0], encoded[:, 1], encoded[:, 2] = 0x12, _MESSAGE_BYTES - 2, 0x09
-        encoded[:, 3 : 3 + VALUE_BYTES] = self.bits.view(np.uint8).reshape(-1, VALUE_BYTES)
-        encoded[:, 3 + VALUE_BYTES] = 0x10
-        encoded[:, 4 + VALUE_BYTES :] = encode_times(self.times)
-        return encoded
-
 
 def measure_recorded(system: System, requests: Bodies) -> Figures:
-    """Load all samples, let the system merge what it has, stop it, and measure its files."""
-    log_before = system.log_bytes()
-    with watched_memory(system.program.process.pid) as peak:
-        # One connection: the order of time.
-        result = send_load(system.url, requests, 1, None)
+    """Load all samples, let the system merge what it has, stop it, and measure its files.
+
+    The first request, which makes the series, is not part of the rate.
+    """
+    root, log_before = system.program.process.pid, system.log_bytes()
+    first, others = (
+        replace(requests, requests=part) for part in (requests.requests[:1], requests.requests[1:])
+    )
+    with watched_memory(root) as peak:
+        with load_process() as process:
+            # One connection: the order of time.
+            made = process.submit(send_load, system.url, first, 1, None).result()
+            used_before = measure_usage(root)
+            result = process.submit(send_load, system.url, others, 1, None).result()
+            used = measure_usage(root)
         log_loaded = system.log_bytes()
         at_rest, index = _settle(system)
-    n_samples = result.n_samples
+    n_samples = made.n_samples + result.n_samples
+    cpu = {
+        role: (used[role].cpu_seconds - used_before[role].cpu_seconds) / (result.n_samples / 1e6)
+        for role in (SERVICE, DATABASE)
+    }
     figures: Figures = {
         "samples_per_second": result.samples_per_second,
+        "p50_ms": percentile(result.request_ms, 50),
+        "p99_ms": percentile(result.request_ms, 99),
+        "service_cpu": cpu[SERVICE],
+        "database_cpu": cpu[DATABASE],
         "memory_mib": sum(peak.memory_bytes.values()) / (1 << 20),
         "refused": sum(result.refused.values()),
         "n_samples": n_samples,

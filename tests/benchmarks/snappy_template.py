@@ -17,6 +17,8 @@ from tests.support.factories import encode_field
 VALUE_BYTES = 8
 TIME_BYTES = 6
 """Of a varint of Unix milliseconds between the years 1971 and 2109 (2**35 to 2**42)."""
+SAMPLE_BYTES = 2 + 1 + VALUE_BYTES + 1 + TIME_BYTES
+"""Of a sample as a field of its series."""
 _MAX_DRAWS = 100
 
 
@@ -55,6 +57,16 @@ def encode_times(times: IntArray) -> np.ndarray:
     digits = times[:, None] >> (7 * np.arange(TIME_BYTES)) & 0x7F
     digits[:, :-1] |= 0x80
     return digits.astype(np.uint8)
+
+
+def encode_samples(times: IntArray, values: FloatArray) -> np.ndarray:
+    """uint8[n, SAMPLE_BYTES]: each sample as a field of its series."""
+    encoded = np.empty((len(times), SAMPLE_BYTES), np.uint8)
+    encoded[:, 0], encoded[:, 1], encoded[:, 2] = 0x12, SAMPLE_BYTES - 2, 0x09
+    encoded[:, 3 : 3 + VALUE_BYTES] = values.view(np.uint8).reshape(-1, VALUE_BYTES)
+    encoded[:, 3 + VALUE_BYTES] = 0x10
+    encoded[:, 4 + VALUE_BYTES :] = encode_times(times)
+    return encoded
 
 
 def make_template(prefixes: Sequence[bytes], seed: int = 1) -> SnappyTemplate:
