@@ -314,7 +314,7 @@ class ThresholdSession(Protocol):
 
 
 class AlertRepository(Protocol):
-    """Stores alerts, their history, and silences."""
+    """Stores alerts and their history, and opens the sessions in which they change."""
 
     async def scheduled_groups(self) -> list[ScheduledGroup]:
         """Every group that has an enabled rule, of all tenants: once for each interval."""
@@ -354,7 +354,7 @@ class AlertRepository(Protocol):
         """Record who takes care of an open alert; False when it is acknowledged or not open."""
 
     async def end_alert(self, tenant: str, change: AlertChange) -> bool:
-        """Store the end of an alert; False when it had already ended.
+        """Store the end of an alert; False, and nothing changes, when it had already ended.
 
         The series of a threshold counts as not breaching until its next sample.
         """
