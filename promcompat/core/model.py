@@ -164,10 +164,10 @@ EMPTY_LABELS = Labels()
 def label_sets_bytes(label_sets: Iterable[Labels]) -> int:
     """The approximate memory of label sets and of their JSON, for caches that count bytes.
 
-    A pair that is one object in several of them counts once.
+    What is one object in several places, a label set or a pair, counts once.
     """
     n_bytes, sizes = 0, dict[int, int]()
-    for labels in label_sets:
+    for labels in {id(one): one for one in label_sets}.values():
         n_bytes += _BYTES_PER_LABEL_SET
         for pair in labels.pairs:
             text_bytes = sizes.get(id(pair))
@@ -353,16 +353,16 @@ class SelectHints:
     matrix selector (0 for an instant selector, which needs the last sample of the lookback).
     `reach_ms` is how far each eval time looks back, the range or the lookback delta; the eval times
     are `start_ms + reach_ms`, one step later, and so on up to `end_ms` of the selection. 0 means
-    unknown, so no sample of the selection may be left out. `wants_starts` is no hint: the block
-    must have `starts`.
+    unknown, so no sample of the selection may be left out. `labels` names all labels that the query
+    reads of floats, sorted; None means any. `wants_starts` is no hint: the block must have
+    `starts`.
     """
 
     step_ms: int = 0
     range_ms: int = 0
     reach_ms: int = 0
     function: str = ""
-    grouping: tuple[str, ...] = ()
-    by: bool = False
+    labels: tuple[str, ...] | None = None
     wants_starts: bool = False
 
 

@@ -12,6 +12,7 @@ from promql.ast import (
     Call,
     Expr,
     MatrixSelector,
+    ParenExpr,
     SubqueryExpr,
     TimeModifiers,
     VectorSelector,
@@ -33,6 +34,10 @@ class _HintUse(Enum):
     GAUGES = 3
 
 
+_READS_GROUPS = frozenset(
+    ("avg", "count", "group", "max", "min", "quantile", "stddev", "stdvar", "sum")
+)
+"""The aggregations that read no labels of floats but those they group by."""
 _COUNTING = frozenset(("histogram_avg", "histogram_count", "histogram_sum"))
 _NEEDS_BUCKETS = frozenset(("histogram_fraction", "histogram_quantile", "histogram_quantiles"))
 _MAKES_GAUGES = frozenset(("delta", "idelta", "increase", "irate", "rate"))
@@ -68,8 +73,7 @@ class Context:
     end_ms: int
     step_ms: int
     function: str = ""
-    grouping: tuple[str, ...] = ()
-    by: bool = False
+    labels: tuple[str, ...] | None = None
     selects_info: bool = False
     hint_use: "_HintUse | None" = None
 
@@ -153,8 +157,7 @@ class Leaves:
             range_ms=range_ms,
             reach_ms=0 if _is_looked_up_elsewhere(selector, context) else reach_ms,
             function=context.function,
-            grouping=context.grouping,
-            by=context.by,
+            labels=context.labels,
         )
         self._add_selection(selector, matchers, seen, hints)
 
@@ -200,6 +203,7 @@ class Leaves:
                 step_ms=hints.step_ms,
                 range_ms=hints.range_ms,
                 reach_ms=min(hints.reach_ms, self.selections[index].hints.reach_ms),
+                labels=_labels_of_both(hints.labels, self.selections[index].hints.labels),
             )
             self.selections[index] = replace(self.selections[index], hints=shared)
 
@@ -210,6 +214,13 @@ def _matchers_of(selector: VectorSelector, context: Context) -> tuple[LabelMatch
     if not context.selects_info:
         return given
     return (*info_name_matchers(given), *info_data_matchers(given))
+
+
+def _labels_of_both(
+    labels: tuple[str, ...] | None, others: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """The labels that either of two uses reads."""
+    return None if labels is None or others is None else tuple(sorted({*labels, *others}))
 
 
 def _is_looked_up_elsewhere(selector: VectorSelector, context: Context) -> bool:
@@ -231,10 +242,14 @@ def _context_within(expr: Expr, context: Context) -> Context:
         case SubqueryExpr():
             return context.moved(expr.modifiers, expr.range_ms, expr.step_ms).aligned()
         case Call():
-            return replace(context, function=expr.func, grouping=(), by=False)
+            return replace(context, function=expr.func, labels=None)
         case AggregateExpr():
-            return replace(context, function=expr.op, grouping=expr.grouping, by=not expr.without)
+            is_grouped = expr.op in _READS_GROUPS and not expr.without
+            labels = tuple(sorted(set(expr.grouping))) if is_grouped else None
+            return replace(context, function=expr.op, labels=labels)
         case BinaryExpr():
-            return replace(context, function="", grouping=(), by=False)
+            return replace(context, function="", labels=None)
+        case ParenExpr():
+            return context
         case _:
-            return replace(context, grouping=(), by=False)
+            return replace(context, labels=None)

@@ -9,11 +9,14 @@ acknowledged before, whichever process wrote it.
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from promcompat.core.bounded_caches import ByteBoundedCache, estimated_bytes, texts_bytes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import IntArray, LabelSets, label_sets_bytes
 
 SelectorKey: TypeAlias = tuple[int, tuple[LabelMatcher, ...]]
+LabelNames: TypeAlias = tuple[str, ...]
 _BYTES_KEPT: Final = 100
 """Of each series: its set without a name, and its places in groups."""
 
@@ -35,22 +38,26 @@ class LabelledSeries:
 class ResolvedSelector:
     """The series of a selector, ids ascending, at a generation of the tenant's series.
 
-    `with_samples` are the series that had samples in the last read, which is likely to repeat.
+    `labelled` are the series that had samples in the last read, which is likely to repeat: with all
+    labels (None), or with those that these names are of.
     """
 
-    __slots__ = ("generation", "ids", "with_samples")
+    __slots__ = ("generation", "ids", "labelled")
 
     def __init__(self, generation: int, ids: IntArray) -> None:
         self.generation = generation
         self.ids = ids
-        self.with_samples: LabelledSeries | None = None
+        self.labelled: dict[LabelNames | None, LabelledSeries] = {}
 
-    def labels_of(self, ids: IntArray) -> LabelSets | None:
-        """The cached label sets, if they are those of these series."""
-        known = self.with_samples
-        if known is None or len(known.ids) != len(ids):
-            return None
-        return known.labels if (known.ids == ids).all() else None
+    def labels_of(self, ids: IntArray, names: LabelNames | None = None) -> LabelSets | None:
+        """The cached label sets with labels of these names at least, if they are of these series.
+
+        All labels do for any names.
+        """
+        for known in (self.labelled.get(None), self.labelled.get(names)):
+            if known is not None and np.array_equal(known.ids, ids):
+                return known.labels
+        return None
 
 
 class SelectorCache:
@@ -69,19 +76,23 @@ class SelectorCache:
         self._entries.add(key, resolved, _n_bytes_of(key, resolved))
 
     def add_labels(
-        self, key: SelectorKey, resolved: ResolvedSelector, series: LabelledSeries
+        self,
+        key: SelectorKey,
+        resolved: ResolvedSelector,
+        series: LabelledSeries,
+        names: LabelNames | None = None,
     ) -> None:
         """Cache the label sets of a selector's series too, if the selector is still cached.
 
-        If they take too much memory, only the ids stay.
+        If they take too much memory with those for other names, only these stay, or only the ids.
         """
         if self._entries.get(key) is not resolved:
             return
-        resolved.with_samples = series
-        self.add(key, resolved)
-        if self._entries.get(key) is None:
-            resolved.with_samples = None
+        for labelled in ({**resolved.labelled, names: series}, {names: series}, {}):
+            resolved.labelled = labelled
             self.add(key, resolved)
+            if self._entries.get(key) is resolved:
+                return
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -89,5 +100,5 @@ class SelectorCache:
 
 def _n_bytes_of(key: SelectorKey, resolved: ResolvedSelector) -> int:
     texts = texts_bytes(text for matcher in key[1] for text in (matcher.name, matcher.value))
-    labelled = resolved.with_samples
-    return texts + resolved.ids.nbytes + (0 if labelled is None else labelled.n_bytes)
+    labelled = sum(series.n_bytes for series in resolved.labelled.values())
+    return texts + resolved.ids.nbytes + labelled

@@ -170,5 +170,25 @@ def series_statement(
     )
 
 
+def chosen_labels_statement(ids: Sequence[int], names: Sequence[str]) -> Statement:
+    """Series by the values that they have for some labels, NULL or empty where they have none.
+
+    Columns: the ids of a group of series, packed as by `series_statement`, and a value for each
+    name.
+    """
+    params = Params()
+    where = f"FROM {SERIES_TABLE} AS s WHERE s.id = ANY({params.add(ids)}::bigint[])"
+    columns = ["string_agg(int8send(s.id), ''::bytea)"]
+    columns += [
+        f"s.{METRIC_NAME_COLUMN}"
+        if name == METRIC_NAME
+        else f"s.{LABELS_COLUMN} ->> {params.add(name)}::text"
+        for name in names
+    ]
+    places = ", ".join(map(str, range(2, len(columns) + 1)))
+    text = f"SELECT {', '.join(columns)} {where} GROUP BY {places}"
+    return Statement(text, tuple(params.values))
+
+
 def _conjunction(terms: Sequence[str]) -> str:
     return " AND ".join(f"({term})" for term in terms if term != _TRUE)

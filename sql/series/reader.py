@@ -12,10 +12,11 @@ import orjson
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import IntArray, Labels
+from promcompat.core.model import EMPTY_LABELS, IntArray, Labels, LabelSets
 from promql.budget import TimeLimit, run_limited
 from sql.caching.selector_cache import (
     LabelledSeries,
+    LabelNames,
     ResolvedSelector,
     SelectorCache,
     SelectorKey,
@@ -27,13 +28,20 @@ from sql.database.rows import LabelPair, labels_of_series
 from sql.database.statements import Params
 from sql.database.storage_stats import StorageStats
 from sql.query_loader import load_queries
-from sql.series.matcher_translator import SeriesCondition, series_statement, translate_matchers
+from sql.series.matcher_translator import (
+    SeriesCondition,
+    chosen_labels_statement,
+    series_statement,
+    translate_matchers,
+)
 
 T = TypeVar("T")
 _QUERIES: Final = load_queries("series")
 _GENERATIONS: Final = 1 << 63
 """How many generations an epoch may have."""
 _MAX_MATCHING_THREADS: Final = 2
+_CHOSEN_AT_ONCE: Final = 5_000
+"""Series; if no two agree, it takes some milliseconds to make their label sets."""
 _LABELS_AT_ONCE: Final = 2_000
 """Looking up so many that are known blocks the event loop for half a millisecond."""
 _PARSED_AT_ONCE: Final = 200
@@ -105,10 +113,14 @@ class SeriesReader:
         return found
 
     def remember_labels(
-        self, key: SelectorKey, selector: ResolvedSelector, series: LabelledSeries
+        self,
+        key: SelectorKey,
+        selector: ResolvedSelector,
+        series: LabelledSeries,
+        names: LabelNames | None = None,
     ) -> None:
         """Keep the label sets of a resolved selector's series for its next use."""
-        self._selectors.add_labels(key, selector, series)
+        self._selectors.add_labels(key, selector, series, names)
 
     async def _matching_ids(
         self, connection: Connection, tenant_id: int, matchers: Sequence[LabelMatcher]
@@ -157,6 +169,32 @@ class SeriesReader:
             await asyncio.sleep(0)
         return labels
 
+    async def chosen_labels_of(
+        self, connection: Connection, series_ids: IntArray, names: LabelNames
+    ) -> LabelSets:
+        """The labels of each series that have one of these names, in the order of the ids.
+
+        Series that agree in them share one label set, so that a million take little memory. Ids
+        ascend. Raises StorageUnavailableError when a series was removed since its id was read.
+        """
+        if not names:
+            return LabelSets((EMPTY_LABELS,) * len(series_ids))
+        sets: dict[Labels, int] = {}
+        set_of = np.full(len(series_ids), -1)
+        for first in range(0, len(series_ids), _CHOSEN_AT_ONCE):
+            ids = series_ids[first : first + _CHOSEN_AT_ONCE]
+            statement = chosen_labels_statement(ids.tolist(), names)
+            rows = await connection.fetch(statement.text, *statement.params)
+            found = np.frombuffer(b"".join(packed for packed, *_ in rows), ">i8")
+            numbers = [_number_of(sets, names, values) for _, *values in rows]
+            sizes = [len(packed) // found.itemsize for packed, *_ in rows]
+            places = np.searchsorted(ids, found.astype(np.int64))
+            set_of[first + places] = np.repeat(numbers, sizes)
+        if (set_of < 0).any():
+            raise StorageUnavailableError("a series was removed during the query; try again")
+        label_sets = list(sets)
+        return LabelSets([label_sets[number] for number in set_of.tolist()])
+
     async def _labels_of_some(self, connection: Connection, ids: Sequence[int]) -> list[Labels]:
         found = self._labels_cache.find(ids)
         missing = [one for one, known in zip(ids, found, strict=True) if known is None]
@@ -177,6 +215,12 @@ class SeriesReader:
         found = {one: labels_of_series(name, document, shared) for one, name, document in rows}
         self._labels_cache.remember(found)
         return found
+
+
+def _number_of(sets: dict[Labels, int], names: LabelNames, values: Sequence[str | None]) -> int:
+    """The number of the label set with these values, which may be new."""
+    pairs = tuple((name, value) for name, value in zip(names, values, strict=True) if value)
+    return sets.setdefault(Labels.of_sorted(pairs), len(sets))
 
 
 def _matching_ids_of(

@@ -15,14 +15,16 @@ from promcompat.core.explanations import (
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import LabelSets, SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
+from promcompat.core.texts.storable_text import is_storable_text
 from promcompat.core.value_classes import value_class
-from sql.caching.selector_cache import LabelledSeries, ResolvedSelector
+from sql.caching.selector_cache import LabelledSeries, LabelNames, ResolvedSelector
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Pool, acquired
 from sql.database.storage_stats import StorageStats
 from sql.pushdown.read_planner import ASSUMED_INTERVAL_MS
 from sql.pushdown.rule_choice import PushdownMode
 from sql.pushdown.rules import RULES
+from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.reading.allowance import SampleAllowance, shared_out
 from sql.samples.reading.rollup_cache import RollupCache
 from sql.samples.reading.rollup_choice import (
@@ -41,6 +43,9 @@ from sql.series.reader import SeriesReader
 
 _Collected = UnfoldedSamples | RolledSamples
 _LARGE_SAMPLES: Final = 50_000
+_MOST_CHOSEN_NAMES: Final = 10
+_MANY_SERIES: Final = 10_000
+"""Reading all of their labels takes a tenth of a second, and the memory of other labels."""
 _HEAD_PER_ROLLUP_CACHE: Final = 8
 """Rollups that were read lately may take an eighth of what the head may take."""
 _ROWS_HAVE_NONE: Final = "this store keeps rows; the other rules say what the database computes"
@@ -221,14 +226,7 @@ class SnapshotSelections:
         notes = unfolded.notes if isinstance(unfolded, RolledSamples) else ()
         if not len(samples):
             return replace(SampleBlock.empty(), notes=notes) if notes else SampleBlock.empty()
-        labels = request.selector.labels_of(samples.ids)
-        if labels is None:
-            allowance.add_series(len(samples.ids))
-            async with acquired(self._pool) as connection:
-                labels = LabelSets(await self._series_reader.labels_of(connection, samples.ids))
-            key = tenant_id, request.selection.matchers
-            known = LabelledSeries(samples.ids, labels)
-            self._series_reader.remember_labels(key, request.selector, known)
+        labels = await self._labels_of(tenant_id, request, samples, allowance)
         block = samples.as_block(labels)
         if notes:
             block = replace(block, notes=notes)
@@ -237,6 +235,27 @@ class SnapshotSelections:
         async with acquired(self._pool) as connection:
             starts = await read_starts(connection, samples.ids, request.end_ms, allowance)
         return replace(block, starts=starts.of_samples(samples))
+
+    async def _labels_of(
+        self, tenant_id: int, request: _Request, samples: SeriesSamples, allowance: SampleAllowance
+    ) -> LabelSets:
+        """The labels of series; of many, only those that the query reads."""
+        may_choose = len(samples.ids) >= _MANY_SERIES and samples.histograms is None
+        names = _chosen_names(request.selection) if may_choose else None
+        labels = request.selector.labels_of(samples.ids, names)
+        if labels is not None:
+            return labels
+        allowance.add_series(len(samples.ids))
+        async with acquired(self._pool) as connection:
+            if names is None:
+                found = await self._series_reader.labels_of(connection, samples.ids)
+                labels = LabelSets(found)
+            else:
+                asked = samples.ids, names
+                labels = await self._series_reader.chosen_labels_of(connection, *asked)
+        key, known = (tenant_id, request.selection.matchers), LabelledSeries(samples.ids, labels)
+        self._series_reader.remember_labels(key, request.selector, known, names)
+        return labels
 
     async def explain(
         self,
@@ -355,6 +374,17 @@ async def _has_lost_samples(snapshot: SampleSnapshot, tenant_id: int, request: _
     """Whether some series no longer keeps samples of all of a request's time."""
     from_ms = await snapshot.kept[tenant_id].from_ms(request.selector.ids, snapshot.connection)
     return request.start_ms + 1 < int(from_ms.max())
+
+
+def _chosen_names(selection: SeriesSelection) -> LabelNames | None:
+    """The names of labels that the query reads; None means all, as it is for many names.
+
+    No series has a label whose name cannot be stored.
+    """
+    names = selection.hints.labels
+    if names is None or len(names) > _MOST_CHOSEN_NAMES:
+        return None
+    return tuple(name for name in names if is_storable_text(name))
 
 
 async def _said_to_be_missing(

@@ -1,12 +1,19 @@
 """Selectors of many series: what they cost is not taken out of the event loop at once."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from promcompat.core.model import IntArray, SeriesSelection
+from promcompat.core.errors import ExecutionError
+from promcompat.core.model import EvalRange, IntArray, SelectHints, SeriesSelection
+from promql.engine import Engine, EngineOptions
+from promql.query import Query
+from promql.values.matrix import Matrix
+from sql.samples.reading import selections
 from sql.series import reader as series_reader
 from tests.support.factories import make_batch, make_labels, make_matcher
+from tests.support.histograms import histogram
 from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
@@ -40,3 +47,104 @@ async def test_regular_expressions_over_many_values_are_matched_in_a_thread(
             assert set(block.labels) <= set(written)
     assert len(threads) == 3
     assert threading.get_ident() not in threads
+
+
+SERIES = {
+    make_labels(
+        name, a=("", "1", "2")[number % 3], b=f"{number:03}", **({"ü": "x"} if number % 2 else {})
+    ): [(1000, float(number))]
+    for name in ("x", "y")
+    for number in range(20)
+}
+ALL = make_matcher("__name__", "=~", "x|y")
+
+
+@pytest.fixture
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From two series on, only the labels that a query reads are read, of seven at a time."""
+    monkeypatch.setattr(selections, "_MANY_SERIES", 2)
+    monkeypatch.setattr(series_reader, "_CHOSEN_AT_ONCE", 7)
+
+
+@pytest.mark.usefixtures("few_are_many")
+@pytest.mark.parametrize(
+    "names",
+    [
+        (),
+        ("a",),
+        ("__name__",),
+        ("__name__", "a", "missing", "ü"),
+        ("b",),
+        ("\0",),
+        tuple(f"{number:02}" for number in range(50)),
+    ],
+)
+async def test_of_many_series_only_the_labels_that_are_read_are_there(
+    plain_database_url: str, names: tuple[str, ...]
+) -> None:
+    async with opened_storage(plain_database_url) as storage:
+        await storage.store.write_batch(TENANT, make_batch(SERIES))
+        chosen = SeriesSelection(
+            matchers=(ALL,), start_ms=0, end_ms=2000, hints=SelectHints(labels=names)
+        )
+        found = [(await storage.store.select(TENANT, [chosen]))[0].labels for _ in range(2)]
+        (block,) = await storage.store.select(TENANT, [replace(chosen, hints=SelectHints())])
+        assert set(block.labels) == set(SERIES)
+        expected = block.labels
+        if len(names) < 50:
+            expected = [labels.only(names) for labels in block.labels]
+            assert len(set(map(id, found[0]))) == len(set(expected))
+        assert [list(one) for one in found] == [list(expected)] * 2
+        # Whoever has all labels has those.
+        (again,) = await storage.store.select(TENANT, [chosen])
+        assert again.labels == block.labels
+
+
+@pytest.mark.usefixtures("few_are_many")
+async def test_series_with_native_histograms_have_all_labels(plain_database_url: str) -> None:
+    async with opened_storage(plain_database_url) as storage:
+        labels = [make_labels("x", b=str(number)) for number in range(3)]
+        series = {one: [(1000, histogram())] for one in labels}
+        await storage.store.write_batch(TENANT, make_batch(series))
+        selection = SeriesSelection(
+            matchers=(ALL,), start_ms=0, end_ms=2000, hints=SelectHints(labels=())
+        )
+        (block,) = await storage.store.select(TENANT, [selection])
+        assert set(block.labels) == set(labels)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sum(x)",
+        "count by (a) ({b=~'.+'})",
+        "count by (__name__) ({b=~'.+'})",
+        "max by (a, missing) ((x))",
+        "quantile by (__name__, 'ü') (0.5, {b=~'.+'})",
+        "sum by (a) (x) / count by ('ü') (x)",
+        "sum by (a) (x) + on (a) group_right () x",
+        "sum by (a) (-{b=~'.+'})",
+        "sum by (a) (rate({b=~'.+'}[5m]))",
+        "topk by (a) (2, x)",
+        "count_values by (a) ('v', x)",
+        "sum without (b) (x)",
+        "stddev by (b) (x offset 500ms)",
+    ],
+)
+async def test_answers_are_those_with_all_labels(
+    plain_database_url: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = []
+    async with opened_storage(plain_database_url) as storage:
+        await storage.store.write_batch(TENANT, make_batch(SERIES))
+        engine = Engine(storage.store, EngineOptions())
+        for n_many in (2, 10_000):
+            monkeypatch.setattr(selections, "_MANY_SERIES", n_many)
+            try:
+                value = (await engine.run(Query(TENANT, text, EvalRange(1000, 3000, 500)))).value
+            except ExecutionError as exc:
+                answers.append(str(exc))
+                continue
+            assert isinstance(value, Matrix)
+            answers.append(repr((list(value.labels), value.values, value.present)))
+    assert answers[0] == answers[1]

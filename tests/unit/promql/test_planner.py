@@ -70,7 +70,7 @@ def test_hints_say_how_samples_are_used() -> None:
     )
     (selection,) = plan("sum by (job) (foo)").selections
     assert selection.hints == SelectHints(
-        step_ms=MINUTE, reach_ms=5 * MINUTE, function="sum", grouping=("job",), by=True
+        step_ms=MINUTE, reach_ms=5 * MINUTE, function="sum", labels=("job",)
     )
     (selection,) = plan("sum(foo + 1)").selections
     assert selection.hints == SelectHints(step_ms=MINUTE, reach_ms=5 * MINUTE)
@@ -78,7 +78,32 @@ def test_hints_say_how_samples_are_used() -> None:
 
 def test_shared_selection_has_no_hint_of_one_use_only() -> None:
     (selection,) = plan("sum(foo) / count(foo)").selections
-    assert selection.hints == SelectHints(step_ms=MINUTE, reach_ms=5 * MINUTE)
+    assert selection.hints == SelectHints(step_ms=MINUTE, reach_ms=5 * MINUTE, labels=())
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("count by (job, env, job) (foo)", ("env", "job")),
+        ("quantile((0.9), (foo offset 1m))", ()),
+        ("sum by (job) (foo) / count by (env) (foo)", ("env", "job")),
+        ("sum by (job) (foo) / foo", None),
+        ("sum without (job) (foo)", None),
+        ("sum by (job) (-foo)", None),
+        ("sum by (job) (rate(foo[5m]))", None),
+        ("sum by (job) (abs(foo))", None),
+        ("sum by (job) (foo + 1)", None),
+        ("sum(sum by (job) (foo))", ("job",)),
+        ("sum(max_over_time(foo[5m:1m]))", None),
+        ("topk by (job) (5, foo)", None),
+        ("count_values by (job) ('v', foo)", None),
+        ("limitk by (job) (5, foo)", None),
+        ("sum by (job) (info(foo))", None),
+        ("foo", None),
+    ],
+)
+def test_hints_name_all_labels_that_are_read(text: str, labels: tuple[str, ...] | None) -> None:
+    assert plan(text).selections[0].hints.labels == labels
 
 
 @pytest.mark.parametrize(
