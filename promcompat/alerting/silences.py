@@ -82,15 +82,16 @@ class ActiveSilences:
         self,
         silences: SilenceRepository,
         now_ms: Callable[[], int],
-        told: AlertingStats | None = None,
+        stats: AlertingStats | None = None,
     ) -> None:
-        """An alert whose comparison takes too long by itself will in a later round, too.
+        """`stats` counts alerts that take too long to compare, which count as not silenced.
 
-        With `told`, where it is counted, it is not silenced: whoever waits for it must hear of it.
-        Without, nothing is ever known of it, and nothing is done that a silence forbids.
+        The comparison would take as long in each later round, and a receiver must hear of them.
+        Without `stats` it is never known whether they are silenced, and nothing is done that a
+        silence forbids.
         """
         self._silences = silences
-        self._told = told
+        self._stats = stats
         self._now_ms = now_ms
         self._by_tenant: dict[str, tuple[float, SilenceIndex]] = {}
         self._left_seconds: defaultdict[str, float] = defaultdict(lambda: _SECONDS_OF_ROUND)
@@ -116,15 +117,15 @@ class ActiveSilences:
         except QueryTimeoutError:
             # It may have waited for a thread most of the time.
             is_costly = comparison.ran_seconds() > _SECONDS_OF_ROUND / 2
-            return self._tell(tenant, alert) if is_costly else None
+            return self._give_up(tenant, alert) if is_costly else None
         finally:
             self._spend(tenant, time.monotonic() - started)
 
-    def _tell(self, tenant: str, alert: Alert) -> bool | None:
-        """What counts for an alert that cannot be compared in time."""
-        if self._told is None:
+    def _give_up(self, tenant: str, alert: Alert) -> bool | None:
+        """Whether an alert that cannot be compared in time counts as silenced."""
+        if self._stats is None:
             return None
-        self._told.notifications_uncompared += 1
+        self._stats.notifications_uncompared += 1
         _LOGGER.warning(
             "an alert is sent, silenced or not, as it takes too long to compare it with the "
             "silences of its tenant",
