@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
+from itertools import chain, compress
 from sys import getsizeof
 from typing import Any, TypeVar
 
@@ -26,8 +26,7 @@ _LEGACY_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 _BYTES_PER_LABEL_SET = 190
 _BYTES_PER_PLACE = 22
 """Of a pair in a label set: in the tuples with and without metadata, and as punctuation of JSON."""
-_BYTES_PER_PAIR = 56
-_BYTES_PER_TEXT = getsizeof("")
+_BYTES_PER_PAIR = 56 + 2 * getsizeof("")
 
 ResultT = TypeVar("ResultT")
 IntArray = NDArray[np.int64]
@@ -166,16 +165,17 @@ def label_sets_bytes(label_sets: Iterable[Labels]) -> int:
 
     What is one object in several places, a label set or a pair, counts once.
     """
-    n_bytes, sizes = 0, dict[int, int]()
-    for labels in {id(one): one for one in label_sets}.values():
-        n_bytes += _BYTES_PER_LABEL_SET
-        for pair in labels.pairs:
-            text_bytes = sizes.get(id(pair))
-            if text_bytes is None:
-                sizes[id(pair)] = text_bytes = getsizeof(pair[0]) + getsizeof(pair[1])
-                n_bytes += _BYTES_PER_PAIR + text_bytes
-            n_bytes += _BYTES_PER_PLACE + text_bytes - 2 * _BYTES_PER_TEXT
-    return n_bytes
+    distinct = {id(one): one for one in label_sets}.values()
+    places = list(chain.from_iterable([labels.pairs for labels in distinct]))
+    pairs = {id(pair): pair for pair in places}.values()
+    in_json, in_pairs = ("".join(chain.from_iterable(some)) for some in (places, pairs))
+    return (
+        _BYTES_PER_LABEL_SET * len(distinct)
+        + _BYTES_PER_PLACE * len(places)
+        + _BYTES_PER_PAIR * len(pairs)
+        + getsizeof(in_json)
+        + getsizeof(in_pairs)
+    )
 
 
 _KEPT_RESULTS = 8

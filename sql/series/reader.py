@@ -66,6 +66,7 @@ class SeriesReader:
         # queries with such expressions.
         self._threads = ThreadPoolExecutor(_MAX_MATCHING_THREADS, "matching")
         self._labels_cache = labels_cache
+        self._reading_many = asyncio.Lock()
         self._selectors = SelectorCache(selector_cache_bytes)
         self._stats = stats
 
@@ -197,6 +198,16 @@ class SeriesReader:
 
     async def _labels_of_some(self, connection: Connection, ids: Sequence[int]) -> list[Labels]:
         found = self._labels_cache.find(ids)
+        if sum(known is None for known in found) <= _PARSED_AT_ONCE:
+            return await self._with_missing(connection, ids, found)
+        # Queries that begin together often ask for the same series: the first one reads them.
+        async with self._reading_many:
+            return await self._with_missing(connection, ids, self._labels_cache.find(ids))
+
+    async def _with_missing(
+        self, connection: Connection, ids: Sequence[int], found: Sequence[Labels | None]
+    ) -> list[Labels]:
+        """The labels that were found, and those of the other series from the database."""
         missing = [one for one, known in zip(ids, found, strict=True) if known is None]
         read: dict[int, Labels] = {}
         rows = await connection.fetch(_QUERIES["labels_of_series"], missing) if missing else ()

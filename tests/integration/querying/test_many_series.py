@@ -1,7 +1,10 @@
 """Selectors of many series: what they cost is not taken out of the event loop at once."""
 
+import asyncio
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -148,3 +151,26 @@ async def test_answers_are_those_with_all_labels(
             assert isinstance(value, Matrix)
             answers.append(repr((list(value.labels), value.values, value.present)))
     assert answers[0] == answers[1]
+
+
+async def test_queries_that_begin_together_read_the_labels_of_many_series_once(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_read = 0
+    labels_of_rows = series_reader.SeriesReader._labels_of_rows
+
+    def counted(reader: Any, rows: Sequence[Any]) -> Any:
+        nonlocal n_read
+        n_read += len(rows)
+        return labels_of_rows(reader, rows)
+
+    monkeypatch.setattr(series_reader.SeriesReader, "_labels_of_rows", counted)
+    monkeypatch.setattr(series_reader, "_PARSED_AT_ONCE", 10)
+    async with opened_storage(plain_database_url) as storage:
+        await storage.store.write_batch(TENANT, make_batch(SERIES))
+        selection = SeriesSelection(matchers=(ALL,), start_ms=0, end_ms=2000)
+        answers = await asyncio.gather(
+            *(storage.store.select(TENANT, [selection]) for _ in range(5))
+        )
+    assert [set(block.labels) for (block,) in answers] == [set(SERIES)] * 5
+    assert n_read == len(SERIES)
