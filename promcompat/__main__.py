@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run_command(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads the output has closed it, as `head` does. What is still buffered goes nowhere.
+        # The reader has closed the output, as `head` does: discard what is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     return code
@@ -49,7 +49,7 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     if others and options.command != "sql":
         parser.error(
             f"unrecognized arguments: {' '.join(others)}; promcompat {options.command} --help "
-            "shows those that there are"
+            "lists the known ones"
         )
     match options.command:
         case "version":

@@ -35,4 +35,4 @@ def test_an_unknown_flag_says_where_the_known_ones_are(
     with pytest.raises(SystemExit):
         main(["serve", "--nope"])
     told = capsys.readouterr().err
-    assert "unrecognized arguments: --nope; promcompat serve --help shows those" in told
+    assert "unrecognized arguments: --nope; promcompat serve --help lists the known ones" in told
