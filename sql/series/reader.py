@@ -155,7 +155,7 @@ class SeriesReader:
         return await self._run_in_thread(lambda limit: _matching_texts(names, matchers, limit))
 
     async def labels_of(self, connection: Connection, series_ids: IntArray) -> list[Labels]:
-        """The labels of each series, in the order of the ids.
+        """The labels of each series, in the order of the ids, which differ.
 
         Raises StorageUnavailableError when a series was removed since its id was read.
         """
@@ -173,10 +173,10 @@ class SeriesReader:
     async def chosen_labels_of(
         self, connection: Connection, series_ids: IntArray, names: LabelNames
     ) -> LabelSets:
-        """The labels of each series that have one of these names, in the order of the ids.
+        """Of each series the labels with these names, in the order of the ids, which ascend.
 
-        Series that agree in them share one label set, so that a million take little memory. Ids
-        ascend. Raises StorageUnavailableError when a series was removed since its id was read.
+        Series that agree in them share one label set, so that a million take little memory. Raises
+        StorageUnavailableError when a series was removed since its id was read.
         """
         if not names:
             return LabelSets((EMPTY_LABELS,) * len(series_ids))
