@@ -127,8 +127,8 @@ class ActiveSilences:
             return None
         self._stats.notifications_uncompared += 1
         _LOGGER.warning(
-            "an alert is sent, silenced or not, as it takes too long to compare it with the "
-            "silences of its tenant",
+            "it takes too long to compare an alert with the silences of its tenant; it is sent "
+            "although it may be silenced",
             extra={"tenant": tenant, "alert": alert.id},
         )
         return False

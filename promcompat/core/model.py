@@ -163,7 +163,7 @@ EMPTY_LABELS = Labels()
 def label_sets_bytes(label_sets: Iterable[Labels]) -> int:
     """The approximate memory of label sets and of their JSON, for caches that count bytes.
 
-    What is one object in several places, a label set or a pair, counts once.
+    A label set or a pair that occurs several times as the same object counts once.
     """
     distinct = {id(one): one for one in label_sets}.values()
     places = list(chain.from_iterable([labels.pairs for labels in distinct]))
@@ -353,9 +353,9 @@ class SelectHints:
     matrix selector (0 for an instant selector, which needs the last sample of the lookback).
     `reach_ms` is how far each eval time looks back, the range or the lookback delta; the eval times
     are `start_ms + reach_ms`, one step later, and so on up to `end_ms` of the selection. 0 means
-    unknown, so no sample of the selection may be left out. `labels` names all labels that the query
-    reads of floats, sorted; None means any. `wants_starts` is no hint: the block must have
-    `starts`.
+    unknown, so no sample of the selection may be left out. `labels` are the sorted names of the
+    only labels that the query reads of series without native histograms; None means that it may
+    read any. `wants_starts` is no hint: the block must have `starts`.
     """
 
     step_ms: int = 0

@@ -38,8 +38,8 @@ class LabelledSeries:
 class ResolvedSelector:
     """The series of a selector, ids ascending, at a generation of the tenant's series.
 
-    `labelled` are the series that had samples in the last read, which is likely to repeat: with all
-    labels (None), or with those that these names are of.
+    `labelled` are the series that had samples in the last read, which is likely to repeat: under
+    None with all labels, under some names with the labels of these names only.
     """
 
     __slots__ = ("generation", "ids", "labelled")
@@ -50,9 +50,9 @@ class ResolvedSelector:
         self.labelled: dict[LabelNames | None, LabelledSeries] = {}
 
     def labels_of(self, ids: IntArray, names: LabelNames | None = None) -> LabelSets | None:
-        """The cached label sets with labels of these names at least, if they are of these series.
+        """The cached label sets of exactly these series, with at least the labels of these names.
 
-        All labels do for any names.
+        Label sets with all labels serve any names.
         """
         for known in (self.labelled.get(None), self.labelled.get(names)):
             if known is not None and np.array_equal(known.ids, ids):

@@ -87,8 +87,8 @@ def labels_of_series(
 ) -> Labels:
     """The label set of a row of table `series`, whose labels are a JSON object.
 
-    Pairs that are among the `shared` ones already are the same objects, and others are added: the
-    label sets of a fleet take a third of the memory.
+    It uses the pairs of `shared` that are equal to its own, and adds its other ones: label sets of
+    series with eight labels in common take 0.4 of the memory.
     """
     pairs = list(orjson.loads(labels).items())
     if metric_name:

@@ -224,7 +224,7 @@ class PostgresCatalogue:
     async def _series(
         self, connection: Connection, tenant_id: int, generation: int, ids: IntArray | None
     ) -> Catalogue:
-        """Series in the order of their label sets, of which nothing else is kept here."""
+        """The series in the order of their label sets, which are not kept: only the ids are."""
         if ids is None:
             resolved = await self._series_reader.resolve(connection, tenant_id, (), generation)
             ids = resolved.ids

@@ -155,7 +155,7 @@ class SeriesReader:
         return await self._run_in_thread(lambda limit: _matching_texts(names, matchers, limit))
 
     async def labels_of(self, connection: Connection, series_ids: IntArray) -> list[Labels]:
-        """The labels of each series, in the order of the ids, which differ.
+        """The labels of each series, in the order of the ids, which must be distinct.
 
         Raises StorageUnavailableError when a series was removed since its id was read.
         """
@@ -173,10 +173,11 @@ class SeriesReader:
     async def chosen_labels_of(
         self, connection: Connection, series_ids: IntArray, names: LabelNames
     ) -> LabelSets:
-        """Of each series the labels with these names, in the order of the ids, which ascend.
+        """The labels of each series that have these names, in the order of the ids.
 
-        Series that agree in them share one label set, so that a million take little memory. Raises
-        StorageUnavailableError when a series was removed since its id was read.
+        The ids must ascend. Series with the same values share one label set, so that a million
+        series take little memory. Raises StorageUnavailableError when a series was removed since
+        its id was read.
         """
         if not names:
             return LabelSets((EMPTY_LABELS,) * len(series_ids))

@@ -45,7 +45,8 @@ _Collected = UnfoldedSamples | RolledSamples
 _LARGE_SAMPLES: Final = 50_000
 _MOST_CHOSEN_NAMES: Final = 10
 _MANY_SERIES: Final = 10_000
-"""Reading all of their labels takes a tenth of a second, and the memory of other labels."""
+"""From so many series on, only the labels that the query reads are read. All labels would also push
+those of other series out of their cache."""
 _HEAD_PER_ROLLUP_CACHE: Final = 8
 """Rollups that were read lately may take an eighth of what the head may take."""
 _ROWS_HAVE_NONE: Final = "this store keeps rows; the other rules say what the database computes"
@@ -377,9 +378,9 @@ async def _has_lost_samples(snapshot: SampleSnapshot, tenant_id: int, request: _
 
 
 def _chosen_names(selection: SeriesSelection) -> LabelNames | None:
-    """The names of labels that the query reads; None means all, as it is for many names.
+    """The names of the only labels to read; None if all are to be read.
 
-    No series has a label whose name cannot be stored.
+    Names that the database cannot hold are left out: no series has such a label.
     """
     names = selection.hints.labels
     if names is None or len(names) > _MOST_CHOSEN_NAMES:
