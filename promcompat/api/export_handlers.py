@@ -178,8 +178,8 @@ async def _pieces(
     metrics = services_of(request).metrics
     for number, matchers in enumerate(matcher_sets):
         earlier = matcher_sets[:number]
-        async for portion in metrics.portions(tenant, matchers, start_ms, end_ms):
-            block = _without(portion.block, earlier)
+        async for found in metrics.portions(tenant, matchers, start_ms, end_ms):
+            block = _without(found, earlier)
             if piece := await work_of(request).in_thread(_render, block, write):
                 yield piece
 

@@ -10,7 +10,6 @@ from promcompat.composition.options import database_options, storage_options
 from promcompat.configuration.settings import Settings
 from promcompat.core.errors import DatabaseRefusedError
 from promcompat.core.limits.tenant_limits import Limits
-from promcompat.core.ports import MaintenanceRepository
 from promcompat.database import (
     ENDLESS,
     Patience,
@@ -51,7 +50,6 @@ class Storage:
     states: PostgresLabelSetStates
     steps: PostgresStepDeliveries
     remediations: PostgresRemediationRepository
-    maintenance: MaintenanceRepository
 
 
 async def connect_storage(
@@ -147,5 +145,4 @@ def build_storage(
         states=PostgresLabelSetStates(alert_pool),
         steps=PostgresStepDeliveries(alert_pool),
         remediations=PostgresRemediationRepository(database),
-        maintenance=metrics.maintenance,
     )

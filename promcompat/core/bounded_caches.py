@@ -54,11 +54,6 @@ class ByteBoundedCache(Generic[KeyT, ValueT]):
                 _, (_, n_evicted) = self._entries.popitem(last=False)
                 self._n_bytes -= n_evicted
 
-    def remove(self, key: KeyT) -> None:
-        """Drop a key if it is there."""
-        with self._lock:
-            self._drop(key)
-
     def _drop(self, key: KeyT) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:

@@ -147,7 +147,6 @@ class Correction:
     failure: str
     requested_ms: int
     finished_ms: int | None
-    n_series: int
     n_series_done: int
     affected: Affected
     has_tombstones: bool
@@ -161,10 +160,8 @@ class Correction:
 class CorrectionRepository(Protocol):
     """Where corrections are done and recorded. All raise StorageUnavailableError."""
 
-    async def count(
-        self, tenant: str, scope: SampleScope, max_seconds: float | None = None
-    ) -> Affected:
-        """How many series and samples a scope has; counting ends after `max_seconds`.
+    async def count(self, tenant: str, scope: SampleScope) -> Affected:
+        """How many series and samples a scope has.
 
         Raises BadDataError for more than `MAX_SERIES` series.
         """

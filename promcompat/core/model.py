@@ -276,11 +276,10 @@ class WriteBatch:
         timestamps: IntArray,
         values: FloatArray,
         labels: Mapping[bytes, Labels],
-        metadata: tuple[MetricMetadata, ...] = (),
     ) -> "WriteBatch":
         """A batch of which no series is known; `keys` has the key of each row."""
         ids = np.full(len(keys), UNKNOWN_SERIES, np.int64)
-        return cls(ids, timestamps, values, keys, labels, metadata)
+        return cls(ids, timestamps, values, keys, labels)
 
     def __len__(self) -> int:
         return len(self.series_ids)

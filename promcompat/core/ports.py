@@ -217,9 +217,6 @@ class DefinitionRepository(Protocol):
     ) -> Mapping[str, AlertThreshold]:
         """The thresholds of these metrics, or (None) of all, by metric name."""
 
-    async def version(self, tenant: str) -> int:
-        """How often the tenant's definitions were changed, for caches to compare."""
-
     async def save(
         self, tenant: str, definition: MetricDefinition, expected_version: int
     ) -> MetricDefinition | None:

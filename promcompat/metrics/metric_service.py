@@ -13,10 +13,10 @@ from promcompat.core.limits.label_limits import LabelFault, LabelLimits
 from promcompat.core.limits.limit_definitions import LIMIT_OF
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, WriteBatch
+from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, SampleBlock, WriteBatch
 from promcompat.core.ports import ALL_TIME_MS, Catalogue, MatcherSets, Store
 from promcompat.core.series_table import KnownSeries
-from promcompat.metrics.sample_stream import Portion, sample_portions
+from promcompat.metrics.sample_stream import sample_portions
 from promcompat.querying.query_service import TRUNCATION_WARNING
 
 MAX_COUNTED_SERIES = 200_000
@@ -142,7 +142,7 @@ class MetricService:
 
     def portions(
         self, tenant: str, matchers: tuple[LabelMatcher, ...], start_ms: int, end_ms: int
-    ) -> AsyncIterator[Portion]:
+    ) -> AsyncIterator[SampleBlock]:
         """All samples of matching series in `[start_ms, end_ms]`, by window of time."""
         return sample_portions(self._store, tenant, matchers, start_ms, end_ms)
 

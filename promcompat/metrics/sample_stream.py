@@ -1,7 +1,6 @@
 """Reads all samples of a tenant or selector in bounded portions, for exports."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Final
 
 from promcompat.core.errors import ExecutionError
@@ -17,21 +16,13 @@ _MAX_PORTION_BYTES: Final = 64 << 20
 """A window whose samples take more is read again as shorter ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class Portion:
-    """The samples of a window of time, which ends at `end_ms`."""
-
-    block: SampleBlock
-    end_ms: int
-
-
 async def sample_portions(
     store: Store,
     tenant: str,
     matchers: tuple[LabelMatcher, ...],
     start_ms: int,
     end_ms: int,
-) -> AsyncIterator[Portion]:
+) -> AsyncIterator[SampleBlock]:
     """The samples of matching series from `start_ms` to `end_ms`, both inclusive, by window.
 
     Each window is of one moment; what arrives later for a window that was read is left out. The
@@ -58,7 +49,7 @@ async def sample_portions(
         elif len(block.timestamps) > _GROWTH * _ENOUGH_SAMPLES:
             size_ms = max(size_ms // _GROWTH, 1)
         position = end
-        yield Portion(block, end)
+        yield block
 
 
 def _check_portion(n_bytes: int) -> None:

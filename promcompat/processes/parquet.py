@@ -59,9 +59,9 @@ async def _export(tenant: str, options: argparse.Namespace, settings: Settings, 
     with ParquetWriter(file) as writer:
         async with _storage(settings) as storage:
             bounds = tenant, matchers, start_ms, end_ms
-            async for portion in sample_portions(storage.store, *bounds):
-                await asyncio.to_thread(writer.write, portion.block)
-                progress.add(len(portion.block.timestamps))
+            async for block in sample_portions(storage.store, *bounds):
+                await asyncio.to_thread(writer.write, block)
+                progress.add(len(block.timestamps))
     progress.finish()
 
 

@@ -293,7 +293,6 @@ def _removed_rules(
     kept = {tenant: joined_series(packed) for tenant, packed in living.items()}
     return [
         RemovedRule(
-            rule_id=row["rule_id"],
             tenant=row["tenant"],
             at_ms=row["removed_at_ms"] - row["query_offset_ms"],
             series=joined_series([row["series"]]) - kept[row["tenant"]],

@@ -64,7 +64,6 @@ class PostgresThresholdSession:
                 series_id=row["series_id"],
                 tenant=row["tenant"],
                 labels=_series_labels(row),
-                level=BreachLevel(row["level"]),
                 value=stored[row["id"]],
                 timestamp_ms=row["ts_ms"],
             )

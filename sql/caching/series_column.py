@@ -63,10 +63,6 @@ class SeriesColumn:
         self.put(series_ids, np.where(is_new, numbers, np.maximum(earlier, numbers)))
         return earlier
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._large = self._recent = _SortedColumn()
-
 
 class _SortedColumn:
     """Ids that ascend strictly, and a number for each."""

@@ -64,11 +64,6 @@ class PostgresDefinitionRepository:
         rows = await self._database.rows_of(tenant, _QUERIES["list_thresholds"], wanted)
         return await offload(len(rows), _thresholds_of, rows)
 
-    async def version(self, tenant: str) -> int:
-        """The counter of changes; see the port."""
-        row = await self._database.row_of(tenant, _QUERIES["definition_version"])
-        return 0 if row is None else row[0]
-
     async def save(
         self, tenant: str, definition: MetricDefinition, expected_version: int
     ) -> MetricDefinition | None:

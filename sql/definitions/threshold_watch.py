@@ -196,14 +196,3 @@ def _watched_series(
         limits[series_id] = thresholds[name].limits_of(labels_of_series(name, labels))
         ids[name].append(series_id)
     return WatchedSeries(limits), ids
-
-
-async def insert_breaches(connection: Connection, changes: Sequence[LevelChange]) -> None:
-    """Record changes, within the transaction of the connection."""
-    await connection.execute(
-        _QUERIES["insert_breaches"],
-        [change.series_id for change in changes],
-        [int(change.level) for change in changes],
-        [change.value for change in changes],
-        [change.timestamp_ms for change in changes],
-    )

@@ -214,9 +214,7 @@ RETURNING o.compactor <> $1 AS is_new
 
 -- run_layers --
 -- The layers of runs by tenant and slot, in arrival order.
-SELECT
-    tenant_id, slot, last_arrival, level,
-    sum(n_samples)::bigint AS n_samples, sum(n_series)::bigint AS n_series
+SELECT tenant_id, slot, last_arrival, level, sum(n_samples)::bigint AS n_samples
 FROM sample_run
 GROUP BY tenant_id, slot, last_arrival, level
 ORDER BY tenant_id, slot, last_arrival, level DESC

@@ -33,10 +33,6 @@ SELECT name, CASE WHEN version > $2 THEN alert_threshold END AS alert_threshold
 FROM metric_definition
 WHERE tenant_id = $1 AND alert_threshold IS NOT NULL
 
--- definition_version --
--- The counter of changes of a tenant's definitions; no row before the first change.
-SELECT version FROM definition_change WHERE tenant_id = $1
-
 -- insert_definition --
 -- Creates a definition; returns no row when there already is one.
 WITH change AS (

@@ -1,11 +1,3 @@
--- insert_breaches --
--- Adds the level changes of a batch, in the transaction of its samples.
-INSERT INTO breach_outbox (series_id, level, value, ts)
-SELECT u.series_id, u.level, u.value, from_unix_ms(u.ts_ms)
-FROM unnest($1::bigint[], $2::smallint[], $3::float8[], $4::bigint[])
-    WITH ORDINALITY AS u (series_id, level, value, ts_ms, ordinal)
-ORDER BY u.ordinal
-
 -- definition_versions --
 -- The version of each tenant's definitions, which shows whether they changed.
 SELECT t.id AS tenant_id, t.name AS tenant, c.version
@@ -51,7 +43,7 @@ WITH taken AS (
 )
 SELECT
     b.id, b.series_id, s.tenant_id, t.name AS tenant, s.metric_name, s.labels::text AS labels,
-    b.level, b.value, (extract(epoch FROM b.ts) * 1000)::bigint AS ts_ms
+    b.value, (extract(epoch FROM b.ts) * 1000)::bigint AS ts_ms
 FROM taken
 JOIN breach_outbox AS b ON b.id = taken.id
 LEFT JOIN series AS s ON s.id = b.series_id

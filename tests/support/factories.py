@@ -81,12 +81,11 @@ def make_batch(
         np.array([timestamp for timestamp, _ in rows], np.int64),
         values,
         {series_key(labels): labels for labels, _ in items},
-        tuple(metadata),
     )
     if starts:
         began = [starts.get(labels, {}).get(time, 0) for labels, row in items for time, _ in row]
         batch = replace(batch, starts=np.array(began, np.int64))
-    return replace(batch, histograms=histograms)
+    return replace(batch, metadata=tuple(metadata), histograms=histograms)
 
 
 def mixed_column(

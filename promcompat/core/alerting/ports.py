@@ -47,7 +47,6 @@ class RemovedRule:
     They end at `at_ms`.
     """
 
-    rule_id: int
     tenant: str
     at_ms: int
     series: Collection[Labels]
@@ -69,7 +68,6 @@ class BreachEvent:
     series_id: int
     tenant: str
     labels: Labels | None
-    level: BreachLevel
     value: float
     timestamp_ms: int
 

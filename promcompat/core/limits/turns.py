@@ -104,10 +104,6 @@ class Turns:
         """Whether a claim may have to wait."""
         return self._n_running > 0
 
-    def n_waiting(self, tenant: str) -> int:
-        """How many claims of a tenant wait."""
-        return sum(len(one.waiting) for (name, _), one in self._queues.items() if name == tenant)
-
     def _queue_of(self, claim: Claim) -> _Queue:
         key = claim.tenant, claim.kind
         queue = self._queues.get(key)

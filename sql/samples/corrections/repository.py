@@ -79,16 +79,12 @@ class PostgresCorrections:
         self._steps = CorrectionSteps(sources)
         self._worker = uuid.uuid4().hex
 
-    async def count(
-        self, tenant: str, scope: SampleScope, max_seconds: float | None = None
-    ) -> Affected:
+    async def count(self, tenant: str, scope: SampleScope) -> Affected:
         """How much a scope has; see the port."""
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None:
             return Affected(0, 0)
-        return await self._count(
-            tenant_id, await self._selected(tenant_id, scope), scope, max_seconds
-        )
+        return await self._count(tenant_id, await self._selected(tenant_id, scope), scope)
 
     async def begin(self, tenant: str, request: CorrectionRequest) -> int:
         """Record a correction; see the port."""
@@ -280,7 +276,7 @@ class PostgresCorrections:
 
     @read_again
     async def _count(
-        self, tenant_id: int, ids: IntArray, scope: SampleScope, max_seconds: float | None
+        self, tenant_id: int, ids: IntArray, scope: SampleScope, max_seconds: float | None = None
     ) -> Affected:
         deadline = None if max_seconds is None else time.monotonic() + max_seconds
         bounds, snapshots = _bounds(scope), self._sources.snapshots
@@ -334,7 +330,6 @@ def _correction(row: Any) -> Correction:
         failure=row["failure"],
         requested_ms=row["requested_ms"],
         finished_ms=row["finished_ms"],
-        n_series=row["n_series"],
         n_series_done=row["n_series_done"],
         affected=Affected(row["n_series"], row["n_samples"], row["is_counted"]),
         has_tombstones=row["has_tombstones"],

@@ -47,7 +47,6 @@ class Layer:
     last_arrival: int
     level: int
     n_samples: int
-    n_series: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,15 +65,6 @@ _HOUR_SECONDS: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
-class RollupProgress:
-    """What a run did. `is_done`: nothing is left to do now, or another process does it."""
-
-    n_steps: int
-    n_samples: int
-    is_done: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Job:
     """Some series of adjacent days of a tenant, and how far these are rolled up then."""
 
@@ -127,21 +118,18 @@ class Rollups:
         self._reader = BlockReader(stats)
         self._stats = stats
 
-    async def run(self, step_limit: int) -> RollupProgress:
+    async def run(self, step_limit: int) -> bool:
         """Do up to so many steps, each in a transaction of its own.
 
-        Raises StorageUnavailableError or QueryTimeoutError; what was done until then stays done.
+        Returns whether nothing is left to do now, or another process does it. Raises
+        StorageUnavailableError or QueryTimeoutError; what was done until then stays done.
         """
         await self._drain_ended_days()
-        n_steps = n_samples = 0
-        while n_steps < step_limit:
-            found = await self.step()
-            if found is None:
+        for _ in range(step_limit):
+            if await self.step() is None:
                 await self._delete_left_rows()
-                return RollupProgress(n_steps, n_samples, is_done=True)
-            n_steps += 1
-            n_samples += found
-        return RollupProgress(n_steps, n_samples, is_done=False)
+                return True
+        return False
 
     async def count_due(self) -> int:
         """How many days of tenants have to be rolled up now, for the first time or again."""

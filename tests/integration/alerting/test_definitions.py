@@ -98,15 +98,3 @@ async def test_definitions_are_listed_by_name_and_tenant(
     assert [definition.name for definition in page] == ["a_2"]
     assert await definitions.list("nobody") == []
     assert await definitions.list("t", prefix="\0") == []
-
-
-async def test_the_version_of_a_tenant_grows_with_each_change(
-    definitions: PostgresDefinitionRepository,
-) -> None:
-    assert await definitions.version("t") == 0
-    saved = await definitions.save("t", MetricDefinition(name="m"), 0)
-    assert saved is not None
-    assert await definitions.version("t") == saved.version
-    await definitions.delete("t", "m", saved.version)
-    assert await definitions.version("t") > saved.version
-    assert await definitions.version("other") == 0

@@ -54,7 +54,7 @@ async def write(storage: MetricStorage, first_ms: int, n_rows: int = 1) -> None:
     times = np.arange(first_ms, first_ms + n_rows)
     # Random, so that blocks take bytes too.
     values = np.random.default_rng(first_ms).random(n_rows)
-    batch = WriteBatch.of_keys([key] * n_rows, times, values, {key: UP}, ())
+    batch = WriteBatch.of_keys([key] * n_rows, times, values, {key: UP})
     await storage.store.write_batch("default", batch)
 
 

@@ -395,7 +395,7 @@ async def test_the_hours_of_sql_are_whole_where_samples_were_cut(database_url: s
                 sum(time_ms >= now - DAY_MS for time_ms, _ in points) for now in (now_ms, asked_ms)
             ]
             assert kept_then[1] <= shown <= kept_then[0]
-            while not (await storage.rollups.run(100)).is_done:
+            while not await storage.rollups.run(100):
                 pass
             service = MaintenanceService(storage.maintenance, 1)
             assert (await service.run_once()).failures == []
@@ -420,7 +420,7 @@ async def test_a_deletion_hides_the_hours_of_its_series_and_day_only(database_ur
         await storage.store.write_batch("default", make_batch(batch))
         await storage.drains.drainer.drain_all()
         assert storage.rollups is not None
-        while not (await storage.rollups.run(100)).is_done:
+        while not await storage.rollups.run(100):
             pass
         whole = {tuple(row) for row in await sql.fetch(rows)}
         noon = (today - 3) * DAY_MS + 12 * HOUR_MS

@@ -193,7 +193,7 @@ async def rolled_storage(storage: MetricStorage, tenant: str) -> None:
     await storage.store.write_batch(tenant, make_batch(series))
     assert storage.rollups is not None
     await storage.drains.drainer.drain_all()
-    assert (await storage.rollups.run(1_000)).is_done
+    assert await storage.rollups.run(1_000)
 
 
 GRID = EvalRange(MIDNIGHT - DAY_MS, MIDNIGHT + 2 * HOUR_MS, HOUR_MS)
@@ -275,7 +275,7 @@ async def test_rollups_that_are_made_during_a_question_are_in_all_selections_or_
             await other.store.write_batch("default", batch)
             await other.drains.drainer.drain_all()
             assert other.rollups is not None
-            assert (await other.rollups.run(100)).is_done
+            assert await other.rollups.run(100)
 
         await roll_up(range(time_ms, time_ms + DAY_MS, 60_000))
         real, late = PiecemealSnapshot.row_of, [time_ms + 5]

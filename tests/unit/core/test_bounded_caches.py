@@ -42,8 +42,7 @@ def test_a_new_value_replaces_the_bytes_of_the_old_one() -> None:
     for number in range(100):
         cache.add("same", number, 1_000)
     assert (len(cache), cache.n_bytes) == (1, 1_000 + BYTES_PER_ENTRY)
-    cache.remove("same")
-    cache.remove("same")
+    cache.clear()
     assert (len(cache), cache.n_bytes) == (0, 0)
 
 

@@ -28,9 +28,7 @@ EMPTY = Extent(1, SLOT, 0, 0, 0)
 
 def layers(*levels: int, n_samples: int = 1_000, slot: int = SLOT) -> list[Layer]:
     """Layers in arrival order."""
-    return [
-        Layer(1, slot, arrival, level, n_samples, 10) for arrival, level in enumerate(levels, 1)
-    ]
+    return [Layer(1, slot, arrival, level, n_samples) for arrival, level in enumerate(levels, 1)]
 
 
 def next_job(
