@@ -1,6 +1,6 @@
 """`query`, `query_range`, `format_query` and `parse_query`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from aiohttp import hdrs, web
 
@@ -17,7 +17,7 @@ from promcompat.api.params import (
 from promcompat.api.query_parsing import parse_query, read_query
 from promcompat.api.result_json import query_data_parts
 from promcompat.api.streamed_response import stream_success
-from promcompat.core.model import EvalRange, Labels, LabelSets, SampleBlock
+from promcompat.core.model import EvalRange, SampleBlock, unrendered_characters
 from promcompat.http.context import TELEMETRY, services_of, tenant_of
 from promql.ast import Expr
 from promql.parsing.printer import prettify
@@ -28,7 +28,7 @@ _NO_STORE = "no-store"
 _STREAMED_FROM_POINTS = 50_000
 _STREAMED_FROM_SERIES = 5_000
 _STREAMED_FROM_CHARACTERS = 1_000_000
-"""Of label values."""
+"""Of label values whose JSON is not kept."""
 
 
 async def handle_query(request: web.Request) -> web.StreamResponse:
@@ -111,13 +111,4 @@ def _is_large(result: QueryResult) -> bool:
     if value.values.size >= _STREAMED_FROM_POINTS or len(value.labels) >= _STREAMED_FROM_SERIES:
         return True
     # `label_join` and `label_replace` make labels of any length.
-    return _count_characters(value.labels) >= _STREAMED_FROM_CHARACTERS
-
-
-def _count_characters(rows: Sequence[Labels]) -> int:
-    """The characters of all values of labels."""
-
-    def count() -> int:
-        return sum(len(text) for labels in rows for _, text in labels)
-
-    return rows.kept("characters", count) if isinstance(rows, LabelSets) else count()
+    return unrendered_characters(value.labels) >= _STREAMED_FROM_CHARACTERS

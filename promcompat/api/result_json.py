@@ -57,7 +57,7 @@ def _typed_items(result: QueryResult) -> tuple[bytes, Iterable[bytes]]:
         case Matrix(histograms=None) if result.is_range:
             return b"matrix", _bracketed(_matrix(value, result.timestamps))
         case Matrix(histograms=None):
-            return b"vector", _listed(_vector(value, result.timestamps))
+            return b"vector", _bracketed(_vector(value, result.timestamps))
         case Matrix():
             return _mixed_items(value, result)
         case ScalarGrid():
@@ -101,14 +101,14 @@ def _single(timestamps: IntArray, text: str) -> bytes:
 
 
 def _vector(matrix: Matrix, timestamps: IntArray) -> Iterator[bytes]:
+    """The items of an instant vector; a comma is before each of them."""
     present = np.flatnonzero(matrix.present[:, 0])
-    time = format_timestamp(int(timestamps[0])).encode()
+    between = b',"value":[' + format_timestamp(int(timestamps[0])).encode() + b',"'
     for first in range(0, len(present), _POINTS_PER_RUN):
         rows = present[first : first + _POINTS_PER_RUN]
         texts = format_sample_values(matrix.values[rows, 0])
         for row, text in zip(rows.tolist(), texts, strict=True):
-            labels = matrix.labels[row].json()
-            yield b'{"metric":' + labels + b',"value":[' + time + b',"' + text + b'"]}'
+            yield b',{"metric":' + matrix.labels[row].json() + between + text + b'"]}'
 
 
 def _matrix(matrix: Matrix, timestamps: IntArray) -> Iterator[bytes]:

@@ -178,6 +178,13 @@ def label_sets_bytes(label_sets: Iterable[Labels]) -> int:
     )
 
 
+def unrendered_characters(label_sets: Iterable[Labels]) -> int:
+    """The characters of all values of the label sets whose JSON is not kept yet."""
+    return sum(
+        [len(text) for labels in label_sets if labels._json is None for _, text in labels.pairs]
+    )
+
+
 _KEPT_RESULTS = 8
 
 
