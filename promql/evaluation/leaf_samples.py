@@ -105,6 +105,8 @@ class LeafSamples:
         n_series = len(block.labels)
         self._budget.check_size(n_series * grid.n_steps)
         self._budget.check_bytes(grid.n_steps * BYTES_PER_STEP)
+        if not n_series:
+            return Matrix.empty(grid.n_steps)
         times_ms = moved_times(grid, modifiers)
         result = RowWriter(n_series, grid.n_steps)
         for series in series_pieces(block.offsets, grid.n_steps):
