@@ -8,14 +8,16 @@ import asyncio
 import json
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestServer
 
+from promcompat.configuration.settings import Settings
 from promcompat.remediation.plans import parse_plan
-from tests.support.documented_examples import DocumentedBlock, is_request, read_blocks
+from tests.support.documented_examples import ROOT, DocumentedBlock, is_request, read_blocks
 from tests.support.programs.components import require_component
 from tests.support.programs.servers import DatabaseServer
 from tests.support.services.native_service import NativeClient, running_native_service
@@ -40,13 +42,32 @@ PAGES_WITH_REQUESTS = {
     "docs/remediation.md",
 }
 _ADDRESS = re.compile(r"\b(?:127\.0\.0\.1|localhost):9201\b")
+_END = "\x1e"
 # An answer that is no 2xx ends the block: curl then exits with 22, and `-e` does the rest.
-_PROLOGUE = 'set -eu\ncurl() { command curl --fail-with-body --silent --show-error "$@"; echo; }\n'
+_PROLOGUE = f"""set -eu
+curl() {{
+    command curl --fail-with-body --silent --show-error -w $'\\n%{{url_effective}}{_END}' "$@"
+}}
+"""
+# What answers with samples, series or names. Alerts and repairs come minutes later, if at all.
+_READS = re.compile(
+    r"http://[^/]+/(api/v1/(query|query_range|series|export)|federate"
+    r"|api/v1/metrics/(latest/\w+|names|aggregate/\w+|series/\w+)?)(\?.*)?"
+)
+_DEFAULT_RETENTION_DAYS = Settings.model_fields["retention_days"].default
+_NEWEST = time.time() - 15
 _SAMPLES = [
-    {"name": "up", "value": 0, "labels": {"job": "node", "instance": "web-1:9100"}},
-    {"name": "node_load1", "value": 0.5, "labels": {"job": "node", "instance": "web-1:9100"}},
-    {"name": "node_memory_MemAvailable_bytes", "value": 1e9, "labels": {"job": "node"}},
+    {"name": name, "value": value, "labels": labels, "timestamp": _NEWEST - age}
+    for name, labels in (
+        ("up", {"job": "node", "instance": "web-1:9100"}),
+        ("node_load1", {"job": "node", "instance": "web-1:9100"}),
+        ("node_memory_MemAvailable_bytes", {"job": "node"}),
+        ("promcompat_http_request_duration_seconds_count", {"handler": "/metrics"}),
+    )
+    for value, age in enumerate((15, 0))
 ]
+# Within a sentence or a table; with an ellipsis, it is only a form.
+_INLINE_QUERY = re.compile(r"`(SELECT [^`…]* FROM (?!prom_metric\.)[^`…]*)`")
 # A statement ends with a semicolon at the end of a line, or before a comment.
 _STATEMENT = re.compile(r".+?;(?=\s*(?:--[^\n]*)?$)", re.MULTILINE | re.DOTALL)
 _PAGE_OF_QUERIES = "docs/sql-queries.md"
@@ -62,7 +83,9 @@ SELECT id, ms, ms FROM series, floor(extract(epoch FROM now()) * 1000) AS ms;
 
 @pytest.fixture
 async def native(timescaledb_database_url: str) -> AsyncIterator[NativeClient]:
-    async with running_native_service(timescaledb_database_url) as client:
+    async with running_native_service(
+        timescaledb_database_url, retention_days=_DEFAULT_RETENTION_DAYS
+    ) as client:
         await client.ingest(*_SAMPLES)
         yield client
 
@@ -107,16 +130,40 @@ async def run_shell(block: DocumentedBlock, server: TestServer, promtool: Path) 
     return output.decode()
 
 
+def is_empty(answer: str) -> bool:
+    """Whether an answer has no text, or is a JSON document in which every list is empty."""
+    try:
+        return not _has_items(json.loads(answer))
+    except ValueError:
+        return not answer.strip()
+
+
+def _has_items(document: object) -> bool:
+    if isinstance(document, dict):
+        return any(map(_has_items, document.values()))
+    return isinstance(document, list) and bool(document)
+
+
 @pytest.mark.usefixtures("curl")
-async def test_every_documented_request_succeeds(
+async def test_every_documented_request_succeeds_and_finds_something(
     native: NativeClient, promtool_binary: Path
 ) -> None:
+    """The service has the default settings: what an example writes must not be past its retention,
+    nor in the future, whenever it is tried.
+    """
     server = native.client.server
     assert isinstance(server, TestServer)
     blocks = [block for block in read_blocks() if is_request(block)]
     assert {block.page for block in blocks} >= PAGES_WITH_REQUESTS
+    n_read = 0
     for block in blocks:
-        assert (await run_shell(block, server, promtool_binary)).strip(), str(block)
+        *answers, _ = (await run_shell(block, server, promtool_binary)).split(_END)
+        for answer in answers:
+            text, _, url = answer.rpartition("\n")
+            if _READS.fullmatch(url):
+                n_read += 1
+                assert not is_empty(text), f"{block}: {url} finds nothing: {text}"
+    assert n_read >= len(PAGES_WITH_REQUESTS)
     rules = await native.get("/rules")
     assert len(rules["rules"]) == 2
 
@@ -135,6 +182,15 @@ async def test_every_documented_statement_runs_and_finds_samples(
                     assert await owner.fetch(statement), f"{block}: no rows of {statement}"
                 else:
                     await owner.execute(statement)
+        pages = {block.page for block in read_blocks()}
+        inline = [
+            query
+            for page in sorted(pages)
+            for query in _INLINE_QUERY.findall((ROOT / page).read_text(encoding="utf-8"))
+        ]
+        assert inline
+        for query in inline:
+            await owner.execute(query)
     async with connected(timescaledb_server.superuser_url(timescaledb_database_url)) as session:
         await session.execute("SET SESSION AUTHORIZATION analyst")
         assert await session.fetchval("SELECT count(*) FROM promcompat.metrics") == len(_SAMPLES)
