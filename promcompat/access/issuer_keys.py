@@ -11,6 +11,7 @@ import aiohttp
 import jwt
 
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.texts.connection_faults import connection_fault
 
 _LOGGER = logging.getLogger(__name__)
 _REFRESH_SECONDS: Final = 300.0
@@ -42,7 +43,7 @@ async def fetch_json(url: str) -> Any:
             while len(body) <= _MAX_DOCUMENT_BYTES and (more := await response.content.readany()):
                 body += more
     except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-        raise IssuerError(f"{url}: {exc or type(exc).__name__}") from exc
+        raise IssuerError(f"{url}: {connection_fault(exc)}") from exc
     if len(body) > _MAX_DOCUMENT_BYTES:
         raise IssuerError(f"{url} answered with more than {_MAX_DOCUMENT_BYTES} bytes")
     try:

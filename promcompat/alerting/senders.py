@@ -19,6 +19,7 @@ from promcompat.core.alerting.alerts import Alert, AlertState
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.relabelling import RelabelRule, relabel
+from promcompat.core.texts.connection_faults import connection_fault
 from promcompat.core.texts.secrets import Redactor, origin_of, public_url, url_secrets
 from promcompat.core.texts.times import format_time_ms
 from promcompat.outgoing.client import GuardedClient
@@ -92,7 +93,7 @@ class HttpSender:
             raise NotificationError("no response in time") from None
         except (aiohttp.ClientError, OSError, ValueError, BadDataError) as exc:
             # Without the cause, as its text may contain the address.
-            text = redactor.hide(str(exc) or type(exc).__name__)
+            text = redactor.hide(connection_fault(exc))
             raise NotificationError(text) from None
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import uvloop
 
-from promcompat.api.params import MAX_TIME_MS, MIN_TIME_MS, parse_time_ms
+from promcompat.api.params import MAX_TIME_MS, MIN_TIME_MS
 from promcompat.composition.storage import open_storage
 from promcompat.configuration.settings import Settings
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError, WriteRejectedError
@@ -21,6 +21,7 @@ from promcompat.database import SHORT, migrate_when_answering, own_database
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.imports.parquet_file import ParquetReader, ParquetWriter
 from promcompat.metrics.sample_stream import sample_portions
+from promcompat.processes.times import time_of_flag
 from promql.parsing.parser import parse_metric_selector
 from sql.embedded.errors import DataFolderInUseError
 from sql.samples.metric_storage import MetricStorage
@@ -53,8 +54,8 @@ async def _storage(settings: Settings) -> AsyncIterator[MetricStorage]:
 
 async def _export(tenant: str, options: argparse.Namespace, settings: Settings, file: Path) -> None:
     matchers = parse_metric_selector(options.match) if options.match else ()
-    start_ms = parse_time_ms(options.start) if options.start else MIN_TIME_MS
-    end_ms = parse_time_ms(options.end) if options.end else MAX_TIME_MS
+    start_ms = time_of_flag("--start", options.start) if options.start else MIN_TIME_MS
+    end_ms = time_of_flag("--end", options.end) if options.end else MAX_TIME_MS
     progress = _Progress("exported")
     with ParquetWriter(file) as writer:
         async with _storage(settings) as storage:

@@ -20,7 +20,6 @@ from promcompat.alerting.rule_files.rule_document import (
 from promcompat.alerting.rule_files.rule_writer import file_value, yaml_text
 from promcompat.alerting.rule_files.unit_tests import report_of, run_test_file
 from promcompat.alerting.rule_groups import RuleGroups
-from promcompat.api.params import parse_time_ms
 from promcompat.composition.limits import stored_limits
 from promcompat.composition.options import engine_options
 from promcompat.configuration.settings import Settings
@@ -33,6 +32,7 @@ from promcompat.core.texts.file_faults import reading_fault
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.processes.command_storage import command_storage
+from promcompat.processes.times import time_of_flag
 from promql.engine import Engine
 from sql.alerting.rule_repository import PostgresRuleRepository
 from sql.definitions.definition_repository import PostgresDefinitionRepository
@@ -150,7 +150,7 @@ def chosen_rules(rules: Sequence[Rule], namespace: str, group: str, name: str) -
 
 
 def _range_of(start: str, end: str) -> BackfillRange:
-    found = BackfillRange(parse_time_ms(start), parse_time_ms(end))
+    found = BackfillRange(time_of_flag("--start", start), time_of_flag("--end", end))
     if not found.start_ms <= found.end_ms <= wall_clock_ms():
         raise BadDataError(
             f"the range from {start} to {end} cannot be backfilled: it must begin before it ends, "

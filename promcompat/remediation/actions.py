@@ -16,6 +16,7 @@ import aiohttp
 
 from promcompat.core.alerting.remediation import RemediationJournal, StepKey
 from promcompat.core.errors import BadDataError, ExecutionError
+from promcompat.core.texts.connection_faults import connection_fault
 from promcompat.core.texts.secrets import Redactor
 from promcompat.outgoing.addresses import is_in
 from promcompat.outgoing.client import GuardedClient
@@ -153,7 +154,7 @@ class ActionRunner:
         except aiohttp.InvalidURL as exc:
             raise BadDataError("the URL is not valid") from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise ActionFailedError(redactor.hide(f"no response: {exc}")) from exc
+            raise ActionFailedError(redactor.hide(f"no response: {connection_fault(exc)}")) from exc
         detail = {"status": status, "body": self._recorded(text)}
         if 200 <= status < 300:
             return detail

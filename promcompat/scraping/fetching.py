@@ -4,8 +4,6 @@ import asyncio
 import base64
 import json
 import math
-import os
-import socket
 import ssl
 import tempfile
 import zlib
@@ -21,6 +19,7 @@ from yarl import URL
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.file_states import FileState, state_of
+from promcompat.core.texts.connection_faults import connection_fault
 from promcompat.outgoing.client import calling, guarded_connector
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy, host_of
 from promcompat.scraping.configuration import HttpConfig, OAuth2Config, Secret, TlsConfig
@@ -134,7 +133,7 @@ class HttpFetcher:
         except TimeoutError:
             raise FetchError(f"{asked}: context deadline exceeded") from None
         except aiohttp.ClientConnectorError as exc:
-            reason = reason_of(exc.os_error)
+            reason = connection_fault(exc)
             raise FetchError(f"{asked}: dial tcp {exc.host}:{exc.port}: {reason}") from exc
         except (aiohttp.ClientError, OSError, ValueError, BadDataError, zlib.error) as exc:
             raise FetchError(f"{asked}: {exc or type(exc).__name__}") from exc
@@ -317,14 +316,6 @@ def _redirected(url: str, location: str) -> str:
 def _states(secrets: Sequence[Secret]) -> tuple[FileState, ...]:
     """The states of the files of secrets. Raises OSError."""
     return tuple(state_of(secret.file) for secret in secrets if secret.file is not None)
-
-
-def reason_of(error: OSError) -> str:
-    """Why there is no connection. Only errors of the system have numbers of the system."""
-    number = error.errno
-    if isinstance(error, (ssl.SSLError, socket.gaierror)) or number is None or number <= 0:
-        return str(error)
-    return os.strerror(number).lower()
 
 
 class _Gunzip:

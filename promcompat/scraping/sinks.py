@@ -11,6 +11,7 @@ import snappy
 from promcompat.configuration.settings import TENANT_HEADER
 from promcompat.core.errors import PromcompatError, StorageUnavailableError, WriteRejectedError
 from promcompat.core.histograms.columns import histogram_numbers, is_histogram
+from promcompat.core.texts.connection_faults import connection_fault
 from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
@@ -136,7 +137,7 @@ class RemoteWriteSink:
                 text = (await response.content.read(_MAX_ANSWER_BYTES)).decode(errors="replace")
                 reason = self._redactor.hide(f"answered {response.status}: {text.strip()}")
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            reason = self._redactor.hide(str(exc) or "no answer in time")
+            reason = self._redactor.hide(connection_fault(exc))
             raise StorageUnavailableError(f"{public_url(self._url)}: {reason}") from None
         if response.status >= 500 or response.status in _TRY_AGAIN:
             raise StorageUnavailableError(f"{public_url(self._url)}: {reason}")

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from promcompat.configuration.settings import Settings
 from promcompat.configuration.text import faults_of, secrets_of
 from promcompat.core.errors import PromcompatError
+from promcompat.core.texts.connection_faults import connection_fault
 from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
 from promcompat.processes.explanation.text import render_explanation
 
@@ -102,7 +103,8 @@ def _fetch(request: urllib.request.Request) -> Any:
             raise ExplainError(_error_text(exc)) from exc
     except (OSError, http.client.HTTPException) as exc:
         redactor = Redactor(url_secrets(request.full_url))
-        text = redactor.hide(f"cannot reach {public_url(request.full_url)}: {exc}")
+        fault = connection_fault(exc)
+        text = redactor.hide(f"cannot reach {public_url(request.full_url)}: {fault}")
         raise ExplainError(text) from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise ExplainError(f"{public_url(request.full_url)} is not a promcompat service") from exc

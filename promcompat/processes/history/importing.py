@@ -19,10 +19,10 @@ import aiohttp
 import orjson
 import uvloop
 
-from promcompat.api.params import parse_time_ms
 from promcompat.configuration.settings import TENANT_HEADER
 from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.secrets import public_url
+from promcompat.core.texts.times import format_time_ms
 from promcompat.processes.history.blocks import opened_blocks, times_of_blocks
 from promcompat.processes.history.promscale import promscale_source
 from promcompat.processes.history.sources import (
@@ -35,10 +35,12 @@ from promcompat.processes.history.sources import (
     Window,
     WindowTooLargeError,
 )
+from promcompat.processes.times import time_of_flag
 from promql.parsing.parser import parse_metric_selector
 
+_DAY_MS: Final = 86_400_000
 _FIRST_WINDOW_MS: Final = 3_600_000
-_LONGEST_WINDOW_MS: Final = 7 * 86_400_000
+_LONGEST_WINDOW_MS: Final = 7 * _DAY_MS
 _FEW_SAMPLES: Final = 250_000
 _MANY_SAMPLES: Final = 2_000_000
 _GROWTH: Final = 4
@@ -81,6 +83,9 @@ async def _import(options: argparse.Namespace) -> int:
     file = Path(options.checkpoint) if options.checkpoint else None
     checkpoint = load_checkpoint(options, file)
     async with _servers(options) as (source, service):
+        warning = past_retention(await service.retention_days(), checkpoint.start_ms)
+        if warning:
+            sys.stderr.write(f"{warning}\n")
         await _copy(source, service, checkpoint, file)
         if service.conflicts:
             sys.stderr.write(
@@ -92,11 +97,26 @@ async def _import(options: argparse.Namespace) -> int:
         reader = RemoteReadSource(service, parse_metric_selector(options.match))
         stored = await _tally_of(reader, checkpoint.start_ms, checkpoint.end_ms)
     agrees = checkpoint.tally.agrees_with(stored)
+    if warning and not agrees:
+        sys.stderr.write(f"{warning}\n")
     sys.stderr.write(
         f"{checkpoint.number:,} samples with sum {checkpoint.total!r} were sent; the service has "
         f"{stored.number:,} with sum {stored.total!r}: {'they agree' if agrees else 'DIFFERENT'}\n"
     )
     return 0 if agrees else 1
+
+
+def past_retention(retention_days: int, start_ms: int) -> str:
+    """What to say of an import that begins before what a service keeps (0: forever); else `""`."""
+    kept_from_ms = int(time.time() * 1000) - retention_days * _DAY_MS
+    if not retention_days or start_ms >= kept_from_ms:
+        return ""
+    return (
+        f"the service keeps samples for {retention_days:,} days: it does not show those before "
+        f"{format_time_ms(kept_from_ms)}, and drops them within the hour, unless the definition of "
+        "their metric says otherwise. To keep them, set a longer retention first "
+        "(PROMCOMPAT_RETENTION_DAYS, or promcompat tenant set-retention)"
+    )
 
 
 @asynccontextmanager
@@ -155,8 +175,8 @@ def _times(options: argparse.Namespace) -> tuple[int, int]:
     elif not options.start:
         raise HistoryImportError("--start is missing: the first time to import")
     return (
-        parse_time_ms(options.start) if options.start else first_ms,
-        parse_time_ms(options.end) if options.end else last_ms,
+        time_of_flag("--start", options.start) if options.start else first_ms,
+        time_of_flag("--end", options.end) if options.end else last_ms,
     )
 
 

@@ -19,6 +19,8 @@ from promcompat.core.errors import PromcompatError
 from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
+from promcompat.core.texts.connection_faults import connection_fault
+from promcompat.core.texts.secrets import public_url
 from promcompat.imports.columns import ColumnsBuilder
 from promcompat.imports.json_lines import read_json_lines
 from promcompat.remote_read.remote_read_pb2 import LabelMatcher as WireMatcher
@@ -101,6 +103,11 @@ class Server:
     headers: Mapping[str, str] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """The address without user and password, for messages."""
+        return public_url(self.url)
+
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Status and body of an answer below 500. Raises HistoryImportError."""
         reason = ""
@@ -114,9 +121,22 @@ class Server:
                         return answer.status, content
                     reason = f"{answer.status}: {_shown(content)}"
             except (aiohttp.ClientError, TimeoutError) as exc:
-                reason = str(exc) or type(exc).__name__
+                reason = connection_fault(exc)
             await asyncio.sleep(min(0.2 * 2**attempt, _LONGEST_PAUSE_SECONDS))
-        raise HistoryImportError(f"{self.url}{path} does not answer: {reason}")
+        raise HistoryImportError(f"{self.name}{path} does not answer: {reason}")
+
+    async def retention_days(self) -> int:
+        """How long the service keeps samples of this tenant; 0: forever, or it does not say."""
+        try:
+            async with self.session.get(
+                f"{self.url}/api/v1/metrics/retention", headers=self.headers
+            ) as answer:
+                # A sender may lack the role `read`, and another service has no such path.
+                found = await answer.json() if answer.status == 200 else {}
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return 0
+        own, of_service = found.get("retention_days"), found.get("service_retention_days", 0)
+        return int(of_service if own is None else own)
 
 
 def _shown(content: bytes) -> str:
@@ -150,7 +170,7 @@ class RemoteReadSource:
             raise WindowTooLargeError
         if status != 200:
             raise HistoryImportError(
-                f"{self.server.url}/api/v1/read answered {status}: {_shown(content)}"
+                f"{self.server.name}/api/v1/read answered {status}: {_shown(content)}"
             )
         return await asyncio.to_thread(_window_of, content)
 
@@ -195,7 +215,7 @@ async def _post_expecting_204(
         # The other samples of the request are stored.
         service.conflicts.append(_shown(content))
     elif status != 204:
-        raise HistoryImportError(f"{service.url}{path} answered {status}: {_shown(content)}")
+        raise HistoryImportError(f"{service.name}{path} answered {status}: {_shown(content)}")
 
 
 def _window_of(content: bytes) -> Window:
@@ -241,7 +261,7 @@ class ExportSource:
         status, content = await self.server.post("/api/v1/export", body, headers)
         if status != 200:
             raise HistoryImportError(
-                f"{self.server.url}/api/v1/export answered {status}: {_shown(content)}"
+                f"{self.server.name}/api/v1/export answered {status}: {_shown(content)}"
             )
         return Window(content, await asyncio.to_thread(_tally_of_lines, content))
 

@@ -1,13 +1,25 @@
 """`promcompat import`: its checkpoint, and how the size of windows follows what is in them."""
 
+import time
 from argparse import Namespace
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from promcompat.processes.command_line import build_parser
-from promcompat.processes.history.importing import load_checkpoint, next_size
-from promcompat.processes.history.sources import HistoryImportError, Tally
+from promcompat.processes.history.importing import load_checkpoint, next_size, past_retention
+from promcompat.processes.history.sources import (
+    HistoryImportError,
+    RemoteReadSource,
+    Server,
+    Tally,
+    Window,
+    send_write_requests,
+)
+from promcompat.remote_write.remote_pb2 import WriteRequest
 
 
 def options(*more: str) -> Namespace:
@@ -44,3 +56,44 @@ def test_sums_agree_but_for_their_last_digits() -> None:
     assert Tally(2, 0.1 + 0.2).agrees_with(Tally(2, 0.3))
     assert not Tally(2, 0.3).agrees_with(Tally(3, 0.3))
     assert not Tally(2, 0.3).agrees_with(Tally(2, 0.4))
+
+
+def test_an_import_that_begins_before_what_is_kept_says_so() -> None:
+    now_ms = time.time_ns() // 1_000_000
+    assert past_retention(30, now_ms - 29 * 86_400_000) == ""
+    assert past_retention(0, 0) == ""
+    warning = past_retention(30, now_ms - 31 * 86_400_000)
+    assert "keeps samples for 30 days" in warning
+    assert "set-retention" in warning
+
+
+async def test_a_service_is_asked_what_the_tenant_keeps() -> None:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        assert request.path == "/api/v1/metrics/retention"
+        own = {"b": 90, "c": 0}.get(request.headers.get("X-Scope-OrgID", ""))
+        return web.json_response({"retention_days": own, "service_retention_days": 30})
+
+    async with RawTestServer(answer) as running, aiohttp.ClientSession() as session:
+        url = str(running.make_url("")).rstrip("/")
+        found = [
+            await Server(session, url, {"X-Scope-OrgID": tenant}).retention_days()
+            for tenant in ("a", "b", "c")
+        ]
+    assert found == [30, 90, 0]
+
+
+async def test_what_a_service_refuses_is_told_without_the_password() -> None:
+    async def refuse(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=403, text="ann does not have the role read")
+
+    async with RawTestServer(refuse) as running, aiohttp.ClientSession() as session:
+        url = str(running.make_url("").with_user("any").with_password("secret")).rstrip("/")
+        service = Server(session, url)
+        assert await service.retention_days() == 0
+        with pytest.raises(HistoryImportError, match="answered 403: ann does not have") as refused:
+            await RemoteReadSource(service, ()).read(0, 1)
+        request = WriteRequest(timeseries=[b""]).SerializeToString()
+        with pytest.raises(HistoryImportError, match="answered 403") as also:
+            await send_write_requests(Window(request, Tally()), service)
+    for error in (refused, also):
+        assert "secret" not in str(error.value)

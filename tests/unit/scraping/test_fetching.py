@@ -4,7 +4,6 @@ import asyncio
 import base64
 import gzip
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -201,9 +200,3 @@ async def test_without_a_token_nothing_is_asked(status: int, text: str, reason: 
         async with HttpFetcher(HttpConfig(oauth2=config), 30) as fetcher:
             with pytest.raises(FetchError, match=f"oauth2: cannot fetch token: {reason}"):
                 await fetcher.get(str(server.make_url("/metrics")), {}, 0)
-
-
-def test_the_system_s_own_errors_are_named_and_no_others() -> None:
-    assert fetching.reason_of(ConnectionRefusedError(111, "x")) == "connection refused"
-    assert "not known" in fetching.reason_of(socket.gaierror(-2, "Name not known"))
-    assert "in the future" in fetching.reason_of(ssl.SSLError(1, "in the future"))
