@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import jwt
 
-from promcompat.access.authenticator import RefusedTokenError
+from promcompat.access.authenticator import RefusedTokenError, TokenVerifier
 from promcompat.access.issuer_keys import IssuerKeys
 from promcompat.core.access import OIDC_PREFIX, Principal, Role, roles_with_included
 from promcompat.core.errors import ForbiddenError
@@ -40,7 +40,7 @@ class IssuerOptions:
     tenants: frozenset[str] = frozenset()
 
 
-class IssuerTokens:
+class IssuerTokens(TokenVerifier):
     """The tokens of one issuer."""
 
     def __init__(self, options: IssuerOptions, keys: IssuerKeys) -> None:

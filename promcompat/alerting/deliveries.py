@@ -70,13 +70,10 @@ class Notification:
 class Notifier(Protocol):
     """One receiver, of steps of alerts or of states of label sets."""
 
-    @property
-    def name(self) -> str:
-        """Its name in deliveries; the same in every process for the same address."""
-
-    @property
-    def address(self) -> str:
-        """Its address without secrets, to be shown."""
+    name: str
+    """Its name in deliveries; the same in every process for the same address."""
+    address: str
+    """Without secrets, to be shown."""
 
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
         """Send all of them; they belong to one tenant.

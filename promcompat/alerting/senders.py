@@ -135,7 +135,7 @@ class OutgoingLabels:
 _UNCHANGED: Final = OutgoingLabels()
 
 
-class AlertmanagerNotifier:
+class AlertmanagerNotifier(Notifier):
     """An Alertmanager, which drops an alert that is not sent again before its `endsAt`."""
 
     def __init__(
@@ -194,7 +194,7 @@ class AlertmanagerNotifier:
         }
 
 
-class WebhookNotifier:
+class WebhookNotifier(Notifier):
     """Any HTTP receiver: for each step in order, a POST of one alert in our own JSON."""
 
     def __init__(

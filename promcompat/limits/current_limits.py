@@ -33,7 +33,7 @@ class LimitValue:
     default: int
 
 
-class CurrentLimits:
+class CurrentLimits(TenantLimitReader):
     """A TenantLimitReader over overrides that are read again and again.
 
     `of` is asked for every request, so the limits of a tenant are made once for each change.
@@ -106,8 +106,3 @@ class CurrentLimits:
             limits, known = self.defaults.with_overrides(values), self._made.get(tenant)
             made[tenant] = known if known is not None and known == limits else limits
         self._made = made
-
-
-def _conforms(limits: CurrentLimits) -> TenantLimitReader:
-    """Checked by mypy: the limits have the port's shape."""
-    return limits

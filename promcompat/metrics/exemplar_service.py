@@ -74,7 +74,7 @@ class ExemplarService:
 
 
 @dataclass(frozen=True, slots=True)
-class ExemplarStep:
+class ExemplarStep(MaintenanceStep):
     """Deletes exemplars that exceed the limits, of all tenants: a step of maintenance."""
 
     repository: ExemplarRepository
@@ -90,8 +90,3 @@ class ExemplarStep:
     async def run(self, notes: StepNotes) -> int:
         """Delete them; returns how many."""
         return await self.repository.trim(self.limits, self.now_ms())
-
-
-def _conforms(step: ExemplarStep) -> MaintenanceStep:
-    """Checked by mypy: the step has the port's shape."""
-    return step

@@ -42,7 +42,7 @@ class ConditionChecker(Protocol):
         """Whether the alert would still be open if it were evaluated now; None: no such alert."""
 
 
-class AlertConditionChecker:
+class AlertConditionChecker(ConditionChecker):
     """Checks with our own engine and database, so that a worker needs nothing else."""
 
     def __init__(
@@ -120,8 +120,3 @@ class AlertConditionChecker:
             reason = "the expression has no element, but keep_firing_for has not passed yet"
             return Condition(True, {**condition.detail, "reason": reason})
         return condition
-
-
-def _conforms(checker: AlertConditionChecker) -> ConditionChecker:
-    """Checked by mypy: the checker has the port's shape."""
-    return checker

@@ -68,7 +68,7 @@ def _translated_errors() -> Iterator[None]:
         raise StorageUnavailableError(f"Temporal cannot be reached: {exc}") from exc
 
 
-class TemporalRemediationLauncher:
+class TemporalRemediationLauncher(RemediationLauncher, RemediationControl):
     """The ports' Temporal side.
 
     A request is recorded before its workflow is started, and the start is recorded after it. After
@@ -195,10 +195,3 @@ def _job_of(request: RemediationRequest) -> RemediationJob:
         needs_approval=request.spec.needs_approval,
         approval_timeout_ms=request.spec.approval_timeout_ms,
     )
-
-
-def _conforms(
-    launcher: TemporalRemediationLauncher,
-) -> tuple[RemediationLauncher, RemediationControl]:
-    """Checked by mypy: the launcher has the shape of both ports."""
-    return launcher, launcher

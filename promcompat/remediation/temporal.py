@@ -40,7 +40,7 @@ class LauncherStats:
     is_reachable: int = 0
 
 
-class UnconfiguredRemediationLauncher:
+class UnconfiguredRemediationLauncher(RemediationLauncher, RemediationControl):
     """Stands in for the launcher when no Temporal is configured.
 
     Every request is recorded and stays `requested` until there is a Temporal; nothing is lost.
@@ -64,10 +64,3 @@ class UnconfiguredRemediationLauncher:
     async def cancel(self, workflow_id: str, reason: str) -> None:
         """There is no workflow; see the port."""
         raise StorageUnavailableError(_REASON)
-
-
-def _conforms(
-    launcher: UnconfiguredRemediationLauncher,
-) -> tuple[RemediationLauncher, RemediationControl]:
-    """Checked by mypy: the launcher has the shape of both ports."""
-    return launcher, launcher

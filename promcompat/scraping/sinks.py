@@ -25,6 +25,7 @@ from promcompat.remote_write.remote_pb2 import (
     WriteRequest,
 )
 from promcompat.remote_write.series_key import encode_series_key
+from promcompat.scraping.delivery import SampleSink
 from promcompat.scraping.series_cache import ScrapedBatch
 from promcompat.telemetry.scraping import ScrapeMetrics
 from promcompat.version import promcompat_version
@@ -36,7 +37,7 @@ _MAX_REQUEST_ROWS: Final = 5_000
 _TRY_AGAIN: Final = frozenset([408, 429])
 
 
-class StoreSink:
+class StoreSink(SampleSink):
     """The store of this process, for one tenant."""
 
     def __init__(
@@ -86,7 +87,7 @@ class StoreSink:
         return len(appended.out_of_order) + len(appended.invalid)
 
 
-class RemoteWriteSink:
+class RemoteWriteSink(SampleSink):
     """A service that takes remote write 1.0, for the time of a block."""
 
     def __init__(self, url: str, tenant: str, counters: ScrapeMetrics) -> None:

@@ -56,7 +56,7 @@ _transition_of_row: Final = row_reader(AlertTransition)
 _depth_of_row: Final = row_reader(ReceiverDepth)
 
 
-class PostgresAlertRepository:
+class PostgresAlertRepository(AlertRepository):
     """Alerts in PostgreSQL.
 
     Sessions hold a connection for as long as a query or a receiver takes. They have a pool of their
@@ -314,8 +314,3 @@ async def _matching(alerts: list[Alert], matchers: Sequence[LabelMatcher]) -> li
         return found
 
     return await run_limited(None, limit, find) if matchers else alerts
-
-
-def _conforms(repository: PostgresAlertRepository) -> AlertRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

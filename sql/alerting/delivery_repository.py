@@ -28,7 +28,7 @@ _TRY_LOCK: Final = load_queries("alerts")["try_lock"]
 _MAX_ERROR_LENGTH: Final = 1000
 
 
-class PostgresStepDeliveries:
+class PostgresStepDeliveries(RemediationDeliveries):
     """The table `alert_delivery`."""
 
     def __init__(self, pool: Pool) -> None:
@@ -101,7 +101,7 @@ class PostgresStepDeliveries:
             await connection.execute(_QUERIES["delete_deliveries"], [delivery_id])
 
 
-class PostgresLabelSetStates:
+class PostgresLabelSetStates(LabelSetStates):
     """The table `alertmanager_alert`, beside the table `alert`."""
 
     def __init__(self, pool: Pool) -> None:
@@ -198,10 +198,3 @@ def _note_columns(notes: Sequence[AlertNote]) -> tuple[list[int], list[int], lis
 def _short(text: str) -> str:
     """The beginning of a receiver's text, as the database can store it."""
     return storable_text(text[:_MAX_ERROR_LENGTH])
-
-
-def _conforms(
-    steps: PostgresStepDeliveries, states: PostgresLabelSetStates
-) -> tuple[RemediationDeliveries, LabelSetStates]:
-    """Checked by mypy: the adapters have the shapes of their ports."""
-    return steps, states

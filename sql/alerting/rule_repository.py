@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from promcompat.core.alerting.alerts import Alert, AlertChange, Rule, RuleEvaluation
-from promcompat.core.alerting.ports import RuleGroupsChange, RuleRepository
+from promcompat.core.alerting.ports import EvaluationSession, RuleGroupsChange, RuleRepository
 from promcompat.core.errors import ConflictError, PreconditionFailedError
 from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.model import Labels
@@ -32,7 +32,7 @@ def group_lock(tenant: str, namespace: str, group: str) -> str:
     return f"rules\x1f{tenant}\x1f{namespace}\x1f{group}"
 
 
-class PostgresRuleRepository:
+class PostgresRuleRepository(RuleRepository):
     """Alert rules in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
@@ -117,8 +117,8 @@ class PostgresRuleRepository:
                     raise PreconditionFailedError("the rules were changed in the meantime")
 
 
-class PostgresEvaluationSession:
-    """See `promcompat.core.alerting.ports.EvaluationSession`."""
+class PostgresEvaluationSession(EvaluationSession):
+    """The session of one transaction; `rules` are read when it begins."""
 
     def __init__(
         self,
@@ -192,8 +192,3 @@ class PostgresEvaluationSession:
         ids = [row["rule_id"] for row in rows]
         await self._connection.execute(_QUERIES["forget_recorded_series"], ids)
         return await asyncio.to_thread(joined_series, [row["series"] for row in rows])
-
-
-def _conforms(repository: PostgresRuleRepository) -> RuleRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

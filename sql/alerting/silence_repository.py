@@ -15,7 +15,7 @@ from sql.query_loader import load_queries
 _QUERIES: Final = load_queries("alerts")
 
 
-class PostgresSilenceRepository:
+class PostgresSilenceRepository(SilenceRepository):
     """Silences in PostgreSQL."""
 
     def __init__(self, database: Database, pool: Pool) -> None:
@@ -70,8 +70,3 @@ class PostgresSilenceRepository:
         async with acquired(self._pool) as connection:
             rows = await connection.fetch(_QUERIES["active_silences"], tenant_id, now_ms)
         return await read_rows(rows, silence_of_row)
-
-
-def _conforms(repository: PostgresSilenceRepository) -> SilenceRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

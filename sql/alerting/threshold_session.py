@@ -12,7 +12,13 @@ from typing import Final
 import asyncpg
 
 from promcompat.core.alerting.alerts import AlertChange
-from promcompat.core.alerting.ports import BreachEvent, LevelState, TenantAlert, ThresholdReview
+from promcompat.core.alerting.ports import (
+    BreachEvent,
+    LevelState,
+    TenantAlert,
+    ThresholdReview,
+    ThresholdSession,
+)
 from promcompat.core.alerting.thresholds import BreachLevel
 from promcompat.core.model import Labels
 from sql.alerting.alert_rows import alert_of_row
@@ -31,8 +37,8 @@ _REPEATED_AFTER_SECONDS: Final = 5.0
 """After this time every process has a changed threshold: each looks for changes every 2 s."""
 
 
-class PostgresThresholdSession:
-    """See `promcompat.core.alerting.ports.ThresholdSession`."""
+class PostgresThresholdSession(ThresholdSession):
+    """The session of one transaction."""
 
     def __init__(
         self, connection: Connection, tenants: Tenants, writer: AlertWriter, samples: SampleLookup

@@ -23,7 +23,7 @@ _QUERIES: Final = load_queries("definitions")
 _definition_of_row: Final = row_reader(MetricDefinition)
 
 
-class PostgresDefinitionRepository:
+class PostgresDefinitionRepository(DefinitionRepository):
     """Metric definitions in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
@@ -111,8 +111,3 @@ def _thresholds_of(rows: Sequence[asyncpg.Record]) -> Mapping[str, AlertThreshol
 def _definition_of(row: asyncpg.Record) -> MetricDefinition:
     threshold = decode_threshold(row["alert_threshold"])
     return _definition_of_row({**row, "alert_threshold": threshold})
-
-
-def _conforms(repository: PostgresDefinitionRepository) -> DefinitionRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

@@ -19,7 +19,7 @@ from sql.query_loader import load_queries
 _QUERIES: Final = load_queries("access")
 
 
-class PostgresAudit:
+class PostgresAudit(AuditRepository):
     """The audit trail of a database."""
 
     def __init__(self, database: Database) -> None:
@@ -59,8 +59,3 @@ class PostgresAudit:
             )
             for row in rows
         ]
-
-
-def _conforms(repository: PostgresAudit) -> AuditRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

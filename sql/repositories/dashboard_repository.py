@@ -26,7 +26,7 @@ _version_of_row: Final = row_reader(DashboardVersion)
 _dashboard_of_row: Final = row_reader(StoredDashboard, json=["document"])
 
 
-class PostgresDashboardRepository:
+class PostgresDashboardRepository(DashboardRepository):
     """Dashboards in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
@@ -86,8 +86,3 @@ def _columns(change: DashboardChange) -> tuple[object, ...]:
         change.saved_by,
         change.reason,
     )
-
-
-def _conforms(repository: PostgresDashboardRepository) -> DashboardRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

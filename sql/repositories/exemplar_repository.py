@@ -38,7 +38,7 @@ Place = tuple[int, float, int]
 """Time, value, and hash of the labels: exemplars of a series ascend in it."""
 
 
-class PostgresExemplarRepository:
+class PostgresExemplarRepository(ExemplarRepository):
     """Exemplars in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
@@ -274,8 +274,3 @@ def _by_series(
         ),
         key=lambda item: item.series.pairs,
     )
-
-
-def _conforms(repository: PostgresExemplarRepository) -> ExemplarRepository:
-    """Checked by mypy: the repository has the shape of its port."""
-    return repository

@@ -19,7 +19,7 @@ _QUERIES: Final = load_queries("limits")
 _LOGGER = logging.getLogger(__name__)
 
 
-class PostgresLimitOverrides:
+class PostgresLimitOverrides(LimitOverrideRepository):
     """Overrides of limits in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
@@ -87,8 +87,3 @@ def _overrides_of(tenant: str, row: asyncpg.Record) -> StoredOverrides:
             fields = {"tenant": tenant, "reason": str(exc)}
             _LOGGER.warning("stored limit is not understood", extra=fields)
     return StoredOverrides(values, row["version"])
-
-
-def _conforms(repository: PostgresLimitOverrides) -> LimitOverrideRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

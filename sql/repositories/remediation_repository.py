@@ -35,7 +35,7 @@ _remediation_of_row: Final = row_reader(Remediation, json=("input",))
 _step_of_row: Final = row_reader(RemediationStep, json=("detail",))
 
 
-class PostgresRemediationRepository:
+class PostgresRemediationRepository(RemediationJournal, RemediationRepository):
     """Remediations and their steps in PostgreSQL.
 
     Every statement may be repeated, as an activity whose answer was lost records the same again.
@@ -245,10 +245,3 @@ def _storable_json(value: object) -> object:
 
 def _moment(unix_ms: int) -> datetime:
     return datetime.fromtimestamp(unix_ms / 1000, UTC)
-
-
-def _conforms(
-    repository: PostgresRemediationRepository,
-) -> tuple[RemediationJournal, RemediationRepository]:
-    """Checked by mypy: the repository has the shape of both ports."""
-    return repository, repository

@@ -10,7 +10,7 @@ from sql.query_loader import load_queries
 _QUERIES: Final = load_queries("retention")
 
 
-class PostgresTenantRetentions:
+class PostgresTenantRetentions(TenantRetentions):
     """The retentions of tenants, where the service keeps samples `service_days` (0: forever)."""
 
     def __init__(self, database: Database, service_days: int) -> None:
@@ -47,8 +47,3 @@ async def set_retention(database: Database, tenant: str, days: int | None) -> bo
     async with acquired(database.write_pool) as connection:
         found = await connection.fetchval(_QUERIES["set_tenant_retention"], tenant, days)
     return found is not None
-
-
-def _conforms(retentions: PostgresTenantRetentions) -> TenantRetentions:
-    """Checked by mypy: the retentions have the port's shape."""
-    return retentions

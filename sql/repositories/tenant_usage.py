@@ -20,7 +20,7 @@ _KEPT_SECONDS: Final = 60.0
 _Rows = Mapping[str, asyncpg.Record]
 
 
-class PostgresTenantUsages:
+class PostgresTenantUsages(TenantUsages):
     """What the tenants of a database store, about a minute old at most.
 
     What tenants share has to be read for all of them even if one asks. So one question answers for
@@ -76,8 +76,3 @@ def _note_failure(asking: asyncio.Task[_Rows]) -> None:
     """Retrieve the exception of a question for whose answer nobody waits any more."""
     if not asking.cancelled():
         asking.exception()
-
-
-def _conforms(usages: PostgresTenantUsages) -> TenantUsages:
-    """Checked by mypy: the usages have the port's shape."""
-    return usages

@@ -16,7 +16,7 @@ from sql.query_loader import load_queries
 _QUERIES: Final = load_queries("access")
 
 
-class PostgresTokenRepository:
+class PostgresTokenRepository(TokenRepository):
     """The tokens of a database."""
 
     def __init__(self, database: Database) -> None:
@@ -90,8 +90,3 @@ def _token_of(row: asyncpg.Record) -> Token:
 
 def _time_of(moment: datetime | None) -> int | None:
     return None if moment is None else unix_ms(moment)
-
-
-def _conforms(repository: PostgresTokenRepository) -> TokenRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

@@ -70,7 +70,7 @@ class MetadataWriter:
 
 
 @dataclass(frozen=True, slots=True)
-class MetadataStep:
+class MetadataStep(MaintenanceStep):
     """Deletes the metadata of families without series: with the last one, or never used."""
 
     pool: Pool
@@ -96,11 +96,6 @@ class MetadataStep:
                 )
             n_deleted += n_last
         return n_deleted
-
-
-def _conforms(step: MetadataStep) -> MaintenanceStep:
-    """Checked by mypy: the step has the port's shape."""
-    return step
 
 
 def _storable(entry: MetricMetadata) -> MetricMetadata:

@@ -66,7 +66,7 @@ class SeriesStarts:
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesStartStep:
+class SeriesStartStep(MaintenanceStep):
     """Deletes the starts that no kept sample has, and the oldest of a series with many."""
 
     pool: Pool
@@ -84,8 +84,3 @@ class SeriesStartStep:
     async def _count(self, query: str) -> int:
         async with acquired(self.pool) as connection:
             return int(await connection.fetchval(_QUERIES[query], _MAX_STARTS))
-
-
-def _conforms(step: SeriesStartStep) -> MaintenanceStep:
-    """Checked by mypy: the step has the port's shape."""
-    return step

@@ -17,6 +17,7 @@ from promcompat.imports.prometheus_blocks import Block, BlockTimes, SeriesRows, 
 from promcompat.processes.history.sources import (
     HistoryImportError,
     Server,
+    Source,
     Window,
     send_write_requests,
     tally_of_values,
@@ -38,7 +39,7 @@ def times_of_blocks(folder: Path) -> tuple[int, int]:
 
 
 @dataclass(slots=True)
-class BlocksSource:
+class BlocksSource(Source):
     """The blocks of a folder; those that a window touches are open."""
 
     blocks: Sequence[BlockTimes]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from promcompat.core.matchers import LabelMatcher
 from promcompat.imports.prometheus_blocks import join
 from promcompat.processes.history.blocks import window_of
-from promcompat.processes.history.sources import Server, Window, send_write_requests
+from promcompat.processes.history.sources import Server, Source, Window, send_write_requests
 from sql.promscale import PromscaleReader, opened_promscale
 
 
 @dataclass(frozen=True, slots=True)
-class PromscaleSource:
+class PromscaleSource(Source):
     """The database of a Promscale."""
 
     reader: PromscaleReader

@@ -144,7 +144,7 @@ def _shown(content: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteReadSource:
+class RemoteReadSource(Source):
     """A Prometheus, or anything else with remote read; our own service too."""
 
     server: Server
@@ -242,7 +242,7 @@ def tally_of_values(values: np.ndarray) -> Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportSource:
+class ExportSource(Source):
     """A VictoriaMetrics, by its JSON lines."""
 
     server: Server

@@ -21,7 +21,7 @@ from promcompat.querying.processes.child import Answer, Request, WantsMemory, Wo
 from promcompat.querying.processes.label_lists import SentLists
 from promcompat.querying.processes.messages import Message, SentFile, receive, send
 from promql.budget import MemoryTakenError, QueryBudget
-from promql.evaluation.stages import Evaluated, NoProcessError, QueryText
+from promql.evaluation.stages import Evaluated, NoProcessError, QueryProcesses, QueryText
 from promql.values.matrix import Matrix
 
 ResultT = TypeVar("ResultT")
@@ -80,7 +80,7 @@ class _AnswerError(Exception):
 
 
 @dataclass(slots=True)
-class EvaluationProcesses:
+class EvaluationProcesses(QueryProcesses):
     """At most so many processes, started when they are first wanted; safe to use from threads.
 
     Callers wait a little for a process that starts. Raises NoProcessError where none is available.

@@ -37,6 +37,7 @@ from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.histogram_pools import HistogramPools, raise_numbers
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
+from sql.samples.writing.group_commit import Committer
 from sql.samples.writing.server_timestamps import move_past_taken
 from sql.samples.writing.sorted_rows import Conflict, SortedRows, as_series, of_tenants
 
@@ -112,7 +113,7 @@ class _Prepared:
         return cls(ordered, keys, _pages(keys, ArrivalKind.SAMPLES))
 
 
-class ArrivalCommitter:
+class ArrivalCommitter(Committer):
     """Appends rows so that they are committed when `commit` returns."""
 
     def __init__(

@@ -66,7 +66,7 @@ MatchingIds = Callable[[int, MatcherSets], Awaitable[IntArray | None]]
 """The ids of a tenant's series that satisfy any set of matchers, ascending."""
 
 
-class PostgresCorrections:
+class PostgresCorrections(CorrectionRepository):
     """Corrections as arrivals, recorded in the table `correction`."""
 
     def __init__(
@@ -334,8 +334,3 @@ def _correction(row: Any) -> Correction:
         affected=Affected(row["n_series"], row["n_samples"], row["is_counted"]),
         has_tombstones=row["has_tombstones"],
     )
-
-
-def _conforms(repository: PostgresCorrections) -> CorrectionRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

@@ -15,6 +15,7 @@ from sql.samples.draining.drainer import (
     DELETES,
     ArrivalRow,
     Change,
+    DrainTarget,
     Moved,
     change_of,
     deletion_of,
@@ -77,7 +78,7 @@ class _Folded:
         return found
 
 
-class BlockTarget:
+class BlockTarget(DrainTarget):
     """Stores runs, which compaction makes into blocks."""
 
     store = "blocks"

@@ -33,6 +33,7 @@ from sql.samples.draining.drainer import (
     DELETES,
     ArrivalRow,
     Change,
+    DrainTarget,
     Moved,
     UnpreparedError,
     change_of,
@@ -105,7 +106,7 @@ class _Position:
     through: int
 
 
-class RowTarget:
+class RowTarget(DrainTarget):
     """Stores rows, in a hypertable or in partitions of a day."""
 
     store = "rows"

@@ -72,7 +72,7 @@ class SampleSources:
         return cls(log=log, head=head, drained=drained, snapshots=snapshots, lookup=lookup)
 
 
-class ArrivalStore:
+class ArrivalStore(Store, ChangeReader):
     """Samples as arrivals, which the head has in memory, and as what drains make of them."""
 
     def __init__(
@@ -231,8 +231,3 @@ def _batch_writer(
         Backlog(database.write_pool, options.backlog, stats),
         options.limits,
     )
-
-
-def _conforms(store: ArrivalStore) -> tuple[Store, ChangeReader]:
-    """Checked by mypy: the store has the shape of its ports."""
-    return store, store

@@ -27,7 +27,7 @@ _DAYS_AHEAD: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class DrainStep:
+class DrainStep(MaintenanceStep):
     """Moves arrivals into runs: when there are many, or some that no reader sees any longer."""
 
     pool: Pool
@@ -63,7 +63,7 @@ class DrainStep:
 
 
 @dataclass(frozen=True, slots=True)
-class MergeStep:
+class MergeStep(MaintenanceStep):
     """Merges runs and blocks, and works off deletions, unless another process does."""
 
     pool: Pool
@@ -85,7 +85,7 @@ class MergeStep:
 
 
 @dataclass(frozen=True, slots=True)
-class RollupStep:
+class RollupStep(MaintenanceStep):
     """Rolls up the days that have ended, and again those whose samples have changed since."""
 
     rollups: Rollups
@@ -104,7 +104,7 @@ class RollupStep:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassStep:
+class ClassStep(MaintenanceStep):
     """Gives metrics the retention classes that fit them, and moves their samples."""
 
     pool: Pool
@@ -131,7 +131,7 @@ class ClassStep:
 
 
 @dataclass(frozen=True, slots=True)
-class RetainStep:
+class RetainStep(MaintenanceStep):
     """Drops the partitions of past days, and what is no longer kept of days far from now."""
 
     retention: BlockRetention
@@ -155,7 +155,7 @@ class RetainStep:
 
 
 @dataclass(frozen=True, slots=True)
-class FarStep:
+class FarStep(MaintenanceStep):
     """Deletes what is no longer kept of the days far from now, tenant by tenant."""
 
     retention: BlockRetention
@@ -180,7 +180,7 @@ class FarStep:
 
 
 @dataclass(frozen=True, slots=True)
-class RollupRetentionStep:
+class RollupRetentionStep(MaintenanceStep):
     """Deletes rollups that outlived their samples and are past their own retention."""
 
     retention: RollupRetention
@@ -203,7 +203,7 @@ class RollupRetentionStep:
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionStep:
+class PartitionStep(MaintenanceStep):
     """Makes the partitions of tomorrow, for the classes that have one of today."""
 
     pool: Pool

@@ -18,7 +18,7 @@ StepMaker = Callable[[SeriesRemoval, MaintenanceTask], Sequence[MaintenanceStep]
 the lock of maintenance."""
 
 
-class StoreMaintenance:
+class StoreMaintenance(MaintenanceRepository):
     """Maintenance of a database, which one process at a time does."""
 
     def __init__(self, pool: Pool, unused: UnusedSeries, make_steps: StepMaker) -> None:
@@ -38,7 +38,7 @@ class StoreMaintenance:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSteps:
+class StoreSteps(MaintenanceSteps):
     """The steps of a store, while the lock is held."""
 
     removal: SeriesRemoval
@@ -72,8 +72,3 @@ async def _release(connection: Connection) -> None:
     except BaseException:
         connection.terminate()
         raise
-
-
-def _conforms(repository: StoreMaintenance) -> MaintenanceRepository:
-    """Checked by mypy: the repository has the port's shape."""
-    return repository

@@ -24,7 +24,7 @@ _HOURS_PER_STEP: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
-class RowDrainStep:
+class RowDrainStep(MaintenanceStep):
     """Moves what has arrived into rows, before chunks go and hours are computed."""
 
     pool: Pool
@@ -43,7 +43,7 @@ class RowDrainStep:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkStep:
+class ChunkStep(MaintenanceStep):
     """Drops the chunks whose samples no metric keeps any longer."""
 
     chunks: RowChunks
@@ -68,7 +68,7 @@ class ChunkStep:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpiredRowStep:
+class ExpiredRowStep(MaintenanceStep):
     """Deletes the rows of metrics that are kept for a shorter time than the chunks."""
 
     retention: RowRetention
@@ -93,7 +93,7 @@ class ExpiredRowStep:
 
 
 @dataclass(frozen=True, slots=True)
-class EmptyChunkStep:
+class EmptyChunkStep(MaintenanceStep):
     """Drops empty chunks, but not those of the last day, which writes are about to fill."""
 
     chunks: RowChunks
@@ -123,7 +123,7 @@ async def _drop(
 
 
 @dataclass(frozen=True, slots=True)
-class HourStep:
+class HourStep(MaintenanceStep):
     """Computes the hours of `metrics_hourly`, first of all those whose samples have changed."""
 
     chunks: RowChunks

@@ -33,7 +33,7 @@ _PAGES_OF_SERIES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class AsideStep:
+class AsideStep(MaintenanceStep):
     """Tries again to move the arrivals that were set aside."""
 
     pool: Pool
@@ -60,7 +60,7 @@ class UnusedSeries(Protocol):
         ...
 
 
-class SnapshotUnusedSeries:
+class SnapshotUnusedSeries(UnusedSeries):
     """Finds them in one snapshot of the head and of what is drained."""
 
     def __init__(self, sources: SampleSources) -> None:
@@ -134,7 +134,7 @@ class SeriesRemoval:
 
 
 @dataclass(frozen=True, slots=True)
-class OrphanStep:
+class OrphanStep(MaintenanceStep):
     """Removes the series that have no sample left.
 
     It looks for them when samples were dropped or deleted since it last did, in any process, or if
@@ -189,8 +189,3 @@ def _columns(rows: Sequence[Any]) -> tuple[IntArray, IntArray]:
     """The tenants and the ids of rows, ascending by id."""
     tenant_ids = np.array([row["tenant_id"] for row in rows], np.int64)
     return tenant_ids, np.array([row["id"] for row in rows], np.int64)
-
-
-def _conforms(aside: AsideStep, orphans: OrphanStep) -> tuple[MaintenanceStep, MaintenanceStep]:
-    """Checked by mypy: the steps have the port's shape."""
-    return aside, orphans
