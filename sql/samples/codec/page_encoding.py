@@ -34,6 +34,10 @@ _USUAL_SAMPLE_BYTES: Final = 16
 """Few samples take more, whatever they are; so many are not judged by a trial first."""
 _TRIED_SAMPLES: Final = 1_024
 """This many are encoded on trial, to judge how many fit into a page."""
+_USUAL_CELL_BYTES: Final = 2
+"""Few histograms take more for each of their cells, see `cells_of`."""
+_TRIED_HISTOGRAMS: Final = 128
+"""Samples with histograms that are encoded on trial. Each has many numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +139,16 @@ def _without_heavy(
 
 def _fitting(samples: SeriesSamples, largest: int, max_bytes: int) -> int:
     """How many samples fit into a page, judged by some, as too large a page is encoded again."""
-    most = min(largest, len(samples))
-    if largest * _LARGEST_SAMPLE_BYTES <= max_bytes or most * _USUAL_SAMPLE_BYTES <= max_bytes:
+    most, n_tried, usual_bytes = min(largest, len(samples)), _TRIED_SAMPLES, _USUAL_SAMPLE_BYTES
+    if samples.histograms is not None:
+        n_tried = _TRIED_HISTOGRAMS
+        n_cells = int(cells_of(samples.histograms).sum())
+        usual_bytes += _USUAL_CELL_BYTES * n_cells // len(samples)
+    elif largest * _LARGEST_SAMPLE_BYTES <= max_bytes:
         return largest
-    tried = min(most, _TRIED_SAMPLES)
+    if most * usual_bytes <= max_bytes:
+        return largest
+    tried = min(most, n_tried)
     begin = (len(samples) - tried) // 2
     start = np.array([begin])
     start, end = (bounds[:1] for bounds in _without_heavy(samples, start, start + tried))

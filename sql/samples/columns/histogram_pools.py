@@ -53,12 +53,11 @@ class HistogramPools:
     def _taken(self, values: FloatArray, places: IntArray, numbers: IntArray) -> Histograms | None:
         if not len(places):
             return None
+        if self._are_all(numbers):
+            return Histograms.joined(self.pools) if len(self.pools) > 1 else self.pools[0]
         if len(self.pools) == 1:
-            pool = self.pools[0]
-            if len(numbers) == len(pool) and (np.diff(numbers) == 1).all():
-                return pool
             values[places] = histogram_cells(np.arange(len(places)))
-            return pool.take(numbers)
+            return self.pools[0].take(numbers)
         of_pool = np.searchsorted(self.firsts, numbers, "right") - 1
         order = np.argsort(of_pool, kind="stable")
         bounds = np.searchsorted(of_pool[order], np.arange(len(self.pools) + 1))
@@ -71,6 +70,14 @@ class HistogramPools:
             if end > begin
         ]
         return Histograms.joined(parts) if len(parts) > 1 else parts[0]
+
+    def _are_all(self, numbers: IntArray) -> bool:
+        """Whether each histogram has one cell, as nearly always: then no cell changes."""
+        if len(numbers) != self.n_histograms:
+            return False
+        has_cell = np.zeros(self.n_histograms, np.bool_)
+        has_cell[numbers] = True
+        return bool(has_cell.all())
 
 
 def raise_numbers(cells: FloatArray, by: int) -> None:

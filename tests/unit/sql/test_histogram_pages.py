@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
-from promcompat.core.histograms.columns import is_histogram, usual_nans
+import numpy as np
+
+from promcompat.core.histograms.columns import histogram_cells, is_histogram, usual_nans
 from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.codec.page_kernels import HISTOGRAM_VERSION
+from sql.samples.columns.series_samples import SeriesSamples
 from tests.support.formats.remote_write import WireHistogram, columns_of, same_histograms
 
 T0 = 1_700_000_000_000
@@ -65,3 +68,22 @@ def test_a_cell_of_samples_without_histograms_is_stored_as_nan() -> None:
     bits = read.values.view("int64").tolist()
     nan = usual_nans(1).view("int64").tolist()
     assert bits == [*nan, *nan, *found.values[2:3].view("int64").tolist(), *nan]
+
+
+def test_pages_of_histograms_are_nearly_as_large_as_they_may_be() -> None:
+    """How many fit is judged before: a page that is too large would be encoded again, in halves."""
+    n, rng = 4_000, np.random.default_rng(1)
+    wide = EXPONENTIAL.but(zero_count=0, positive_spans=[(0, 20)])
+    histograms = columns_of(
+        [
+            wide.but(count=int(buckets.sum()), positive=buckets.tolist())
+            for buckets in rng.integers(0, 1 << 13, (n, 20))
+        ]
+    )
+    numbers = np.arange(n)
+    samples = SeriesSamples(
+        numbers, np.arange(n + 1), T0 + numbers, histogram_cells(numbers), histograms=histograms
+    )
+    sizes = [len(page.payload) for page in encode_pages(samples, 8_192, 1 << 16)]
+    assert len(sizes) > 1
+    assert min(sizes[:-1]) > 0.75 * (1 << 16)
