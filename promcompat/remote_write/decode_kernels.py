@@ -25,7 +25,7 @@ _SAMPLE = 0x12
 _HISTOGRAM = 0x22
 _VALUE = 0x09
 _TIMESTAMP = 0x10
-_MAX_USUAL_BYTES = 1 << 16
+MAX_USUAL_BYTES = 1 << 16
 """The fields of larger series are counted first, which the decoder does."""
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 HISTOGRAM_FIRST, HISTOGRAM_END, HISTOGRAM_ROW, KEY_FIRST, KEY_END = range(5)
@@ -363,7 +363,7 @@ def decode_samples(
             position,
         )
         rows_end = UNUSUAL
-        if labels_end >= 0 and position - first <= _MAX_USUAL_BYTES:
+        if labels_end >= 0 and position - first <= MAX_USUAL_BYTES:
             rows_end = _read_samples(message, labels_end, position, timestamps, bits, n_rows)
             if rows_end >= 0:
                 rows_end, histograms_end = _note_histograms(

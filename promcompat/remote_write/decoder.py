@@ -11,7 +11,7 @@ protobuf library, one by one.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from promcompat.remote_write.decode_kernels import (
     decode_samples,
     split_points,
 )
+from promcompat.remote_write.decoded_rows import DecodedRows
 from promcompat.remote_write.left_series import (
     COUNTED_FROM_BYTES,
     DROPPED,
@@ -48,16 +49,7 @@ from promcompat.remote_write.wire_fields import check_field_count, parse_message
 PIECE_BYTES: Final = 1 << 20
 """The size of the pieces in which a larger request is decoded and written."""
 _SERIES: Final = "series and metadata entries"
-
-
-class DecodedRows(NamedTuple):
-    """Samples of the same request that are decoded already.
-
-    `places` has for each sample of the message the row that follows it.
-    """
-
-    rows: SampleRows
-    places: IntArray
+_NOTHING_DECODED: Final = DecodedRows(SampleRows.empty(0), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,12 +139,15 @@ def decode_read_request(
     left = LeftSeries.of(series, wire.histograms)
     new = NewSeries(limits)
     ids = left.resolve(known, new)
-    rows = _join(wire.rows, left, ids).with_starts(starts)
-    if decoded is not None:
-        rows = decoded.rows.with_others(decoded.places, rows)
+    rows, histograms = _join(wire.rows, left, ids).with_starts(starts), left.histograms
+    if decoded is None:
+        decoded = _NOTHING_DECODED
+    else:
+        rows, histograms = decoded.joined(rows, histograms)
+    n_histograms = decoded.n_histograms + left.n_histograms
     is_kept = rows.ids != DROPPED
     kept = rows if is_kept.all() else rows.take(is_kept)
-    cells = HistogramCells(kept.bits.view(np.float64), left.histograms)
+    cells = HistogramCells(kept.bits.view(np.float64), histograms)
     if not is_kept.all():
         cells = cells.compacted()
     keys, faults = left.unknown_keys(ids), left.kept_faults(ids)
@@ -170,16 +165,16 @@ def decode_read_request(
     )
     return DecodedWrite(
         batch=batch,
-        n_received=len(rows.ids) - left.n_histograms,
+        n_received=len(rows.ids) - n_histograms,
         n_exemplars=len(left.exemplars),
-        n_histograms=left.n_histograms,
+        n_histograms=n_histograms,
         is_histogram=kept.is_histogram,
-        n_bad_histograms=len(faults),
-        histogram_faults=tuple(left.described(faults)),
+        n_bad_histograms=decoded.n_bad_histograms + len(faults),
+        histogram_faults=(*decoded.faults, *left.described(faults)),
         exemplars=tuple(left.kept_exemplars(ids)),
         invalid_reasons=tuple(new.invalid.values()),
         refusals=(*new.refused.values(), *refusals),
-        n_start_timestamps=left.n_start_timestamps,
+        n_start_timestamps=decoded.n_start_timestamps + left.n_start_timestamps,
     )
 
 

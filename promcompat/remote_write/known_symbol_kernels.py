@@ -1,10 +1,10 @@
-"""The kernel that decodes the samples of known series of remote write 2.0.
+"""The kernel that decodes the samples of known series of remote write 2.0, and finds histograms.
 
 A series of version 2.0 names its labels by numbers of the request's symbols. Senders repeat the
 order of their series, so that the labels are compared, symbol by symbol, with the key of the entry
 that follows the one found before. Only those of other series are written out, to be looked up.
 
-What is unknown, malformed, written in an unusual way, or has exemplars or histograms is left to
+What is unknown, malformed, written in an unusual way, or has exemplars is left to
 `symbol_kernels.write_out`.
 """
 
@@ -13,6 +13,12 @@ import numpy as np
 from promcompat.core.compiled_kernels import kernel
 from promcompat.core.series_table_kernels import NOT_FOUND, are_equal, find_entry, load_word
 from promcompat.remote_write.decode_kernels import (
+    HISTOGRAM_END,
+    HISTOGRAM_FIRST,
+    HISTOGRAM_ROW,
+    KEY_END,
+    KEY_FIRST,
+    MAX_USUAL_BYTES,
     UNUSUAL,
     Bytes,
     Ints,
@@ -22,6 +28,7 @@ from promcompat.remote_write.decode_kernels import (
     read_varint,
 )
 from promcompat.remote_write.symbol_kernels import (
+    HISTOGRAM,
     LEFT_END,
     LEFT_FIRST,
     LEFT_NUMBER,
@@ -274,39 +281,68 @@ def _note_metadata(
 
 
 @kernel(allocates=False)
+def _note_histogram(
+    first: int, end: int, row: int, timestamps: Words, bits: Words, histograms: Ints, line: int
+) -> None:
+    """Add a line for a histogram, whose row is filled in later."""
+    histograms[line, HISTOGRAM_FIRST], histograms[line, HISTOGRAM_END] = first, end
+    histograms[line, HISTOGRAM_ROW] = row
+    timestamps[row] = bits[row] = np.uint64(0)
+
+
+@kernel(allocates=False)
 def _read_fields(
-    message: Bytes, first: int, end: int, timestamps: Words, bits: Words, row: int, scratch: Ints
+    message: Bytes,
+    first: int,
+    end: int,
+    timestamps: Words,
+    bits: Words,
+    row: int,
+    histograms: Ints,
+    n_histograms: int,
+    scratch: Ints,
 ) -> int:
     """Read what follows the labels of a series; the row after its samples, or UNUSUAL.
 
-    `scratch` gets first and end of the metadata, and the number of start timestamps.
+    `scratch` gets first and end of the metadata, and the numbers of start timestamps and of lines
+    of `histograms`.
     """
-    first_row = row
+    first_row, refs_end, largest_tag = row, first, SAMPLE
     scratch[0] = scratch[1] = scratch[2] = 0
     while first < end:
         tag = message[first]
-        if (tag != SAMPLE and tag != METADATA) or scratch[1]:
+        if (tag != SAMPLE and tag != HISTOGRAM and tag != METADATA) or tag < largest_tag:
             return UNUSUAL
+        largest_tag = int(tag)
         inner, first = content_bounds(message, first + 1, end)
         if first < 0:
             return UNUSUAL
         if tag == METADATA:
+            if scratch[1]:
+                return UNUSUAL
             scratch[0], scratch[1] = inner, first
             continue
         if row >= len(timestamps):
             return UNUSUAL
-        n_starts = _read_sample(message, inner, first, timestamps, bits, row)
-        if n_starts < 0:
-            return UNUSUAL
-        scratch[2] += n_starts
+        if tag == HISTOGRAM:
+            if n_histograms >= len(histograms) or end - refs_end > MAX_USUAL_BYTES:
+                return UNUSUAL
+            _note_histogram(inner, first, row, timestamps, bits, histograms, n_histograms)
+            n_histograms += 1
+        else:
+            n_starts = _read_sample(message, inner, first, timestamps, bits, row)
+            if n_starts < 0:
+                return UNUSUAL
+            scratch[2] += n_starts
         row += 1
+    scratch[3] = n_histograms
     return row if row > first_row else UNUSUAL
 
 
 @kernel(
-    "UniTuple(i8, 5)(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
+    "UniTuple(i8, 6)(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
     " Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[:, ::1], i8, i8[::1], u8[::1], u8[::1],"
-    " i8[:, ::1], i8[:, ::1], i8[:, ::1], u1[::1], i8[::1])",
+    " i8[:, ::1], i8[:, ::1], i8, i8[:, ::1], i8[:, ::1], u1[::1], i8[::1])",
     allocates=False,
 )
 def decode_known(
@@ -327,36 +363,52 @@ def decode_known(
     timestamps: Words,
     bits: Words,
     left: Ints,
+    histograms: Ints,
+    max_histogram_bytes: int,
     metadata: Ints,
     latest: Ints,
     key: Bytes,
     scratch: Ints,
-) -> tuple[int, int, int, int, int]:
+) -> tuple[int, int, int, int, int, int]:
     """Decode known series from `first_series` on, until an output is nearly full.
 
-    Returns the number of the next series, of rows, of left series, of lines of `metadata` (as in
-    `symbol_kernels.write_out`), and of start timestamps. `left` gets first and end of the message
-    of a series, its place among the rows, 0, and its number. `latest` has a line for each symbol,
-    zeros at first. `key` and `scratch` are room for the series at hand. `timestamps` gets the
-    bits of the numbers.
+    Returns the number of the next series, of rows, of left series, of lines of `histograms` and of
+    `metadata` (as in `symbol_kernels.write_out`), and of start timestamps of floats. `left` gets
+    first and end of the message of a series, its place among the rows, 0, and its number.
+    `histograms` is as that of `decode_kernels.decode_samples`, with the message of the series in
+    place of its key; it also ends when series with histograms take so many bytes. `latest` has a
+    line for each symbol, zeros at first. `key` and `scratch` are room for the series at hand.
+    `timestamps` gets the bits of the numbers.
     """
-    n_rows = n_left = n_lines = n_starts = 0
+    n_rows = n_left = n_lines = n_starts = n_histograms = n_histogram_bytes = 0
     last_entry, number = NOT_FOUND, first_series
     while (
         number < len(series)
         and n_left < len(left)
         and n_lines < len(metadata)
         and 2 * n_rows < len(ids) + 1
+        and n_histogram_bytes < max_histogram_bytes
     ):
         first, end = series[number, 0], series[number, 1]
         entry, rows_end, line_end = NOT_FOUND, UNUSUAL, UNUSUAL
-        meta_first = meta_end = found_starts = 0
+        meta_first = meta_end = found_starts = histograms_end = 0
         if first < end and message[first] == REFS:
             refs, refs_end = content_bounds(message, first + 1, end)
             if refs_end >= 0:
-                rows_end = _read_fields(message, refs_end, end, timestamps, bits, n_rows, scratch)
+                rows_end = _read_fields(
+                    message,
+                    refs_end,
+                    end,
+                    timestamps,
+                    bits,
+                    n_rows,
+                    histograms,
+                    n_histograms,
+                    scratch,
+                )
             if rows_end >= 0:
                 meta_first, meta_end, found_starts = scratch[0], scratch[1], scratch[2]
+                histograms_end = scratch[3]
                 # Senders repeat the order of their series, in which the entries were made.
                 entry = _locate(
                     secret,
@@ -398,5 +450,10 @@ def decode_known(
             marks[entry] = 1
             last_entry, n_rows, n_lines = entry, rows_end, line_end
             n_starts += found_starts
+            if histograms_end > n_histograms:
+                n_histogram_bytes += end - first
+            for line in range(n_histograms, histograms_end):
+                histograms[line, KEY_FIRST], histograms[line, KEY_END] = first, end
+            n_histograms = histograms_end
         number += 1
-    return number, n_rows, n_left, n_lines, n_starts
+    return number, n_rows, n_left, n_histograms, n_lines, n_starts

@@ -1,6 +1,6 @@
 """The series of a request that are not in the table of known ones, and histograms of all series."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Final, NamedTuple
@@ -37,7 +37,7 @@ COUNTED_FROM_BYTES: Final = 1 << 16
 DROPPED: Final = -2
 """In place of the id of a series or a sample that cannot be stored."""
 _MAX_FIELDS_OF_SERIES: Final = 100_000
-_DESCRIBED: Final = 10
+MAX_DESCRIBED: Final = 10
 _SHOWN_CHARACTERS: Final = 500
 """Labels are cut here in the text about a histogram that is not valid."""
 
@@ -113,10 +113,15 @@ class SampleRows:
 
 @dataclass(frozen=True, slots=True)
 class FoundHistograms:
-    """The histograms that the kernel found in a message; `columns` [n, N_HISTOGRAM_COLUMNS]."""
+    """The histograms that the kernel found in a message; `columns` [n, N_HISTOGRAM_COLUMNS].
+
+    `key_of` makes the key of a series of the part of the message that `columns` has for it; None:
+    that part is the key, as in version 1.0.
+    """
 
     message: bytes
     columns: IntArray
+    key_of: Callable[[int, int], bytes] | None = None
 
     @property
     def rows(self) -> IntArray:
@@ -135,7 +140,7 @@ class FoundHistograms:
     def series_key(self, number: int) -> bytes:
         """The key of the series of one of them."""
         first, end = self.columns[number, [KEY_FIRST, KEY_END]].tolist()
-        return self.message[first:end]
+        return self.message[first:end] if self.key_of is None else self.key_of(first, end)
 
 
 NO_HISTOGRAMS: Final = FoundHistograms(b"", np.empty((0, N_HISTOGRAM_COLUMNS), np.int64))
@@ -255,11 +260,10 @@ class LeftSeries:
 
     def described(self, faults: Sequence[int]) -> Iterator[str]:
         """Texts for the first of these histograms."""
-        for message in faults[:_DESCRIBED]:
+        for message in faults[:MAX_DESCRIBED]:
             series = self.series_of_messages[message]
             key = self.found.series_key(message) if series is None else self.keys[series]
-            labels = str(decode_series_key(key))
-            yield f"{self.faults[message]} for series {labels[:_SHOWN_CHARACTERS]}"
+            yield describe_fault(self.faults[message], key)
 
     def kept_exemplars(self, ids: IntArray) -> list[WireExemplar]:
         """The exemplars of the series that are not dropped."""
@@ -315,7 +319,7 @@ class LeftSeries:
         """Parsed rows with their histograms."""
         n_found = len(self.found.columns)
         faults = [message - n_found for message in read.faults if message >= n_found]
-        return _filled(
+        return with_histograms(
             rows,
             np.array(self.rows_of_messages, np.int64),
             read.part(slice(n_found, None)),
@@ -327,7 +331,7 @@ class LeftSeries:
         n_found = len(self.found.columns)
         if self.read is None or not n_found:
             return rows
-        return _filled(
+        return with_histograms(
             rows,
             self.found.rows,
             self.read.part(slice(n_found)),
@@ -353,13 +357,18 @@ def _series_of_rows(left: Sequence[Left], rows: IntArray) -> list[int | None]:
     ]
 
 
-def _filled(
+def describe_fault(fault: str, key: bytes) -> str:
+    """What the sender is told of a histogram that is not valid, of the series with a key."""
+    return f"{fault} for series {str(decode_series_key(key))[:_SHOWN_CHARACTERS]}"
+
+
+def with_histograms(
     rows: SampleRows,
     places: IntArray,
     read: HistogramRows,
     faults: Sequence[int],
 ) -> SampleRows:
-    """Rows with histograms at these places; those with a fault are dropped."""
+    """Rows with histograms at these places; those with a fault are dropped. Changes `rows`."""
     bits = without_histogram_bits(rows.bits.view(np.float64)).view(np.uint64)
     rows.timestamps[places], bits[places] = read.timestamps, read.bits
     starts = None

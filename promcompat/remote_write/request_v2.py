@@ -1,8 +1,9 @@
 """Remote write 2.0: a Request in, columnar WriteBatches out, piece by piece.
 
-One kernel decodes the samples of the series that are known (`known_symbol_kernels`), which version
-1.0 knows by the same keys. All others are written out with labels in place of symbols
-(`symbol_kernels`), and decoded as a request of version 1.0: so both versions share everything else.
+One kernel decodes the samples of the series that are known, and finds their histograms
+(`known_symbol_kernels`), whose messages are those of version 1.0, as their keys are. All other
+series are written out with labels in place of symbols (`symbol_kernels`), and decoded as a request
+of version 1.0: so both versions share everything else.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,16 +16,13 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import IntArray, MetricMetadata
 from promcompat.core.series_table import KnownSeries
-from promcompat.remote_write.decode_kernels import UNUSUAL
-from promcompat.remote_write.decoder import (
-    PIECE_BYTES,
-    DecodedRows,
-    DecodedWrite,
-    decode_write_request,
-)
+from promcompat.remote_write.decode_kernels import N_HISTOGRAM_COLUMNS, UNUSUAL
+from promcompat.remote_write.decoded_rows import DecodedRows
+from promcompat.remote_write.decoder import PIECE_BYTES, DecodedWrite, decode_write_request
 from promcompat.remote_write.known_symbol_kernels import decode_known
-from promcompat.remote_write.left_series import SampleRows
+from promcompat.remote_write.left_series import FoundHistograms, SampleRows
 from promcompat.remote_write.metadata import decode_metadata
+from promcompat.remote_write.remote_pb2 import Label, SeriesKey
 from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
 from promcompat.remote_write.remote_v2_pb2 import Request, TimeSeries
 from promcompat.remote_write.snappy_block import unpack
@@ -125,11 +123,12 @@ class SymbolPiece:
 
 
 class _KnownPart(NamedTuple):
-    """Samples of known series; `left` and `lines` are those of `decode_known`."""
+    """Samples of known series; `left`, `histograms` and `lines` are those of `decode_known`."""
 
     following: int
     rows: SampleRows
     left: IntArray
+    histograms: IntArray
     lines: IntArray
     n_start_timestamps: int
 
@@ -198,21 +197,26 @@ class SymbolRequest:
     def _read_piece(self, known: KnownSeries) -> SymbolPiece:
         found = self._decode_known(known, len(self._series))
         following, left, n_starts = found.following, found.left, found.n_start_timestamps
-        n_rows = len(found.rows.ids)
+        histograms, n_rows = found.histograms, len(found.rows.ids)
         n_written, others = self._write_out(left) if len(left) else (0, _NOTHING)
         if n_written < len(left):
             # What is known behind these series is read and counted again with the next piece.
             following, n_rows = left[n_written, [LEFT_NUMBER, LEFT_ROW]].tolist()
             left = left[:n_written]
-            n_starts = self._decode_known(known, following).n_start_timestamps
-        rows = found.rows.take(slice(n_rows))
+            shorter = self._decode_known(known, following)
+            n_starts, histograms = shorter.n_start_timestamps, shorter.histograms
+        decoded = DecodedRows.of(
+            found.rows.take(slice(n_rows)),
+            np.repeat(left[:, LEFT_ROW], left[:, LEFT_WRITTEN]),
+            FoundHistograms(self.message, histograms, self._key_of),
+        )
         if n_starts:
             known_series = np.delete(
                 self._series[self._next : following], left[:, LEFT_NUMBER] - self._next, axis=0
             )
-            rows = replace(rows, starts=self._starts(known_series, 0, n_rows))
+            decoded = replace(decoded, rows=self._with_starts(decoded.rows, known_series))
         return SymbolPiece(
-            known=DecodedRows(rows, np.repeat(left[:, LEFT_ROW], left[:, LEFT_WRITTEN])),
+            known=decoded,
             others=others,
             metadata=self._new_metadata(np.concatenate((found.lines, others.lines))),
             n_start_timestamps=n_starts + others.n_start_timestamps,
@@ -225,8 +229,9 @@ class SymbolRequest:
         n_series = min(_LINES, len(self._series) - self._next)
         rows = SampleRows.empty(min(_PIECE_ROWS, max(_FEWEST_ROWS, 2 * n_series)))
         left = np.empty((n_series, N_LEFT_COLUMNS), np.int64)
+        histograms = np.empty((len(rows.ids), N_HISTOGRAM_COLUMNS), np.int64)
         lines = np.empty((n_series, 4), np.int64)
-        following, n_rows, n_left, n_lines, n_starts = decode_known(
+        following, n_rows, n_left, n_histograms, n_lines, n_starts = decode_known(
             *known.table.arrays(),
             known.tenant,
             np.frombuffer(self.message, np.uint8),
@@ -237,13 +242,20 @@ class SymbolRequest:
             rows.timestamps.view(np.uint64),
             rows.bits,
             left,
+            histograms,
+            PIECE_BYTES,
             lines,
             np.zeros((len(self._symbols), 3), np.int64),
             np.empty(_KEY_BYTES, np.uint8),
             np.empty(N_SCRATCH, np.int64),
         )
         return _KnownPart(
-            following, rows.take(slice(n_rows)), left[:n_left], lines[:n_lines], n_starts
+            following,
+            rows.take(slice(n_rows)),
+            left[:n_left],
+            histograms[:n_histograms],
+            lines[:n_lines],
+            n_starts,
         )
 
     def _write_out(self, left: IntArray) -> tuple[int, WrittenOut]:
@@ -288,6 +300,19 @@ class SymbolRequest:
             n_long_exemplars=int(totals[N_LONG_EXEMPLARS]),
             n_start_timestamps=int(totals[N_START_TIMESTAMPS]),
         )
+
+    def _with_starts(self, rows: SampleRows, series: IntArray) -> SampleRows:
+        """The rows of known series with the start timestamps of those that are not histograms."""
+        is_float = np.ones(len(rows.ids), bool) if rows.is_histogram is None else ~rows.is_histogram
+        starts = np.zeros(len(rows.ids), np.int64)
+        starts[is_float] = self._starts(series, 0, int(np.count_nonzero(is_float)))
+        return rows.with_starts(starts)
+
+    def _key_of(self, first: int, end: int) -> bytes:
+        """The key of the series whose message begins and ends there."""
+        symbols = [self._symbol(ref) for ref in _parse_series(self.message[first:end]).labels_refs]
+        pairs = zip(symbols[::2], symbols[1::2], strict=True)
+        return SeriesKey(labels=[Label(name=n, value=v) for n, v in pairs]).SerializeToString()
 
     def _starts(self, series: IntArray, rows_of_each: IntArray | int, n_rows: int) -> IntArray:
         """The start timestamps of the samples of series; see `read_starts`."""
@@ -411,7 +436,7 @@ class SymbolPieces:
             decoded,
             batch=replace(decoded.batch, metadata=metadata),
             n_exemplars=others.n_exemplars,
-            n_histograms=others.n_histograms,
+            n_histograms=piece.known.n_histograms + others.n_histograms,
             invalid_reasons=(),
             refusals=(*others.faults, *refusals, *decoded.invalid_reasons, *decoded.refusals),
             n_undescribed=others.n_faults - len(others.faults) + others.n_long_exemplars,

@@ -35,7 +35,7 @@ from promcompat.remote_write.symbol_label_kernels import (
 
 _SYMBOL, _SERIES = 0x22, 0x2A
 """The tags of a Request."""
-REFS, SAMPLE, _HISTOGRAM, _EXEMPLAR, METADATA = 0x0A, 0x12, 0x1A, 0x22, 0x2A
+REFS, SAMPLE, HISTOGRAM, _EXEMPLAR, METADATA = 0x0A, 0x12, 0x1A, 0x22, 0x2A
 _UNPACKED_REF = 0x08
 """The tags of a TimeSeries."""
 VALUE, TIMESTAMP, START_TIMESTAMP = 0x09, 0x10, 0x18
@@ -86,6 +86,8 @@ def find_parts(message: Bytes, symbols: Ints, series: Ints) -> tuple[int, int]:
             return UNUSUAL, 0
         tag = message[start]
         if tag != _SYMBOL and tag != _SERIES:
+            if tag >> 3 == _SYMBOL >> 3 or tag >> 3 == _SERIES >> 3:
+                return UNUSUAL, 0
             continue
         first, _ = content_bounds(message, start + 1, end)
         if tag == _SYMBOL:
@@ -211,10 +213,10 @@ def _measure(
     while first < end and fault != NOT_CANONICAL:
         tag, start = message[first], first
         first = field_end(message, start, end)
-        if tag != SAMPLE and tag != _EXEMPLAR and tag != _HISTOGRAM:
+        if tag != SAMPLE and tag != _EXEMPLAR and tag != HISTOGRAM:
             continue
         inner, _ = content_bounds(message, start + 1, end)
-        if tag == _HISTOGRAM:
+        if tag == HISTOGRAM:
             scratch[_HISTOGRAMS] += 1
             size += field_size(first - inner)
             continue
@@ -250,9 +252,9 @@ def _put_series(
     at = put_varint(out, at + 1, scratch[_OUT_BYTES])
     at = put_labels(message, scratch[_REFS_FIRST], scratch[_REFS_END], symbols, out, at)
     n_exemplars, n_histograms = scratch[_EXEMPLARS], scratch[_HISTOGRAMS]
-    for wanted in (SAMPLE, _EXEMPLAR, _HISTOGRAM):
+    for wanted in (SAMPLE, _EXEMPLAR, HISTOGRAM):
         is_absent = (wanted == _EXEMPLAR and not n_exemplars) or (
-            wanted == _HISTOGRAM and not n_histograms
+            wanted == HISTOGRAM and not n_histograms
         )
         position = end if is_absent else first
         while position < end:
@@ -261,7 +263,7 @@ def _put_series(
             if tag != wanted:
                 continue
             inner, _ = content_bounds(message, start + 1, end)
-            if tag == _HISTOGRAM:
+            if tag == HISTOGRAM:
                 # Both versions have the same message.
                 out[at] = _OUT_HISTOGRAM
                 at = put_varint(out, at + 1, position - inner)

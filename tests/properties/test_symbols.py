@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.histograms.columns import HISTOGRAM_BITS, HistogramCells
 from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.remote_pb2 import Label, WriteRequest
@@ -18,6 +19,8 @@ from promcompat.remote_write.remote_v2_pb2 import Exemplar, Metadata, Request, S
 from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest
 from promcompat.remote_write.wire_fields import parse_message
 from tests.support.factories import encode_field, encode_varint
+from tests.support.fakes import columns_bytes
+from tests.support.formats.remote_write import WireHistogram
 from tests.support.known_series import NOTHING_KNOWN, known_series
 
 LIMIT = 1 << 20
@@ -157,6 +160,8 @@ messages = st.lists(
 @settings(max_examples=500)
 @given(messages)
 @example(b"*\x03*\x01\x00")
+@example(b" \x00")
+@example(b"(\x00")
 @example(b'*\x07"\x05\n\x01\x00\x00\x00\x18\x01')
 def test_series_are_written_out_as_the_protobuf_library_reads_them(message: bytes) -> None:
     _check(message)
@@ -185,10 +190,14 @@ def _decode(message: bytes, known: KnownSeries, keys: list[bytes]) -> list[objec
     batch, unknown = decoded.batch, iter(decoded.batch.unknown_keys)
     shown = [keys[i - 100] if i >= 0 else next(unknown) for i in batch.series_ids.tolist()]
     assert next(unknown, None) is None
+    cells = HistogramCells(batch.values, batch.histograms).compacted()
     return [
         shown,
         batch.timestamps.tolist(),
-        batch.values.view(np.uint64).tolist(),
+        cells.values.view(np.uint64).tolist(),
+        None if cells.histograms is None else columns_bytes(cells.histograms),
+        None if decoded.is_histogram is None else decoded.is_histogram.tolist(),
+        (decoded.n_bad_histograms, sorted(decoded.histogram_faults)),
         batch.metadata,
         (decoded.n_received, decoded.n_exemplars, decoded.n_histograms),
         (decoded.n_start_timestamps, decoded.n_undescribed, decoded.refusals),
@@ -197,10 +206,42 @@ def _decode(message: bytes, known: KnownSeries, keys: list[bytes]) -> list[objec
     ]
 
 
+PLAIN = WireHistogram(
+    timestamp_ms=7,
+    schema=3,
+    count=16,
+    sum=17.5,
+    zero_threshold=2.0**-128,
+    zero_count=4,
+    positive_spans=[(-2, 2), (3, 1)],
+    positive=[1, 2, 3],
+    negative_spans=[(0, 1)],
+    negative=[6],
+    hint=1,
+)
+STALE = 0x7FF0000000000002
+HISTOGRAMS = [
+    histogram.encode()
+    for histogram in (
+        PLAIN,
+        PLAIN.but(start_ms=3, hint=3),
+        PLAIN.but(is_float=True, count=16.5, zero_count=4.5, start_ms=4),
+        PLAIN.but(sum=STALE),
+        PLAIN.but(count=15),
+        PLAIN.but(schema=53),
+        PLAIN.but(schema=9, positive_spans=[(2, 2), (2, 1)]),
+        WireHistogram(
+            schema=-53, count=5, positive_spans=[(1, 2)], positive=[2, 3], custom_values=[1, 2, 3]
+        ),
+        WireHistogram(),
+    )
+]
+HISTOGRAMS = [*4 * HISTOGRAMS, b"\x08"]
+
 # Without negative times, which the kernels for version 1.0 cannot read when they run as Python.
 later_samples = st.builds(
     Sample,
-    value=words,
+    value=words | st.sampled_from([HISTOGRAM_BITS, HISTOGRAM_BITS + 1]),
     timestamp=st.integers(0, (1 << 63) - 1),
     start_timestamp=st.sampled_from([0, 0, 5]),
 )
@@ -208,11 +249,23 @@ valid_series = st.builds(
     TimeSeries,
     labels_refs=st.sampled_from([[1, 2], [1, 2, 3, 4], [1, 2, 3, 5], [1, 6, 3, 4], [3, 4], [1, 9]]),
     samples=st.lists(later_samples, max_size=3),
-    histograms=st.sampled_from([[], [], [], [b""]]),
+    histograms=st.just([]) | st.lists(st.sampled_from(HISTOGRAMS), max_size=3),
     exemplars=st.sampled_from([[], [], [], [Exemplar(labels_refs=[3, 4], value=1)]]),
     metadata=st.none() | st.builds(Metadata, type=st.integers(0, 3), help_ref=st.integers(0, 7)),
 ).map(lambda message: message.SerializeToString())
-valid_messages = st.lists(valid_series, max_size=9).map(
+# Histograms before samples, metadata in between, and fields that are not as usual.
+unusual_series = st.builds(
+    lambda found, odd: b"".join([found, *odd]),
+    valid_series,
+    st.lists(
+        st.sampled_from(HISTOGRAMS).map(lambda message: encode_field(3, message))
+        | later_samples.map(lambda sample: encode_field(2, sample.SerializeToString()))
+        | st.sampled_from([b"\x2a\x00", b"\x2a\x02\x08\x03", *4 * [b"\x30\x07"], b"\x1a\x05"]),
+        min_size=1,
+        max_size=3,
+    ),
+)
+valid_messages = st.lists(valid_series | valid_series | unusual_series, max_size=9).map(
     lambda found: Request(
         symbols=[b"", b"__name__", b"metric_name", b"job", b"a" * 130, b"b", b"m"],
         timeseries=found,

@@ -7,6 +7,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import MetricMetadata
 from promcompat.remote_write.decoder import DecodedWrite
+from promcompat.remote_write.left_series import DROPPED
 from promcompat.remote_write.remote_v2_pb2 import Metadata, Request, Sample, TimeSeries
 from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest, family_of
 from tests.support.factories import encode_labels
@@ -16,6 +17,7 @@ from tests.support.known_series import NOTHING_KNOWN, known_series
 LIMIT = 1 << 20
 UP = (("__name__", "up"), ("job", "a"))
 OTHER = (("__name__", "other"), ("job", "a"))
+KNOWS_UP = known_series([encode_labels(UP)])
 HISTOGRAM = WireHistogram(count=1, zero_count=1, sum=0.0)
 
 
@@ -58,6 +60,49 @@ def test_a_request_without_start_timestamps_has_no_column_of_them() -> None:
     request = RequestV2()
     request.add(UP, (1, 1.0), histograms=[HISTOGRAM])
     assert decode(request).batch.starts is None
+
+
+def test_histograms_of_known_series_are_read_from_the_request() -> None:
+    request = RequestV2()
+    request.add(UP, (1, 1.0), histograms=[HISTOGRAM, HISTOGRAM.but(count=2)], metadata=(3, "", ""))
+    read = SymbolRequest(request.message(), LabelLimits(), LIMIT, LIMIT)
+    piece = read.read_piece(known_series([encode_labels(UP)]))
+    assert piece.others.message == b""
+    assert piece.known.rows.is_histogram is not None
+    # The second one has a fault, so that its row is dropped.
+    assert piece.known.rows.is_histogram.tolist() == [False, True, True]
+    assert piece.known.rows.ids.tolist() == [100, 100, DROPPED]
+    assert (piece.known.n_histograms, piece.known.n_bad_histograms) == (2, 1)
+
+
+def test_a_histogram_that_is_not_valid_is_told_with_the_labels_of_its_series() -> None:
+    request = RequestV2()
+    request.add(UP, histograms=[HISTOGRAM.but(count=2)])
+    told = [decode(request, known).histogram_faults for known in (NOTHING_KNOWN, KNOWS_UP)]
+    assert told[0] == told[1]
+    assert told[0][0].endswith(' for series {__name__="up", job="a"}')
+
+
+@pytest.mark.parametrize("n_buckets", [10, 9_000, 30_000])
+def test_large_histograms_make_several_pieces(n_buckets: int) -> None:
+    """A piece has about a megabyte of histograms; the columns of a histogram take more."""
+    request, n_series = RequestV2(), 60
+    large = HISTOGRAM.but(positive_spans=[(0, n_buckets)], positive=[0.5] * n_buckets)
+    large = large.but(is_float=True, count=0.5 * n_buckets + 1)
+    labels = [(("__name__", "h"), ("n", str(number))) for number in range(n_series)]
+    for pairs in labels:
+        request.add(pairs, histograms=[large])
+    body = request.body()
+    most = 1 << 25
+    pieces = SymbolPieces(body, most, most)
+    ids: list[int] = []
+    while True:
+        decoded = pieces.decode(known_series(map(encode_labels, labels)), LabelLimits(), LIMIT)
+        assert decoded.n_histograms * n_buckets * 8 <= (1 << 21) + n_buckets * 8
+        ids += decoded.batch.series_ids.tolist()
+        if not pieces.advance():
+            break
+    assert ids == list(range(100, 100 + n_series))
 
 
 def test_metadata_is_that_of_families_and_comes_once() -> None:
