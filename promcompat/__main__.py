@@ -81,8 +81,9 @@ def _run_with_settings(options: Namespace, given: Sequence[str], others: Sequenc
         return 2
     redactor = Redactor(secrets_of(settings))
     set_up_logging(settings.log_level, settings.log_format, redactor)
-    for name in unknown_variables(os.environ):
-        _LOGGER.warning("unknown environment variable, no such setting", extra={"variable": name})
+    for name, similar in unknown_variables(os.environ).items():
+        fields = {"variable": name} | ({"similar_setting": similar} if similar else {})
+        _LOGGER.warning("unknown environment variable, no such setting", extra=fields)
     try:
         return _run(options, settings, given, others)
     except PromcompatError as exc:

@@ -2,17 +2,25 @@
 
 from aiohttp import hdrs, web
 
-from native_api.contract.problem import errors_blamed_on
+from native_api.contract.problem import InvalidRequestError, errors_blamed_on, fault
 from promcompat.core.errors import UnsupportedMediaTypeError
 from promcompat.http.bodies import BODIES, media_type
 
 
 async def read_body(request: web.Request, max_bytes: int, max_decoded_bytes: int) -> bytes:
-    """The body, decompressed.
+    """The body, decompressed, which has more than white space.
 
-    Raises PayloadTooLargeError, RequestTimeoutError, OverloadedError, UnsupportedMediaTypeError for
-    a coding other than gzip, and BadDataError for a body that is not what its coding says.
+    Raises InvalidRequestError for an empty one, PayloadTooLargeError, RequestTimeoutError,
+    OverloadedError, UnsupportedMediaTypeError for a coding other than gzip, and BadDataError for a
+    body that is not what its coding says.
     """
+    body = await _unpacked(request, max_bytes, max_decoded_bytes)
+    if not body or body.isspace():
+        raise InvalidRequestError([fault("body", "body", "is empty", "a JSON document")])
+    return body
+
+
+async def _unpacked(request: web.Request, max_bytes: int, max_decoded_bytes: int) -> bytes:
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
     bodies = request.app[BODIES]
     match encoding:

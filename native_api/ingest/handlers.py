@@ -284,7 +284,8 @@ async def _partly_stored(
     listed = await work(
         _BYTES_PER_FAULT * len(refused), lambda: [_fault_of(found, is_batch) for found in refused]
     )
-    return problem_response(409, f"nothing was stored: {describe_fault(listed[0])}", listed)
+    status = 409 if error.rows else 400
+    return problem_response(status, f"nothing was stored: {describe_fault(listed[0])}", listed)
 
 
 _SAMPLE_EXAMPLE = {
@@ -323,7 +324,8 @@ invalid one is listed by its index and field.
 If the series already has a different value for the time of a sample, the sample is a conflict, \
 which is only found while writing. The first value is kept, unless the metric's definition sets \
 `duplicate_policy: last`, and all other samples are stored. The answer is then 207 with the \
-conflicts in `errors` (200 with `partial=true`), or 409 if no other sample was stored.
+conflicts in `errors` (200 with `partial=true`), or 409 if no other sample was stored. \
+Samples that exceed a limit of the tenant are answered in the same way, with 400 instead of 409.
 
 A sample without `timestamp` gets the server's time. If its series already has a sample in that \
 millisecond, it gets the next free one, so it never conflicts.

@@ -25,7 +25,7 @@ from promcompat.core.texts.times import format_time_ms
 from promcompat.outgoing.client import GuardedClient
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.outgoing.secrets import NO_SECRETS, NamedSecrets, SecretUnavailableError
-from promcompat.version import PROMETHEUS_VERSION, promcompat_version
+from promcompat.version import PROMETHEUS_VERSION
 
 TENANT_LABEL: Final = "promcompat_tenant"
 """Distinguishes the alerts of several tenants at one Alertmanager."""
@@ -213,10 +213,7 @@ class WebhookNotifier(Notifier):
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
         """See the port. A repetition has the same `Idempotency-Key`."""
         for notification in notifications:
-            headers = {
-                "User-Agent": f"promcompat/{promcompat_version()}",
-                "Idempotency-Key": notification.key,
-            }
+            headers = {"Idempotency-Key": notification.key}
             await self._sender.post(self._target, self._document(notification), headers)
 
     def _document(self, notification: Notification) -> dict[str, object]:

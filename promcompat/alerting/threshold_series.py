@@ -168,10 +168,11 @@ class ThresholdSeries:
         self._describe(level, value)
 
     def _describe(self, level: BreachLevel, value: float) -> None:
-        """Bring the texts of the open alert up to date with its level and the present threshold."""
+        """Bring the open alert up to date with its level, its value and the present threshold."""
         assert self.alert is not None
         self.alert = replace(
             self.alert,
+            value=value,
             severity=level.severity,
             labels=self.alert.labels.with_label(SEVERITY, level.severity),
             annotations=_annotations(self.name, self.limits, level, value),

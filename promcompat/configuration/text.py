@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -24,6 +25,13 @@ from promcompat.core.texts.secrets import (
 from promcompat.outgoing.secrets import SecretSource, SecretUnavailableError
 
 _SHOWN_CHARACTERS = 100
+_WORDS_OF_LIBRARY = "Input should be "
+_REASONS = {
+    "bool_parsing": "must be true or false",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+}
 _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 _SECRET = frozenset(
     ("alertmanager_urls", "database_url", "external_url", "migration_database_url",
@@ -86,10 +94,21 @@ def _bare_type(annotation: Any) -> Any:
     return annotation
 
 
-def unknown_variables(environment: Iterable[str]) -> list[str]:
-    """Variables with our prefix that name no setting: a typing error would be silent otherwise."""
-    known = {env_name(name) for name in Settings.model_fields}
-    return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)
+def unknown_variables(environment: Iterable[str]) -> dict[str, str]:
+    """Variables with our prefix that name no setting: a typing error would be silent otherwise.
+
+    Each has the variable that it resembles most, or `""`.
+    """
+    known = set(map(env_name, Settings.model_fields))
+    unknown = sorted(
+        name for name in environment if name.startswith(ENV_PREFIX) and name not in known
+    )
+    return {name: _similar(name.removeprefix(ENV_PREFIX).lower()) for name in unknown}
+
+
+def _similar(name: str) -> str:
+    found = get_close_matches(name, Settings.model_fields, 1)
+    return env_name(found[0]) if found else ""
 
 
 def _named(found: re.Match[str]) -> str:
@@ -103,7 +122,8 @@ def faults_of(error: ValidationError) -> Iterator[str]:
     Settings that do not fit together are named in the text.
     """
     for fault in error.errors(include_url=False, include_context=False):
-        text = fault["msg"].removeprefix("Value error, ")
+        text = _REASONS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+        text = text.replace(_WORDS_OF_LIBRARY, "must be ")
         if not fault["loc"]:
             # Only names with an underscore: others are words, too.
             yield _NAME.sub(_named, text)

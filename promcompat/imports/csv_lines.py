@@ -46,6 +46,11 @@ class CsvFormat:
 
 def parse_csv_format(text: str) -> CsvFormat:
     """Raises BadDataError for a format that cannot be used."""
+    if not text:
+        raise BadDataError(
+            "the parameter `format` is missing; it names the columns, such as "
+            "1:time:unix_s,2:label:shop,3:metric:orders"
+        )
     metrics: list[tuple[int, str]] = []
     labels: list[tuple[int, str]] = []
     time: tuple[int, ReadTime] | None = None

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from promcompat.outgoing.policy import ANYWHERE, Host, OutgoingPolicy
+from promcompat.version import promcompat_version
 
 _HOST: Final[ContextVar[Host | None]] = ContextVar("called_host", default=None)
 """The host that a request calls, while its connection is made."""
@@ -43,7 +44,8 @@ def guarded_connector(policy: OutgoingPolicy, **options: Any) -> aiohttp.TCPConn
 class GuardedClient:
     """Sends requests that the policy allows. It follows no redirects and uses no proxy.
 
-    Its session is opened by the first request.
+    Its session is opened by the first request. Receivers see promcompat and its version, unless a
+    request says otherwise.
     """
 
     def __init__(self, policy: OutgoingPolicy = ANYWHERE, timeout_seconds: float = 10.0) -> None:
@@ -71,6 +73,7 @@ class GuardedClient:
             self._session = aiohttp.ClientSession(
                 connector=guarded_connector(self._policy),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": f"promcompat/{promcompat_version()}"},
                 timeout=self._timeout,
             )
         with calling(host):

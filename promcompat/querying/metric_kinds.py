@@ -109,7 +109,7 @@ class MetricKinds:
         if not await self._is_written(tenant, name):
             if has_counters:
                 return MetricShape.SUMMARY
-            raise NotFoundError(f"the metric {name!r} has never been written")
+            raise NotFoundError(f"the metric {name!r} has no samples")
         may_be_summary = has_counters or declared is MetricType.SUMMARY
         if may_be_summary and await self._has_only_quantiles(tenant, name):
             return MetricShape.SUMMARY

@@ -476,6 +476,21 @@ async def test_a_changed_threshold_is_held_against_the_last_sample_at_once(
             assert await newest(name) == ("firing", "critical", 0), name
 
 
+async def test_the_value_of_an_alert_is_that_of_its_summary(database_url: str) -> None:
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold())
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.settle()
+        alerting.clock.now_ms = NOW_MS + 60_000
+        await alerting.write(HOST, (60_000, 12.0))
+        # The level is the same, so nothing is written until the threshold is another one.
+        await alerting.define("queue", make_threshold(warning=2.0))
+        await alerting.settle()
+        (alert,) = await alerting.alerts.active(TENANT)
+        assert alert.annotations["summary"].startswith("queue is 12, at or above")
+        assert alert.value == 12.0
+
+
 async def test_a_new_threshold_is_held_against_the_last_sample_of_each_series(
     database_url: str,
 ) -> None:

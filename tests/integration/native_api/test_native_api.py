@@ -160,6 +160,31 @@ async def test_conflicts_keep_the_first_value_unless_the_last_wins(native: Nativ
     await native.ingest(sample("n", 5), status=409)
 
 
+async def test_samples_beyond_a_limit_are_no_conflict(native: NativeClient) -> None:
+    overrides = {"overrides": {"past_grace_period": "1h"}}
+    answer = await native.client.patch("/api/v1/limits", json=overrides)
+    assert answer.status == 200
+    now = time.time()
+    old, new = ({"name": "m", "value": 1, "timestamp": now - age} for age in (7_200, 0))
+    problem = await native.ingest(old, status=400)
+    assert "the sample is older than 1h (limit past_grace_period" in problem["detail"]
+    assert (await native.ingest(old, new, status=207))["accepted"] == 1
+
+
+@pytest.mark.parametrize("body", [b"", b" \n"])
+async def test_an_empty_body_is_called_empty(native: NativeClient, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    for method, path in (
+        ("POST", "/ingest"),
+        ("POST", "/ingest/batch"),
+        ("PUT", "/definitions/m"),
+        ("POST", "/rules"),
+        ("POST", "/alerts/1/acknowledge"),
+    ):
+        problem = await native.send(method, path, status=400, data=body, headers=headers)
+        assert problem["detail"] == "body: is empty; expected a JSON document"
+
+
 async def test_a_repeated_batch_may_hold_samples_without_a_timestamp(
     native: NativeClient,
 ) -> None:

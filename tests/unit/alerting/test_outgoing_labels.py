@@ -1,12 +1,14 @@
-"""What an Alertmanager gets: external labels first, then relabelling, as by Prometheus."""
+"""What receivers get: of an Alertmanager with external labels and relabelling, as by Prometheus."""
 
+import json
 from typing import Any
 
 from promcompat.alerting.deliveries import Notification
-from promcompat.alerting.senders import AlertmanagerNotifier, OutgoingLabels
+from promcompat.alerting.senders import AlertmanagerNotifier, OutgoingLabels, WebhookNotifier
 from promcompat.core.alerting.alerts import Alert, AlertState
 from promcompat.core.model import Labels
 from promcompat.core.relabelling import parse_relabel_rules
+from tests.support.documented_examples import read_blocks
 
 
 class RememberingSender:
@@ -43,3 +45,17 @@ async def test_alerts_get_external_labels_and_are_relabelled_or_dropped() -> Non
     ]
     await manager.send(given[1:], 1)
     assert len(sender.bodies) == 1
+
+
+async def test_a_webhook_gets_the_fields_that_the_page_shows() -> None:
+    (documented,) = [
+        json.loads(block.text)
+        for block in read_blocks()
+        if block.page == "docs/alerting.md" and block.language == "json"
+    ]
+    sender: Any = RememberingSender()
+    await WebhookNotifier(sender, "http://hook", "http://here").send([notification(q="a")], 1)
+    (sent,) = sender.bodies
+    assert list(sent) == list(documented)
+    assert list(sent["alert"]) == list(documented["alert"])
+    assert type(sent["alert"]["value"]) is type(documented["alert"]["value"])

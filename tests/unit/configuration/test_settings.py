@@ -1,5 +1,6 @@
 """Settings: where they come from, what they refuse, what they never show."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from promcompat.configuration.storage import default_data_dir
 from promcompat.configuration.text import (
     env_name,
     faults_of,
+    flag_name,
     public_values,
     unknown_variables,
 )
@@ -21,6 +23,15 @@ from promcompat.core.texts.durations import format_duration_ms, parse_duration_m
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(env_name(name), raising=False)
+
+
+def faults_with(name: str, value: str) -> list[str]:
+    """The faults of a setting with a value, none if it can be used."""
+    try:
+        Settings(**{name: value})  # type: ignore[arg-type]
+    except ValidationError as exc:
+        return [*faults_of(exc)]
+    return []
 
 
 def test_defaults() -> None:
@@ -75,6 +86,29 @@ def test_bad_values_are_refused(name: str, value: str, monkeypatch: pytest.Monke
         Settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("retention_days", "30d", "must be a whole number; it is '30d'"),
+        ("workers", "1.5", "must be a whole number; it is '1.5'"),
+        ("workers", "0", "must be greater than or equal to 1; it is '0'"),
+        ("admin_api", "maybe", "must be true or false; it is 'maybe'"),
+        ("access", "token", "must be 'off', 'tokens' or 'gateway'; it is 'token'"),
+        ("workers", "9" * 5_000, "must be a smaller number"),
+    ],
+)
+def test_faults_are_told_in_plain_words(name: str, value: str, reason: str) -> None:
+    (fault,) = faults_with(name, value)
+    assert fault.startswith(f"{flag_name(name)} ({env_name(name)}): {reason}")
+
+
+def test_no_setting_has_faults_in_the_words_of_the_library() -> None:
+    faults = [fault for name in Settings.model_fields for fault in faults_with(name, "-1.5x")]
+    assert len(faults) > 50
+    for fault in faults:
+        assert not re.search(r"Input|valid (integer|boolean|string)|unable", fault), fault
+
+
 def test_faults_have_the_value_unless_it_may_be_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMCOMPAT_WORKERS", "many")
     monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", "mysql://user:secret@h/db")
@@ -119,7 +153,8 @@ def test_data_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_typing_errors_in_variables_are_found() -> None:
     names = ["PROMCOMPAT_LISTEN", "PROMCOMPAT_LISTN", "HOME"]
-    assert unknown_variables(names) == ["PROMCOMPAT_LISTN"]
+    assert unknown_variables(names) == {"PROMCOMPAT_LISTN": "PROMCOMPAT_LISTEN"}
+    assert unknown_variables(["PROMCOMPAT_QWJXK"]) == {"PROMCOMPAT_QWJXK": ""}
 
 
 @pytest.mark.parametrize(

@@ -360,7 +360,8 @@ def test_bad_csv_rows_are_named_except_a_header() -> None:
 @pytest.mark.parametrize(
     ("form", "text"),
     [
-        ("", "cannot parse <column_pos>"),
+        ("", "the parameter `format` is missing"),
+        (",", "cannot parse <column_pos>"),
         ("1:label:a", "missing 'metric' column"),
         ("1:metric:a,1:label:b", "duplicate <column_pos> 1"),
         ("0:metric:a", "cannot parse <column_pos>"),

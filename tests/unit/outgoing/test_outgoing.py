@@ -32,6 +32,7 @@ from promcompat.remediation.actions import ActionPolicy, ActionRunner
 from promcompat.remediation.plans import HttpAction
 from promcompat.scraping.configuration import HttpConfig
 from promcompat.scraping.fetching import FetchError, HttpFetcher
+from promcompat.version import promcompat_version
 from tests.support.services.http_service import GivenSettings
 
 NOT_PUBLIC = (
@@ -292,6 +293,19 @@ async def run_action(port: int, policy: ActionPolicy, **fields: Any) -> Any:
         action = HttpAction(type="http", url=f"http://127.0.0.1:{port}/", **fields)
         runner = ActionRunner(client, policy, unused)
         return await runner.run(StepKey("workflow", "action", 1), action)
+
+
+async def test_receivers_see_who_calls_unless_a_header_says_otherwise() -> None:
+    async with receiving() as (port, received):
+        await run_action(port, ActionPolicy())
+        await run_action(port, ActionPolicy(), headers={"user-agent": "mine"})
+    assert [
+        [value for name, value in request.items() if name.lower() == "user-agent"]
+        for request in received
+    ] == [
+        [f"promcompat/{promcompat_version()}"],
+        ["mine"],
+    ]
 
 
 async def test_an_action_records_what_the_setting_allows(tmp_path: Path) -> None:
