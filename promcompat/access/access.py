@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from promcompat.access.authenticator import Authenticator
 from promcompat.access.token_service import TokenService
-from promcompat.access.token_table import TokenTable
-from promcompat.access.token_uses import TokenUses
+from promcompat.access.token_table import TokenTable, TokenUses
 from promcompat.core.audit import AuditRepository
 
 

@@ -8,9 +8,8 @@ from typing import Final, Protocol
 from cachetools import TTLCache
 
 from promcompat.access.credentials import Credential
-from promcompat.access.token_table import TokenTable
+from promcompat.access.token_table import TokenTable, TokenUses
 from promcompat.access.token_text import digest_of, is_token_text
-from promcompat.access.token_uses import TokenUses
 from promcompat.core.access import OWN_NAME, Principal, Role
 from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import UnauthenticatedError

@@ -1,4 +1,4 @@
-"""All tokens of the database in the memory of a process.
+"""All tokens of the database in the memory of a process, and when they were last used.
 
 So no request waits for the database, and what nobody made costs at most one short question at a
 time, however often it is tried.
@@ -81,3 +81,26 @@ class TokenTable:
             return
         self._failure = None
         self._known_at = asked_at
+
+
+class TokenUses:
+    """The uses of tokens that a process has not written yet; a loop does, in one statement."""
+
+    def __init__(self, repository: TokenRepository) -> None:
+        self._repository = repository
+        self._used_at_ms: dict[int, int] = {}
+
+    def note(self, token_id: int, now_ms: int) -> None:
+        """A token was used just now."""
+        self._used_at_ms[token_id] = now_ms
+
+    async def write(self) -> None:
+        """Write what has been noted. Raises StorageUnavailableError, and then keeps it."""
+        if not self._used_at_ms:
+            return
+        noted, self._used_at_ms = self._used_at_ms, {}
+        try:
+            await self._repository.note_uses(noted)
+        except BaseException:
+            self._used_at_ms = noted | self._used_at_ms
+            raise

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.alerting.recording import histograms_of
-from promcompat.alerting.rule_slots import first_slot_from
+from promcompat.alerting.state_machine import first_slot_from
 from promcompat.core.alerting.alerts import Rule
 from promcompat.core.corrections import CorrectionRequest, ReplaceSamples, SampleScope
 from promcompat.core.errors import BadDataError, ExecutionError

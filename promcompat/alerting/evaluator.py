@@ -4,7 +4,7 @@ import asyncio
 
 from promcompat.alerting.read_time import ReadTime
 from promcompat.alerting.rule_runner import RuleRunner
-from promcompat.alerting.rule_slots import group_slot
+from promcompat.alerting.state_machine import group_slot
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.alerting.alerts import Rule
 from promcompat.core.alerting.ports import AlertRepository, EvaluationSession, ScheduledGroup

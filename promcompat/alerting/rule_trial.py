@@ -6,8 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promcompat.alerting.rule_slots import first_slot_from
-from promcompat.alerting.state_machine import AlertProgress, AlertTiming, advance_alert
+from promcompat.alerting.state_machine import (
+    AlertProgress,
+    AlertTiming,
+    advance_alert,
+    first_slot_from,
+)
 from promcompat.core.alerting.alerts import ALERT_NAME, Rule
 from promcompat.core.errors import BadDataError, ExecutionError
 from promcompat.core.histograms.columns import is_histogram

@@ -8,7 +8,14 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from promcompat.core.alerting.alerts import Alert, AlertChange, AlertState, AlertTransition
+from promcompat.core.alerting.alerts import (
+    DEFAULT_NAMESPACE,
+    Alert,
+    AlertChange,
+    AlertState,
+    AlertTransition,
+    Rule,
+)
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
 
@@ -152,6 +159,21 @@ def slot_of(group: Sequence[str], interval_ms: int, now_ms: int) -> int:
     digest = hashlib.blake2b("\0".join(group).encode(), digest_size=8).digest()
     offset_ms = int.from_bytes(digest) % interval_ms
     return (now_ms - offset_ms) // interval_ms * interval_ms + offset_ms
+
+
+def group_slot(tenant: str, namespace: str, group: str, interval_ms: int, now_ms: int) -> int:
+    """The latest time at or before now at which a group is due; see `slot_of`.
+
+    Groups without a namespace keep the times they had before there were any.
+    """
+    named = () if namespace == DEFAULT_NAMESPACE else (namespace,)
+    return slot_of((tenant, *named, group), interval_ms, now_ms)
+
+
+def first_slot_from(tenant: str, rule: Rule, from_ms: int) -> int:
+    """The first time from `from_ms` on at which a rule is evaluated."""
+    group = tenant, rule.namespace, rule.group
+    return group_slot(*group, rule.interval_ms, from_ms - 1) + rule.interval_ms
 
 
 def progress_of(alert: Alert) -> AlertProgress:

@@ -7,10 +7,14 @@ from aiohttp import web
 from promcompat.api import (
     admin_handlers,
     cardinality_handlers,
+    datadog_handlers,
     exemplar_handlers,
     explain_handlers,
+    export_handlers,
     feature_handlers,
     federation_handler,
+    import_handlers,
+    influx_handlers,
     operation_handlers,
     page_handlers,
     query_handlers,
@@ -21,7 +25,6 @@ from promcompat.api import (
     status_handlers,
     target_handlers,
 )
-from promcompat.api.import_routes import IMPORT_ROUTES
 from promcompat.api.middleware import answer_errors, observe
 from promcompat.api.otlp_handler import handle_export
 from promcompat.api.read_handler import handle_read
@@ -36,7 +39,7 @@ from promcompat.http.guard import guarded
 from promcompat.http.route_roles import ASSET_PATH, PAGE_PATHS
 from promcompat.telemetry.telemetry import Telemetry
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Route = tuple[str, tuple[str, ...], Callable[[web.Request], Awaitable[web.StreamResponse]]]
 
 API = "/api/v1"
 PREFIXES = ("", "/prometheus")
@@ -50,7 +53,7 @@ _POST = ("POST",)
 _POST_PUT = ("POST", "PUT")
 
 
-def _ruler_routes(root: str, *, has_list: bool) -> tuple[tuple[str, tuple[str, ...], Handler], ...]:
+def _ruler_routes(root: str, *, has_list: bool) -> tuple[Route, ...]:
     """The ruler API below one of its roots."""
     namespace = f"{root}/{{namespace}}"
     group = f"{namespace}/{{group}}"
@@ -65,7 +68,18 @@ def _ruler_routes(root: str, *, has_list: bool) -> tuple[tuple[str, tuple[str, .
     )
 
 
-ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
+def _influx_routes(prefix: str, query_methods: tuple[str, ...]) -> tuple[Route, ...]:
+    """InfluxDB's paths, at the root for senders that add them to a host, and below a prefix."""
+    return (
+        (f"{prefix}/write", _POST, influx_handlers.handle_write_v1),
+        (f"{prefix}/api/v2/write", _POST, influx_handlers.handle_write_v2),
+        (f"{prefix}/ping", _GET_HEAD, influx_handlers.handle_ping),
+        (f"{prefix}/health", _GET, influx_handlers.handle_health),
+        (f"{prefix}/query", query_methods, influx_handlers.handle_query),
+    )
+
+
+ROUTES: tuple[Route, ...] = (
     (f"{API}/query", _GET_POST, query_handlers.handle_query),
     (f"{API}/query_range", _GET_POST, query_handlers.handle_query_range),
     (f"{API}/query_exemplars", _GET_POST, exemplar_handlers.handle_query_exemplars),
@@ -113,7 +127,28 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     # Where Mimir and the Collector have it; exporters append the path to a base address.
     ("/otlp/v1/metrics", _POST, handle_export),
     ("/v1/metrics", _POST, handle_export),
-    *IMPORT_ROUTES,
+    # VictoriaMetrics.
+    (f"{API}/import", _POST, import_handlers.handle_json),
+    (f"{API}/import/prometheus", _POST, import_handlers.handle_exposition),
+    (f"{API}/import/prometheus/metrics/{{labels:.+}}", _POST_PUT, import_handlers.handle_push),
+    (f"{API}/import/csv", _POST, import_handlers.handle_csv),
+    (f"{API}/import/native", _POST, import_handlers.handle_native),
+    (f"{API}/export", _GET_POST, export_handlers.handle_export),
+    (f"{API}/export/csv", _GET_POST, export_handlers.handle_csv),
+    (f"{API}/export/native", _GET_POST, export_handlers.handle_native),
+    *_influx_routes("", _POST),
+    *_influx_routes("/influx", _GET_POST),
+    # Datadog: below a prefix, because /api/v1/series is Prometheus' list of series.
+    *((f"/datadog{path}", _POST, stores) for path, stores in datadog_handlers.STORED_PATHS.items()),
+    ("/api/v2/series", _POST, datadog_handlers.handle_series_v2),
+    ("/datadog/api/v1/validate", _GET, datadog_handlers.handle_validate),
+    ("/api/v1/validate", _GET, datadog_handlers.handle_validate),
+    *(
+        (f"/datadog{path}", _POST, datadog_handlers.handle_ignored)
+        for path in ("/api/v1/check_run", "/api/v1/metadata", "/api/v1/events", "/intake")
+    ),
+    # The agent repeats what is answered 404 for ever, so that every path is taken.
+    ("/datadog/{other:.+}", _POST, datadog_handlers.handle_other),
     ("/federate", _GET, federation_handler.handle_federate),
     ("/-/healthy", _GET_HEAD, operation_handlers.handle_healthy),
     ("/-/ready", _GET_HEAD, operation_handlers.handle_ready),

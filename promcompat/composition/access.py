@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from promcompat.access.access import Access
 from promcompat.access.authenticator import Authenticator
 from promcompat.access.token_service import TokenService
-from promcompat.access.token_table import TokenTable
-from promcompat.access.token_uses import TokenUses
+from promcompat.access.token_table import TokenTable, TokenUses
 from promcompat.configuration.settings import Settings
 from promcompat.core.limits.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT

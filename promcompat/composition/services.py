@@ -50,8 +50,8 @@ from promcompat.limits.limit_service import CountOfTenant, LimitService, amounts
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.exemplar_service import ExemplarService
+from promcompat.metrics.maintenance_service import PeriodicMaintenance
 from promcompat.metrics.metric_service import MetricService
-from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.metrics.snapshot_service import SnapshotService
 from promcompat.otlp.reader import OtlpReader
 from promcompat.querying.native_query_service import NativeQueryService

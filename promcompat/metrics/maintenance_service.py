@@ -4,6 +4,7 @@ The steps are those of the store. Each is made of transactions of its own. A ste
 reported, and the others still run.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from promcompat.core.maintenance import (
     StepReport,
 )
 from promcompat.core.ports import MaintenanceRepository, MaintenanceStep
+from promcompat.telemetry.maintenance import MaintenanceMetrics
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def ignore_step(report: StepReport) -> None:
@@ -121,3 +125,45 @@ def _add(
     seconds, n_failures = time.perf_counter() - started, len(notes.failures)
     report.steps.append(StepReport(step.name, amount, step.unit, seconds, n_failures))
     report.failures += notes.failures
+
+
+class PeriodicMaintenance:
+    """Runs maintenance in a serving process, logs it and counts it."""
+
+    def __init__(self, service: MaintenanceService, metrics: MaintenanceMetrics) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._failing: set[tuple[str, str]] = set()
+
+    async def run_once(self) -> None:
+        """Do everything that is due. Raises StorageUnavailableError when the database fails."""
+        report = await self._service.run_once()
+        if report.is_skipped:
+            return
+        log_deleted(report)
+        self._log_new_failures(report.failures)
+        self._metrics.add(
+            samples_deleted=report.n_deleted,
+            chunks_dropped=report.n_chunks_dropped,
+            hours_computed=report.n_hours_computed,
+            series_removed=report.n_series_removed,
+            failed_tasks=[failure.task for failure in report.failures],
+        )
+        self._metrics.add_steps(report.steps)
+
+    def _log_new_failures(self, failures: list[MaintenanceFailure]) -> None:
+        """Log a step that fails every hour once, and again after it has succeeded in between."""
+        reasons = {(failure.task, failure.subject): failure.reason for failure in failures}
+        for (task, subject), reason in reasons.items():
+            if (task, subject) not in self._failing:
+                _LOGGER.warning(
+                    "a maintenance step failed; it is retried every hour",
+                    extra={"task": task, "subject": subject, "reason": reason},
+                )
+        self._failing = set(reasons)
+
+
+def log_deleted(report: MaintenanceReport) -> None:
+    """Log what a run deleted."""
+    if report.n_chunks_dropped:
+        _LOGGER.info("dropped chunks of samples", extra={"chunks": report.n_chunks_dropped})

@@ -10,8 +10,7 @@ from promcompat.composition.storage import open_storage
 from promcompat.configuration.settings import Settings
 from promcompat.core.maintenance import StepReport
 from promcompat.database import SHORT
-from promcompat.metrics.maintenance_service import MaintenanceReport
-from promcompat.metrics.periodic_maintenance import log_deleted
+from promcompat.metrics.maintenance_service import MaintenanceReport, log_deleted
 
 
 def run_maintain(settings: Settings, *, is_dry_run: bool = False) -> int:

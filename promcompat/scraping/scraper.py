@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
@@ -19,13 +19,13 @@ from promcompat.scraping.configuration import JobConfig, ScrapeConfig
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.document import read_config_file
 from promcompat.scraping.document_keys import OTHER_SECTIONS
-from promcompat.scraping.live_keys import LiveKeys
 from promcompat.scraping.pool import ScrapePool
 from promcompat.scraping.target_loop import LoopSurroundings, TargetLoop
 from promcompat.telemetry.scraping import ScrapeMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 10.0
+_KEYS_KEPT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,3 +187,32 @@ def _seed(external: Labels) -> int:
     """Scrapers with other names ask their targets at other moments."""
     text = f"{socket.gethostname()}{external}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
+class LiveKeys:
+    """Collects the keys once for all targets that end within a second, in a thread.
+
+    Many targets end together, and there may be millions of series.
+    """
+
+    def __init__(self, loops: Callable[[], Sequence[TargetLoop]]) -> None:
+        """`loops` returns a list that does not change."""
+        self._loops = loops
+        self._collecting: asyncio.Task[set[bytes]] | None = None
+
+    async def get(self) -> set[bytes]:
+        """The keys as they were at most a second ago."""
+        if self._collecting is None:
+            self._collecting = asyncio.create_task(self._collect())
+        return await asyncio.shield(self._collecting)
+
+    async def _collect(self) -> set[bytes]:
+        asyncio.get_running_loop().call_later(_KEYS_KEPT_SECONDS, self._forget)
+        return await asyncio.to_thread(_keys_of, self._loops())
+
+    def _forget(self) -> None:
+        self._collecting = None
+
+
+def _keys_of(loops: Sequence[TargetLoop]) -> set[bytes]:
+    return {key for loop in loops for key in loop.series.tracked_keys}

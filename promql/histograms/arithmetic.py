@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray
-from promql.histograms.combination import Combined, combined, longest_side
+from promql.histograms.bucket_kernels import view_of
+from promql.histograms.combination import Combined, combined, longest_side, source_of, work_lists
 from promql.histograms.combination_kernels import AVERAGE, PLAIN, SUM
 from promql.histograms.comparison_kernels import find_resets
-from promql.histograms.kernel_columns import source_of, work_lists
+from promql.histograms.trim_kernels import trim
 from promql.values.histogram_columns import GAUGE, Buckets, HistogramColumns
 
 
@@ -201,3 +202,36 @@ def _times(buckets: Buckets, factors: FloatArray) -> Buckets:
 
 def _over(buckets: Buckets, divisors: FloatArray) -> Buckets:
     return replace(buckets, counts=buckets.counts / np.repeat(divisors, np.diff(buckets.offsets)))
+
+
+def trimmed(
+    columns: HistogramColumns, limits: FloatArray, *, keeps_below: bool
+) -> HistogramColumns:
+    """The observations of each histogram up to its limit, or else those from the limit on.
+
+    A bucket around the limit is shared out as its distribution says, see `trim_kernels`.
+    """
+    zero_counts, counts, sums = (
+        np.array(column) for column in (columns.zero_counts, columns.counts, columns.sums)
+    )
+    positive, negative = columns.positive.counts.copy(), columns.negative.counts.copy()
+    trim(
+        view_of(columns),
+        np.ascontiguousarray(limits, np.float64),
+        keeps_below,
+        positive,
+        negative,
+        zero_counts,
+        counts,
+        sums,
+    )
+    return compact(
+        replace(
+            columns,
+            zero_counts=zero_counts,
+            counts=counts,
+            sums=sums,
+            positive=replace(columns.positive, counts=positive),
+            negative=replace(columns.negative, counts=negative),
+        )
+    )

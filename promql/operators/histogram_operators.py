@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from promcompat.core.histograms.columns import histogram_cells, histogram_numbers, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.ast import TRIM_OPERATORS, PositionRange
-from promql.histograms.arithmetic import add, are_equal, divide, scale, subtract
+from promql.histograms.arithmetic import add, are_equal, divide, scale, subtract, trimmed
 from promql.histograms.combination import Combined
-from promql.histograms.trimming import trimmed
 from promql.values.annotation_texts import (
     incompatible_layout,
     incompatible_types,

@@ -37,11 +37,11 @@ from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.tables.sample_table import SAMPLE_TABLE, SamplePartitions, is_partitioned
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
-from sql.samples.writing.series_access import SeriesAccess
 from sql.series.catalogue import PostgresCatalogue
 from sql.series.metadata import MetadataWriter
 from sql.series.reader import SeriesReader
 from sql.series.resolver import SeriesResolver
+from sql.series.series_access import SeriesAccess
 from sql.series.starts import SeriesStarts
 
 _RETENTION: Final = load_queries("retention")

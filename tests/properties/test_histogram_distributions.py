@@ -6,11 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promql.histograms.arithmetic import add
+from promql.histograms.arithmetic import add, trimmed
 from promql.histograms.bucket_kernels import view_of
 from promql.histograms.listed_buckets import listed_buckets
 from promql.histograms.statistics_kernels import fractions, quantiles
-from promql.histograms.trimming import trimmed
 from promql.values.histogram_columns import HistogramColumns
 from tests.support.histograms import histogram
 

@@ -15,6 +15,7 @@ import numpy as np
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.ports import ALL_TIME_MS
 from promcompat.core.value_classes import value_class
+from sql.samples.columns.equal_samples import differ
 from sql.samples.columns.fold_kernels import copy_rows, find_rows, settle_rows
 from sql.samples.columns.histogram_pools import HistogramPools, joined_values, raise_numbers
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
@@ -250,3 +251,27 @@ def _kept(samples: SeriesSamples, is_kept: BoolArray) -> SeriesSamples:
         samples.values[is_kept],
         histograms=samples.histograms,
     )
+
+
+def count_conflicts(pieces: Sequence[Piece], folded: SeriesSamples) -> int:
+    """How many samples of pieces differ from the folded one of their series and time.
+
+    Samples that the fold deleted are in conflict with nothing.
+    """
+    if sum(len(piece.samples) for piece in pieces) <= len(folded):
+        return 0
+    parts = [folded, *(piece.samples for piece in pieces)]
+    ids = np.concatenate([np.repeat(part.ids, np.diff(part.offsets)) for part in parts])
+    times = np.concatenate([part.timestamps for part in parts])
+    values, pools = joined_values(
+        [part.values for part in parts], [part.histograms for part in parts]
+    )
+    histograms = pools.settled(values)
+    # lexsort is stable: of equal keys the folded sample comes first.
+    order = np.lexsort((times, ids))
+    ids, times, values = ids[order], times[order], values[order]
+    is_first = np.ones(len(ids), np.bool_)
+    is_first[1:] = (np.diff(ids) != 0) | (np.diff(times) != 0)
+    heads = np.maximum.accumulate(np.where(is_first, np.arange(len(ids)), 0))
+    is_known = order[heads] < len(folded)
+    return int(np.count_nonzero(is_known & differ(values, values[heads], histograms)))

@@ -33,7 +33,7 @@ from sql.samples.reading.snapshots import SampleSnapshots
 from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
-from sql.samples.writing.series_access import SeriesAccess
+from sql.series.series_access import SeriesAccess
 
 _QUERIES: Final = load_queries("corrections")
 _SERIES_PER_STEP: Final = 256

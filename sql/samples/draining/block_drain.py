@@ -9,8 +9,7 @@ from operator import attrgetter
 from promcompat.core.clock import wall_clock_ms
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
-from sql.samples.columns.fold import Deletion, fold
-from sql.samples.columns.fold_conflicts import count_conflicts
+from sql.samples.columns.fold import Deletion, count_conflicts, fold
 from sql.samples.draining.drainer import (
     DELETES,
     ArrivalRow,

@@ -19,8 +19,7 @@ from promcompat.core.clock import wall_clock_ms
 from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool
 from sql.samples.codec.page_decoding import decode_pages
-from sql.samples.columns.fold import Deletion, Piece, fold
-from sql.samples.columns.fold_conflicts import count_conflicts
+from sql.samples.columns.fold import Deletion, Piece, count_conflicts, fold
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.draining.compaction_plan import Extent, FillingSlots, Job, Layer, due_jobs
 from sql.samples.draining.deletion_work import work_off_deletion

@@ -25,8 +25,7 @@ from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows
 from sql.query_loader import load_queries
-from sql.samples.columns.fold import Deletion, fold
-from sql.samples.columns.fold_conflicts import count_conflicts
+from sql.samples.columns.fold import Deletion, count_conflicts, fold
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drain_transaction import drain_transaction
 from sql.samples.draining.drainer import (

@@ -34,7 +34,7 @@ from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.batch_writer import BatchWriter
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.group_commit import GroupCommit
-from sql.samples.writing.series_access import SeriesAccess
+from sql.series.series_access import SeriesAccess
 
 _HEAD_PER_CACHE: Final = 4
 """Drained samples that were read lately may take a quarter of what the head may take."""

@@ -25,9 +25,9 @@ from sql.definitions.threshold_watch import ThresholdWatch
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.group_commit import GroupCommit
 from sql.samples.writing.incoming_values import TOO_MANY_BUCKETS, storable_values
-from sql.samples.writing.series_access import SeriesAccess
 from sql.samples.writing.server_timestamps import RecentStamps
 from sql.series.resolver import ResolvedBatch
+from sql.series.series_access import SeriesAccess
 
 _WRITE_ATTEMPTS: Final = 3
 

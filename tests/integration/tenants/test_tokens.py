@@ -9,8 +9,8 @@ import pytest
 
 from promcompat.__main__ import main
 from promcompat.access.access import Access
+from promcompat.access.token_table import TokenUses
 from promcompat.access.token_text import digest_of, new_token_text
-from promcompat.access.token_uses import TokenUses
 from promcompat.core.access import NewToken, Role
 from promcompat.core.errors import ConflictError, StorageUnavailableError
 from tests.support.services.native_service import OPERATOR, AccessService, running_access_service

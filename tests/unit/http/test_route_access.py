@@ -19,9 +19,8 @@ import promcompat.api.routes
 from promcompat.access.access import Access
 from promcompat.access.authenticator import Authenticator
 from promcompat.access.token_service import TokenRequest, TokenService
-from promcompat.access.token_table import TokenTable
+from promcompat.access.token_table import TokenTable, TokenUses
 from promcompat.access.token_text import new_token_text
-from promcompat.access.token_uses import TokenUses
 from promcompat.core.access import ALL_ROLES, Principal, Role, roles_with_included
 from promcompat.http.context import ServiceState
 from promcompat.http.guard import guarded

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from promcompat.core.maintenance import MaintenanceFailure, StepReport
-from promcompat.metrics.maintenance_service import MaintenanceReport
-from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
+from promcompat.metrics.maintenance_service import MaintenanceReport, PeriodicMaintenance
 from promcompat.telemetry.telemetry import Telemetry
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from promcompat.scraping import discovery, live_keys, pool
+from promcompat.scraping import discovery, pool, scraper
 from promcompat.scraping.configuration import FileDiscovery, JobConfig, TargetGroup
-from promcompat.scraping.live_keys import LiveKeys
 from promcompat.scraping.pool import ScrapePool
+from promcompat.scraping.scraper import LiveKeys
 from promcompat.scraping.target_loop import LoopSurroundings
 from promcompat.scraping.targets import DiscoveredTargets, targets_of
 from promcompat.telemetry.telemetry import Telemetry
@@ -78,7 +78,7 @@ async def test_many_discovered_targets_are_relabelled_in_a_thread(
 async def test_the_keys_are_collected_once_for_targets_that_end_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(live_keys, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(scraper, "_KEYS_KEPT_SECONDS", 0.0)
     collected: list[Any] = []
 
     def loops() -> Any:
@@ -88,6 +88,6 @@ async def test_the_keys_are_collected_once_for_targets_that_end_together(
     keys = LiveKeys(loops)
     assert await keys.get() == {b"a", b"b", b"c"}
     await until(lambda: keys._collecting is None)
-    monkeypatch.setattr(live_keys, "_KEPT_SECONDS", 30.0)
+    monkeypatch.setattr(scraper, "_KEYS_KEPT_SECONDS", 30.0)
     assert [await keys.get() for _ in range(3)] == [{b"d"}] * 3
     assert len(collected) == 2
