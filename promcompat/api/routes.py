@@ -7,14 +7,9 @@ from aiohttp import web
 from promcompat.api import (
     admin_handlers,
     cardinality_handlers,
-    datadog_handlers,
     exemplar_handlers,
     explain_handlers,
-    export_handlers,
     feature_handlers,
-    federation_handler,
-    import_handlers,
-    influx_handlers,
     operation_handlers,
     page_handlers,
     query_handlers,
@@ -25,10 +20,12 @@ from promcompat.api import (
     status_handlers,
     target_handlers,
 )
+from promcompat.api.export import export_handlers, federation_handler
+from promcompat.api.export.read_handler import handle_read
+from promcompat.api.ingest import datadog_handlers, import_handlers, influx_handlers
+from promcompat.api.ingest.otlp_handler import handle_export
+from promcompat.api.ingest.write_handler import handle_write
 from promcompat.api.middleware import answer_errors, observe
-from promcompat.api.otlp_handler import handle_export
-from promcompat.api.read_handler import handle_read
-from promcompat.api.write_handler import handle_write
 from promcompat.configuration.settings import Settings
 from promcompat.core.limits.turns import OneOfTenant
 from promcompat.http.audit import end_record

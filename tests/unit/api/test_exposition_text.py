@@ -2,7 +2,7 @@
 
 import pytest
 
-from promcompat.api.exposition_text import (
+from promcompat.api.export.exposition_text import (
     ClassicHistogram,
     Escaping,
     accepted_format,

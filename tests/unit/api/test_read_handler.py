@@ -4,7 +4,7 @@ import pytest
 import snappy
 from aiohttp import ClientResponse
 
-from promcompat.api import read_handler
+from promcompat.api.export import read_handler
 from promcompat.remote_read.remote_read_pb2 import QueryResult, ReadResponse
 from tests.support.factories import STALE_NAN, make_batch, make_labels
 from tests.support.formats.remote_read import bits_of, encode_read_request, labels_of, read_stream

@@ -7,13 +7,9 @@ from typing import Any
 import pytest
 import snappy
 
-from promcompat.api import (
-    datadog_handlers,
-    import_handlers,
-    influx_handlers,
-    read_handler,
-    ruler_handlers,
-)
+from promcompat.api import ruler_handlers
+from promcompat.api.export import read_handler
+from promcompat.api.ingest import datadog_handlers, import_handlers, influx_handlers
 from promcompat.imports.datadog_pb2 import Dogsketch, Sketch, SketchPayload
 from promcompat.otlp import export_pb2 as otlp
 from promcompat.otlp.reader import OtlpReader

@@ -11,7 +11,7 @@ import pytest
 import snappy
 from aiohttp import ClientResponse
 
-from promcompat.api import write_handler
+from promcompat.api.ingest import write_handler
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError, StorageUnavailableError
 from promcompat.core.model import Labels, MetricMetadata, WriteBatch
 from promcompat.core.series_table import KnownSeries

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 
-from promcompat.api.export_lines import exposition_lines, json_lines
+from promcompat.api.export.export_lines import exposition_lines, json_lines
 from promcompat.core.histograms.columns import (
     Histograms,
     histogram_cells,

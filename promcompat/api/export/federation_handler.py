@@ -8,8 +8,8 @@ from aiohttp import hdrs, web
 from isal import igzip
 
 from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, text_error
-from promcompat.api.exposition_protobuf import Sample, encode_families
-from promcompat.api.exposition_text import (
+from promcompat.api.export.exposition_protobuf import Sample, encode_families
+from promcompat.api.export.exposition_text import (
     ClassicHistogram,
     ExpositionFormat,
     accepted_format,

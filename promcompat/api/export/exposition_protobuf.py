@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from google.protobuf.proto import serialize_length_prefixed
 
-from promcompat.api.exposition_text import ClassicHistogram, Escaping, escape_name
+from promcompat.api.export.exposition_text import ClassicHistogram, Escaping, escape_name
 from promcompat.core.histograms.columns import Histograms
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.texts.strconv import to_unicode

@@ -14,7 +14,7 @@ import numpy as np
 from aiohttp import HttpVersion11, hdrs, web
 
 from promcompat.api.envelope import accepts_gzip, text_error, text_response
-from promcompat.api.export_lines import (
+from promcompat.api.export.export_lines import (
     FormatBlock,
     exposition_lines,
     json_lines,

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from promcompat.api.envelope import error_headers, error_status
-from promcompat.api.importing import extra_labels_of, store_columns, url_form
+from promcompat.api.ingest.importing import extra_labels_of, store_columns, url_form
 from promcompat.api.json_text import dump_json
 from promcompat.core.errors import PromcompatError
 from promcompat.http.bodies import BODIES, media_type

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from promcompat.api.exposition_text import Escaping, exposition_line
+from promcompat.api.export.exposition_text import Escaping, exposition_line
 from promcompat.core.errors import BadDataError
 from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
 from promcompat.core.model import METRIC_NAME, FloatArray, IntArray, Labels, SampleBlock, is_stale

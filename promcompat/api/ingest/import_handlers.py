@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 
 from promcompat.api.envelope import text_error, text_response
-from promcompat.api.importing import (
+from promcompat.api.ingest.importing import (
     ReadPiece,
     extra_labels_of,
     import_lines,

@@ -1,0 +1,1 @@
+"""The endpoints that give samples away: export, federation and remote read."""

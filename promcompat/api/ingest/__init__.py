@@ -1,0 +1,1 @@
+"""The endpoints that take samples: remote write, OTLP, and the formats of other systems."""
