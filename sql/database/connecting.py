@@ -237,6 +237,8 @@ def _refusal(exc: BaseException) -> str | None:
             return "this database does not exist"
         case asyncpg.InsufficientPrivilegeError():
             return "the user is not allowed to connect to it"
+        case asyncpg.UndefinedObjectError() | asyncpg.InvalidParameterValueError():
+            return "its URL has an option that the server does not know, or a value it refuses"
         case asyncpg.ProtocolViolationError():
             return _pooler_refusal(str(exc))
         case socket.gaierror() if exc.errno in _FATAL_LOOK_UPS:

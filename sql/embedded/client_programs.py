@@ -33,6 +33,7 @@ _CAN_NOTE_NAN_BITS: Final = (
     "to_regprocedure('promcompat.note_nan_bits()'), 'EXECUTE'), false)"
 )
 _NOTE_NAN_BITS: Final = "SELECT promcompat.note_nan_bits()"
+_IS_SUPERUSER: Final = "SELECT current_setting('is_superuser')"
 _FORGET_ROUTINES: Final = "DELETE FROM promcompat.schema_routine"
 """A restore leaves out grants, whose roles may not exist; the next migration grants them again."""
 
@@ -170,8 +171,8 @@ def _note_nan_bits(pg_dump: Sequence[str], url: str) -> None:
 def restore_database(url: str, file: Path, report: Report) -> None:
     """Fill an empty database from a file that `dump_database` wrote.
 
-    With TimescaleDB, the address must be that of a superuser. Raises EmbeddedDatabaseError; then
-    the database is incomplete, and has to be dropped and made again.
+    With TimescaleDB, the address must be that of a superuser. Raises EmbeddedDatabaseError; once
+    it has begun, the database is incomplete then, and has to be dropped and made again.
     """
     programs = find_client_programs(url)
     if _query(programs, url, "SELECT to_regnamespace('promcompat') IS NOT NULL") == "t":
@@ -185,6 +186,11 @@ def restore_database(url: str, file: Path, report: Report) -> None:
         raise EmbeddedDatabaseError(f"cannot read {file}: {exc.strerror}") from exc
     with source:
         has_timescaledb = _TIMESCALEDB in _contents(programs, source)
+        if has_timescaledb and _query(programs, url, _IS_SUPERUSER) != "on":
+            raise EmbeddedDatabaseError(
+                "the file has tables of TimescaleDB, which only a superuser can restore: give the "
+                "address of one"
+            )
         report(f"Restoring {file}")
         if has_timescaledb:
             _query(programs, url, "CREATE EXTENSION IF NOT EXISTS timescaledb")

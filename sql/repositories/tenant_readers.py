@@ -49,7 +49,8 @@ async def grant_tenant(database: Database, tenant: str, role: str, *, creates: b
         with _faults_of_the_request():
             if password is not None:
                 verifier = scram_verifier(password, secrets.token_bytes(_SALT_BYTES))
-                await connection.execute(_QUERIES["create_reader"], _checked(role), verifier)
+                with _who_may_make_roles():
+                    await connection.execute(_QUERIES["create_reader"], _checked(role), verifier)
             await connection.execute(_QUERIES["grant_tenant"], _checked(role), tenant)
     return password
 
@@ -85,6 +86,17 @@ def _checked(role: str) -> str:
     if not role or "\0" in role or len(role.encode()) > _MAX_ROLE_BYTES:
         raise BadDataError(f"a role has a name of 1 to {_MAX_ROLE_BYTES} bytes")
     return role
+
+
+@contextmanager
+def _who_may_make_roles() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as exc:
+        raise BadDataError(
+            "the owner of the schema is not allowed to make roles: give it that right (ALTER ROLE "
+            "… CREATEROLE), or make the role first (CREATE ROLE …) and leave out --create"
+        ) from exc
 
 
 @contextmanager

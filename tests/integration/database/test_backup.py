@@ -199,6 +199,7 @@ async def test_commands_copy_a_database_of_ones_own(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The copy gives every answer of the original."""
     monkeypatch.setenv("PROMCOMPAT_STORE", store.value)
@@ -219,6 +220,10 @@ async def test_commands_copy_a_database_of_ones_own(
     name = f"copy_of_{url.rpartition('/')[2]}"
     server.run_sql(f"CREATE DATABASE {name} OWNER promcompat")
     copy = server.url(name)
+    if edition == "timescaledb":
+        ordinary = ["restore", str(file), "--database-url", copy]
+        assert await asyncio.to_thread(main, ordinary) == 1
+        assert "which only a superuser can restore" in capsys.readouterr().err
     restored = ["restore", str(file), "--database-url", server.superuser_url(copy)]
     assert await asyncio.to_thread(main, restored) == 0
     after = await answers_of(copy)

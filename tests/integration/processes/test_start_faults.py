@@ -172,6 +172,15 @@ async def test_wrong_options_of_tls_are_told(options: str, text: str) -> None:
     assert "cret" not in said
 
 
+@pytest.mark.parametrize("option", ["sslmod=require", "work_mem=much"])
+async def test_an_option_that_the_server_refuses_is_told(
+    timescaledb_database_url: str, option: str
+) -> None:
+    said = await refusal(f"{timescaledb_database_url}?{option}")
+    assert "its URL has an option that the server does not know, or a value it refuses" in said
+    assert option.partition("=")[0] in said
+
+
 @pytest.mark.parametrize(
     ("fault", "text"),
     [

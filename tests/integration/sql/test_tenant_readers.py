@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import asyncpg
 import pytest
@@ -90,6 +90,20 @@ def test_a_role_is_made_granted_listed_and_revoked_by_the_command(
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         asyncio.run(seen())
     assert run("list") == "blue: read by no role\nred: read by no role\n"
+
+
+def test_an_owner_that_may_not_make_roles_is_told_what_to_do(
+    database_url: str,
+    database_server: DatabaseServer,
+    role: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asyncio.run(write_tenants(database_url, "blue"))
+    database_server.run_sql(f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'test' IN ROLE promcompat")
+    url = database_server.url(database_url.rpartition("/")[2], quote(role))
+    given = ["tenant", "--database-url", url, "grant", "blue", "another", "--create"]
+    assert main(given) == 1
+    assert "ALTER ROLE … CREATEROLE), or make the role first" in capsys.readouterr().err
 
 
 async def test_members_of_a_role_read_its_tenants_and_sessions_notice_a_revoke(
