@@ -108,13 +108,6 @@ class Store(SampleReader, Protocol):
         database fails; then nothing is acknowledged.
         """
 
-    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
-        """Delete the samples that `select` would return for a selection; returns how many.
-
-        Queries that begin afterwards no longer see them. After a failure the samples deleted until
-        then stay deleted. Raises QueryTimeoutError and StorageUnavailableError.
-        """
-
     async def explain_select(
         self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
     ) -> list[SelectionExplanation]:

@@ -113,14 +113,6 @@ class StoredSeries:
             self._times = sorted(self._bits)
         return self._times
 
-    def delete(self, start_ms: int, end_ms: int) -> int:
-        """Delete the samples in `(start_ms, end_ms]`; returns how many."""
-        times, _ = self.between(start_ms, end_ms)
-        for time in times:
-            del self._bits[time]
-        self._times = None
-        return len(times)
-
     def has_sample(self, start_ms: int, end_ms: int) -> bool:
         """Whether a sample, stale markers included, is in `[start_ms, end_ms]`."""
         index = bisect_left(self.times, start_ms)
@@ -206,15 +198,6 @@ class InMemoryStore:
         if data is None:
             return [SampleBlock.empty() for _ in selections]
         return [_select(data, selection) for selection in selections]
-
-    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
-        """See the port."""
-        data = self._tenants.get(tenant, TenantData())
-        return sum(
-            stored.delete(selection.start_ms, selection.end_ms)
-            for labels, stored in data.series.items()
-            if matches_all(labels, selection.matchers)
-        )
 
     async def explain_select(
         self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth

@@ -232,26 +232,6 @@ class ArrivalLog:
             return True
         return isinstance(exc, asyncpg.TransactionRollbackError)
 
-    async def delete(
-        self,
-        tenant_id: int,
-        series_ids: IntArray | None,
-        first_ms: int,
-        last_ms: int,
-        *,
-        version: int | None = None,
-    ) -> None:
-        """Delete samples that arrived earlier, of series (None: all) from `first_ms` to `last_ms`.
-
-        The ids ascend; both times are inclusive. `version` as in `AppendConditions`, None: the
-        present one. Errors as in `append`.
-        """
-        if series_ids is not None and not len(series_ids):
-            return
-        deletion = deletion_of(tenant_id, series_ids, first_ms, last_ms)
-        known = self._guard.version if version is None else version
-        await self.append([deletion], AppendConditions(version=known))
-
     async def sync(
         self,
         connection: Connection,

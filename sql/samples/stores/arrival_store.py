@@ -5,26 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
-from promcompat.core.model import IntArray, SampleBlock, SeriesSelection, WriteBatch
+from promcompat.core.model import SampleBlock, SeriesSelection, WriteBatch
 from promcompat.core.ports import ChangeReader, CheckBytes, Store, any_bytes
 from promcompat.core.series_table import KnownSeries
 from sql.caching.change_log import ChangeLogState
-from sql.catalog import TimeBounds
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.samples.arrivals.arrival_committer import ArrivalCommitter
 from sql.samples.arrivals.arrival_log import ArrivalLog
-from sql.samples.columns.series_samples import NO_SAMPLES
 from sql.samples.head.head import Head
 from sql.samples.reading.drained_reader import DrainedReader
 from sql.samples.reading.kept_times import KeptState, Retentions
 from sql.samples.reading.lookup import SnapshotLookup
-from sql.samples.reading.newest import first_and_last, windows_of
+from sql.samples.reading.newest import first_and_last
 from sql.samples.reading.sample_snapshot import ReadPools
 from sql.samples.reading.selections import SnapshotSelections
 from sql.samples.reading.snapshots import SampleSnapshots
@@ -142,41 +138,6 @@ class ArrivalStore(Store, ChangeReader):
             return await self._selections.explain(tenant_id, selections, depth)
 
         return await self._database.guard.in_one_epoch(explain)
-
-    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
-        """Delete the samples of a selection; see the port.
-
-        The number is that of the samples just before the deletion.
-        """
-        bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
-        version = self._database.guard.version
-        tenant_id, ids = await self._series.selected_ids(tenant, selection)
-        if tenant_id is None or bounds.is_empty or not len(ids):
-            return 0
-        found, n_samples = await self._count(tenant_id, ids, bounds)
-        kept = await self._sources.snapshots.kept_now(tenant_id)
-        if kept.rollup_days is not None:
-            # Rollups may be left of series without samples.
-            found = ids
-        if len(found):
-            await self._sources.log.delete(
-                tenant_id, found, bounds.start_ms, bounds.end_ms, version=version
-            )
-        return n_samples
-
-    @read_again
-    async def _count(
-        self, tenant_id: int, ids: IntArray, bounds: TimeBounds
-    ) -> tuple[IntArray, int]:
-        """Those of the series that have samples within bounds, and how many samples they have."""
-        found, n_samples, snapshots = [NO_SAMPLES.ids], 0, self._sources.snapshots
-        times = bounds.start_ms - 1, bounds.end_ms
-        windows = await windows_of(snapshots, tenant_id, *times, descending=False)
-        while not windows.is_done:
-            samples = await windows.read(snapshots, tenant_id, ids)
-            found.append(samples.ids)
-            n_samples += len(samples)
-        return np.unique(np.concatenate(found)), n_samples
 
     @read_again
     async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:

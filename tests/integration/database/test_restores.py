@@ -21,7 +21,7 @@ from sql.embedded.postgres_server import PostgresServer
 from sql.samples.metric_storage import MetricStorage
 from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.support.programs.servers import DatabaseServer, run_server
-from tests.support.storage.repositories import connected, discard, opened_storage
+from tests.support.storage.repositories import connected, delete_samples, discard, opened_storage
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -302,7 +302,7 @@ async def test_removal_waits_for_running_writes_and_sees_their_samples(
     """A series that gets its first sample meanwhile stays."""
     await begin(storage)
     for tenant in ("red", "blue"):
-        await storage.store.delete(tenant, EVERYTHING)
+        await delete_samples(storage, tenant, EVERYTHING)
     async with storage.maintenance.lock() as steps:
         assert steps is not None
         orphans = await steps.removal.find(0)

@@ -21,6 +21,7 @@ from sql.samples.arrivals.arrival_log import (
     OvertakenError,
     SampleChange,
     SyncAnswer,
+    deletion_of,
 )
 from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.codec.page_encoding import encode_pages
@@ -371,9 +372,8 @@ async def test_breaches_are_stored_with_their_samples_or_not_at_all(
 
 
 async def test_deletions_are_arrivals(log: Log) -> None:
-    await log.delete(1, np.array([4, 7]), T0, T0 + 9)
-    await log.delete(2, None, -5, T0)
-    await log.delete(2, np.array([], np.int64), -5, T0)
+    deletions = [deletion_of(1, np.array([4, 7]), T0, T0 + 9), deletion_of(2, None, -5, T0)]
+    await log.add(deletions)
     some, everything = (await log.read()).arrivals
     assert some.deleted_series is not None
     assert some.deleted_series.tolist() == [4, 7]

@@ -19,6 +19,7 @@ from tests.support.formats.remote_write import V2_HEADERS, RequestV2
 from tests.support.services.http_service import NOW_MS, Service, running_service
 from tests.support.storage.repositories import (
     connected,
+    delete_samples,
     drain_and_compact,
     drained_storage,
     opened_storage,
@@ -155,7 +156,7 @@ async def test_otlp_points_of_series_that_were_removed_make_them_again(database_
         for number, time_ms in enumerate(range(NOW_MS - 5, NOW_MS)):
             if number == 3:
                 await drain_and_compact(storage)
-                await storage.store.delete("default", select_name("removed", 0, NOW_MS))
+                await delete_samples(storage, "default", select_name("removed", 0, NOW_MS))
                 await drain_and_compact(storage)
                 maintenance = MaintenanceService(storage.maintenance, 0, lambda: NOW_MS)
                 assert (await maintenance.run_once()).n_series_removed == 1

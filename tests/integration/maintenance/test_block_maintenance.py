@@ -13,7 +13,12 @@ from sql.samples.storage_options import StoreKind
 from sql.samples.stores.maintenance_repository import StoreSteps
 from sql.samples.stores.store_steps import OrphanStep
 from tests.support.factories import block_rows, make_batch, make_labels, make_matcher, select_name
-from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
+from tests.support.storage.repositories import (
+    connected,
+    delete_samples,
+    drain_and_compact,
+    opened_storage,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -120,7 +125,7 @@ async def test_series_go_after_a_deletion_was_worked_off(storage: MetricStorage)
     await write(storage, LOAD, JOBS, times=[NOW_MS - DAY_MS])
     await drain_and_compact(storage)
     assert (await service.run_once()).n_series_removed == 0
-    await storage.store.delete("red", select_name("load", *EVER))
+    await delete_samples(storage, "red", select_name("load", *EVER))
     assert (await service.plan()).amount_of("orphans") == 0
     await drain_and_compact(storage)
     assert (await service.plan()).amount_of("orphans") == 1
@@ -134,7 +139,7 @@ async def test_a_search_for_orphans_goes_on_where_the_last_one_stopped(
 ) -> None:
     series = [make_labels("load", host=str(number)) for number in range(5)]
     await write(storage, *series, times=[NOW_MS])
-    await storage.store.delete("red", select_name("load", *EVER))
+    await delete_samples(storage, "red", select_name("load", *EVER))
     await drain_and_compact(storage)
     n_removed = []
     for _ in range(5):
@@ -150,7 +155,7 @@ async def test_a_series_that_gets_a_sample_before_it_is_removed_stays(
 ) -> None:
     await write(storage, LOAD, JOBS, times=[NOW_MS - DAY_MS])
     for name in ("load", "jobs"):
-        await storage.store.delete("red", select_name(name, *EVER))
+        await delete_samples(storage, "red", select_name(name, *EVER))
     async with storage.maintenance.lock() as steps:
         assert isinstance(steps, StoreSteps)
         page = await steps.removal.find(0)
@@ -185,7 +190,7 @@ async def test_deleted_samples_of_head_and_blocks_are_gone(storage: MetricStorag
     await write(storage, LOAD, times=[NOW_MS - 2, NOW_MS - 1])
     matchers = (make_matcher("host", "=", "a"),)
     selection = replace(select_name("load", NOW_MS - DAY_MS - 1, NOW_MS - 2), matchers=matchers)
-    assert await storage.store.delete("red", selection) == 2
+    assert await delete_samples(storage, "red", selection) == 2
     kept = {"load": [NOW_MS - 2 * DAY_MS, NOW_MS - 1]}
     assert await times_of(storage) == kept
     await write(storage, LOAD, times=[NOW_MS - 2])

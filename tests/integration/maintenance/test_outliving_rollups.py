@@ -19,7 +19,7 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.support.factories import STALE_NAN, make_batch, make_labels, select_name
-from tests.support.storage.repositories import connected, opened_storage
+from tests.support.storage.repositories import connected, delete_samples, opened_storage
 from tests.support.storage.stored_blocks import Clock
 
 pytestmark = pytest.mark.integration
@@ -303,7 +303,7 @@ async def test_a_late_sample_changes_no_rollup_whose_samples_are_gone(life: Life
 
 async def test_a_deletion_takes_the_buckets_that_it_touches(life: Life) -> None:
     first_ms = life.at(3, 5 * HOUR_MS + 10 * MINUTE_MS)
-    await life.storage.store.delete("default", select_name("g", first_ms, first_ms + 60_000))
+    await delete_samples(life.storage, "default", select_name("g", first_ms, first_ms + 60_000))
     await life.storage.drains.drainer.drain_all()
     await life.maintain(life.at(6, 2 * HOUR_MS + 1))
     shown = await life.shown("count_over_time(g[1h])", life.at(3), life.at(4))
@@ -361,7 +361,7 @@ async def test_a_deletion_of_many_series_leaves_the_rollups_of_those_between(lif
     ends = (life.at(3, 6 * HOUR_MS),) * 2
     left, deleted = (f"sum(count_over_time({name}[1h]))" for name in ("left", "deleted"))
     assert await life.shown(deleted, *ends) == {ends[0]: 40.0}
-    await life.storage.store.delete("default", select_name("deleted", at_ms - 1, at_ms))
+    await delete_samples(life.storage, "default", select_name("deleted", at_ms - 1, at_ms))
     await life.storage.drains.drainer.drain_all()
     await life.maintain(life.at(6, 2 * HOUR_MS + 2))
     assert await life.shown(deleted, *ends) == {}
@@ -424,7 +424,7 @@ async def test_a_deletion_hides_the_hours_of_its_series_and_day_only(database_ur
             pass
         whole = {tuple(row) for row in await sql.fetch(rows)}
         noon = (today - 3) * DAY_MS + 12 * HOUR_MS
-        await storage.store.delete("default", select_name("c", noon, noon + 1))
+        await delete_samples(storage, "default", select_name("c", noon, noon + 1))
         day = {_moment((today - 3) * DAY_MS + hour * HOUR_MS) for hour in range(24)}
         left = {row for row in whole if row[0] == "g" or row[1] not in day}
         assert len(left) == len(whole) - 24

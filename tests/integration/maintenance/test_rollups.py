@@ -25,7 +25,7 @@ from sql.samples.reading.sample_snapshot import PiecemealSnapshot
 from sql.samples.storage_options import StoreKind
 from tests.support.factories import STALE_NAN, make_batch, make_labels, select_name
 from tests.support.long_form import examples
-from tests.support.storage.repositories import connected, opened_storage
+from tests.support.storage.repositories import connected, delete_samples, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -118,7 +118,7 @@ async def take_step(storage: MetricStorage, tenant: str, step: tuple[object, ...
         case "delete", int(time_ms), int(n_buckets):
             start_ms = time_ms - 1
             deleted = select_name("x", start_ms, start_ms + 1 + n_buckets * BUCKET_MS)
-            await storage.store.delete(tenant, deleted)
+            await delete_samples(storage, tenant, deleted)
         case "drain", *_:
             await drains.drainer.drain_all()
         case "merge", *_:

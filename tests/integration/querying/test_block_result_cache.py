@@ -22,7 +22,12 @@ from tests.integration.querying.test_result_cache import (
     play,
 )
 from tests.support.factories import select_name
-from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
+from tests.support.storage.repositories import (
+    connected,
+    delete_samples,
+    drain_and_compact,
+    opened_storage,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +52,7 @@ class BlockWorld(World):
         """Delete a minute of samples, so long before now."""
         start_ms = self.now_ms - age_ms
         selection = select_name("m_total", start_ms, start_ms + MINUTE_MS)
-        await self.storages[1].store.delete(TENANT, selection)
+        await delete_samples(self.storages[1], TENANT, selection)
 
     async def act(self, actions: list[Action]) -> None:
         for action in actions:

@@ -13,7 +13,7 @@ from sql.samples.metric_storage import MetricStorage
 from sql.series.metadata import MetadataStep, MetadataWriter
 from tests.support.factories import make_batch, make_labels, make_matcher
 from tests.support.fakes import InMemoryStore
-from tests.support.storage.repositories import opened_storage
+from tests.support.storage.repositories import delete_samples, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +42,7 @@ async def write(storage: MetricStorage, labels: Labels, time_ms: int) -> None:
 async def delete_before(storage: MetricStorage, time_ms: int) -> None:
     """As maintenance does it."""
     everything = SeriesSelection(matchers=(), start_ms=-1, end_ms=time_ms - 1)
-    await storage.store.delete(TENANT, everything)
+    await delete_samples(storage, TENANT, everything)
 
 
 @pytest.mark.parametrize("bounds", [EVER, (T0, T0 + MINUTE_MS)])

@@ -6,7 +6,7 @@ import pytest
 from sql.samples.metric_storage import MetricStorage
 from tests.support.factories import make_batch, make_labels, select_name
 from tests.support.storage.maintenance import assert_hours_agree
-from tests.support.storage.repositories import connected
+from tests.support.storage.repositories import connected, delete_samples
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
@@ -49,7 +49,7 @@ async def test_samples_are_shown_wherever_they_are(
         await storage.store.write_batch("default", make_batch({A: later, B: [(T0, 7.0)]}))
         expected |= {("a", 500, 9.0), ("a", HOUR_MS, 3.0), ("b", 0, 7.0)}
         await check(connection, expected)
-        assert await storage.store.delete("default", select_name("up", T0 - 1, T0 + 600)) == 3
+        assert await delete_samples(storage, "default", select_name("up", T0 - 1, T0 + 600)) == 3
         expected -= {("a", 0, 1.0), ("a", 500, 9.0), ("b", 0, 7.0)}
         await check(connection, expected)
         await storage.store.write_batch("default", make_batch({A: [(T0, 4.0)]}))

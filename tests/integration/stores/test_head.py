@@ -18,6 +18,7 @@ from sql.samples.arrivals.arrival_log import (
     ArrivalLog,
     NewArrival,
     SyncAnswer,
+    deletion_of,
 )
 from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.fold import fold
@@ -108,6 +109,11 @@ class Replica:
         [arrival_id] = await self.log.append([arrival], conditions)
         return arrival_id
 
+    async def delete(self, series_ids: np.ndarray | None, first_ms: int, last_ms: int) -> None:
+        """Delete samples of series (None: all), both times inclusive."""
+        deletion = deletion_of(TENANT, series_ids, first_ms, last_ms)
+        await self.log.append([deletion], AppendConditions(version=self.database.guard.version))
+
     async def seen(self) -> Rows:
         """What a query reads: the head and the runs of one snapshot."""
         async with acquired(self.database.read_pool) as connection, snapshot(connection):
@@ -174,7 +180,7 @@ async def test_a_view_has_what_any_process_wrote_before(replica: Replica, writer
     view = await replica.head.view()
     assert held(view) == {(1, 10): 5, (1, 11): 8, (2, 10): 9}
     assert held(view, 2) == {(3, 1): 1}
-    await writer.log.delete(TENANT, np.array([1], np.int64), 0, 10)
+    await writer.delete(np.array([1], np.int64), 0, 10)
     assert held(await replica.head.view()) == {(1, 11): 8, (2, 10): 9}
 
 
@@ -238,7 +244,7 @@ async def test_what_is_drained_is_bounded_by_the_view_that_learns_of_it(
     assert learned.drained_bounds == {TENANT: (7, 10), nobody: None}
     # The next one finds nothing new; a deletion that is worked off is a change.
     assert (await replica.head.view([TENANT])).drained_bounds == {}
-    await writer.log.delete(TENANT, np.array([1], np.int64), 0, 10)
+    await writer.delete(np.array([1], np.int64), 0, 10)
     await drain()
     assert (await replica.head.view([TENANT])).drained_bounds.keys() == {TENANT}
 
@@ -289,7 +295,7 @@ async def delete_and_forget(writer: Replica, drain: Callable[[], Awaitable[int]]
 
     A view from before has samples of the series then, and no page tells that they are deleted.
     """
-    await writer.log.delete(TENANT, np.array([1], np.int64), 0, 100)
+    await writer.delete(np.array([1], np.int64), 0, 100)
     await drain()
     compactor = Compactor(writer.database.write_pool, DrainStats())
     while not (await compactor.compact()).is_done:
@@ -336,7 +342,7 @@ async def test_drained_samples_are_read_once_until_something_is_drained(
     assert (stats.hits, stats.misses) == (1, 1)
     # What has not been drained is in the head, and folded with what the cache has.
     await writer.append({(1, 10): 9, (1, 5): 7})
-    await writer.log.delete(TENANT, np.array([2], np.int64), 0, 100)
+    await writer.delete(np.array([2], np.int64), 0, 100)
     assert await ask() == {(1, 5): 7, (1, 10): 5}
     assert (stats.hits, stats.misses) == (2, 1)
     await drain()
@@ -510,7 +516,7 @@ async def test_a_cold_start_reads_no_more_than_it_can_hold(
     database: Database, writer: Replica
 ) -> None:
     first = await writer.append({(series, 1): 1 for series in range(10)})
-    await writer.log.delete(TENANT, None, 1, 1)
+    await writer.delete(None, 1, 1)
     expected = {(series, 2): 2 for series in range(10)}
     await writer.append(expected)
     for number in range(3, 20):

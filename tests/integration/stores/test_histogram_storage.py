@@ -26,7 +26,12 @@ from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import StoreMove
 from tests.support.factories import make_batch, make_labels, make_matcher, select_name
 from tests.support.histograms import columns_of, histogram_of
-from tests.support.storage.repositories import connected, drain_and_compact, opened_storage
+from tests.support.storage.repositories import (
+    connected,
+    delete_samples,
+    drain_and_compact,
+    opened_storage,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -173,7 +178,7 @@ async def test_stores_and_sql_show_what_was_written(database_url: str, kind: Sto
                     [one for one in wanted if one is not None],
                 )
         cut = select_name("h", MIDNIGHT - 1, MIDNIGHT + 60_000)
-        await storage.store.delete("default", cut)
+        await delete_samples(storage, "default", cut)
         await drain_and_compact(storage)
         assert await read(storage.store) == expected(
             {

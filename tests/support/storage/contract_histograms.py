@@ -88,13 +88,6 @@ class HistogramContract:
         )
         assert await self.stored(store) == {UP_A: [(T0, ONE), (T0 + 1, FLOAT)]}
 
-    async def test_a_deleted_time_takes_another_kind_of_sample(self, store: Store) -> None:
-        await store.write_batch("default", batch_of({UP_A: [(T0, ONE), (T0 + 1, TWO)]}))
-        assert await store.delete("default", select_name("up", T0 - 1, T0)) == 1
-        assert await self.stored(store) == {UP_A: [(T0 + 1, TWO)]}
-        await store.write_batch("default", batch_of({UP_A: [(T0, FLOAT)]}))
-        assert await self.stored(store) == {UP_A: [(T0, FLOAT), (T0 + 1, TWO)]}
-
     async def test_floats_whose_bits_are_those_of_histograms_become_nan(self, store: Store) -> None:
         batch = make_batch({UP_A: [(T0, 0.0)]})
         values = np.array([HISTOGRAM_BITS | 5], np.uint64).view(np.float64)

@@ -334,40 +334,6 @@ class StoreContract:
         assert await store.sample_bounds("default") == (T0 - 40 * DAY_MS, T0 + 5)
         assert await store.sample_bounds("other") == (T0 + DAY_MS, T0 + DAY_MS)
 
-    # -- deleting -----------------------------------------------------------------------------
-
-    async def test_delete_removes_what_select_returns(
-        self, store: Store, catalogue: Catalogue
-    ) -> None:
-        points = [(T0 + step * 1000, float(step)) for step in range(5)]
-        await store.write_batch("default", make_batch({UP_A: points, LOAD: points}))
-        await store.write_batch("other", make_batch({UP_A: points}))
-        assert await store.delete("default", select_name("up", T0 + 1000, T0 + 3000)) == 2
-        block = await self.select_one(store, select_name("up", *ALL_TIME))
-        assert block.timestamps.tolist() == [T0, T0 + 1000, T0 + 4000]
-        assert len((await self.select_one(store, select_name("load1", *ALL_TIME))).timestamps) == 5
-        assert (
-            len((await self.select_one(store, select_name("up", *ALL_TIME), "other")).values) == 5
-        )
-        bounds = T0 + 2000, T0 + 3000
-        assert await catalogue.series("default", [], *bounds, 0) == [LOAD]
-
-    async def test_delete_of_nothing_deletes_nothing(self, store: Store) -> None:
-        assert await store.delete("default", select_name("up", *ALL_TIME)) == 0
-        await store.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}))
-        assert await store.delete("default", select_name("load1", *ALL_TIME)) == 0
-        assert await store.delete("default", select_name("up", T0, T0 + 1000)) == 0
-        assert await store.delete("default", select_name("up", T0 + 1000, T0)) == 0
-        assert await store.delete("default", select_name("up", 1 << 62, 1 << 63)) == 0
-
-    async def test_deleted_time_takes_another_value(self, store: Store) -> None:
-        await store.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}))
-        everything = select_name("up", -(1 << 62), 1 << 62)
-        assert await store.delete("default", everything) == 1
-        await store.write_batch("default", make_batch({UP_A: [(T0, 2.0)]}))
-        block = await self.select_one(store, everything)
-        assert block_rows(block) == {UP_A: [(T0, value_bits(2.0))]}
-
     # -- what is known of series --------------------------------------------------------------
 
     async def test_series_lists_each_matching_label_set_once(

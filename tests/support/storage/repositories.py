@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import asyncpg
 
+from promcompat.core.corrections import CorrectionRequest, DeleteSamples, SampleScope
 from promcompat.core.model import SeriesSelection, WriteBatch
 from sql.database.database import DatabaseOptions
 from sql.migrate import migrate
@@ -82,6 +83,15 @@ async def drain_and_compact(storage: MetricStorage) -> None:
     await storage.drains.compact()
 
 
+async def delete_samples(storage: MetricStorage, tenant: str, selection: SeriesSelection) -> int:
+    """Delete the samples that `select` would return for a selection; returns how many."""
+    scope = SampleScope((selection.matchers,), selection.start_ms + 1, selection.end_ms)
+    request = CorrectionRequest(DeleteSamples(scope), "tests", "")
+    number = await storage.corrections.begin(tenant, request)
+    (done,) = await storage.corrections.list(tenant, number + 1, 1, number)
+    return done.affected.n_samples
+
+
 class DrainedStore:
     """A store whose samples are drained and compacted as soon as they are written."""
 
@@ -96,11 +106,6 @@ class DrainedStore:
             await self._store.write_batch(tenant, batch)
         finally:
             await drain_and_compact(self._storage)
-
-    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
-        n_deleted = await self._store.delete(tenant, selection)
-        await self._storage.drains.drainer.drain_all()
-        return n_deleted
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from promcompat.core.model import Labels, SeriesSelection
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.support.factories import block_rows, make_batch, make_labels, make_matcher
-from tests.support.storage.repositories import opened_storage
+from tests.support.storage.repositories import delete_samples, opened_storage
 
 METRIC: Final = "interleaved"
 Row = tuple[int, int, int]
@@ -86,7 +86,7 @@ async def _delete(
     storage: MetricStorage, tenant: str, numbers: Sequence[int], start_ms: int, end_ms: int
 ) -> None:
     """Delete the samples that `ask_samples` would answer."""
-    await storage.store.delete(tenant, _selection(numbers, start_ms, end_ms))
+    await delete_samples(storage, tenant, _selection(numbers, start_ms, end_ms))
 
 
 async def _drain(storage: MetricStorage) -> None:
