@@ -14,6 +14,8 @@ _STORAGE_COUNTERS = {
     "failed_commits": "Failed transactions with sample rows; their senders got an error.",
     "rows_rejected": "Samples not stored because their series has a different value at the same "
     "time.",
+    "samples_past_retention": "Samples that were accepted, and are older than anything that their "
+    "tenant keeps, so that nobody sees them.",
     "series_cache_hits": "Rows whose series id was cached.",
     "series_cache_misses": "Rows whose series id was not cached.",
     "series_resolved": "Series ids looked up in the database.",

@@ -18,6 +18,7 @@ class StorageStats:
     commit_seconds: float = 0.0
     failed_commits: int = 0
     rows_rejected: int = 0
+    samples_past_retention: int = 0
     rows_waiting: int = 0
     undrained_bytes: int = 0
     series_cache_hits: int = 0

@@ -179,7 +179,7 @@ async def _roll_up(url: str) -> str:
     started = time.perf_counter()
     try:
         assert storage.rollups is not None
-        while not (await storage.rollups.run(100)).is_done:
+        while not await storage.rollups.run(100):
             pass
         seconds = time.perf_counter() - started
         async with acquired(storage.database.write_pool) as connection:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 
+import numpy as np
 from asyncpg.transaction import Transaction
 
 from promcompat.core.errors import StorageUnavailableError
@@ -267,6 +268,16 @@ class SampleSnapshots:
     async def kept_now(self, tenant_id: int, asked_at: float | None = None) -> KeptTimes:
         """What a tenant keeps; `asked_at` as in `Head.view`."""
         return await self.kept(await self._head.view([tenant_id], asked_at), tenant_id)
+
+    async def unseen(self, tenant_id: int, times: IntArray) -> int:
+        """How many samples of some times are older than anything that a tenant keeps.
+
+        The database is asked only when there seem to be such samples.
+        """
+        if not len(times) or times.min() >= self._retentions.first_ms(tenant_id):
+            return 0
+        kept = await self.kept_now(tenant_id)
+        return int(np.count_nonzero(times < kept.first_ms))
 
     async def kept(self, view: HeadView, tenant_id: int) -> KeptTimes:
         """What a tenant of a view keeps."""

@@ -1,14 +1,18 @@
 """The store of arrivals, the head and what is drained; see `promcompat.core.ports.Store`."""
 
+import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import SampleBlock, SeriesSelection, WriteBatch
 from promcompat.core.ports import ChangeReader, CheckBytes, Store, any_bytes
 from promcompat.core.series_table import KnownSeries
+from promcompat.core.texts.times import format_time_ms
 from sql.caching.change_log import ChangeLogState
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
@@ -32,6 +36,7 @@ from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.group_commit import GroupCommit
 from sql.series.series_access import SeriesAccess
 
+_LOGGER: Final = logging.getLogger(__name__)
 _HEAD_PER_CACHE: Final = 4
 """Drained samples that were read lately may take a quarter of what the head may take."""
 
@@ -81,6 +86,7 @@ class ArrivalStore(Store, ChangeReader):
     ) -> None:
         self._database = series.database
         self._series = series
+        self._stats = stats
         self._sources = sources
         self._writer = _batch_writer(series, sources, threshold_watch, stats, options)
         self._selections = SnapshotSelections(
@@ -97,8 +103,23 @@ class ArrivalStore(Store, ChangeReader):
         return self._writer.known_series(tenant)
 
     async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
-        """Store a batch; see the port."""
+        """Store a batch; see the port. What nobody will see of it is counted and logged."""
         await self._writer.write_batch(tenant, batch)
+        with suppress(StorageUnavailableError):
+            await self._tell_unseen(tenant, batch)
+
+    async def _tell_unseen(self, tenant: str, batch: WriteBatch) -> None:
+        tenant_id = self._database.tenants.known(tenant)
+        if tenant_id is None:
+            return
+        n_unseen = await self._sources.snapshots.unseen(tenant_id, batch.timestamps)
+        if n_unseen:
+            self._stats.samples_past_retention += n_unseen
+            oldest = format_time_ms(int(batch.timestamps.min()))
+            _LOGGER.warning(
+                "samples past the retention of their tenant were written: nobody sees them",
+                extra={"tenant": tenant, "samples": n_unseen, "oldest": oldest},
+            )
 
     async def ask_ahead(self, tenant: str) -> float:
         """See the port."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from promcompat.core.model import EvalRange, Labels
+from promcompat.core.texts.times import format_time_ms
 from promcompat.metrics.maintenance_service import MaintenanceService
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
@@ -164,6 +165,27 @@ async def test_a_tenant_has_a_retention_of_its_own(
     assert series == [], "orphans leave every listing"
 
 
+async def test_samples_that_nobody_will_see_are_counted_and_logged(
+    storage: MetricStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A metric of the tenant keeps samples for 60 days: older ones are seen in no metric."""
+    counted = []
+    for ages in ([0, 40], [40, 70, 90], [70]):
+        await write(storage, PLAIN, times=[time_of_age(age) for age in ages])
+        counted.append(storage.stats.samples_past_retention)
+    assert counted == [0, 2, 3]
+    (first, _) = [one for one in caplog.records if "nobody sees them" in one.getMessage()]
+    assert (vars(first)["tenant"], vars(first)["samples"]) == ("red", 2)
+    assert vars(first)["oldest"] == format_time_ms(time_of_age(90))
+    assert await set_retention(storage.database, "red", 0)
+    await times_of(storage, "plain")
+    await write(storage, PLAIN, times=[time_of_age(900)])
+    assert storage.stats.samples_past_retention == 3
+    assert await set_retention(storage.database, "red", 1)
+    await write(storage, PLAIN, times=[time_of_age(59)])
+    assert storage.stats.samples_past_retention == 3, "the other metric keeps it"
+
+
 async def test_what_a_retention_has_passed_leaves_cached_answers(
     storage: MetricStorage, clock: Clock
 ) -> None:
@@ -234,7 +256,7 @@ async def test_rollups_are_read_only_as_far_as_samples_are_kept(
     async with opened_storage(database_url, **options, pushdown=PushdownMode.AUTO) as rolled:
         assert rolled.rollups is not None
         await answers_agree(6 * 144)
-        assert (await rolled.rollups.run(100)).is_done
+        assert await rolled.rollups.run(100)
         # The days on which the retention and the grid end are read as samples.
         await answers_agree(3 * 144)
         clock.now_ms += 7 * HOUR_MS
@@ -242,7 +264,7 @@ async def test_rollups_are_read_only_as_far_as_samples_are_kept(
         report = await maintain(storage, clock)
         assert report.n_chunks_dropped > 0
         await answers_agree(3 * 144)
-        assert (await rolled.rollups.run(100)).is_done
+        assert await rolled.rollups.run(100)
         await answers_agree(3 * 144)
         # Samples that are gone do not come back as rollups.
         await define(storage, "plain", 80)
