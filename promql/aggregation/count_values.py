@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from promcompat.core.histograms.columns import histogram_numbers, is_histogram
-from promcompat.core.model import FloatArray, IntArray, Labels
+from promcompat.core.model import METRIC_NAME, FloatArray, IntArray, Labels
 from promcompat.core.texts.strconv import format_decimal
-from promql.aggregation.grouping import kept_pairs
+from promql.aggregation.grouping import group_series
 from promql.ast import AggregateExpr
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
 from promql.histograms.listed_buckets import histogram_texts
@@ -18,7 +18,7 @@ _BYTES_PER_VALUE = 80
 """A distinct value as a text."""
 _BYTES_PER_ROW = 64
 """A sample in the columns of its row, step and value."""
-_PAIRS_PER_CHECK = 10_000
+_SERIES_PER_CHECK = 10_000
 
 
 def count_values(expr: AggregateExpr, matrix: Matrix, label: str, budget: QueryBudget) -> Matrix:
@@ -82,18 +82,29 @@ def _result_series(
     check: Callable[[int], None],
 ) -> tuple[list[Labels], IntArray]:
     """The series of the result, by first occurrence, and the index of the series of each sample."""
-    names = expr.grouping if expr.without else (*expr.grouping, label)
-    key_of = kept_pairs(names, expr.without)
-    pairs, first_of, pair_of = np.unique(
-        rows * max(len(distinct), 1) + value_of, return_index=True, return_inverse=True
+    if expr.without:
+        names = (*expr.grouping, label)
+        has_value = label not in (*expr.grouping, METRIC_NAME)
+    else:
+        names = tuple(name for name in expr.grouping if name != label)
+        has_value = True
+    grouping = group_series(labels, names, expr.without)
+    if not has_value:
+        distinct, value_of = ("",), np.zeros_like(value_of)
+    pairs, first_of, series_of = np.unique(
+        grouping.group_of[rows] * max(len(distinct), 1) + value_of,
+        return_index=True,
+        return_inverse=True,
     )
-    found: dict[Labels, int] = {}
-    series_of_pair = np.empty(len(pairs), np.int64)
-    # The first sample of each pair, in the order of the samples.
-    for number, pair in enumerate(np.argsort(first_of, kind="stable").tolist()):
-        if number % _PAIRS_PER_CHECK == 0:
-            check(len(found))
-        sample = first_of[pair]
-        row = labels[rows[sample]].with_label(label, distinct[value_of[sample]])
-        series_of_pair[pair] = found.setdefault(Labels(key_of(row)), len(found))
-    return list(found), series_of_pair[pair_of]
+    check(len(pairs))
+    by_first = np.argsort(first_of, kind="stable")
+    found: list[Labels] = []
+    for number, pair in enumerate(pairs[by_first].tolist()):
+        if number % _SERIES_PER_CHECK == 0:
+            check(len(pairs))
+        group, value = divmod(pair, len(distinct))
+        # An empty value removes the label.
+        found.append(grouping.labels[group].with_label(label, distinct[value]))
+    place_of = np.empty(len(pairs), np.int64)
+    place_of[by_first] = np.arange(len(pairs))
+    return found, place_of[series_of]

@@ -32,7 +32,7 @@ class Grouping:
         return np.argsort(self.group_of, kind="stable"), starts
 
 
-def kept_pairs(names: Sequence[str], without: bool) -> Callable[[Labels], LabelPairs]:
+def _kept_pairs(names: Sequence[str], without: bool) -> Callable[[Labels], LabelPairs]:
     """A function from a label set to the pairs that `by (names)` or `without (names)` keeps."""
     if without:
         dropped = frozenset((*names, METRIC_NAME))
@@ -53,7 +53,7 @@ def group_series(labels: Sequence[Labels], names: Sequence[str], without: bool) 
         if isinstance(labels, LabelSets):
             return labels.kept(("by", *by), lambda: _group_by(labels, by), _has_few_groups)
         return _group_by(labels, by)
-    key_of = kept_pairs(names, without)
+    key_of = _kept_pairs(names, without)
     groups: dict[LabelPairs, int] = {}
     group_of = [groups.setdefault(key_of(row), len(groups)) for row in labels]
     return Grouping([Labels(pairs) for pairs in groups], np.array(group_of, np.int64))

@@ -154,6 +154,39 @@ async def test_count_values_overrides_a_label_of_that_name() -> None:
     assert vector(await run('count_values by (g) ("g", m)', data)) == [('{g="1"}', 2.0)]
 
 
+@pytest.mark.parametrize("label", ["v", "g", "n", "__name__"])
+@pytest.mark.parametrize(
+    "clause",
+    [
+        "",
+        "by ()",
+        "by (g)",
+        "by (g, v)",
+        "by (__name__)",
+        "without ()",
+        "without (g)",
+        "without (n)",
+        "without (g, n, v)",
+    ],
+)
+async def test_count_values_counts_after_the_label_is_set(label: str, clause: str) -> None:
+    """As Prometheus does: the value is set in each member's labels, which are then grouped."""
+    members = [make_labels("m", n=f"{n}", g=f"{n % 2}") for n in range(6)]
+    values = dict(zip(members, [1.0, 1.0, 2.5, 1.0, 2.5, 2.5], strict=True))
+    names = frozenset(clause.partition("(")[2].rstrip(")").replace(",", " ").split())
+    expected: dict[str, float] = {}
+    for labels, value in sorted(values.items()):
+        changed = labels.with_label(label, f"{value:g}")
+        if clause.startswith("without"):
+            key = str(changed.without({*names, "__name__"}))
+        else:
+            key = str(changed.only({*names, label}))
+        expected[key] = expected.get(key, 0.0) + 1.0
+    data = {labels: steps([value]) for labels, value in values.items()}
+    result = await run(f'count_values {clause} ("{label}", m)', data)
+    assert vector(result) == list(expected.items())
+
+
 async def test_count_values_over_steps() -> None:
     result = await run_range('count_values("v", m)', series([1.0, 2.0], [1.0, 1.0]), 2)
     assert rows(result) == [('{v="1"}', [2.0, 1.0]), ('{v="2"}', [None, 1.0])]
