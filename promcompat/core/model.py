@@ -18,7 +18,8 @@ from promcompat.core.texts.strconv import quote
 from promcompat.core.value_classes import value_class
 
 METRIC_NAME = "__name__"
-METADATA_LABELS = frozenset((METRIC_NAME, "__type__", "__unit__"))
+METRIC_TYPE, METRIC_UNIT = "__type__", "__unit__"
+METADATA_LABELS = frozenset((METRIC_NAME, METRIC_TYPE, METRIC_UNIT))
 """The labels that identify the metric of a series; results computed from it do not have them."""
 STALE_NAN_BITS = 0x7FF0000000000002
 """The bits of the stale marker, a NaN that differs from other NaNs only in its bits."""
@@ -218,6 +219,31 @@ class LabelSets(tuple[Labels, ...]):
         return type(self), (tuple(self),)
 
 
+class PartialLabelSets(LabelSets):
+    """Of the label sets of distinct series, the labels that a query reads.
+
+    Two of them may be equal, which says nothing of the series.
+    """
+
+    @classmethod
+    def of(cls, distinct: Sequence[Labels], place_of: IntArray) -> "PartialLabelSets":
+        """For each series one of the `distinct` label sets."""
+        made = cls([distinct[place] for place in place_of.tolist()])
+        made.kept("distinct", lambda: distinct)
+        return made
+
+    @property
+    def distinct(self) -> Sequence[Labels]:
+        """The different ones."""
+        return self.kept("distinct", lambda: tuple(dict.fromkeys(self)))
+
+
+def label_sets_at(label_sets: Sequence[Labels], rows: Iterable[int]) -> tuple[Labels, ...]:
+    """The label sets of these rows; partial ones remain partial."""
+    taken = [label_sets[row] for row in rows]
+    return PartialLabelSets(taken) if isinstance(label_sets, PartialLabelSets) else tuple(taken)
+
+
 @dataclass(frozen=True, slots=True)
 class MetricMetadata:
     """The metadata of a metric family; `type` is the lower-case OpenMetrics name."""
@@ -361,7 +387,9 @@ class SelectHints:
     are `start_ms + reach_ms`, one step later, and so on up to `end_ms` of the selection. 0 means
     unknown, so no sample of the selection may be left out. `labels` are the sorted names of the
     only labels that the query reads of series without native histograms; None means that it may
-    read any. `wants_starts` is no hint: the block must have `starts`.
+    read any. With `drops_metadata` it removes the metadata of the metric before: all labels are
+    needed if two series may then have the same ones. `wants_starts` is no hint: the block must have
+    `starts`.
     """
 
     step_ms: int = 0
@@ -369,6 +397,7 @@ class SelectHints:
     reach_ms: int = 0
     function: str = ""
     labels: tuple[str, ...] | None = None
+    drops_metadata: bool = False
     wants_starts: bool = False
 
 

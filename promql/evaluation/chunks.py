@@ -14,7 +14,14 @@ from itertools import pairwise
 import numpy as np
 
 from promcompat.core.histograms.columns import HistogramCells
-from promcompat.core.model import EvalRange, IntArray, Labels, SampleBlock, SeriesSelection
+from promcompat.core.model import (
+    EvalRange,
+    IntArray,
+    Labels,
+    SampleBlock,
+    SeriesSelection,
+    label_sets_at,
+)
 from promcompat.core.value_classes import value_class
 from promql.ast import VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
@@ -153,7 +160,7 @@ def _take_samples(
     counts = ends - starts
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
-    labels = tuple(block.labels[row] for row in rows.tolist())
+    labels = label_sets_at(block.labels, rows.tolist())
     taken = block.take(labels, index, offsets)
     cells = HistogramCells(taken.values, taken.histograms).compacted()
     return replace(taken, values=cells.values, histograms=cells.histograms)

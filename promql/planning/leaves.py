@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import SelectHints, SeriesSelection
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import METADATA_LABELS, METRIC_NAME, SelectHints, SeriesSelection
 from promql.ast import (
     TRIM_OPERATORS,
     AggregateExpr,
@@ -19,6 +19,7 @@ from promql.ast import (
     children,
 )
 from promql.functions.info_function import info_data_matchers, info_name_matchers
+from promql.functions.registry import FUNCTIONS, RangeFunction
 
 
 class _HintUse(Enum):
@@ -74,6 +75,7 @@ class Context:
     step_ms: int
     function: str = ""
     labels: tuple[str, ...] | None = None
+    drops_metadata: bool = False
     selects_info: bool = False
     hint_use: "_HintUse | None" = None
 
@@ -152,12 +154,14 @@ class Leaves:
             hints = SelectHints(step_ms=context.step_ms, range_ms=range_ms, wants_starts=True)
             self._add_selection(selector, matchers, seen, hints)
             return
+        labels = _labels_read(context, matchers)
         hints = SelectHints(
             step_ms=context.step_ms,
             range_ms=range_ms,
             reach_ms=0 if _is_looked_up_elsewhere(selector, context) else reach_ms,
             function=context.function,
-            labels=context.labels,
+            labels=labels,
+            drops_metadata=labels is not None and context.drops_metadata,
         )
         self._add_selection(selector, matchers, seen, hints)
 
@@ -204,6 +208,7 @@ class Leaves:
                 range_ms=hints.range_ms,
                 reach_ms=min(hints.reach_ms, self.selections[index].hints.reach_ms),
                 labels=_labels_of_both(hints.labels, self.selections[index].hints.labels),
+                drops_metadata=hints.drops_metadata or self.selections[index].hints.drops_metadata,
             )
             self.selections[index] = replace(self.selections[index], hints=shared)
 
@@ -214,6 +219,19 @@ def _matchers_of(selector: VectorSelector, context: Context) -> tuple[LabelMatch
     if not context.selects_info:
         return given
     return (*info_name_matchers(given), *info_data_matchers(given))
+
+
+def _labels_read(context: Context, matchers: tuple[LabelMatcher, ...]) -> tuple[str, ...] | None:
+    """The names of the only labels that are read of the series of a selector, if there are such.
+
+    Where their names are dropped, two series with different names may have the same labels, which
+    fails the query: then all labels are read. Annotations show the name.
+    """
+    if context.labels is None or not context.drops_metadata:
+        return context.labels
+    if not any(one.name == METRIC_NAME and one.op is MatchOp.EQUAL for one in matchers):
+        return None
+    return tuple(sorted({*context.labels, *METADATA_LABELS}))
 
 
 def _labels_of_both(
@@ -240,13 +258,18 @@ def _context_within(expr: Expr, context: Context) -> Context:
         context = replace(context, hint_use=hint_use)
     match expr:
         case SubqueryExpr():
-            return context.moved(expr.modifiers, expr.range_ms, expr.step_ms).aligned()
+            inner = context.moved(expr.modifiers, expr.range_ms, expr.step_ms).aligned()
+            return replace(inner, labels=None)
         case Call():
-            return replace(context, function=expr.func, labels=None)
+            function = FUNCTIONS[expr.func]
+            # Any other function may read labels, or make them.
+            labels = context.labels if isinstance(function, RangeFunction) else None
+            drops = labels is not None and not function.keeps_name
+            return replace(context, function=expr.func, labels=labels, drops_metadata=drops)
         case AggregateExpr():
             is_grouped = expr.op in _READS_GROUPS and not expr.without
             labels = tuple(sorted(set(expr.grouping))) if is_grouped else None
-            return replace(context, function=expr.op, labels=labels)
+            return replace(context, function=expr.op, labels=labels, drops_metadata=False)
         case BinaryExpr():
             return replace(context, function="", labels=None)
         case ParenExpr():

@@ -12,7 +12,13 @@ from dataclasses import replace
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import BoolArray, IntArray, Labels, LabelSets
+from promcompat.core.model import (
+    BoolArray,
+    IntArray,
+    Labels,
+    LabelSets,
+    PartialLabelSets,
+)
 from promql.values.matrix import Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.row_pieces import cell_pieces, take_cells
 from promql.values.shapes import take_rows
@@ -38,16 +44,17 @@ def drop_names(matrix: Matrix, delayed: bool, merge: bool = True) -> Matrix:
 
 def _without_metadata(rows: Sequence[Labels]) -> Sequence[Labels]:
     def remove() -> LabelSets:
-        return LabelSets([labels.without_metadata() for labels in rows])
+        kind = PartialLabelSets if isinstance(rows, PartialLabelSets) else LabelSets
+        return kind([labels.without_metadata() for labels in rows])
 
     return rows.kept("without metadata", remove) if isinstance(rows, LabelSets) else remove()
 
 
 def are_distinct(rows: Sequence[Labels]) -> bool:
-    """Whether no two label sets are equal."""
+    """Whether no two label sets are equal; partial ones count as those of their series."""
 
     def compare() -> bool:
-        return len(set(rows)) == len(rows)
+        return isinstance(rows, PartialLabelSets) or len(set(rows)) == len(rows)
 
     return rows.kept("are distinct", compare) if isinstance(rows, LabelSets) else compare()
 

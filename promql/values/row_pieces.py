@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
+from promcompat.core.model import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Labels,
+    SampleBlock,
+    label_sets_at,
+)
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix
 
@@ -134,6 +141,6 @@ class RowWriter:
         if n_kept == len(labels):
             return Matrix(labels, self._values, self._present, drop_name, histograms)
         rows = self.rows()
-        chosen = [labels[row] for row in rows.tolist()]
+        chosen = label_sets_at(labels, rows.tolist())
         values, present = self._values[:n_kept], self._present[:n_kept]
         return Matrix(chosen, values, present, drop_name[rows], histograms)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from promcompat.core.model import label_sets_at
 from promql.budget import BYTES_PER_CELL
 from promql.values.matrix import Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.matrix_histograms import histogram_weights
@@ -40,7 +41,7 @@ def take_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
     """The rows of these indices, in this order."""
     index = np.asarray(rows, np.intp)
     return Matrix(
-        [matrix.labels[row] for row in rows],
+        label_sets_at(matrix.labels, rows),
         matrix.values[index],
         matrix.present[index],
         matrix.drop_name[index],

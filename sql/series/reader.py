@@ -12,7 +12,7 @@ import orjson
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import EMPTY_LABELS, IntArray, Labels, LabelSets
+from promcompat.core.model import EMPTY_LABELS, IntArray, Labels, PartialLabelSets
 from promql.budget import TimeLimit, run_limited
 from sql.caching.selector_cache import (
     LabelledSeries,
@@ -172,7 +172,7 @@ class SeriesReader:
 
     async def chosen_labels_of(
         self, connection: Connection, series_ids: IntArray, names: LabelNames
-    ) -> LabelSets:
+    ) -> PartialLabelSets:
         """The labels of each series that have these names, in the order of the ids.
 
         The ids must ascend. Series with the same values share one label set, so that a million
@@ -180,7 +180,7 @@ class SeriesReader:
         its id was read.
         """
         if not names:
-            return LabelSets((EMPTY_LABELS,) * len(series_ids))
+            return PartialLabelSets((EMPTY_LABELS,) * len(series_ids))
         sets: dict[Labels, int] = {}
         set_of = np.full(len(series_ids), -1)
         for first in range(0, len(series_ids), _CHOSEN_AT_ONCE):
@@ -194,8 +194,8 @@ class SeriesReader:
             set_of[first + places] = np.repeat(numbers, sizes)
         if (set_of < 0).any():
             raise StorageUnavailableError("a series was removed during the query; try again")
-        label_sets = list(sets)
-        return LabelSets([label_sets[number] for number in set_of.tolist()])
+        label_sets = tuple(sets)
+        return PartialLabelSets.of(label_sets, set_of)
 
     async def _labels_of_some(self, connection: Connection, ids: Sequence[int]) -> list[Labels]:
         found = self._labels_cache.find(ids)

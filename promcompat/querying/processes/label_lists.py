@@ -12,22 +12,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promcompat.core.model import IntArray, Labels
+from promcompat.core.model import IntArray, Labels, PartialLabelSets
 
 _PIECE = 500
 _MARSHAL_VERSION = 2
 """Later protocols look for equal texts, which takes longer than writing them again."""
 _MAX_KNOWN = 50_000
 """Label sets of the lists that one process keeps, about 50 MB."""
+_Key = tuple[bool, int, int, int]
 _BY_TEXT = -1
 _WITHOUT_METADATA = 1
 
 
 @dataclass(frozen=True, slots=True)
 class PackedLabels:
-    """Label sets as bytes, in pieces."""
+    """Label sets as bytes, in pieces; those with `are_partial` are a `PartialLabelSets`."""
 
     pieces: tuple[bytes, ...]
+    are_partial: bool = False
 
     @classmethod
     def of(cls, labels: Sequence[Labels]) -> "PackedLabels":
@@ -38,14 +40,18 @@ class PackedLabels:
                     [one.pairs for one in labels[first : first + _PIECE]], _MARSHAL_VERSION
                 )
                 for first in range(0, len(labels), _PIECE)
-            )
+            ),
+            isinstance(labels, PartialLabelSets),
         )
 
     def unpacked(self) -> tuple[Labels, ...]:
         """The label sets."""
-        return tuple(
-            Labels.of_sorted(pairs) for piece in self.pieces for pairs in marshal.loads(piece)
-        )
+        rows = (pairs for piece in self.pieces for pairs in marshal.loads(piece))
+        if not self.are_partial:
+            return tuple(Labels.of_sorted(pairs) for pairs in rows)
+        # Most of them are equal.
+        made: dict[tuple[tuple[str, str], ...], Labels] = {}
+        return PartialLabelSets([made.setdefault(pairs, Labels.of_sorted(pairs)) for pairs in rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class SentLists:
     """The lists that one other process has: those that were used last."""
 
     def __init__(self) -> None:
-        self._known = OrderedDict[tuple[int, int, int], tuple[int, Sequence[Labels]]]()
+        self._known = OrderedDict[_Key, tuple[int, Sequence[Labels]]]()
         self._n_known = 0
         self._next = 0
         self._forgotten: list[int] = []
@@ -68,7 +74,8 @@ class SentLists:
     def of(self, labels: Sequence[Labels]) -> LabelList:
         """How to send a list."""
         # The objects are those of caches, and live as long as they are known here.
-        key = (len(labels), id(labels[0]), id(labels[-1])) if labels else (0, 0, 0)
+        ends = (id(labels[0]), id(labels[-1])) if labels else (0, 0)
+        key = (isinstance(labels, PartialLabelSets), len(labels), *ends)
         if (known := self._known.get(key)) is not None:
             if known[1] == labels:
                 self._known.move_to_end(key)
@@ -79,7 +86,7 @@ class SentLists:
         self._n_known += len(labels)
         return LabelList(number, PackedLabels.of(labels))
 
-    def _forget(self, key: tuple[int, int, int]) -> None:
+    def _forget(self, key: _Key) -> None:
         number, labels = self._known.pop(key)
         self._n_known -= len(labels)
         self._forgotten.append(number)

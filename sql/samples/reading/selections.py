@@ -13,7 +13,14 @@ from promcompat.core.explanations import (
     SelectionExplanation,
 )
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import LabelSets, SampleBlock, SeriesSelection
+from promcompat.core.model import (
+    METRIC_TYPE,
+    METRIC_UNIT,
+    LabelSets,
+    PartialLabelSets,
+    SampleBlock,
+    SeriesSelection,
+)
 from promcompat.core.ports import CheckBytes, any_bytes
 from promcompat.core.texts.storable_text import is_storable_text
 from promcompat.core.value_classes import value_class
@@ -243,6 +250,20 @@ class SnapshotSelections:
         """The labels of series; of many, only those that the query reads."""
         may_choose = len(samples.ids) >= _MANY_SERIES and samples.histograms is None
         names = _chosen_names(request.selection) if may_choose else None
+        labels = await self._labels_named(tenant_id, request, samples, allowance, names)
+        if request.selection.hints.drops_metadata and _may_merge(labels):
+            labels = await self._labels_named(tenant_id, request, samples, allowance, None)
+        return labels
+
+    async def _labels_named(
+        self,
+        tenant_id: int,
+        request: _Request,
+        samples: SeriesSamples,
+        allowance: SampleAllowance,
+        names: LabelNames | None,
+    ) -> LabelSets:
+        """The labels of series that have these names; all for None."""
         labels = request.selector.labels_of(samples.ids, names)
         if labels is not None:
             return labels
@@ -386,6 +407,16 @@ def _chosen_names(selection: SeriesSelection) -> LabelNames | None:
     if names is None or len(names) > _MOST_CHOSEN_NAMES:
         return None
     return tuple(name for name in names if is_storable_text(name))
+
+
+def _may_merge(labels: LabelSets) -> bool:
+    """Whether series that these are a part of may have equal labels without their metadata.
+
+    They have the same name.
+    """
+    if not isinstance(labels, PartialLabelSets):
+        return False
+    return any(one.get(METRIC_TYPE) or one.get(METRIC_UNIT) for one in labels.distinct)
 
 
 async def _said_to_be_missing(

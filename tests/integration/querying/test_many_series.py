@@ -11,6 +11,7 @@ import pytest
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import EvalRange, IntArray, SelectHints, SeriesSelection
 from promql.engine import Engine, EngineOptions
+from promql.features import DEFAULT_FEATURES, Feature, Features
 from promql.query import Query
 from promql.values.matrix import Matrix
 from sql.samples.reading import selections
@@ -55,9 +56,14 @@ async def test_regular_expressions_over_many_values_are_matched_in_a_thread(
 SERIES = {
     make_labels(
         name, a=("", "1", "2")[number % 3], b=f"{number:03}", **({"ü": "x"} if number % 2 else {})
-    ): [(1000, float(number))]
+    ): [(1000, float(number)), (1500, float(2 * number)), (2500, float(number))]
     for name in ("x", "y")
     for number in range(20)
+}
+TYPED = {
+    make_labels("typed", b=f"{number}", __type__=kind): [(1000, float(number)), (1500, 5.0)]
+    for number in range(3)
+    for kind in ("counter", "gauge")
 }
 ALL = make_matcher("__name__", "=~", "x|y")
 
@@ -127,29 +133,58 @@ async def test_series_with_native_histograms_have_all_labels(plain_database_url:
         "sum by (a) (x) / count by ('ü') (x)",
         "sum by (a) (x) + on (a) group_right () x",
         "sum by (a) (-{b=~'.+'})",
+        "sum by (a) (rate(x[5m]))",
+        "sum(increase(x[1s])) / count(resets((x[1s])))",
+        "avg by (a, b) (max_over_time(x[1s]))",
+        "sum by (__name__) (rate(x[5m]))",
+        "sum by (__name__, a) (last_over_time({b=~'.+'}[1s]))",
         "sum by (a) (rate({b=~'.+'}[5m]))",
+        "sum by (a) (rate({b=~'.+', __name__!='y'}[5m]))",
+        "sum by (a) (max_over_time({__name__=~'x', b=~'0.*'}[1s]))",
+        "max by (a) (quantile_over_time(scalar(y{b='001'}), x[5m]))",
+        "sum by (a) (rate(x[5m:500ms]))",
+        "sum by (a) (rate(x[5m]) * 2)",
+        "sum by (a) (ceil(rate(x[5m])))",
+        "sum(label_replace(rate(x[5m]), 'a', '$1', 'b', '(.*)'))",
+        "sum by (a) (rate(x[5m])) and on (a) max by (a) (rate(x[5m]))",
+        "sum without (b) (rate(x[5m]))",
+        "sum by (a) (rate(typed[5m]))",
+        "sum by (__type__) (rate(typed{__type__='counter'}[5m]))",
+        "sum by (__type__) (last_over_time(typed[5m]))",
         "topk by (a) (2, x)",
         "count_values by (a) ('v', x)",
         "sum without (b) (x)",
         "stddev by (b) (x offset 500ms)",
     ],
 )
+@pytest.mark.parametrize(
+    "features",
+    [
+        DEFAULT_FEATURES,
+        DEFAULT_FEATURES | {Feature.DELAYED_NAME_REMOVAL},
+        DEFAULT_FEATURES | {Feature.USE_START_TIMESTAMPS},
+    ],
+    ids=["default", "delayed", "starts"],
+)
 async def test_answers_are_those_with_all_labels(
-    plain_database_url: str, text: str, monkeypatch: pytest.MonkeyPatch
+    plain_database_url: str, text: str, features: Features, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = []
     async with opened_storage(plain_database_url) as storage:
-        await storage.store.write_batch(TENANT, make_batch(SERIES))
-        engine = Engine(storage.store, EngineOptions())
+        await storage.store.write_batch(TENANT, make_batch(SERIES | TYPED))
+        engine = Engine(storage.store, EngineOptions(features=features))
         for n_many in (2, 10_000):
             monkeypatch.setattr(selections, "_MANY_SERIES", n_many)
             try:
-                value = (await engine.run(Query(TENANT, text, EvalRange(1000, 3000, 500)))).value
+                result = await engine.run(Query(TENANT, text, EvalRange(1000, 3000, 500)))
             except ExecutionError as exc:
                 answers.append(str(exc))
                 continue
+            value = result.value
             assert isinstance(value, Matrix)
-            answers.append(repr((list(value.labels), value.values, value.present)))
+            assert len(value.labels) > 0
+            shown = (list(value.labels), value.values, value.present, result.warnings, result.infos)
+            answers.append(repr(shown))
     assert answers[0] == answers[1]
 
 

@@ -66,7 +66,12 @@ def test_equal_selectors_are_fetched_once() -> None:
 def test_hints_say_how_samples_are_used() -> None:
     (selection,) = plan("sum by (job) (rate(foo[5m]))").selections
     assert selection.hints == SelectHints(
-        step_ms=MINUTE, range_ms=5 * MINUTE, reach_ms=5 * MINUTE, function="rate"
+        step_ms=MINUTE,
+        range_ms=5 * MINUTE,
+        reach_ms=5 * MINUTE,
+        function="rate",
+        labels=("__name__", "__type__", "__unit__", "job"),
+        drops_metadata=True,
     )
     (selection,) = plan("sum by (job) (foo)").selections
     assert selection.hints == SelectHints(
@@ -90,7 +95,13 @@ def test_shared_selection_has_no_hint_of_one_use_only() -> None:
         ("sum by (job) (foo) / foo", None),
         ("sum without (job) (foo)", None),
         ("sum by (job) (-foo)", None),
-        ("sum by (job) (rate(foo[5m]))", None),
+        ("sum by (job) (rate(foo[5m]))", ("__name__", "__type__", "__unit__", "job")),
+        ("sum(rate((foo{a='b'}[5m])))", ("__name__", "__type__", "__unit__")),
+        ("sum by (job) (last_over_time({a='b'}[5m]))", ("job",)),
+        ("sum by (job) (rate({__name__=~'foo'}[5m]))", None),
+        ("sum by (job) (rate(foo[5m:1m]))", None),
+        ("sum by (job) (-rate(foo[5m]))", None),
+        ("sum by (job) (absent_over_time(foo[5m]))", None),
         ("sum by (job) (abs(foo))", None),
         ("sum by (job) (foo + 1)", None),
         ("sum(sum by (job) (foo))", ("job",)),

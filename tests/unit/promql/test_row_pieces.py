@@ -146,7 +146,7 @@ def test_rows_without_a_sample_are_left_out() -> None:
         values[:], present[:] = np.arange(first, first + len(rows))[:, None], np.array(rows, bool)
         writer.close_rows(slice(first, first + len(rows)))
     matrix = writer.matrix(labels, np.array([True, False, True, True, False]))
-    assert matrix.labels == [labels[1], labels[3], labels[4]]
+    assert list(matrix.labels) == [labels[1], labels[3], labels[4]]
     assert matrix.values[:, 0].tolist() == [1.0, 3.0, 4.0]
     assert matrix.present.tolist() == [[True, False], [False, True], [True, True]]
     assert matrix.drop_name.tolist() == [False, True, False]

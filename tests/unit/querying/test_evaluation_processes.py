@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from promcompat.api.exemplar_handlers import _selectors
 from promcompat.api.query_parsing import _rendered
 from promcompat.composition.services import EVALUATION_MODULE
 from promcompat.core.errors import ExecutionError, QueryCanceledError, QueryTimeoutError
-from promcompat.core.model import EvalRange, Labels, SampleBlock
+from promcompat.core.model import EvalRange, Labels, PartialLabelSets, SampleBlock
 from promcompat.querying.processes.label_lists import (
     AnswerLabels,
     PackedLabels,
@@ -142,6 +143,24 @@ async def test_the_answer_is_the_same(
     assert processes.selections(query, budget) == tuple(
         plan_query(query, parse_query(query, budget)).selections
     )
+
+
+async def test_series_whose_partial_label_sets_are_equal_stay_apart(
+    processes: EvaluationProcesses,
+) -> None:
+    query = text_of("sum by (g) (rate(m[5m]))")
+    (block,) = await blocks_of(query)
+    partial_sets = PartialLabelSets([labels.only({"__name__"}) for labels in block.labels])
+    blocks = [replace(block, labels=partial_sets)]
+    expected = here(query, [block]).value
+    for found in (
+        here(query, blocks).value,
+        *(processes.evaluate(query, blocks, new_budget()).value for _ in range(2)),
+    ):
+        assert isinstance(found, Matrix)
+        assert isinstance(expected, Matrix)
+        assert list(found.labels) == list(expected.labels) == [Labels()]
+        assert found.values.tobytes() == expected.values.tobytes()
 
 
 async def test_range_vectors_and_strings_are_answered(processes: EvaluationProcesses) -> None:
