@@ -12,14 +12,19 @@ from promql.ast import (
     Call,
     Expr,
     MatrixSelector,
+    NumberLiteral,
     ParenExpr,
     SubqueryExpr,
     TimeModifiers,
+    UnaryExpr,
+    ValueType,
     VectorSelector,
     children,
+    unwrap_parens,
 )
 from promql.functions.info_function import info_data_matchers, info_name_matchers
 from promql.functions.registry import FUNCTIONS, RangeFunction
+from promql.numbers.float_arithmetic import makes_other_metric
 
 
 class _HintUse(Enum):
@@ -251,6 +256,14 @@ def _is_looked_up_elsewhere(selector: VectorSelector, context: Context) -> bool:
     return is_moved and context.function == "timestamp"
 
 
+def _is_scalar(expr: Expr) -> bool:
+    """Whether an operand is a number or a call that returns one; others are not looked into."""
+    operand = unwrap_parens(expr)
+    if isinstance(operand, Call):
+        return FUNCTIONS[operand.func].return_type is ValueType.SCALAR
+    return isinstance(operand, NumberLiteral)
+
+
 def _context_within(expr: Expr, context: Context) -> Context:
     """The context of the children of a node."""
     hint_use = _hint_use(expr, context.hint_use)
@@ -264,14 +277,19 @@ def _context_within(expr: Expr, context: Context) -> Context:
             function = FUNCTIONS[expr.func]
             # Any other function may read labels, or make them.
             labels = context.labels if isinstance(function, RangeFunction) else None
-            drops = labels is not None and not function.keeps_name
+            drops = context.drops_metadata or not function.keeps_name
             return replace(context, function=expr.func, labels=labels, drops_metadata=drops)
         case AggregateExpr():
             is_grouped = expr.op in _READS_GROUPS and not expr.without
             labels = tuple(sorted(set(expr.grouping))) if is_grouped else None
             return replace(context, function=expr.op, labels=labels, drops_metadata=False)
         case BinaryExpr():
-            return replace(context, function="", labels=None)
+            is_elementwise = _is_scalar(expr.lhs) or _is_scalar(expr.rhs)
+            labels = context.labels if is_elementwise else None
+            drops = context.drops_metadata or expr.return_bool or makes_other_metric(expr.op)
+            return replace(context, function="", labels=labels, drops_metadata=drops)
+        case UnaryExpr():
+            return replace(context, drops_metadata=context.drops_metadata or expr.op == "-")
         case ParenExpr():
             return context
         case _:

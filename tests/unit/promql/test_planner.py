@@ -77,7 +77,7 @@ def test_hints_say_how_samples_are_used() -> None:
     assert selection.hints == SelectHints(
         step_ms=MINUTE, reach_ms=5 * MINUTE, function="sum", labels=("job",)
     )
-    (selection,) = plan("sum(foo + 1)").selections
+    (selection,) = plan("sum(foo + foo)").selections
     assert selection.hints == SelectHints(step_ms=MINUTE, reach_ms=5 * MINUTE)
 
 
@@ -94,16 +94,23 @@ def test_shared_selection_has_no_hint_of_one_use_only() -> None:
         ("sum by (job) (foo) / count by (env) (foo)", ("env", "job")),
         ("sum by (job) (foo) / foo", None),
         ("sum without (job) (foo)", None),
-        ("sum by (job) (-foo)", None),
+        ("sum by (job) (-foo)", ("__name__", "__type__", "__unit__", "job")),
+        ("sum by (job) (-{a='b'})", None),
+        ("sum by (job) (+foo)", ("job",)),
+        ("sum by (job) (foo > 1)", ("job",)),
+        ("sum by (job) ((3) < (foo))", ("job",)),
+        ("sum by (job) (foo > bool 1)", ("__name__", "__type__", "__unit__", "job")),
+        ("sum by (job) (2 * last_over_time(foo[5m]))", ("__name__", "__type__", "__unit__", "job")),
+        ("sum by (job) (foo * (foo > 1))", None),
+        ("sum by (job) (foo and foo)", None),
         ("sum by (job) (rate(foo[5m]))", ("__name__", "__type__", "__unit__", "job")),
         ("sum(rate((foo{a='b'}[5m])))", ("__name__", "__type__", "__unit__")),
         ("sum by (job) (last_over_time({a='b'}[5m]))", ("job",)),
         ("sum by (job) (rate({__name__=~'foo'}[5m]))", None),
         ("sum by (job) (rate(foo[5m:1m]))", None),
-        ("sum by (job) (-rate(foo[5m]))", None),
         ("sum by (job) (absent_over_time(foo[5m]))", None),
         ("sum by (job) (abs(foo))", None),
-        ("sum by (job) (foo + 1)", None),
+        ("sum by (job) (foo + 1)", ("__name__", "__type__", "__unit__", "job")),
         ("sum(sum by (job) (foo))", ("job",)),
         ("sum(max_over_time(foo[5m:1m]))", None),
         ("topk by (job) (5, foo)", None),
