@@ -95,6 +95,7 @@ def _describe_plain(schema: Json) -> str:
             text = str(value)
         case {"type": "string"}:
             text = "a string" + _sized(schema, "Length", ("of", "character", "characters"))
+            text += f" that matches {schema['pattern']}" if "pattern" in schema else ""
         case {"type": "integer"}:
             text = "an integer" + _between(
                 schema.get("minimum"), schema.get("maximum"), "of ", "from "
@@ -256,6 +257,7 @@ _REASONS: dict[str, Callable[[Any], str]] = {
     "missing": lambda _found: "is missing",
     "json_invalid": _not_json,
     "finite_number": lambda _found: "is not a finite number",
+    "string_pattern_mismatch": _is_value,
     "string_too_long": _has_length,
     "string_too_short": _has_length,
     "too_long": _has_length,

@@ -166,8 +166,8 @@ ORDER BY c.range_start
 SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM series WHERE tenant_id = $1
 
 -- delete_rows --
--- Deletes the rows of the series $1 of tenant $2 from $3 to $4 ms, and notes their hours; returns how
--- many.
+-- Deletes the rows of the series $1 of tenant $2 from $3 to $4 ms; with $5 their hours in `metrics_hourly`
+-- go too. Returns how many.
 WITH deleted AS (
     DELETE FROM sample
     WHERE series_id = ANY($1::bigint[]) AND ts >= from_unix_ms($3) AND ts < from_unix_ms($4::bigint + 1)
@@ -175,7 +175,9 @@ WITH deleted AS (
 ),
 noted AS (
     INSERT INTO hourly_change (tenant_id, hour)
-    SELECT DISTINCT $2::integer, floor(extract(epoch FROM ts) / 3600)::bigint FROM deleted
+    SELECT DISTINCT $2::integer, floor(extract(epoch FROM ts) / 3600)::bigint
+    FROM deleted
+    WHERE $5::boolean
 )
 SELECT count(*) FROM deleted
 
@@ -233,19 +235,3 @@ ORDER BY id
 -- How many rows the series $1 have from $2 to $3 ms.
 SELECT count(*) FROM sample
 WHERE series_id = ANY($1::bigint[]) AND ts >= from_unix_ms($2) AND ts < from_unix_ms($3::bigint + 1)
-
--- delete_expired_rows --
--- Deletes the rows of the series $1 of tenant $4 from $2 to $3 ms; $5: their hours in `metrics_hourly` go
--- too. Returns how many.
-WITH deleted AS (
-    DELETE FROM sample
-    WHERE series_id = ANY($1::bigint[]) AND ts >= from_unix_ms($2) AND ts < from_unix_ms($3::bigint + 1)
-    RETURNING ts
-),
-noted AS (
-    INSERT INTO hourly_change (tenant_id, hour)
-    SELECT DISTINCT $4::integer, floor(extract(epoch FROM ts) / 3600)::bigint
-    FROM deleted
-    WHERE $5::boolean
-)
-SELECT count(*) FROM deleted

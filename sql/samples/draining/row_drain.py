@@ -312,7 +312,7 @@ class RowTarget(DrainTarget):
                     if connection is None:
                         return False
                     some = ids[start : start + size]
-                    await connection.fetchval(_QUERIES["delete_rows"], some, *scope)
+                    await connection.fetchval(_QUERIES["delete_rows"], some, *scope, True)
             except QueryTimeoutError:
                 if size == 1:
                     raise

@@ -148,7 +148,7 @@ class RowRetention:
             try:
                 async with limited_transaction(self.connection):
                     n_rows += await self._fetchval(
-                        "delete_expired_rows", some, *bounds, expired.tenant_id, expired.is_own
+                        "delete_rows", some, expired.tenant_id, *bounds, expired.is_own
                     )
             except QueryTimeoutError:
                 if size == 1:

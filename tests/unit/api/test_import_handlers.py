@@ -171,7 +171,7 @@ async def test_exposition_text_is_stored_with_the_labels_of_the_path(service: Se
         ("/api/v1/import/prometheus?timestamp=now", 'parsing "now"'),
         ("/api/v1/import/prometheus/metrics/job/a/b", "'b' of the path has no value"),
         ("/api/v1/import/prometheus/metrics/job@base64/%21", "is not base64"),
-        ("/api/v1/import/csv", "cannot parse <column_pos>"),
+        ("/api/v1/import/csv", "the parameter `format` is missing"),
         ("/api/v1/import/native", "native format is not supported"),
         ("/api/v1/export", "missing `match[]` arg"),
         ("/api/v1/export?match[]=a&format=xml", "unknown format 'xml'"),
