@@ -416,7 +416,8 @@ FROM (
 -- The rows of `metrics` of one name, from `from_time` on and before `to_time`, of the series that have
 -- these labels. The name and the times reach the indexes, whatever stores the samples.
 CREATE OR REPLACE FUNCTION samples(
-    name text, from_time timestamptz, to_time timestamptz, labels jsonb DEFAULT '{}'
+    name text, from_time timestamptz, to_time timestamptz DEFAULT 'infinity',
+    labels jsonb DEFAULT '{}'
 )
 RETURNS SETOF metrics
 LANGUAGE plpgsql STABLE

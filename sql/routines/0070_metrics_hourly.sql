@@ -218,6 +218,10 @@ BEGIN
             );
         END LOOP;
     END IF;
+    IF obj_description('metrics_hourly'::regclass, 'pg_class') IS NULL THEN
+        COMMENT ON VIEW metrics_hourly IS
+            'count, avg, min, max and sum of the samples of a metric by hour, over all its series';
+    END IF;
     IF wanted <> 'blocks 2' THEN
         PERFORM ensure_refresh_policy();
     END IF;

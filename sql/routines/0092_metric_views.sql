@@ -76,7 +76,8 @@ BEGIN
     );
     EXECUTE format(
         'CREATE OR REPLACE FUNCTION promcompat.%I('
-        'from_time timestamptz, to_time timestamptz, labels jsonb DEFAULT ''{}'') '
+        'from_time timestamptz, to_time timestamptz DEFAULT ''infinity'', '
+        'labels jsonb DEFAULT ''{}'') '
         'RETURNS SETOF promcompat.%I LANGUAGE plpgsql STABLE '
         'SET search_path = pg_catalog, promcompat, pg_temp AS %L',
         wanted, wanted, format(

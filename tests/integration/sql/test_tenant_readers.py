@@ -1,6 +1,7 @@
 """Roles that read tenants in SQL: granted, listed and revoked, and how they find series."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import quote, urlsplit
@@ -10,6 +11,7 @@ import pytest
 
 from promcompat.__main__ import main
 from sql.migrate import migrate
+from tests.support.documented_examples import ROOT
 from tests.support.factories import make_batch, make_labels
 from tests.support.programs.community import community_connection
 from tests.support.programs.servers import DatabaseServer
@@ -44,9 +46,7 @@ async def tenants_seen(connection: asyncpg.Connection) -> set[str]:
     for view in ("series", "metrics", "metrics_hourly", "metrics_hourly_by_series"):
         rows = await connection.fetch(f"SELECT DISTINCT tenant_id FROM promcompat.{view}")  # noqa: S608
         assert {row[0] for row in rows} == set(ids), view
-    rows = await connection.fetch(
-        "SELECT tenant_id FROM promcompat.samples('up', '-infinity', now())"
-    )
+    rows = await connection.fetch("SELECT tenant_id FROM promcompat.samples('up', '-infinity')")
     assert {row[0] for row in rows} == set(ids)
     return set(ids.values())
 
@@ -104,6 +104,22 @@ def test_an_owner_that_may_not_make_roles_is_told_what_to_do(
     given = ["tenant", "--database-url", url, "grant", "blue", "another", "--create"]
     assert main(given) == 1
     assert "ALTER ROLE … CREATEROLE), or make the role first" in capsys.readouterr().err
+
+
+async def test_what_the_page_names_for_readers_has_a_description(database_url: str) -> None:
+    """`\\dv+` and `\\df+` of psql show it; they also list what is internal, which has none."""
+    text = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
+    table = text.partition("What a reader may read")[2].partition("\n\nThe views are")[0]
+    named = set(re.findall(r"`(\w+)", table)) | set(re.findall(r"`(histogram_\w+)\(", text))
+    assert len(named) > 15
+    async with connected(database_url) as owner:
+        rows = await owner.fetch(
+            "SELECT relname AS name FROM pg_class WHERE obj_description(oid, 'pg_class') <> ''"
+            " AND relnamespace = 'promcompat'::regnamespace UNION "
+            "SELECT proname FROM pg_proc WHERE obj_description(oid, 'pg_proc') <> ''"
+            " AND pronamespace = 'promcompat'::regnamespace"
+        )
+    assert named <= {row["name"] for row in rows}
 
 
 async def test_members_of_a_role_read_its_tenants_and_sessions_notice_a_revoke(
