@@ -101,7 +101,7 @@ def interpolate(
 def scale(columns: HistogramColumns, factors: FloatArray) -> HistogramColumns:
     """Each histogram times its factor, float64 [n]; those with a negative factor are gauges."""
     with np.errstate(all="ignore"):
-        return _compact(
+        return compact(
             replace(
                 columns,
                 hints=np.where(factors < 0, GAUGE, columns.hints),
@@ -118,7 +118,7 @@ def divide(columns: HistogramColumns, divisors: FloatArray) -> HistogramColumns:
     """Each histogram divided by its divisor, float64 [n]; with 0 it has no buckets left."""
     is_zero = divisors == 0
     with np.errstate(all="ignore"):
-        return _compact(
+        return compact(
             replace(
                 columns,
                 hints=np.where(divisors < 0, GAUGE, columns.hints),
@@ -129,11 +129,6 @@ def divide(columns: HistogramColumns, divisors: FloatArray) -> HistogramColumns:
                 negative=_over(_without(columns.negative, is_zero), divisors),
             )
         )
-
-
-def compact(columns: HistogramColumns) -> HistogramColumns:
-    """The same histograms without empty buckets."""
-    return _compact(columns)
 
 
 def are_equal(columns: HistogramColumns, rows: IntArray, others: IntArray) -> BoolArray:
@@ -171,7 +166,8 @@ def were_reset(columns: HistogramColumns, rows: IntArray, previous: IntArray) ->
     return resets
 
 
-def _compact(columns: HistogramColumns) -> HistogramColumns:
+def compact(columns: HistogramColumns) -> HistogramColumns:
+    """The same histograms without empty buckets."""
     return replace(
         columns, positive=_populated(columns.positive), negative=_populated(columns.negative)
     )

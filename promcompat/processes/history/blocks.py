@@ -16,10 +16,8 @@ from promcompat.core.matchers import LabelMatcher
 from promcompat.imports.prometheus_blocks import Block, BlockTimes, SeriesRows, find_blocks, join
 from promcompat.processes.history.sources import (
     HistoryImportError,
-    Server,
     Source,
     Window,
-    send_write_requests,
     tally_of_values,
 )
 from promcompat.remote_read.chunk_kernels import MAX_BYTES_OF_MESSAGE, encode_messages
@@ -49,10 +47,6 @@ class BlocksSource(Source):
     async def read(self, start_ms: int, end_ms: int) -> Window:
         """See the port."""
         return await asyncio.to_thread(self._read, start_ms, end_ms)
-
-    async def send(self, window: Window, service: Server) -> None:
-        """By remote write."""
-        await send_write_requests(window, service)
 
     def close(self, before_ms: int | None = None) -> None:
         """Close the blocks that end before a time, or all."""

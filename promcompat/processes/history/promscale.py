@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from promcompat.core.matchers import LabelMatcher
 from promcompat.imports.prometheus_blocks import join
 from promcompat.processes.history.blocks import window_of
-from promcompat.processes.history.sources import Server, Source, Window, send_write_requests
+from promcompat.processes.history.sources import Source, Window
 from sql.promscale import PromscaleReader, opened_promscale
 
 
@@ -22,10 +22,6 @@ class PromscaleSource(Source):
         """See the port."""
         parts = await self.reader.read(start_ms, end_ms)
         return await asyncio.to_thread(lambda: window_of(join(parts)))
-
-    async def send(self, window: Window, service: Server) -> None:
-        """By remote write."""
-        await send_write_requests(window, service)
 
 
 @asynccontextmanager

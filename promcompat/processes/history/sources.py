@@ -88,7 +88,8 @@ class Source(Protocol):
         """
 
     async def send(self, window: Window, service: "Server") -> None:
-        """Send a window to a service. Raises HistoryImportError."""
+        """Send a window to a service, by remote write. Raises HistoryImportError."""
+        await send_write_requests(window, service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +174,6 @@ class RemoteReadSource(Source):
                 f"{self.server.name}/api/v1/read answered {status}: {_shown(content)}"
             )
         return await asyncio.to_thread(_window_of, content)
-
-    async def send(self, window: Window, service: Server) -> None:
-        """By remote write."""
-        await send_write_requests(window, service)
 
 
 async def send_write_requests(window: Window, service: Server) -> None:
