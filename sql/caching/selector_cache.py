@@ -13,12 +13,14 @@ import numpy as np
 
 from promcompat.core.bounded_caches import ByteBoundedCache, estimated_bytes, texts_bytes
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import IntArray, LabelSets, label_sets_bytes
+from promcompat.core.model import IntArray, LabelSets, PartialLabelSets, label_sets_bytes
 
 SelectorKey: TypeAlias = tuple[int, tuple[LabelMatcher, ...]]
 LabelNames: TypeAlias = tuple[str, ...]
-_BYTES_KEPT: Final = 100
-"""Of each series: its set without a name, and its places in groups."""
+_BYTES_KEPT: Final = 40
+"""Of each series: its place among sets without a name, and in groups."""
+_BYTES_WITHOUT_NAME: Final = 60
+"""Of each different set without a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,11 @@ class LabelledSeries:
     @property
     def n_bytes(self) -> int:
         """About what they take in memory, with what is kept of the label sets."""
-        n_bytes = self.ids.nbytes + _BYTES_KEPT * len(self.labels)
-        return n_bytes + estimated_bytes(self.labels, label_sets_bytes)
+        labels = self.labels
+        different = labels.distinct if isinstance(labels, PartialLabelSets) else labels
+        n_bytes = self.ids.nbytes + _BYTES_KEPT * len(labels)
+        n_bytes += _BYTES_WITHOUT_NAME * len(different)
+        return n_bytes + estimated_bytes(different, label_sets_bytes)
 
 
 class ResolvedSelector:

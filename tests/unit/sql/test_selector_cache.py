@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from promcompat.core.model import LabelSets
+from promcompat.core.model import LabelSets, PartialLabelSets
 from sql.caching.selector_cache import LabelledSeries, LabelNames, ResolvedSelector, SelectorCache
 from tests.support.factories import make_labels
 
@@ -53,3 +53,12 @@ def test_the_series_stay_if_there_is_no_room_for_label_sets() -> None:
     cache.add_labels(KEY, resolved, labelled("x"), ("a",))
     assert names_kept(resolved) == []
     assert cache.get(KEY, 1) is resolved
+
+
+def test_partial_label_sets_that_are_equal_take_little_memory() -> None:
+    ids = np.arange(10_000)
+    groups = [make_labels("x", job=str(number)) for number in range(4)]
+    partial = PartialLabelSets.of(groups, ids % len(groups))
+    full = LabelSets(make_labels("x", job="1", pod=str(number)) for number in ids)
+    n_partial, n_full = (LabelledSeries(ids, labels).n_bytes for labels in (partial, full))
+    assert 8 * len(ids) < n_partial < n_full / 8
