@@ -7,7 +7,7 @@ from promcompat.composition.options import action_policy, temporal_options
 from promcompat.configuration.settings import Settings
 from promcompat.core.alerting.remediation import RemediationJournal
 from promcompat.querying.query_service import QueryService
-from promcompat.remediation.conditions import AlertConditionChecker
+from promcompat.remediation.conditions import ConditionChecker
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.registry import RegistryError, load_registered
 from promcompat.remediation.spec_check import SpecChecker
@@ -52,10 +52,10 @@ def build_launcher(
     )
 
 
-def build_condition_checker(queries: QueryService, storage: MetricStorage) -> AlertConditionChecker:
+def build_condition_checker(queries: QueryService, storage: MetricStorage) -> ConditionChecker:
     """What a remediation worker verifies conditions with."""
     database, samples = storage.database, storage.sample_lookup
-    return AlertConditionChecker(
+    return ConditionChecker(
         queries,
         PostgresAlertRepository(database, database.read_pool, samples, (), queries.now_ms),
         PostgresRuleRepository(database),

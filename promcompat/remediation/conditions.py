@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from promcompat.alerting.state_machine import AlertTiming, advance_alert, progress_of
 from promcompat.alerting.templates.expansion import elements_of
@@ -26,24 +26,12 @@ class Condition:
     detail: Mapping[str, Any]
 
 
-class ConditionChecker(Protocol):
-    """Checks for workflows whether a condition holds.
+class ConditionChecker:
+    """Checks conditions with our own engine and database, so that a worker needs nothing else.
 
     Both methods raise the errors of the engine, and ExecutionError for an expression that does not
     return an instant vector.
     """
-
-    async def of_query(
-        self, tenant: str, query: str, series_labels: Mapping[str, str]
-    ) -> Condition:
-        """A query holds while its result has an element that has all of `series_labels`."""
-
-    async def of_alert(self, tenant: str, alert_id: int) -> Condition | None:
-        """Whether the alert would still be open if it were evaluated now; None: no such alert."""
-
-
-class AlertConditionChecker(ConditionChecker):
-    """Checks with our own engine and database, so that a worker needs nothing else."""
 
     def __init__(
         self,
@@ -60,7 +48,7 @@ class AlertConditionChecker(ConditionChecker):
     async def of_query(
         self, tenant: str, query: str, series_labels: Mapping[str, str]
     ) -> Condition:
-        """See the port."""
+        """A query holds while its result has an element that has all of `series_labels`."""
         now = EvalRange.instant(self._queries.now_ms())
         result = await self._queries.run(
             Query(tenant, query, now, timeout_seconds=_TIMEOUT_SECONDS)
@@ -78,7 +66,7 @@ class AlertConditionChecker(ConditionChecker):
         return Condition(bool(left), detail)
 
     async def of_alert(self, tenant: str, alert_id: int) -> Condition | None:
-        """See the port."""
+        """Whether the alert would still be open if it were evaluated now; None: no such alert."""
         alert = await self._alerts.find_alert(tenant, alert_id)
         if alert is None:
             return None

@@ -32,7 +32,7 @@ from sql.samples.stores.block_steps import block_steps
 from sql.samples.stores.maintenance_repository import StepMaker, StoreMaintenance
 from sql.samples.stores.rollup_work import Rollups
 from sql.samples.stores.row_steps import row_steps
-from sql.samples.stores.store_steps import SnapshotUnusedSeries
+from sql.samples.stores.store_steps import UnusedSeries
 from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.tables.sample_table import SAMPLE_TABLE, SamplePartitions, is_partitioned
 from sql.samples.writing.backlog import Backlog
@@ -142,7 +142,7 @@ class _Shared:
         eighth = self.options.series_cache_bytes // 8
         probes = SnapshotProbes(database.read_pool, sources.snapshots, reader)
         catalogue = PostgresCatalogue(database, reader, probes, eighth)
-        unused = SnapshotUnusedSeries(sources)
+        unused = UnusedSeries(sources)
         return MetricStorage(
             database=database,
             store=ArrivalStore(self.series, sources, self.watch, self.stats, self.options),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
@@ -52,22 +52,17 @@ class AsideStep(MaintenanceStep):
         return (await self.drains.aside.retry()).n_moved
 
 
-class UnusedSeries(Protocol):
-    """Finds series without samples."""
-
-    async def among(self, tenant_ids: IntArray, series_ids: IntArray) -> IntArray:
-        """Those of some series (ascending ids, each with its tenant) that have no sample."""
-        ...
-
-
-class SnapshotUnusedSeries(UnusedSeries):
-    """Finds them in one snapshot of the head and of what is drained."""
+class UnusedSeries:
+    """Finds series without samples, in one snapshot of the head and of what is drained."""
 
     def __init__(self, sources: SampleSources) -> None:
         self._sources = sources
 
     async def among(self, tenant_ids: IntArray, series_ids: IntArray) -> IntArray:
-        """Those without a sample, recent or drained, and without rollups that outlive them."""
+        """Those of some series (ascending ids, each with its tenant) that have no sample.
+
+        Neither a recent nor a drained one, nor rollups that outlive them.
+        """
         sources, used = self._sources, [np.empty(0, np.int64)]
         tenants = np.unique(tenant_ids).tolist()
         async with sources.snapshots.open_transaction(tenants) as snapshot:

@@ -8,7 +8,7 @@ from promcompat.composition.remediation import build_condition_checker
 from promcompat.core.alerting.alerts import Alert
 from promcompat.core.alerting.thresholds import ThresholdOverride
 from promcompat.core.model import Labels
-from promcompat.remediation.conditions import AlertConditionChecker
+from promcompat.remediation.conditions import ConditionChecker
 from tests.support.factories import STALE_NAN, make_labels
 from tests.support.services.alerting import (
     NOW_MS,
@@ -32,7 +32,7 @@ async def alerting(plain_database_url: str) -> AsyncIterator[AlertingFixture]:
 
 
 @pytest.fixture
-def checker(alerting: AlertingFixture) -> AlertConditionChecker:
+def checker(alerting: AlertingFixture) -> ConditionChecker:
     return build_condition_checker(alerting.queries, alerting.storage)
 
 
@@ -41,14 +41,14 @@ async def only_alert(alerting: AlertingFixture) -> Alert:
     return alert
 
 
-async def holds(checker: AlertConditionChecker, alert: Alert) -> bool:
+async def holds(checker: ConditionChecker, alert: Alert) -> bool:
     condition = await checker.of_alert(TENANT, alert.id)
     assert condition is not None
     return condition.holds
 
 
 async def test_threshold_holds_until_the_next_sample_however_late(
-    alerting: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: ConditionChecker
 ) -> None:
     await alerting.define("m", make_threshold())
     await alerting.write(HOST, (0, 9.0))
@@ -70,7 +70,7 @@ async def test_threshold_holds_until_the_next_sample_however_late(
 
 
 async def test_threshold_of_now_decides(
-    alerting: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: ConditionChecker
 ) -> None:
     await alerting.define("m", make_threshold())
     await alerting.write(HOST, (0, 9.0))
@@ -89,7 +89,7 @@ async def test_threshold_of_now_decides(
 
 
 async def test_rule_is_asked_as_its_evaluator_asks(
-    alerting: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: ConditionChecker
 ) -> None:
     rule = await alerting.rules.create(TENANT, make_rule(labels={"team": "x"}))
     await alerting.write(HOST, (0, 9.0))
@@ -114,7 +114,7 @@ async def test_rule_is_asked_as_its_evaluator_asks(
 
 
 async def test_alert_that_is_kept_firing_has_not_cleared(
-    alerting: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: ConditionChecker
 ) -> None:
     await alerting.rules.create(TENANT, make_rule(keep_firing_for_ms=60_000))
     await alerting.write(HOST, (0, 9.0))
@@ -130,7 +130,7 @@ async def test_alert_that_is_kept_firing_has_not_cleared(
 
 
 async def test_alerts_of_others_and_unknown_ones_have_no_condition(
-    alerting: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: ConditionChecker
 ) -> None:
     await alerting.define("m", make_threshold())
     await alerting.write(HOST, (0, 9.0))

@@ -27,7 +27,7 @@ from promcompat.outgoing.client import GuardedClient
 from promcompat.querying.query_service import QueryService
 from promcompat.remediation.actions import ActionPolicy, ActionRunner
 from promcompat.remediation.activities import RemediationActivities
-from promcompat.remediation.conditions import AlertConditionChecker
+from promcompat.remediation.conditions import ConditionChecker
 from promcompat.remediation.launcher import TemporalRemediationLauncher
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.registry import Registered
@@ -55,7 +55,7 @@ class Stage:
     remediations: PostgresRemediationRepository
 
     @property
-    def checker(self) -> AlertConditionChecker:
+    def checker(self) -> ConditionChecker:
         engine = Engine(self.metrics.store, engine_options(Settings()))
         queries = QueryService(self.metrics.store, engine)
         return build_condition_checker(queries, self.metrics)
