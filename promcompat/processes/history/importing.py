@@ -25,6 +25,7 @@ from promcompat.core.texts.secrets import public_url
 from promcompat.core.texts.times import format_time_ms
 from promcompat.processes.history.blocks import opened_blocks, times_of_blocks
 from promcompat.processes.history.promscale import promscale_source
+from promcompat.processes.history.sent_series import SentSeries
 from promcompat.processes.history.sources import (
     ExportSource,
     HistoryImportError,
@@ -34,6 +35,7 @@ from promcompat.processes.history.sources import (
     Tally,
     Window,
     WindowTooLargeError,
+    tally_of_request,
 )
 from promcompat.processes.times import time_of_flag
 from promql.parsing.parser import parse_metric_selector
@@ -81,12 +83,14 @@ def run_import(options: argparse.Namespace) -> int:
 
 async def _import(options: argparse.Namespace) -> int:
     file = Path(options.checkpoint) if options.checkpoint else None
-    checkpoint = load_checkpoint(options, file)
+    checkpoint, sent = load_checkpoint(options, file), SentSeries(file)
     async with _servers(options) as (source, service):
         warning = past_retention(await service.retention_days(), checkpoint.start_ms)
         if warning:
             sys.stderr.write(f"{warning}\n")
-        await _copy(source, service, checkpoint, file)
+        # A checkpoint of an earlier version says nothing of the series before it.
+        is_known = not checkpoint.number or len(sent) > 0
+        await _copy(source, service, checkpoint, sent, file)
         if service.conflicts:
             sys.stderr.write(
                 f"{len(service.conflicts):,} requests had samples that the service has with "
@@ -95,12 +99,14 @@ async def _import(options: argparse.Namespace) -> int:
         if options.no_check:
             return 0
         reader = RemoteReadSource(service, parse_metric_selector(options.match))
-        stored = await _tally_of(reader, checkpoint.start_ms, checkpoint.end_ms)
+        times = checkpoint.start_ms, checkpoint.end_ms
+        stored = await _tally_of(reader, *times, sent if is_known else None)
     agrees = checkpoint.tally.agrees_with(stored)
     if warning and not agrees:
         sys.stderr.write(f"{warning}\n")
     sys.stderr.write(
-        f"{checkpoint.number:,} samples with sum {checkpoint.total!r} were sent; the service has "
+        f"{checkpoint.number:,} samples with sum {checkpoint.total!r} were sent; "
+        f"{'of their series ' if is_known else ''}the service has "
         f"{stored.number:,} with sum {stored.total!r}: {'they agree' if agrees else 'DIFFERENT'}\n"
     )
     return 0 if agrees else 1
@@ -180,12 +186,15 @@ def _times(options: argparse.Namespace) -> tuple[int, int]:
     )
 
 
-async def _copy(source: Source, service: Server, checkpoint: Checkpoint, file: Path | None) -> None:
+async def _copy(
+    source: Source, service: Server, checkpoint: Checkpoint, sent: SentSeries, file: Path | None
+) -> None:
     """Send window after window from the position of the checkpoint on."""
     progress = _Progress(checkpoint.number)
     windows = _windows(source, checkpoint.position_ms, checkpoint.end_ms)
     async with aclosing(_one_ahead(windows)) as coming:
         async for last_ms, window in coming:
+            await asyncio.to_thread(sent.add, source.keys_of(window))
             await source.send(window, service)
             tally = checkpoint.tally.plus(window.tally)
             checkpoint.number, checkpoint.total = tally.number, tally.total
@@ -195,11 +204,22 @@ async def _copy(source: Source, service: Server, checkpoint: Checkpoint, file: P
     progress.show(checkpoint, is_last=True)
 
 
-async def _tally_of(source: Source, start_ms: int, end_ms: int) -> Tally:
+async def _tally_of(
+    service: RemoteReadSource, start_ms: int, end_ms: int, sent: SentSeries | None
+) -> Tally:
+    """What the service has of the series that were sent, or of all."""
     tally = Tally()
-    async for _, window in _windows(source, start_ms, end_ms):
-        tally = tally.plus(window.tally)
+    async for _, window in _windows(service, start_ms, end_ms):
+        found = window.tally
+        if sent is not None:
+            found = await asyncio.to_thread(_tally_of_these, window, sent)
+        tally = tally.plus(found)
     return tally
+
+
+def _tally_of_these(window: Window, sent: SentSeries) -> Tally:
+    body = sent.only_these(window.body)
+    return window.tally if body is window.body else tally_of_request(body)
 
 
 async def _windows(

@@ -23,6 +23,7 @@ from promcompat.core.texts.connection_faults import connection_fault
 from promcompat.core.texts.secrets import public_url
 from promcompat.imports.columns import ColumnsBuilder
 from promcompat.imports.json_lines import read_json_lines
+from promcompat.processes.history.series_keys import keys_of_lines, keys_of_request
 from promcompat.remote_read.remote_read_pb2 import LabelMatcher as WireMatcher
 from promcompat.remote_read.remote_read_pb2 import Query, ReadRequest, ReadResponse
 from promcompat.remote_write.decoder import decode_write_request, split_write_request
@@ -90,6 +91,10 @@ class Source(Protocol):
     async def send(self, window: Window, service: "Server") -> None:
         """Send a window to a service, by remote write. Raises HistoryImportError."""
         await send_write_requests(window, service)
+
+    def keys_of(self, window: Window) -> Iterator[bytes]:
+        """The labels of each series of a window, as they are sent."""
+        return keys_of_request(window.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +226,11 @@ def _window_of(content: bytes) -> Window:
     except (DecodeError, snappy.UncompressError) as exc:
         raise HistoryImportError(f"the answer to remote read is damaged: {exc}") from exc
     body = b"".join(response.results)
-    return Window(body, _tally_of(body))
+    return Window(body, tally_of_request(body))
 
 
-def _tally_of(body: bytes) -> Tally:
+def tally_of_request(body: bytes) -> Tally:
+    """The tally of a remote-write request of any length."""
     tally = Tally()
     nothing = KnownSeries(SeriesTableBuilder(1 << 16).table, 0, PendingKeys(), version=0)
     for piece in split_write_request(body, _MAX_SERIES) if body else ():
@@ -269,6 +275,10 @@ class ExportSource(Source):
             await _post_expecting_204(service, "/api/v1/import", piece, {})
 
         await _send_all(_line_pieces(window.body), send)
+
+    def keys_of(self, window: Window) -> Iterator[bytes]:
+        """Of each line."""
+        return keys_of_lines(window.body)
 
 
 def _line_pieces(body: bytes) -> Iterator[bytes]:

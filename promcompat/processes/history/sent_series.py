@@ -1,0 +1,62 @@
+"""Which series an import has sent, so that it is compared with these series of the service only.
+
+A service has others in the same time: what it measures of itself, and what others write to it.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from promcompat.core.texts.file_faults import reading_fault
+from promcompat.processes.history.series_keys import DIGEST_BYTES, digest_of, label_fields
+from promcompat.processes.history.sources import HistoryImportError
+from promcompat.remote_write.remote_pb2 import WriteRequest
+
+_MAX_REMEMBERED: Final = 200_000
+
+
+class SentSeries:
+    """Digests of label sets. With a checkpoint they are also in a file beside it."""
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        """Raises HistoryImportError for a file that cannot be read."""
+        self._file = checkpoint and checkpoint.with_name(f"{checkpoint.name}.series")
+        self._digests = set[bytes]() if self._file is None else _read(self._file)
+        self._remembered: dict[bytes, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        """Add series by their keys; see `Source.keys_of`."""
+        new = {self._digest(key) for key in keys} - self._digests
+        self._digests |= new
+        if self._file is not None and new:
+            with self._file.open("ab") as file:
+                file.write(b"".join(new))
+
+    def only_these(self, request: bytes) -> bytes:
+        """A remote-write request without the series that were not sent."""
+        series = WriteRequest.FromString(request).timeseries
+        kept = [one for one in series if self._digest(label_fields(one)) in self._digests]
+        if len(kept) == len(series):
+            return request
+        return WriteRequest(timeseries=kept).SerializeToString()
+
+    def _digest(self, key: bytes) -> bytes:
+        """Sources send the labels of a series in the same form in every window."""
+        found = self._remembered.get(key)
+        if found is None:
+            if len(self._remembered) >= _MAX_REMEMBERED:
+                self._remembered.clear()
+            found = self._remembered[key] = digest_of(key)
+        return found
+
+
+def _read(file: Path) -> set[bytes]:
+    try:
+        content = file.read_bytes() if file.exists() else b""
+    except OSError as exc:
+        raise HistoryImportError(f"{file} cannot be read: {reading_fault(exc)}") from exc
+    whole = len(content) - len(content) % DIGEST_BYTES
+    return {content[at : at + DIGEST_BYTES] for at in range(0, whole, DIGEST_BYTES)}
