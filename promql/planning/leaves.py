@@ -41,7 +41,7 @@ class _HintUse(Enum):
 
 
 _READS_GROUPS = frozenset(
-    ("avg", "count", "group", "max", "min", "quantile", "stddev", "stdvar", "sum")
+    ("avg", "count", "count_values", "group", "max", "min", "quantile", "stddev", "stdvar", "sum")
 )
 """The aggregations that read no labels of floats but those they group by."""
 _COUNTING = frozenset(("histogram_avg", "histogram_count", "histogram_sum"))

@@ -160,6 +160,7 @@ async def test_series_with_native_histograms_have_all_labels(plain_database_url:
         "sum by (__type__) (last_over_time(typed[5m]))",
         "topk by (a) (2, x)",
         "count_values by (a) ('v', x)",
+        "count_values by (a) ('a', rate(x[5m]))",
         "sum without (b) (x)",
         "stddev by (b) (x offset 500ms)",
     ],
