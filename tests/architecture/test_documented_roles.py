@@ -1,12 +1,16 @@
-"""docs/access.md names the role of every route, and no route that does not exist."""
+"""docs/access.md names the role of every route, and no page a route that does not exist."""
 
 import re
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from promcompat.http.route_roles import NEED_OF_ROUTE, Need
 
-_PAGE = Path(__file__).parents[2] / "docs" / "access.md"
+_DOCS = Path(__file__).parents[2] / "docs"
+_PAGE = _DOCS / "access.md"
+PAGES = [_DOCS.parent / "README.md", *sorted(_DOCS.rglob("*.md"))]
 _ROW = re.compile(r"^\| `/[^`]*` \| [A-Z*, ]+ \| .+ \|$", re.MULTILINE)
 
 
@@ -29,3 +33,25 @@ def _need_text(need: Need) -> str:
 
 def test_the_page_has_a_row_for_every_route() -> None:
     assert _ROW.findall(_PAGE.read_text(encoding="utf-8")) == documented_rows()
+
+
+_NAMED = re.compile(r"`(GET|POST|PUT|PATCH|DELETE) (/[^`\s?]*)[^`]*`")
+_BELOW_NATIVE = "/api/v1/metrics"
+
+
+def is_route(method: str, path: str) -> bool:
+    """Whether there is such a route, at the root or in the native API; `…` stands for any end."""
+    wanted = re.sub(r"<\w+>", "{id}", path)
+    shape = re.escape(wanted).replace("…", ".*")
+    shape = re.sub(r"\\\{[^{}]*\\\}", r"\\{[^/]+\\}", shape)
+    pattern = re.compile(rf"({re.escape(_BELOW_NATIVE)})?{shape}")
+    return any(
+        known.partition(" ")[0] in (method, "*") and pattern.fullmatch(known.partition(" ")[2])
+        for known in NEED_OF_ROUTE
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_routes_that_pages_name_exist(page: Path) -> None:
+    named = set(_NAMED.findall(page.read_text(encoding="utf-8")))
+    assert {route for route in named if not is_route(*route)} == set()
