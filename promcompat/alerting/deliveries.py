@@ -203,7 +203,8 @@ class StepNotifications:
             wait = Postponement(delivery.id, delay_seconds, error, counts=True)
             return await self._deliveries.postpone([wait], now_ms)
         self._stats.notifications_given_up += 1
-        _LOGGER.error("notification given up", extra={"receiver": notifier.name, "reason": error})
+        fields = {"receiver": notifier.name, "address": notifier.address, "reason": error}
+        _LOGGER.error("notification given up", extra=fields)
         tried = format_duration_ms(self._retry_ms)
         text = f"notification to {notifier.name} given up after {tried}: {error}"
         note = AlertNote(alert_id=delivery.alert.id, at_ms=now_ms, text=text)
@@ -322,7 +323,12 @@ async def _run_together(work: Iterable[Awaitable[None]]) -> None:
 def _warn(notifier: Notifier, n_alerts: int, error: NotificationError) -> None:
     _LOGGER.warning(
         "alerts could not be sent",
-        extra={"receiver": notifier.name, "alerts": n_alerts, "reason": str(error)},
+        extra={
+            "receiver": notifier.name,
+            "address": notifier.address,
+            "alerts": n_alerts,
+            "reason": str(error),
+        },
     )
 
 
