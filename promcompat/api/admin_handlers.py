@@ -39,8 +39,7 @@ async def handle_delete_series(request: web.Request) -> web.Response:
     """Delete the samples of series in a range; a selector may match everything, as there."""
     _check_enabled(request)
     form = await read_form(request)
-    if form.parse_error:
-        raise BadDataError(f"error parsing form values: {form.parse_error}")
+    form.check()
     selectors = form.all("match[]")
     if not selectors:
         raise BadDataError("no match[] parameter provided")

@@ -44,12 +44,12 @@ for _digit in b"0123456789abcdefABCDEF":
 class Form:
     """The merged parameters of a request: those of the body come before those of the URL."""
 
-    __slots__ = ("_pairs", "parse_error")
+    __slots__ = ("_pairs", "_parse_error")
 
     def __init__(self, pairs: Iterable[tuple[str, str]], parse_error: str = "") -> None:
         """`parse_error` is the text of the first malformed pair; such pairs are left out."""
         self._pairs = tuple(pairs)
-        self.parse_error = parse_error
+        self._parse_error = parse_error
 
     def get(self, name: str) -> str:
         """The first value of a parameter, `""` when absent."""
@@ -61,6 +61,11 @@ class Form:
     def all(self, name: str) -> list[str]:
         """Every value of a repeated parameter, body first."""
         return [value for key, value in self._pairs if key == name]
+
+    def check(self) -> None:
+        """Raises BadDataError if a pair is malformed; Prometheus checks it for some paths only."""
+        if self._parse_error:
+            raise BadDataError(f"error parsing form values: {self._parse_error}")
 
 
 def parse_urlencoded(text: str) -> tuple[list[tuple[str, str]], str]:

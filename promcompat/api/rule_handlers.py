@@ -18,7 +18,6 @@ from promcompat.api.params import (
 from promcompat.api.query_parsing import parse_selectors, time_limit, within_query_time
 from promcompat.api.rule_json import alert_json, group_json, page_token
 from promcompat.core.alerting.alerts import Alert, matches_labels
-from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
 from promcompat.core.texts.strconv import quote
@@ -113,8 +112,7 @@ async def handle_rules(request: web.Request) -> web.Response:
     """Rule groups."""
     tenant = tenant_of(request)
     form = await read_form(request)
-    if form.parse_error:
-        raise BadDataError(f"error parsing form values: {form.parse_error}")
+    form.check()
     wanted = _parse_filter(form, await parse_selectors(request, form.all("match[]")))
     excludes_alerts = _parse_exclude_alerts(form)
     limit = _parse_group_limit(form)

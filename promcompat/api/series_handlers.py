@@ -37,8 +37,7 @@ _METADATA_BYTES: Final = 200
 async def handle_series(request: web.Request) -> web.Response:
     """The label sets of the series that match any selector."""
     form = await read_form(request)
-    if form.parse_error:
-        raise BadDataError(f"error parsing form values: {form.parse_error}")
+    form.check()
     selectors = form.all("match[]")
     if not selectors:
         raise BadDataError("no match[] parameter provided")

@@ -4,19 +4,54 @@ A response takes three times the memory of its matrix, and as much again for eac
 envelope and gzip. Sent in pieces it takes a few megabytes, and its first bytes arrive sooner.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 from aiohttp import HttpVersion11, hdrs, web
 from isal import isal_zlib
 
 from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, escape_html
 from promcompat.api.json_text import dump_json
+from promcompat.core.errors import PromcompatError
 from promcompat.http.bodies import BODIES
 from promcompat.http.context import tenant_of
 
+_LOGGER = logging.getLogger(__name__)
 _PIECE_BYTES = 1 << 18
 _GZIP_WINDOW_BITS = 31
 """A window of 15 bits, with the header and trailer of gzip."""
+
+
+def new_stream(request: web.Request, content_type: str) -> web.StreamResponse:
+    """A response that will be sent in pieces."""
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type})
+    if request.version < HttpVersion11:
+        # HTTP/1.0 has no chunks: the end of the connection is the end of the response.
+        response.force_close()
+    return response
+
+
+@asynccontextmanager
+async def ended_or_cut(
+    request: web.Request, response: web.StreamResponse, what: str
+) -> AsyncIterator[None]:
+    """Ends a response that the block prepares and writes.
+
+    A PromcompatError before the status is sent is raised, and so gets a status of its own. A later
+    one can only end the connection; the log says that `what` was cut.
+    """
+    try:
+        yield
+    except PromcompatError as exc:
+        if not response.prepared:
+            raise
+        fields = {"tenant": tenant_of(request), "reason": str(exc)}
+        _LOGGER.warning("%s was cut", what, extra=fields)
+        if request.transport is not None:
+            request.transport.abort()
+    else:
+        await response.write_eof()
 
 
 async def stream_success(
@@ -30,13 +65,11 @@ async def stream_success(
     A piece is rendered once the client has received most of the previous ones.
     """
     packs = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/json"})
-    if request.version < HttpVersion11:
-        # HTTP/1.0 has no chunks: the end of the connection is the end of the response.
-        response.force_close()
+    response = new_stream(request, "application/json")
     if packs:
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
-    pieces = _pieces(_enveloped(data, warnings, infos))
+    # Escaped as Go's encoder does.
+    pieces = map(escape_html, joined_pieces(_enveloped(data, warnings, infos)))
     chunks = _packed(pieces) if packs else pieces
     threads = request.app[BODIES].of(tenant_of(request))
     # Rendered before the status is sent, so that an error in the first piece gets its status.
@@ -61,18 +94,18 @@ def _enveloped(
     yield b"}"
 
 
-def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The parts joined to pieces worth sending, escaped as Go's encoder does."""
+def joined_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The parts joined to pieces worth sending."""
     waiting: list[bytes] = []
     n_bytes = 0
     for part in parts:
         waiting.append(part)
         n_bytes += len(part)
         if n_bytes >= _PIECE_BYTES:
-            yield escape_html(b"".join(waiting))
+            yield b"".join(waiting)
             waiting, n_bytes = [], 0
     if waiting:
-        yield escape_html(b"".join(waiting))
+        yield b"".join(waiting)
 
 
 def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 Portions of time are read, rendered and sent one after another, so that any amount can be exported.
 """
 
-import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -11,7 +10,7 @@ from itertools import compress
 from typing import Final
 
 import numpy as np
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 
 from promcompat.api.envelope import accepts_gzip, text_error, text_response
 from promcompat.api.export.export_lines import (
@@ -30,6 +29,7 @@ from promcompat.api.params import (
     parse_time_ms,
 )
 from promcompat.api.query_parsing import parse_any_selectors
+from promcompat.api.streamed_response import ended_or_cut, new_stream
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.model import SampleBlock
 from promcompat.core.ports import MatcherSets
@@ -38,7 +38,6 @@ from promcompat.http.bodies import work_of
 from promcompat.http.context import services_of, tenant_of
 from promcompat.imports.parquet_file import ParquetStream
 
-_LOGGER = logging.getLogger(__name__)
 _JSON: Final = "application/stream+json; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 _UNITS_FROM: Final = ((10**17, 1_000_000), (10**14, 1_000), (10**11, 1))
@@ -112,7 +111,7 @@ async def _export(
     end_ms = _time_ms(form, "end", now_ms, now_ms)
     pieces = _pieces(request, tenant, matcher_sets, start_ms, end_ms, write)
     response = _response(request, content_type)
-    try:
+    async with ended_or_cut(request, response, "an export"):
         # Read before the status is sent, so that an error gets its own.
         first = await anext(pieces, b"")
         await response.prepare(request)
@@ -120,14 +119,6 @@ async def _export(
         async for piece in pieces:
             await response.write(piece)
         await response.write(await work_of(request).in_thread(end))
-    except PromcompatError as exc:
-        if not response.prepared:
-            raise
-        _LOGGER.warning("an export was cut", extra={"tenant": tenant, "reason": str(exc)})
-        if request.transport is not None:
-            request.transport.abort()
-        return response
-    await response.write_eof()
     return response
 
 
@@ -156,9 +147,7 @@ def _time_ms(form: Form, name: str, default_ms: int, now_ms: int) -> int:
 
 
 def _response(request: web.Request, content_type: str) -> web.StreamResponse:
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type})
-    if request.version < HttpVersion11:
-        response.force_close()
+    response = new_stream(request, content_type)
     if content_type == _PARQUET:
         # It is compressed itself.
         response.headers[hdrs.CONTENT_DISPOSITION] = 'attachment; filename="export.parquet"'

@@ -1,14 +1,13 @@
 """`POST /api/v1/read`: remote read, as samples or as a stream of XOR chunks."""
 
-import logging
-from collections.abc import Iterator, Sequence
 from typing import Final
 
 import snappy
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 
 from promcompat.api.envelope import text_error
 from promcompat.api.query_parsing import time_limit
+from promcompat.api.streamed_response import ended_or_cut, joined_pieces, new_stream
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.http.bodies import BODIES, held_by, work_of
@@ -17,10 +16,8 @@ from promcompat.remote_read.answers import CHUNKS_TYPE, SAMPLES_TYPE, chunk_fram
 from promcompat.remote_read.requests import AnswerForm, RemoteRead, decode_read_request
 from promcompat.remote_write.snappy_block import checked_length, unpack
 
-_LOGGER = logging.getLogger(__name__)
 MAX_SAMPLES: Final = 10_000_000
 """Of an answer that is not streamed, which is held in memory twice. Prometheus has 50 million."""
-_PIECE_BYTES: Final = 1 << 18
 
 
 async def handle_read(request: web.Request) -> web.StreamResponse:
@@ -65,23 +62,13 @@ async def _answer_samples(request: web.Request, tenant: str, asked: RemoteRead) 
 async def _stream_chunks(
     request: web.Request, tenant: str, asked: RemoteRead
 ) -> web.StreamResponse:
-    """The queries one after another. After the first byte an error can only end the connection."""
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: CHUNKS_TYPE})
-    if request.version < HttpVersion11:
-        response.force_close()
-    try:
+    """The queries one after another."""
+    response = new_stream(request, CHUNKS_TYPE)
+    async with ended_or_cut(request, response, "a remote read"):
         for index, selection in enumerate(asked.selections):
             await _stream_query(request, response, tenant, selection, index)
-    except PromcompatError as exc:
         if not response.prepared:
-            raise
-        _LOGGER.warning("a remote read was cut", extra={"tenant": tenant, "reason": str(exc)})
-        if request.transport is not None:
-            request.transport.abort()
-        return response
-    if not response.prepared:
-        await response.prepare(request)
-    await response.write_eof()
+            await response.prepare(request)
     return response
 
 
@@ -95,7 +82,8 @@ async def _stream_query(
     if selection is None:
         return
     async with services_of(request).queries.reading(tenant, [selection]) as blocks:
-        pieces = _pieces(blocks, query_index)
+        frames = (frame for block in blocks for frame in chunk_frames(block, query_index))
+        pieces = joined_pieces(frames)
         threads = work_of(request)
         piece = await threads.in_thread(next, pieces, b"")
         if not response.prepared:
@@ -103,18 +91,3 @@ async def _stream_query(
         while piece:
             await response.write(piece)
             piece = await threads.in_thread(next, pieces, b"")
-
-
-def _pieces(blocks: Sequence[SampleBlock], query_index: int) -> Iterator[bytes]:
-    """The frames joined to pieces worth sending."""
-    waiting: list[bytes] = []
-    n_bytes = 0
-    for block in blocks:
-        for frame in chunk_frames(block, query_index):
-            waiting.append(frame)
-            n_bytes += len(frame)
-            if n_bytes >= _PIECE_BYTES:
-                yield b"".join(waiting)
-                waiting, n_bytes = [], 0
-    if waiting:
-        yield b"".join(waiting)
