@@ -181,20 +181,15 @@ class _Duplicate:
 
 
 def _first_duplicate(present: BoolArray, group_of: IntArray) -> _Duplicate:
-    n_steps = present.shape[1]
-    if len(np.unique(group_of)) == len(group_of):
-        return _Duplicate(n_steps)
-    counts = np.zeros((int(group_of.max()) + 1, n_steps), np.int64)
-    np.add.at(counts, group_of, present)
-    steps = np.flatnonzero((counts > 1).any(axis=0))
-    if not len(steps):
-        return _Duplicate(n_steps)
+    step = _first_shared_step(present, group_of)
+    if step == present.shape[1]:
+        return _Duplicate(step)
     seen: dict[int, int] = {}
-    for row in np.flatnonzero(present[:, steps[0]]).tolist():
+    for row in np.flatnonzero(present[:, step]).tolist():
         earlier = seen.setdefault(int(group_of[row]), row)
         if earlier != row:
-            return _Duplicate(int(steps[0]), row, earlier)
-    return _Duplicate(n_steps)
+            return _Duplicate(step, row, earlier)
+    raise AssertionError("unreachable")
 
 
 def _duplicate_text(one: Matrix, found: _Duplicate, matching: VectorMatching, side: str) -> str:
@@ -385,15 +380,20 @@ def _first_crowded(
     A comparison that is false is a result, too. One-to-one matching allows one result per match
     group, grouping one per group and label set.
     """
-    n_steps: int = matched.shape[1]
     place_of = pairs.groups
     if matching.card is not Cardinality.ONE_TO_ONE:
         places: dict[tuple[int, Labels], int] = {}
         keys = zip(pairs.groups.tolist(), result.labels, strict=True)
         place_of = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
+    return _first_shared_step(matched, place_of)
+
+
+def _first_shared_step(present: BoolArray, place_of: IntArray) -> int:
+    """The first step at which two rows are at one place; the number of steps if there is none."""
+    n_steps: int = present.shape[1]
     if len(np.unique(place_of)) == len(place_of):
         return n_steps
     counts = np.zeros((int(place_of.max()) + 1, n_steps), np.int64)
-    np.add.at(counts, place_of, matched)
+    np.add.at(counts, place_of, present)
     steps = np.flatnonzero((counts > 1).any(axis=0))
-    return int(steps[0]) if len(steps) else int(n_steps)
+    return int(steps[0]) if len(steps) else n_steps
