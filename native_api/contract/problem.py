@@ -14,6 +14,7 @@ from promcompat.core.errors import (
     BadDataError,
     ConflictError,
     ExecutionError,
+    ExistsAlreadyError,
     ForbiddenError,
     InvalidFieldsError,
     NotFoundError,
@@ -27,6 +28,7 @@ from promcompat.core.errors import (
     RequestTimeoutError,
     StorageUnavailableError,
     UnauthenticatedError,
+    UnsupportedEncodingError,
     UnsupportedMediaTypeError,
     WriteRejectedError,
 )
@@ -85,7 +87,7 @@ _FAULTS_OF_STATUS: dict[int, tuple["Part", str, str]] = {
     409: ("request", "request", "a request that does not conflict with what is stored"),
     412: ("header", "If-Match", "the ETag of the current version, as returned by GET"),
     413: ("body", "body", "a body within the size limit"),
-    415: ("header", "Content-Type", "a media type and an encoding that /docs lists for this body"),
+    415: ("header", "Content-Type", "a media type that /docs lists for this body"),
     422: ("request", "request", "a query within the limits given in the reason"),
     429: ("request", "request", "the same request, sent again after Retry-After seconds"),
     499: ("request", "request", "a client that waits for the response"),
@@ -247,6 +249,10 @@ def problem_of(error: PromcompatError, path_part: str) -> web.Response:
     match error:
         case InvalidRequestError():
             faults = error.faults
+        case UnsupportedEncodingError():
+            faults = [fault("header", "Content-Encoding", str(error), "gzip, or no encoding")]
+        case ExistsAlreadyError():
+            faults = [fault("header", "If-None-Match", str(error), "no such header, to replace it")]
         case NotFoundError():
             faults = [
                 fault(

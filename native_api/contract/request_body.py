@@ -3,7 +3,7 @@
 from aiohttp import hdrs, web
 
 from native_api.contract.problem import InvalidRequestError, errors_blamed_on, fault
-from promcompat.core.errors import UnsupportedMediaTypeError
+from promcompat.core.errors import UnsupportedEncodingError, UnsupportedMediaTypeError
 from promcompat.http.bodies import BODIES, media_type
 
 
@@ -32,7 +32,7 @@ async def _unpacked(request: web.Request, max_bytes: int, max_decoded_bytes: int
         case "" | "identity":
             return await bodies.read(request, min(max_bytes, max_decoded_bytes))
         case _:
-            raise UnsupportedMediaTypeError(
+            raise UnsupportedEncodingError(
                 f"Content-Encoding {encoding[:50]!r} is not supported; use gzip"
             )
 

@@ -1,5 +1,6 @@
 """`POST /ingest` and `POST /ingest/batch`: samples as JSON into the write path of remote write."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -57,6 +58,8 @@ _EXPECTED = {
     "value": "a number, or NaN, Infinity or -Infinity as a string",
     "timestamp": TIME_TEXT,
 }
+_BARE_NUMBER = re.compile(r"-?(NaN|Infinity)")
+"""As Python's json and JavaScript-like writers print them."""
 _CONFLICT = (
     "value",
     "a different value is already stored for this time, and the first value is kept",
@@ -156,6 +159,9 @@ def _unreadable(error: orjson.JSONDecodeError) -> Fault:
     if "infinity" in error.msg:
         reason = f"contains a number beyond the range of a double at {place}"
         return fault("body", "body", reason, "a smaller number, or Infinity as a string")
+    if _BARE_NUMBER.match(error.doc, error.pos):
+        reason = f"has NaN or an infinity without quotes, which JSON does not know, at {place}"
+        return fault("body", "body", reason, "NaN, Infinity or -Infinity as a string")
     return fault("body", "body", f"is not valid JSON at {place}", JSON_TEXT)
 
 

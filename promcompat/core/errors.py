@@ -151,6 +151,10 @@ class UnsupportedMediaTypeError(BadDataError):
     """The content type, protobuf message or encoding is not supported (415)."""
 
 
+class UnsupportedEncodingError(UnsupportedMediaTypeError):
+    """It is the encoding of the body that is not supported (415)."""
+
+
 class PayloadTooLargeError(BadDataError):
     """The body exceeds a size limit (413)."""
 
@@ -195,6 +199,10 @@ class PreconditionFailedError(PromcompatError):
     """The resource does not have the version that the client expects (412)."""
 
     error_type = "precondition_failed"
+
+
+class ExistsAlreadyError(PreconditionFailedError):
+    """The resource exists, and the client expects that it does not (412)."""
 
 
 def without_frames(error: ErrorT) -> ErrorT:

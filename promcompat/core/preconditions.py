@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from promcompat.core.errors import PreconditionFailedError
+from promcompat.core.errors import ExistsAlreadyError, PreconditionFailedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Precondition:
                 raise PreconditionFailedError(f"{what} does not exist")
             return
         if self.must_not_exist:
-            raise PreconditionFailedError(f"{what} already exists")
+            raise ExistsAlreadyError(f"{what} already exists")
         if self.versions is not None and version not in self.versions:
             raise PreconditionFailedError(
                 f"{what} has been changed in the meantime; its version is now {version}"

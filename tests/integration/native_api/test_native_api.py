@@ -98,9 +98,15 @@ async def test_bodies_that_cannot_be_read_are_problems(native: NativeClient) -> 
         "contains a number beyond the range of a double at line 1 column 37"
     )
     await native.send("POST", path, status=415, data=b"x", headers={"Content-Type": "text/plain"})
-    await native.send(
+    problem = await native.send(
         "POST", path, status=415, data=b"x", headers=json_type | {"Content-Encoding": "br"}
     )
+    assert problem["errors"][0]["field"] == "Content-Encoding"
+    for value in ("NaN", "Infinity", "-Infinity"):
+        body = json.dumps({"metrics": [{"name": "m", "value": float(value)}]}).encode()
+        problem = await native.send("POST", path, status=400, data=body, headers=json_type)
+        reason = problem["errors"][0]["reason"]
+        assert reason.startswith("has NaN or an infinity without quotes, which JSON does not know")
     too_many = [sample("m", 1, offset) for offset in range(10_001)]
     await native.ingest(*too_many, status=400)
     await native.send("DELETE", "/ingest", status=405)
@@ -345,7 +351,8 @@ async def test_definitions_change_under_preconditions(native: NativeClient) -> N
     made = await native.send("PUT", path, status=201, body=body, headers={"If-None-Match": "*"})
     assert made["name"] == "m/slash"
     tag = f'"{made["version"]}"'
-    await native.send("PUT", path, status=412, body=body, headers={"If-None-Match": "*"})
+    problem = await native.send("PUT", path, status=412, body=body, headers={"If-None-Match": "*"})
+    assert problem["errors"][0]["field"] == "If-None-Match"
     await native.send("GET", path, status=304, headers={"If-None-Match": tag})
     patch = {"alert_threshold": {"critical": 3}, "description": None}
     changed = await native.send("PATCH", path, status=200, body=patch, headers={"If-Match": tag})
