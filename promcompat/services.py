@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promcompat.access.access import Access
-from promcompat.alerting.alerts import AlertService
+from promcompat.alerting.alert_service import AlertService
 from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
 from promcompat.alerting.evaluator import RuleEvaluator
 from promcompat.alerting.rule_file_watch import RuleFileWatch
 from promcompat.alerting.rule_groups import RuleGroups
-from promcompat.alerting.rules import RuleService
+from promcompat.alerting.rule_service import RuleService
 from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts

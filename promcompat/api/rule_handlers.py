@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from promcompat.alerting.rules import GroupStatus, RuleStatus
+from promcompat.alerting.rule_service import GroupStatus, RuleStatus
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.json_text import dump_json

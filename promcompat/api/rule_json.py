@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from promcompat.alerting.rules import GroupStatus, RuleStatus
+from promcompat.alerting.rule_service import GroupStatus, RuleStatus
 from promcompat.core.alerting.alerts import Alert
 from promcompat.core.texts.strconv import format_exponent
 from promcompat.core.texts.times import format_time_briefly

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from promcompat.alerting.alerts import AlertService
+from promcompat.alerting.alert_service import AlertService
 from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
 from promcompat.alerting.evaluator import RuleEvaluator
 from promcompat.alerting.rule_file_watch import RuleFileWatch
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.rule_runner import RuleRunner
-from promcompat.alerting.rules import RuleService
+from promcompat.alerting.rule_service import RuleService
 from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
 from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.state_machine import OutageRule

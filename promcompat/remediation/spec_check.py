@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from promcompat.alerting.rules import template_faults
+from promcompat.alerting.rule_service import template_faults
 from promcompat.core.alerting.remediation import RemediationSpec
 from promcompat.core.errors import BadDataError, FieldFault
 from promcompat.remediation.actions import ActionPolicy

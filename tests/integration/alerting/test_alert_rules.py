@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from promcompat.alerting.rules import RuleService
+from promcompat.alerting.rule_service import RuleService
 from promcompat.core.alerting.alerts import Alert, AlertState, Silence
 from promcompat.core.errors import (
     BadDataError,

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from promcompat.alerting.alerts import AlertService
+from promcompat.alerting.alert_service import AlertService
 from promcompat.alerting.deliveries import (
     Notification,
     NotificationError,
@@ -15,7 +15,7 @@ from promcompat.alerting.deliveries import (
 )
 from promcompat.alerting.evaluator import RuleEvaluator
 from promcompat.alerting.rule_runner import RuleRunner
-from promcompat.alerting.rules import RuleService
+from promcompat.alerting.rule_service import RuleService
 from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings

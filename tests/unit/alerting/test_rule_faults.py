@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from promcompat.alerting.rules import rule_faults
+from promcompat.alerting.rule_service import rule_faults
 from promcompat.core.alerting.alerts import RuleKind
 from tests.support.services.alerting import make_rule
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from promcompat.alerting.rules import rule_faults
+from promcompat.alerting.rule_service import rule_faults
 from promcompat.api.ast_json import expr_json
 from promcompat.api.exemplar_handlers import _selectors
 from promcompat.api.query_parsing import _rendered
