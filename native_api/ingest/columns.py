@@ -25,7 +25,7 @@ from native_api.contract.times import (
 )
 from native_api.ingest.payloads import SPECIAL_VALUES, SamplePayload
 from native_api.ingest.series_identities import Identity, KeyCache, identities_of, labels_of
-from promcompat.core.limits.label_limits import LabelLimits
+from promcompat.core.limits.label_limits import LabelFault, LabelLimits
 from promcompat.core.model import METRIC_NAME, UNKNOWN_SERIES, IntArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
 from promcompat.core.texts.storable_text import UNICODE_TEXT, text_fault
@@ -143,8 +143,9 @@ def _identity_faults(
     n_labels = 1 + len({*labels, *(("source",) if source else ())})
     max_names = limits.max_names_of(name)
     if n_labels > max_names:
-        reason = f"has {n_labels} labels, counting the metric name and the source"
-        return [SampleFault(position, "labels", reason, f"at most {max_names} labels")]
+        text = f"has {n_labels} labels, counting the metric name and the source"
+        fault = LabelFault.of(limits.name_of_max_names(name), text)
+        return [SampleFault(position, "labels", fault, f"at most {max_names} labels")]
     found = [
         (
             "name",

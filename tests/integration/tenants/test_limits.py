@@ -127,6 +127,9 @@ async def test_a_tenant_has_its_own_limits_of_labels(
         assert refused.status == 400
         assert [await count(service, name) for name in ("m", "ok")] == [0, 1]
         assert refusals(service, reason) == 1
+        sample = {"name": "m", "value": 1, "labels": dict(labels)}
+        await service.send("POST", "/ingest", status=400, body=sample, headers={TENANT_HEADER: "a"})
+        assert refusals(service, reason) == 2
         assert (await write(service, large, tenant="b")).status == 204
 
 
