@@ -116,16 +116,6 @@ def frame_width(residuals: Words, begin: int, end: int, lengths: IntArray) -> tu
 
 
 @kernel()
-def frames_size(residuals: Words, n: int, lengths: IntArray) -> int:
-    """The bytes of the frames, or in proportion: of many frames, every fourth is looked at."""
-    size = signed(0)
-    stride = FRAME if n < _FEW_FRAMES * FRAME else 4 * FRAME
-    for begin in range(0, n, stride):
-        size += 1 + frame_width(residuals, begin, min(n, begin + FRAME), lengths)[2]
-    return size
-
-
-@kernel()
 def put_packed(
     residuals: Words, begin: int, end: int, width: int, out: Bytes, position: int
 ) -> int:
@@ -220,23 +210,45 @@ def median_difference(numbers: IntArray, n: int, tried: IntArray) -> int:
 
 @kernel()
 def fill_residuals(
-    transform: int, start: int, step: int, n: int, numbers: IntArray, residuals: Words
+    transform: int,
+    start: int,
+    step: int,
+    begin: int,
+    end: int,
+    numbers: IntArray,
+    residuals: Words,
 ) -> None:
-    """`start` is the lowest number for PLAIN; else it is 0, the first one."""
+    """Fill a part. `start` is the lowest number for PLAIN; else it is 0, the first one."""
     if transform == PLAIN:
-        for i in range(n):
+        for i in range(begin, end):
             residuals[i] = np.uint64(numbers[i] - start)
     elif transform == LINEAR:
-        for i in range(n):
+        for i in range(begin, end):
             residuals[i] = folded(numbers[i] - i * step)
     elif transform == DELTA:
-        residuals[0] = np.uint64(0)
-        for i in range(1, n):
+        if begin == 0:
+            residuals[0] = np.uint64(0)
+        for i in range(max(begin, 1), end):
             residuals[i] = folded(numbers[i] - numbers[i - 1] - step)
     else:
-        residuals[0] = residuals[1] = np.uint64(0)
-        for i in range(2, n):
+        for i in range(begin, min(end, 2)):
+            residuals[i] = np.uint64(0)
+        for i in range(max(begin, 2), end):
             residuals[i] = folded(numbers[i] - 2 * numbers[i - 1] + numbers[i - 2])
+
+
+@kernel()
+def size_of_transform(
+    transform: int, start: int, step: int, numbers: IntArray, n: int, work: WritingWork
+) -> int:
+    """The bytes of the frames, or in proportion: of many frames, every fourth is looked at."""
+    residuals, lengths, size = work[2], work[3], signed(0)
+    stride = FRAME if n < _FEW_FRAMES * FRAME else 4 * FRAME
+    for begin in range(0, n, stride):
+        end = min(n, begin + FRAME)
+        fill_residuals(transform, start, step, begin, end, numbers, residuals)
+        size += 1 + frame_width(residuals, begin, end, lengths)[2]
+    return size
 
 
 @kernel()
@@ -256,9 +268,8 @@ def choose_transform(
     numbers: IntArray, n: int, start: int, scale: int, work: WritingWork
 ) -> tuple[int, int]:
     """The transform with the shortest residuals, and its step, for at least two numbers."""
-    residuals, lengths = work[2], work[3]
     best, best_step, best_size = PLAIN, signed(0), signed(0)
-    median = median_difference(numbers, n, lengths)
+    median = median_difference(numbers, n, work[3])
     for transform in range(PLAIN, DOUBLE_DELTA + 1):
         step = signed(0)
         if transform == LINEAR or transform == DELTA:  # noqa: SIM109
@@ -266,8 +277,7 @@ def choose_transform(
         elif transform == DOUBLE_DELTA:
             step = numbers[1]
         if abs(step) < _LARGEST_STEP // n // scale:
-            fill_residuals(transform, start, step, n, numbers, residuals)
-            size = frames_size(residuals, n, lengths)
+            size = size_of_transform(transform, start, step, numbers, n, work)
             if transform == PLAIN or size < best_size:
                 best, best_step, best_size = transform, step, size
     return best, best_step
@@ -295,7 +305,7 @@ def put_integers(numbers: IntArray, n: int, out: Bytes, position: int, work: Wri
     position = put_column_head(out, position, transform, base, step * scale, scale)
     if transform & ALL_ZERO:
         return position
-    fill_residuals(transform, start, step, n, numbers, work[2])
+    fill_residuals(transform, start, step, 0, n, numbers, work[2])
     return put_frames(work[2], n, out, position, work[3])
 
 

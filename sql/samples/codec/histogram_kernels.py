@@ -229,3 +229,11 @@ def get_columns(
         if not is_within(columns, column, low, high):
             return INCONSISTENT
     return position
+
+
+@kernel(allocates=False)
+def end_of_alone(groups: IntArray, g: int) -> int:
+    """The first group from `g` on that has several histograms, or has not differences."""
+    while g < groups.shape[1] and groups[0, g] == 1 and groups[1, g] == DIFFERENCES:
+        g += 1
+    return g

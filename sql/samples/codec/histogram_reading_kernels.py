@@ -30,6 +30,7 @@ from sql.samples.codec.histogram_kernels import (
     SUM_COLUMN,
     Columns,
     Totals,
+    end_of_alone,
     get_column,
     get_columns,
     most_of,
@@ -97,8 +98,18 @@ def unite_groups(
     groups = tables[3]
     n_buckets = totals[BUCKETS] + totals[BUCKETS + 1]
     left, n_united, begin = most_of(len(layout_of), n_buckets), signed(0), signed(0)
+    table = tables[2][0]
     for g in range(totals[GROUPS]):
         behind = begin + groups[0, g]
+        if groups[0, g] == 1:
+            n_union = table[4, layout_of[begin]] + table[5, layout_of[begin]]
+            if n_union > min(n_buckets, left):
+                return False
+            groups[2, g] = n_union
+            n_united += n_union
+            left -= n_union
+            begin = behind
+            continue
         n_union = unite(
             layout_of[begin:behind], tables[2], min(n_buckets, left), room, unions[n_united:]
         )
@@ -152,7 +163,7 @@ def restore_differences(
             of_field[k + 1] = number
 
 
-@kernel()
+@kernel(allocates=False)
 def put_flat(out: Out, row: int, tables: Tables, layout: int) -> None:
     """Set the columns that follow from a layout; the offsets are set before."""
     flat, offsets = out[0], out[1]
@@ -174,7 +185,7 @@ def put_flat(out: Out, row: int, tables: Tables, layout: int) -> None:
             cursor += 1
 
 
-@kernel()
+@kernel(allocates=False)
 def move_offsets(out: Out, row: int, tables: Tables, layout: int, ends: IntArray) -> bool:
     """Set the offsets behind a histogram; False if it has more than the section claims."""
     offsets, families, table = out[1], tables[0], tables[2][0]
@@ -271,6 +282,63 @@ def put_group(
     return True
 
 
+@kernel(allocates=False)
+def copy_buckets(
+    firsts: IntArray, at: int, n: int, is_float: bool, cells: IntArray, begin: int
+) -> int:
+    """Copy the buckets of a side of a histogram that is alone; returns their sum."""
+    total, floats = signed(0), cells.view(np.float64)
+    for i in range(n):
+        number = firsts[at + i]
+        total += number
+        if is_float:
+            floats[begin + i] = np.float64(number)
+        else:
+            cells[begin + i] = number
+    return total
+
+
+@kernel(allocates=False)
+def put_alone(
+    out: Out,
+    row: int,
+    layout_of: IntArray,
+    begin: int,
+    behind: int,
+    excesses: IntArray,
+    firsts: IntArray,
+    at: int,
+    tables: Tables,
+    ends: IntArray,
+) -> int:
+    """Put histograms, each of which is a group of differences, into the columns.
+
+    Returns the place behind their numbers among the first ones, or an error if they are too large.
+    These are the pages of scrapes: calls for each of them take longer than its numbers do.
+    """
+    flat, offsets, table = out[0], out[1], tables[2][0]
+    floats = flat.view(np.float64)
+    for k in range(begin, behind):
+        layout = layout_of[k]
+        if not move_offsets(out, row, tables, layout, ends):
+            return INCONSISTENT
+        put_flat(out, row, tables, layout)
+        n_positive, n_negative = table[4, layout], table[5, layout]
+        is_float, zero_count = flat[IS_FLOAT, row] == 1, firsts[at]
+        at += 1
+        total = copy_buckets(firsts, at, n_positive, is_float, out[4], offsets[2, row])
+        at += n_positive
+        total += copy_buckets(firsts, at, n_negative, is_float, out[5], offsets[3, row])
+        at += n_negative
+        count = zero_count + total + excesses[k - begin]
+        if is_float:
+            floats[COUNT, row], floats[ZERO_COUNT, row] = np.float64(count), np.float64(zero_count)
+        else:
+            flat[COUNT, row], flat[ZERO_COUNT, row] = count, zero_count
+        row += 1
+    return at
+
+
 @kernel()
 def put_groups(
     out: Out,
@@ -290,8 +358,21 @@ def put_groups(
     ends = out[1][:, row] + totals[SPANS:]
     cursors = starts[EXCESS_COLUMN:N_COLUMNS].copy()
     matrix = np.empty(most_of(n, totals[BUCKETS] + totals[BUCKETS + 1]), np.int64)
-    n_united, begin = signed(0), signed(0)
-    for g in range(totals[GROUPS]):
+    n_united, begin, g = signed(0), signed(0), signed(0)
+    while g < totals[GROUPS]:
+        behind_alone = end_of_alone(groups, g)
+        if behind_alone > g:
+            behind = begin + behind_alone - g
+            cursors[1] = put_alone(
+                out, row + begin, layout_of, begin, behind, cells[cursors[0] :], cells, cursors[1],
+                tables, ends,
+            )  # fmt: skip
+            if cursors[1] < 0:
+                return INCONSISTENT
+            cursors[0] += behind - begin
+            n_united += sum_of(groups[2, g:behind_alone])
+            begin, g = behind, behind_alone
+            continue
         m, mode, n_union = groups[0, g], groups[1, g], groups[2, g]
         numbers, excesses = matrix, cells[cursors[0] : cursors[0]]
         if mode == RAW:
@@ -307,8 +388,7 @@ def put_groups(
             unions[n_united : n_united + n_union], tables, ends, room,
         ):  # fmt: skip
             return INCONSISTENT
-        n_united += n_union
-        begin += m
+        n_united, begin, g = n_united + n_union, begin + m, g + 1
     for column in range(5):
         if out[1][column, row + n] != ends[column]:
             return INCONSISTENT

@@ -44,6 +44,7 @@ from sql.samples.codec.histogram_kernels import (
     SPANS,
     SUM_COLUMN,
     Columns,
+    end_of_alone,
     has_values,
     most_of,
     size_of_columns,
@@ -181,14 +182,6 @@ def append_alone(
         at, total = append_cells(ragged[7], begin, end, is_float, firsts, at)
         excesses[k] -= total
     return at
-
-
-@kernel(allocates=False)
-def end_of_alone(groups: IntArray, g: int) -> int:
-    """The first group from `g` on that has several histograms, or has not differences."""
-    while g < groups.shape[1] and groups[0, g] == 1 and groups[1, g] == DIFFERENCES:
-        g += 1
-    return g
 
 
 @kernel()
