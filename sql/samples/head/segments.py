@@ -13,9 +13,10 @@ from sql.samples.columns.fold import Deletion, Piece, fold
 _SMALLEST_CLASS: Final = 4_096
 _CLASS_RATIO: Final = 4
 _MAX_SMALLEST: Final = 8
+_SAMPLE_BYTES: Final = 16
 LARGEST_SAMPLES: Final = 1 << 21
 """Samples of the largest result, 32 MiB: for a moment, a merge needs its size in memory again, and
-a segment stays until all of it is drained."""
+a segment stays until all of it is drained. See `size_of` for histograms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,13 @@ def merge_segments(sources: Sequence[Segment], deletions: Sequence[Deletion]) ->
     )
 
 
+def size_of(segment: Segment) -> int:
+    """Its samples; a histogram counts as so many floats as take its memory."""
+    histograms = segment.piece.samples.histograms
+    more = 0 if histograms is None else histograms.n_bytes // _SAMPLE_BYTES
+    return len(segment.piece.samples) + more
+
+
 def next_merge(segments: Sequence[Segment]) -> Sequence[Segment]:
     """The segments that are to be merged next; empty if none are.
 
@@ -124,7 +132,7 @@ def next_merge(segments: Sequence[Segment]) -> Sequence[Segment]:
         limit = _SMALLEST_CLASS
         while limit <= LARGEST_SAMPLES:
             for row in map(_together, _rows_below(same, limit)):
-                n_samples = sum(len(segment.piece.samples) for segment in row)
+                n_samples = sum(map(size_of, row))
                 is_many = limit == _SMALLEST_CLASS and len(row) >= _MAX_SMALLEST
                 if len(row) > 1 and (is_many or n_samples >= limit):
                     return row
@@ -136,7 +144,7 @@ def _rows_below(segments: Sequence[Segment], limit: int) -> list[list[Segment]]:
     """The longest rows of neighbouring segments that have less than `limit` samples each."""
     rows: list[list[Segment]] = [[]]
     for segment in segments:
-        if len(segment.piece.samples) < limit:
+        if size_of(segment) < limit:
             rows[-1].append(segment)
         elif rows[-1]:
             rows.append([])
@@ -147,7 +155,7 @@ def _together(row: list[Segment]) -> list[Segment]:
     """The first segments of a row, as many as one segment may hold."""
     n_samples = 0
     for index, segment in enumerate(row):
-        n_samples += len(segment.piece.samples)
+        n_samples += size_of(segment)
         if n_samples > LARGEST_SAMPLES:
             return row[:index]
     return row

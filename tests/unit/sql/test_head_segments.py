@@ -1,6 +1,7 @@
 """Which segments of the head are merged: into few, none of which is large."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from sql.samples.columns.fold import Piece
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.head.segments import LARGEST_SAMPLES, Segment, TenantHead, next_merge
+from tests.support.formats.remote_write import WireHistogram, columns_of
 
 MILLION = 1_000_000
 
@@ -57,6 +59,18 @@ def test_few_segments_are_left_whether_merges_keep_up_or_not(
         assert sum(sizes_of(head)) == sum(sizes)
         assert max(sizes_of(head)) <= LARGEST_SAMPLES
         assert len(head.segments) <= 2 * sum(sizes) // LARGEST_SAMPLES + 20
+
+
+def test_segments_with_histograms_are_as_large_in_memory_as_those_with_floats() -> None:
+    n_cells = 1_600_000
+    empty = WireHistogram(positive_spans=[(0, n_cells)], positive=[0] * n_cells)
+    large = replace(segment(0, 0, 1, replaces=False).piece.samples, histograms=columns_of([empty]))
+    head = TenantHead().appended(
+        Segment(Piece(large, number, number, replaces=False), 0, 0) for number in range(8)
+    )
+    sources = next_merge(head.segments)
+    assert len(sources) == 2
+    assert sum(one.n_bytes for one in sources) < 16 * LARGEST_SAMPLES
 
 
 def test_a_segment_that_came_large_stays_as_it_is() -> None:
