@@ -77,7 +77,7 @@ class Ragged(Generic[CellT]):
     @property
     def lengths(self) -> NDArray[np.int64]:
         """The number of cells of each row."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]  # `diff` takes several times as long.
 
     @property
     def n_bytes(self) -> int:

@@ -25,17 +25,28 @@ _CELL_BYTES: Final = 128
 
 def cells_of(histograms: Histograms) -> IntArray:
     """How much each histogram takes of what a page may have, `MAX_CELLS`."""
-    return (
-        histograms.positive.lengths
-        + histograms.negative.lengths
-        + 2 * (histograms.positive_spans.lengths + histograms.negative_spans.lengths)
-        + 4 * histograms.bounds.lengths
-    )
+    ends = _ends_of_cells(histograms)
+    return ends[1:] - ends[:-1]
+
+
+def mean_cells(histograms: Histograms) -> float:
+    """The mean of `cells_of`, of at least one histogram."""
+    return float(_ends_of_cells(histograms)[-1]) / len(histograms)
 
 
 def are_too_large(histograms: Histograms) -> BoolArray:
     """Which histograms no page can have."""
     return np.asarray(cells_of(histograms) > MAX_CELLS)
+
+
+def _ends_of_cells(histograms: Histograms) -> IntArray:
+    """The sums of `cells_of` up to each histogram; begins with 0."""
+    ends = histograms.positive_spans.offsets + histograms.negative_spans.offsets
+    ends += 2 * histograms.bounds.offsets
+    ends *= 2
+    ends += histograms.positive.offsets
+    ends += histograms.negative.offsets
+    return ends
 
 
 @dataclass(frozen=True)

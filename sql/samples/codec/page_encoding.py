@@ -20,7 +20,7 @@ from promcompat.core.histograms.columns import (
 )
 from promcompat.core.model import FloatArray, IntArray
 from sql.samples.codec.histogram_kernels import MAX_CELLS
-from sql.samples.codec.histogram_sections import SectionWriter, cells_of, with_section
+from sql.samples.codec.histogram_sections import SectionWriter, cells_of, mean_cells, with_section
 from sql.samples.codec.page_kernels import MAX_MS, MAX_SAMPLES, MIN_MS
 from sql.samples.codec.page_writing_kernels import SAMPLE_BYTES, SERIES_BYTES, write_pages
 from sql.samples.columns.series_samples import SeriesSamples
@@ -142,8 +142,7 @@ def _fitting(samples: SeriesSamples, largest: int, max_bytes: int) -> int:
     most, n_tried, usual_bytes = min(largest, len(samples)), _TRIED_SAMPLES, _USUAL_SAMPLE_BYTES
     if samples.histograms is not None:
         n_tried = _TRIED_HISTOGRAMS
-        n_cells = int(cells_of(samples.histograms).sum())
-        usual_bytes += _USUAL_CELL_BYTES * n_cells // len(samples)
+        usual_bytes += int(_USUAL_CELL_BYTES * mean_cells(samples.histograms))
     elif largest * _LARGEST_SAMPLE_BYTES <= max_bytes:
         return largest
     if most * usual_bytes <= max_bytes:
