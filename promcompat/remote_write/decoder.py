@@ -195,10 +195,13 @@ class WireRequest:
 
     @property
     def n_left(self) -> int:
-        """How many series, histograms and other fields the second part has to read, or bytes."""
+        """How many series and other fields the second part has to read, or bytes.
+
+        As many histograms as take as long count as one.
+        """
         if self.is_unusual:
             return len(self.message)
-        return len(self.left) + len(self.others) + len(self.histograms.columns)
+        return len(self.left) + len(self.others) + self.histograms.n_like_series
 
 
 _FIRST_ROW, _END_ROW = 2, 3

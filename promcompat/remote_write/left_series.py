@@ -37,6 +37,9 @@ COUNTED_FROM_BYTES: Final = 1 << 16
 DROPPED: Final = -2
 """In place of the id of a series or a sample that cannot be stored."""
 _MAX_FIELDS_OF_SERIES: Final = 100_000
+_BYTES_LIKE_A_SERIES: Final = 2_048
+"""Of histograms, with these for each: they are read in 5 µs, as a new series is."""
+_BYTES_MORE: Final = 64
 MAX_DESCRIBED: Final = 10
 _SHOWN_CHARACTERS: Final = 500
 """Labels are cut here in the text about a histogram that is not valid."""
@@ -132,6 +135,13 @@ class FoundHistograms:
     def bounds(self) -> IntArray:
         """First and end of each Histogram message, int64 [n, 2]."""
         return np.column_stack((self.columns[:, HISTOGRAM_FIRST], self.columns[:, HISTOGRAM_END]))
+
+    @property
+    def n_like_series(self) -> int:
+        """How many new series are read in the time that these histograms take, rounded up."""
+        n_bytes = (self.columns[:, HISTOGRAM_END] - self.columns[:, HISTOGRAM_FIRST]).sum()
+        n_bytes += _BYTES_MORE * len(self.columns)
+        return -int(-n_bytes // _BYTES_LIKE_A_SERIES)
 
     def messages(self) -> list[bytes]:
         """The Histogram messages."""

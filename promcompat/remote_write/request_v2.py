@@ -122,22 +122,27 @@ class SymbolPiece:
     following: int
 
 
-class _KnownPart(NamedTuple):
-    """Samples of known series; `left`, `histograms` and `lines` are those of `decode_known`."""
+class KnownPart(NamedTuple):
+    """Samples of known series, and their histograms; `left` and `lines` as of `decode_known`."""
 
     following: int
     rows: SampleRows
     left: IntArray
-    histograms: IntArray
+    histograms: FoundHistograms
     lines: IntArray
     n_start_timestamps: int
+
+    @property
+    def n_left(self) -> int:
+        """How many series and entries of metadata are to be read, and what takes as long."""
+        return len(self.left) + len(self.lines) + self.histograms.n_like_series
 
 
 @dataclass(slots=True)
 class SymbolRequest:
     """A Request of version 2.0 that is read piece by piece.
 
-    Raises BadDataError when it is malformed, or has more than `max_series` series or four times
+    Raises BadDataError when it has more than `max_series` series or four times
     as many symbols; `max_bytes` is the largest size of a request.
     """
 
@@ -147,6 +152,7 @@ class SymbolRequest:
     max_bytes: int
     _symbols: IntArray = field(init=False)
     _series: IntArray = field(init=False)
+    _is_usual: bool = field(init=False)
     _next: int = 0
     _n_written: int = 0
     _n_described: int = 0
@@ -158,12 +164,22 @@ class SymbolRequest:
     @property
     def is_done(self) -> bool:
         """Whether there is no further series."""
-        return self._next >= len(self._series)
+        return self._is_usual and self._next >= len(self._series)
 
-    def read_piece(self, known: KnownSeries) -> SymbolPiece:
-        """The next series; the same ones until `advance`. Raises BadDataError."""
+    def find_known(self, known: KnownSeries) -> KnownPart | None:
+        """The first part of `read_piece`; None for a message that the kernels do not read."""
+        return self._decode_known(known, len(self._series)) if self._is_usual else None
+
+    def read_piece(self, known: KnownSeries, found: KnownPart | None = None) -> SymbolPiece:
+        """The next series, of which those known are `found`; the same ones until `advance`.
+
+        Raises BadDataError when they are malformed.
+        """
+        if not self._is_usual:
+            self.message = self._parse().SerializeToString()
+            self._find_parts()
         try:
-            return self._read_piece(known)
+            return self._read_piece(known, found)
         except _NotCanonicalError:
             self._make_canonical()
         try:
@@ -194,8 +210,8 @@ class SymbolRequest:
             )
         return decode_metadata(entries, self.limits.max_metadata_bytes)
 
-    def _read_piece(self, known: KnownSeries) -> SymbolPiece:
-        found = self._decode_known(known, len(self._series))
+    def _read_piece(self, known: KnownSeries, found: KnownPart | None = None) -> SymbolPiece:
+        found = found or self._decode_known(known, len(self._series))
         following, left, n_starts = found.following, found.left, found.n_start_timestamps
         histograms, n_rows = found.histograms, len(found.rows.ids)
         n_written, others = self._write_out(left) if len(left) else (0, _NOTHING)
@@ -208,7 +224,7 @@ class SymbolRequest:
         decoded = DecodedRows.of(
             found.rows.take(slice(n_rows)),
             np.repeat(left[:, LEFT_ROW], left[:, LEFT_WRITTEN]),
-            FoundHistograms(self.message, histograms, self._key_of),
+            histograms,
         )
         if n_starts:
             known_series = np.delete(
@@ -223,7 +239,7 @@ class SymbolRequest:
             following=following,
         )
 
-    def _decode_known(self, known: KnownSeries, end: int) -> _KnownPart:
+    def _decode_known(self, known: KnownSeries, end: int) -> KnownPart:
         """The samples of known series from the next one on, and before the one numbered `end`."""
         # The room does not depend on `end`: a piece that is read again ends nowhere else.
         n_series = min(_LINES, len(self._series) - self._next)
@@ -249,11 +265,11 @@ class SymbolRequest:
             np.empty(_KEY_BYTES, np.uint8),
             np.empty(N_SCRATCH, np.int64),
         )
-        return _KnownPart(
+        return KnownPart(
             following,
             rows.take(slice(n_rows)),
             left[:n_left],
-            histograms[:n_histograms],
+            FoundHistograms(self.message, histograms[:n_histograms], self._key_of),
             lines[:n_lines],
             n_starts,
         )
@@ -324,10 +340,10 @@ class SymbolRequest:
     def _find_parts(self) -> None:
         nothing = np.empty((0, 2), np.int64)
         n_symbols, n_series = find_parts(np.frombuffer(self.message, np.uint8), nothing, nothing)
-        if n_symbols == UNUSUAL:
-            self.message = self._parse().SerializeToString()
-            view = np.frombuffer(self.message, np.uint8)
-            n_symbols, n_series = find_parts(view, nothing, nothing)
+        self._is_usual = n_symbols != UNUSUAL
+        if not self._is_usual:
+            self._symbols = self._series = nothing
+            return
         if n_series > self.max_series:
             raise BadDataError(f"the request has more than {self.max_series} {_SERIES}")
         max_symbols = _SYMBOLS_PER_SERIES * self.max_series
@@ -423,14 +439,51 @@ class SymbolPieces:
 
         Raises BadDataError as `decode_write_request` does.
         """
+        return self.read(known, limits, max_series).decode()
+
+    def read(self, known: KnownSeries, limits: LabelLimits, max_series: int) -> "ReadSymbols":
+        """The first part of `decode`, which takes about a nanosecond a byte."""
         if self._request is None:
             message = unpack(self.block)
             self._request = SymbolRequest(message, limits, max_series, self.max_bytes)
-        piece = self._piece = self._request.read_piece(known)
-        metadata, refusals = self._request.read_metadata(piece.metadata)
+        return ReadSymbols(self, self._request, self._request.find_known(known), known)
+
+    def note(self, piece: SymbolPiece) -> None:
+        """This is the piece to advance from."""
+        self._piece = piece
+
+    def advance(self) -> bool:
+        """Go on to the next piece; whether there is one."""
+        if self._request is None or self._piece is None:
+            return False
+        self._request.advance(self._piece)
+        self._piece = None
+        return not self._request.is_done
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSymbols:
+    """A piece of which the series that are known were `found`; None: nothing is read yet."""
+
+    pieces: SymbolPieces
+    request: SymbolRequest
+    found: KnownPart | None
+    known: KnownSeries
+
+    @property
+    def n_left(self) -> int:
+        """How many series, entries of metadata and such are still to be read, or bytes."""
+        return len(self.request.message) if self.found is None else self.found.n_left
+
+    def decode(self) -> DecodedWrite:
+        """See `SymbolPieces.decode`."""
+        piece = self.request.read_piece(self.known, self.found)
+        self.pieces.note(piece)
+        metadata, refusals = self.request.read_metadata(piece.metadata)
         others = piece.others
+        limits, max_series = self.request.limits, self.request.max_series
         decoded = decode_write_request(
-            others.message, known, limits, max_series, piece.known, others.starts
+            others.message, self.known, limits, max_series, piece.known, others.starts
         )
         return replace(
             decoded,
@@ -442,11 +495,3 @@ class SymbolPieces:
             n_undescribed=others.n_faults - len(others.faults) + others.n_long_exemplars,
             n_start_timestamps=piece.n_start_timestamps + decoded.n_start_timestamps,
         )
-
-    def advance(self) -> bool:
-        """Go on to the next piece; whether there is one."""
-        if self._request is None or self._piece is None:
-            return False
-        self._request.advance(self._piece)
-        self._piece = None
-        return not self._request.is_done
