@@ -5,11 +5,10 @@ from typing import Final
 from aiohttp import web
 
 from promcompat.api.envelope import success_response
-from promcompat.api.forms import read_form
+from promcompat.api.forms import Form, read_form
 from promcompat.api.params import (
     MAX_TIME_MS,
     MIN_TIME_MS,
-    Form,
     errors_naming,
     invalid_parameter,
     parse_optional_time_ms,

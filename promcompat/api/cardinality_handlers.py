@@ -5,9 +5,9 @@ from typing import Final
 
 from aiohttp import web
 
-from promcompat.api.forms import read_form
+from promcompat.api.forms import Form, read_form
 from promcompat.api.json_text import dump_json
-from promcompat.api.params import MAX_TIME_MS, MIN_TIME_MS, Form, parse_go_int
+from promcompat.api.params import MAX_TIME_MS, MIN_TIME_MS, parse_go_int
 from promcompat.api.query_parsing import parse_selectors, within_query_time
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels

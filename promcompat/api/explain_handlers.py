@@ -4,9 +4,8 @@ from aiohttp import web
 
 from promcompat.api.envelope import success_response
 from promcompat.api.explanation_json import explanation_json
-from promcompat.api.forms import read_form
+from promcompat.api.forms import Form, read_form
 from promcompat.api.params import (
-    Form,
     errors_naming,
     invalid_parameter,
     parse_eval_range,

@@ -1,11 +1,14 @@
 """Reads the parameters of a request: form body and URL together, as Go's `FormValue` does."""
 
 import codecs
+import re
+from collections.abc import Iterable
 from email.message import Message
+from urllib.parse import unquote_to_bytes
 
+import numpy as np
 from aiohttp import hdrs, web
 
-from promcompat.api.params import Form, parse_urlencoded
 from promcompat.core.errors import BadDataError
 from promcompat.http.bodies import BODIES, media_type, work_of
 
@@ -19,6 +22,42 @@ _MULTIPART = "multipart/form-data"
 _DECODED_BYTES = 1 << 18
 _MAX_HEADER = 1_000
 """Characters; the standard library takes quadratic time for the parameters of a header."""
+_LONG_TEXT = 1_000
+"""Characters; shorter ones are unescaped faster by the standard library."""
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
+_ESCAPE_CHARACTERS = 3
+_SEARCHED_CHARACTERS = 1 << 18
+_HEX_DIGITS = np.zeros(256, np.uint8)
+"""The value of each hexadecimal digit; only used for valid escapes."""
+for _digit in b"0123456789abcdefABCDEF":
+    _HEX_DIGITS[_digit] = int(chr(_digit), 16)
+
+
+class Form:
+    """The merged parameters of a request: those of the body come before those of the URL."""
+
+    __slots__ = ("_pairs", "_parse_error")
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], parse_error: str = "") -> None:
+        """`parse_error` is the text of the first malformed pair; such pairs are left out."""
+        self._pairs = tuple(pairs)
+        self._parse_error = parse_error
+
+    def get(self, name: str) -> str:
+        """The first value of a parameter, `""` when absent."""
+        for key, value in self._pairs:
+            if key == name:
+                return value
+        return ""
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a repeated parameter, body first."""
+        return [value for key, value in self._pairs if key == name]
+
+    def check(self) -> None:
+        """Raises BadDataError if a pair is malformed; Prometheus checks it for some paths only."""
+        if self._parse_error:
+            raise BadDataError(f"error parsing form values: {self._parse_error}")
 
 
 async def read_form(request: web.Request) -> Form:
@@ -104,3 +143,56 @@ def _part_name(head: bytes) -> str | None:
 def _check_number(n_separators: int) -> None:
     if n_separators >= MAX_PARAMETERS:
         raise BadDataError(f"the request has more than {MAX_PARAMETERS} parameters")
+
+
+def parse_urlencoded(text: str) -> tuple[list[tuple[str, str]], str]:
+    """The well-formed pairs of a query string, and the text of the first fault or `""`.
+
+    Go skips a pair with a bad escape or a semicolon, and so do we.
+    """
+    pairs: list[tuple[str, str]] = []
+    fault = ""
+    for piece in text.split("&"):
+        if not piece:
+            continue
+        if ";" in piece:
+            fault = fault or "invalid semicolon separator in query"
+            continue
+        if "%" in piece and (bad_escape := _bad_escape(piece)):
+            fault = fault or f'invalid URL escape "{bad_escape}"'
+            continue
+        name, _, value = piece.partition("=")
+        pairs.append((_unescape(name), _unescape(value)))
+    return pairs, fault
+
+
+def _bad_escape(text: str) -> str:
+    """The first malformed escape of a text, or nothing.
+
+    It is searched for in pieces: an expression holds the interpreter until it has looked at all of
+    what it is given.
+    """
+    for first in range(0, len(text), _SEARCHED_CHARACTERS):
+        found = _BAD_ESCAPE.search(text, first, first + _SEARCHED_CHARACTERS + _ESCAPE_CHARACTERS)
+        if found and found.start() < first + _SEARCHED_CHARACTERS:
+            return found.group()
+    return ""
+
+
+def _unescape(text: str) -> str:
+    text = text.replace("+", " ")
+    if "%" not in text:
+        return text
+    plain = unquote_to_bytes(text) if len(text) < _LONG_TEXT else _unescape_long(text)
+    return plain.decode(errors="replace")
+
+
+def _unescape_long(text: str) -> bytes:
+    """The same in numpy: 40,000 escapes take 0.3 ms instead of 15, on the event loop."""
+    escaped = np.frombuffer(text.encode(), np.uint8)
+    found = np.flatnonzero(escaped == ord("%"))
+    plain = escaped.copy()
+    plain[found] = _HEX_DIGITS[escaped[found + 1]] * 16 + _HEX_DIGITS[escaped[found + 2]]
+    is_kept = np.ones(len(escaped), bool)
+    is_kept[found + 1] = is_kept[found + 2] = False
+    return plain[is_kept].tobytes()

@@ -6,9 +6,8 @@ from aiohttp import hdrs, web
 
 from promcompat.api.ast_json import expr_json
 from promcompat.api.envelope import success_response
-from promcompat.api.forms import read_form
+from promcompat.api.forms import Form, read_form
 from promcompat.api.params import (
-    Form,
     errors_naming,
     parse_eval_range,
     parse_limit,

@@ -8,12 +8,8 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
-from promcompat.api.params import (
-    Form,
-    parse_lookback_ms,
-    parse_matcher_sets,
-    parse_timeout_seconds,
-)
+from promcompat.api.forms import Form
+from promcompat.api.params import parse_lookback_ms, parse_matcher_sets, parse_timeout_seconds
 from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange

@@ -9,12 +9,9 @@ from aiohttp import web
 
 from promcompat.alerting.rule_service import GroupStatus, RuleStatus
 from promcompat.api.envelope import success_response
-from promcompat.api.forms import read_form
+from promcompat.api.forms import Form, read_form
 from promcompat.api.json_text import dump_json
-from promcompat.api.params import (
-    Form,
-    invalid_parameter,
-)
+from promcompat.api.params import invalid_parameter
 from promcompat.api.query_parsing import parse_selectors, time_limit, within_query_time
 from promcompat.api.rule_json import alert_json, group_json, page_token
 from promcompat.core.alerting.alerts import Alert, matches_labels

@@ -8,12 +8,11 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from promcompat.api.envelope import success_response
-from promcompat.api.forms import read_form
+from promcompat.api.forms import Form, read_form
 from promcompat.api.json_text import dump_json
 from promcompat.api.params import (
     MAX_TIME_MS,
     MIN_TIME_MS,
-    Form,
     check_label_name,
     errors_naming,
     parse_go_int,

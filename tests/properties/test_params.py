@@ -6,17 +6,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from promcompat.api.forms import Form, parse_urlencoded
 from promcompat.api.params import (
     MAX_TIME_MS,
     MIN_TIME_MS,
-    Form,
     check_label_name,
     parse_duration_ns,
     parse_eval_range,
     parse_go_int,
     parse_matcher_sets,
     parse_time_ms,
-    parse_urlencoded,
     unescape_label_name,
 )
 from promcompat.core.errors import BadDataError

@@ -19,10 +19,9 @@ from promcompat.api.export.export_lines import (
     json_lines,
     parse_csv_export,
 )
-from promcompat.api.forms import read_form
+from promcompat.api.forms import Form, read_form
 from promcompat.api.params import (
     MIN_TIME_MS,
-    Form,
     invalid_parameter,
     parse_go_int,
     parse_optional_time_ms,

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 
 from promcompat.api.envelope import text_error, text_response
+from promcompat.api.forms import Form
 from promcompat.api.ingest.importing import (
     ReadPiece,
     extra_labels_of,
@@ -20,7 +21,7 @@ from promcompat.api.ingest.importing import (
     store_columns,
     url_form,
 )
-from promcompat.api.params import Form, parse_go_int
+from promcompat.api.params import parse_go_int
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.http.bodies import BODIES, media_type
 from promcompat.http.context import services_of, tenant_of

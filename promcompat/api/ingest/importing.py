@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from promcompat.api.forms import parse_parameters
-from promcompat.api.params import Form
+from promcompat.api.forms import Form, parse_parameters
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME
 from promcompat.http.bodies import BODIES

@@ -5,9 +5,9 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from promcompat.api.envelope import error_headers, error_status
+from promcompat.api.forms import Form
 from promcompat.api.ingest.importing import extra_labels_of, import_lines, url_form
 from promcompat.api.json_text import dump_json
-from promcompat.api.params import Form
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.http.context import services_of, tenant_of
 from promcompat.http.line_bodies import LinePiece

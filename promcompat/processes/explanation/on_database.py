@@ -5,7 +5,7 @@ from typing import Any
 
 from promcompat.api.explain_handlers import read_depth, read_explained_query
 from promcompat.api.explanation_json import explanation_json
-from promcompat.api.params import Form
+from promcompat.api.forms import Form
 from promcompat.composition.services import build_query_service
 from promcompat.composition.storage import open_storage
 from promcompat.configuration.settings import Settings

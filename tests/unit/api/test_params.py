@@ -2,10 +2,10 @@
 
 import pytest
 
+from promcompat.api.forms import Form, parse_urlencoded
 from promcompat.api.params import (
     MAX_TIME_MS,
     MIN_TIME_MS,
-    Form,
     parse_duration_ns,
     parse_eval_range,
     parse_go_int,
@@ -15,7 +15,6 @@ from promcompat.api.params import (
     parse_optional_time_ms,
     parse_time_ms,
     parse_timeout_seconds,
-    parse_urlencoded,
     unescape_label_name,
 )
 from promcompat.core.errors import BadDataError
