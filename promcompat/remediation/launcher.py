@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from typing import Final
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -28,6 +30,9 @@ _LOGGER = logging.getLogger(__name__)
 _PAUSE_SECONDS = 5.0
 """How long no call is tried after Temporal failed to answer: otherwise a backlog of a thousand
 breaches would wait for a thousand time-outs."""
+
+
+_INNERMOST: Final = re.compile(r'\b(?:message|error): "([^"]+)"')
 
 
 async def connect(options: TemporalOptions, *, lazy: bool) -> Client:
@@ -65,7 +70,13 @@ def _translated_errors() -> Iterator[None]:
         raise StorageUnavailableError("Temporal did not respond in time") from exc
     except (RuntimeError, OSError) as exc:
         # The client raises RuntimeError when it cannot connect.
-        raise StorageUnavailableError(f"Temporal cannot be reached: {exc}") from exc
+        raise StorageUnavailableError(f"Temporal cannot be reached: {client_fault(exc)}") from exc
+
+
+def client_fault(error: Exception) -> str:
+    """Why the client has no connection: the innermost text of the values of its library."""
+    found = _INNERMOST.findall(str(error))
+    return found[-1].lower() if found else str(error) or "no answer"
 
 
 class TemporalRemediationLauncher(RemediationLauncher, RemediationControl):

@@ -12,7 +12,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from promcompat.remediation.activities import RemediationActivities
-from promcompat.remediation.launcher import connect
+from promcompat.remediation.launcher import client_fault, connect
 from promcompat.remediation.recording import RecordingInterceptor
 from promcompat.remediation.registry import Registered
 from promcompat.remediation.temporal import TemporalOptions
@@ -74,7 +74,8 @@ async def _work(
             worker = _make_worker(client, options, activities, registered)
             await _run_until(worker, ending, options.task_queue)
         except (RuntimeError, OSError, RPCError) as exc:
-            _LOGGER.warning("waiting for Temporal", extra={"reason": str(exc) or "no answer"})
+            fields = {"address": options.temporal.address, "reason": client_fault(exc)}
+            _LOGGER.warning("waiting for Temporal", extra=fields)
             await asyncio.wait({ending}, timeout=_RETRY_SECONDS)
 
 
