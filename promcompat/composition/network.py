@@ -5,12 +5,25 @@ It imports little, because the parent of workers needs it.
 
 import ipaddress
 import socket
+from dataclasses import dataclass, field
 
 from promcompat.configuration.settings import Settings
 from promcompat.configuration.text import env_name
 from promcompat.configuration.types import split_listen_address
 from promcompat.http.listening import ListenError
 from promcompat.http.tls import TlsFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAddress:
+    """Where a service is reached: by people at `external_url`, by itself at `own_url`.
+
+    It shows itself `own_secret`.
+    """
+
+    external_url: str
+    own_url: str = ""
+    own_secret: str = field(default="", repr=False)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

@@ -3,6 +3,7 @@
 from typing import Final
 from urllib.parse import urlsplit
 
+from promcompat.composition.network import ServiceAddress
 from promcompat.composition.outgoing import scrape_policy
 from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
@@ -29,14 +30,9 @@ def build_scraping(
     metrics: MetricService,
     exemplars: ExemplarService,
     counters: ScrapeMetrics,
-    *,
-    own_url: str,
-    own_secret: str,
-    external_url: str,
+    address: ServiceAddress,
 ) -> ScrapeService:
-    """What scrapes into the tenant `default`; `own_url` is where this process serves.
-
-    It shows itself `own_secret`.
+    """What scrapes into the tenant `default`, this service at its address too.
 
     Raises BadDataError when the configuration cannot be used.
     """
@@ -44,7 +40,7 @@ def build_scraping(
     scraper = Scraper(
         ScraperOptions(
             config_file=settings.scrape_config,
-            own_jobs=own_jobs(settings, own_url, external_url, own_secret),
+            own_jobs=own_jobs(settings, address),
             policy=scrape_policy(settings),
         ),
         Delivery(sink, counters),
@@ -55,24 +51,22 @@ def build_scraping(
     except BadDataError as exc:
         raise BadDataError(f"the scrape configuration cannot be used: {exc}") from exc
     election = PostgresScrapeElection(database_url(settings), database)
-    return ScrapeService(scraper, election, external_url)
+    return ScrapeService(scraper, election, address.external_url)
 
 
-def own_jobs(
-    settings: Settings, own_url: str, external_url: str, own_secret: str = ""
-) -> tuple[JobConfig, ...]:
+def own_jobs(settings: Settings, address: ServiceAddress) -> tuple[JobConfig, ...]:
     """The job that scrapes this service's own metrics, unless it is turned off.
 
     Its `instance` is of the external URL: every replica reaches itself as 127.0.0.1, which is in no
     certificate.
     """
-    if not settings.scrapes_itself or not own_url:
+    if not settings.scrapes_itself or not address.own_url:
         return ()
-    labels = {"instance": urlsplit(external_url).netloc.rpartition("@")[2]}
-    own = urlsplit(own_url)
+    labels = {"instance": urlsplit(address.external_url).netloc.rpartition("@")[2]}
+    own = urlsplit(address.own_url)
     target = TargetGroup([{"__address__": own.netloc}], labels, "own")
     http = HttpConfig(
-        credentials=Secret(text=own_secret),
+        credentials=Secret(text=address.own_secret),
         tls=TlsConfig(insecure_skip_verify=own.scheme == "https"),
     )
     return (

@@ -23,6 +23,7 @@ from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.composition.access import build_access
 from promcompat.composition.limits import current_limits, same_limits
 from promcompat.composition.maintenance import make_maintenance
+from promcompat.composition.network import ServiceAddress
 from promcompat.composition.options import (
     engine_options,
     exemplar_limits,
@@ -92,17 +93,13 @@ class Backend:
 async def open_backend(
     settings: Settings,
     telemetry: Telemetry,
-    external_url: str,
+    address: ServiceAddress,
     large_query_ended: Callable[[], None] = lambda: None,
-    own_url: str = "",
-    own_secret: str = "",
 ) -> AsyncIterator[Backend]:
     """Storage and services on a migrated database that is known to be usable.
 
-    `external_url` is where people reach this service, `own_url` where it reaches itself, showing
-    `own_secret`; `large_query_ended` as in Engine. At the end of the block waiting writes are
-    answered. Errors as in `connect_storage`, without patience; BadDataError when a file of the
-    settings cannot be used.
+    `large_query_ended` as in Engine. At the end of the block waiting writes are answered. Errors as
+    in `connect_storage`, without patience; BadDataError when a file of the settings cannot be used.
     """
     current = current_limits(settings)
     limits = Limits(current, telemetry.limits)
@@ -115,7 +112,7 @@ async def open_backend(
         await current.refresh(PostgresLimitOverrides(metric_storage.database))
         metrics = MetricService(metric_storage.store, metric_storage.catalogue, limits=limits)
         async with open_alert_pool(settings, metric_storage.database) as pool:
-            alertmanagers, webhooks = _build_notifiers(settings, sender, external_url)
+            alertmanagers, webhooks = _build_notifiers(settings, sender, address.external_url)
             storage = build_storage(metric_storage, pool, webhooks, metrics.now_ms)
             if settings.alerting:
                 await metric_storage.threshold_watch.refresh()
@@ -134,9 +131,7 @@ async def open_backend(
                 ),
                 alertmanagers=alertmanagers,
                 webhooks=webhooks,
-                external_url=external_url,
-                own_url=own_url,
-                own_secret=own_secret,
+                address=address,
                 check_remediation=build_remediation_check(settings),
                 launcher=build_launcher(settings, storage.remediations),
             ).build(telemetry)
@@ -206,9 +201,7 @@ class _ServiceBuilder:
     queries: QueryService
     alertmanagers: Sequence[Notifier]
     webhooks: Sequence[Notifier]
-    external_url: str
-    own_url: str
-    own_secret: str
+    address: ServiceAddress
     check_remediation: RemediationCheck
     launcher: "TemporalRemediationLauncher | UnconfiguredRemediationLauncher"
     stats: AlertingStats = field(default_factory=AlertingStats)
@@ -222,7 +215,11 @@ class _ServiceBuilder:
         return Services(
             database=storage.database.capabilities.describe(),
             access=build_access(
-                self.settings, storage.database, telemetry.access, self.limits, self.own_secret
+                self.settings,
+                storage.database,
+                telemetry.access,
+                self.limits,
+                self.address.own_secret,
             ),
             metrics=metrics,
             queries=self.queries,
@@ -269,9 +266,7 @@ class _ServiceBuilder:
                 metrics,
                 exemplars,
                 telemetry.scrapes,
-                own_url=self.own_url,
-                own_secret=self.own_secret,
-                external_url=self.external_url,
+                self.address,
             ),
             alerting_stats=self.stats,
             launcher_stats=self.launcher.stats,
@@ -319,7 +314,7 @@ class _ServiceBuilder:
         )
 
     def _rule_evaluator(self) -> RuleEvaluator:
-        surroundings = Surroundings(self.external_url, self.settings.external_label_set)
+        surroundings = Surroundings(self.address.external_url, self.settings.external_label_set)
         outages = OutageRule(
             self.settings.rules_for_grace_period, self.settings.rules_for_outage_tolerance
         )
@@ -364,7 +359,7 @@ class _ServiceBuilder:
             self.launcher,
             self.queries,
             self.stats,
-            external_url=self.external_url,
+            external_url=self.address.external_url,
             now_ms=self.metrics.now_ms,
         )
 

@@ -19,6 +19,7 @@ import yaml
 from aiohttp import ClientSession
 
 from conformance.processes import find_free_port, running_program, running_prometheus
+from promcompat.composition.network import ServiceAddress
 from promcompat.composition.services import Backend, open_backend
 from promcompat.configuration.settings import Settings
 from promcompat.core.histograms.columns import Histograms, histogram_numbers, is_histogram
@@ -288,7 +289,9 @@ async def test_scrapes_are_those_of_prometheus(
             )
             prometheus = await loop.run_in_executor(None, running.__enter__)
             try:
-                async with open_backend(settings, Telemetry(), external_url) as backend:
+                async with open_backend(
+                    settings, Telemetry(), ServiceAddress(external_url=external_url)
+                ) as backend:
                     await compare(backend, prometheus.url, targets, tmp_path / "targets.json")
             finally:
                 await loop.run_in_executor(None, running.__exit__, None, None, None)

@@ -13,7 +13,7 @@ from functools import partial
 from native_api.routes import install_native_api
 from promcompat.api.routes import build_application
 from promcompat.composition.listeners import open_listeners
-from promcompat.composition.network import tls_files
+from promcompat.composition.network import ServiceAddress, tls_files
 from promcompat.composition.services import open_backend
 from promcompat.configuration.settings import Settings
 from promcompat.database import (
@@ -169,7 +169,11 @@ async def _open_services(
     """
     patience, freed = Patience(tell=state.wait_for), FreedMemory()
     is_tls = settings.uses_tls
-    external_url = settings.external_url or default_external_url(bound, is_tls=is_tls)
+    address = ServiceAddress(
+        external_url=settings.external_url or default_external_url(bound, is_tls=is_tls),
+        own_url=base_url(bound, is_tls=is_tls),
+        own_secret=own_secret,
+    )
     check_own_database = None
     async with AsyncExitStack() as opened:
         if not is_worker:
@@ -177,15 +181,7 @@ async def _open_services(
             if own is not None:
                 check_own_database = partial(_check_own_database, own, termination)
             await migrate_when_answering(settings, patience)
-        opening = partial(
-            open_backend,
-            settings,
-            telemetry,
-            external_url,
-            freed.large_query_ended,
-            base_url(bound, is_tls=is_tls),
-            own_secret,
-        )
+        opening = partial(open_backend, settings, telemetry, address, freed.large_query_ended)
         backend = await try_until_answered(lambda: opened.enter_async_context(opening()), patience)
         loops = every_loop(settings, telemetry, backend, freed.give_back, check_own_database)
         listeners = await opened.enter_async_context(

@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 
+from promcompat.composition.network import ServiceAddress
 from promcompat.composition.services import open_backend
 from promcompat.configuration.settings import Settings
 from promcompat.loops import PeriodicLoop, every_loop
@@ -38,7 +39,9 @@ async def test_every_loop_runs_on_an_empty_database(database_url: str) -> None:
         webhook_urls="http://127.0.0.1:1/a,http://127.0.0.1:1/b",
     )
     telemetry = Telemetry()
-    async with open_backend(settings, telemetry, "http://here") as backend:
+    async with open_backend(
+        settings, telemetry, ServiceAddress(external_url="http://here")
+    ) as backend:
         loops = every_loop(settings, telemetry, backend, nothing, nothing)
         for loop in loops:
             await loop.run()
@@ -63,6 +66,8 @@ async def test_without_alerting_only_the_others_run(
     await migrate(plain_database_url, discard)
     settings = Settings(database_url=plain_database_url, alerting=False, store=store)
     telemetry = Telemetry()
-    async with open_backend(settings, telemetry, "http://here") as backend:
+    async with open_backend(
+        settings, telemetry, ServiceAddress(external_url="http://here")
+    ) as backend:
         loops = every_loop(settings, telemetry, backend, nothing, None)
     assert names_of(loops) == [*ALWAYS, *DRAINS, *expected]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from promcompat.composition.network import ServiceAddress
 from promcompat.composition.services import Backend, open_backend
 from promcompat.configuration.settings import Settings
 from promcompat.telemetry.telemetry import Telemetry
@@ -38,8 +39,12 @@ async def test_one_process_scrapes_and_another_goes_on(
     steps = [Step(f"# TYPE a gauge\na {number}") for number in range(1000)]
     async with scripted_targets({"a": steps}) as targets:
         config.write_text(CONFIG.format(job="j", address=targets.address))
-        async with open_backend(settings, Telemetry(), "http://here:1") as second:
-            async with open_backend(settings, Telemetry(), "http://here:1") as first:
+        async with open_backend(
+            settings, Telemetry(), ServiceAddress(external_url="http://here:1")
+        ) as second:
+            async with open_backend(
+                settings, Telemetry(), ServiceAddress(external_url="http://here:1")
+            ) as first:
                 await run_until(lambda: targets.asked.total() > 1, first, second)
                 assert await pools(first) == ["j"]
                 await run_until(lambda: True, second)

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient
 from native_api.routes import install_native_api
 from promcompat.access.token_service import TokenRequest
 from promcompat.api.routes import build_application
+from promcompat.composition.network import ServiceAddress
 from promcompat.composition.services import Backend, open_backend
 from promcompat.configuration.settings import Settings
 from promcompat.core.access import ALL_ROLES, Principal, Role, Token
@@ -84,7 +85,9 @@ async def running_native_service(url: str, **settings: Any) -> AsyncIterator[Nat
     chosen, state, telemetry = Settings(database_url=url, **settings), ServiceState(), Telemetry()
     app = build_application(chosen, state, telemetry)
     install_native_api(app)
-    async with open_backend(chosen, telemetry, "http://here") as backend:
+    async with open_backend(
+        chosen, telemetry, ServiceAddress(external_url="http://here")
+    ) as backend:
         state.open(backend.services)
         async with TestClient(ServiceServer(app)) as client:
             yield NativeClient(client, backend)

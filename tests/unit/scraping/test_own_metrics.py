@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from promcompat.composition.network import ServiceAddress
 from promcompat.composition.scraping import own_jobs
 from promcompat.scraping.targets import targets_of
 from promcompat.telemetry.telemetry import Telemetry
@@ -22,7 +23,10 @@ from tests.support.services.http_service import GivenSettings
 def test_own_metrics_are_scraped_unless_they_would_disturb(
     settings: dict[str, Any], is_scraped: bool
 ) -> None:
-    jobs = own_jobs(GivenSettings(**settings), "http://127.0.0.1:9201", "https://replica-2:9201/x")
+    address = ServiceAddress(
+        own_url="http://127.0.0.1:9201", external_url="https://replica-2:9201/x"
+    )
+    jobs = own_jobs(GivenSettings(**settings), address)
     targets = [target for job in jobs for target in targets_of(job, job.static).active]
     assert [target.url for target in targets] == ["http://127.0.0.1:9201/metrics"] * is_scraped
     # Replicas are told apart, although each reaches itself at the same address.
