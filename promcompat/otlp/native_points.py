@@ -6,6 +6,7 @@ schema, finer ones are reduced to 8; the bucket with the number k of OTLP has th
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -57,6 +58,14 @@ class CountedBuckets(NamedTuple):
         return CountedBuckets(self.numbers[starts], np.add.reduceat(self.counts, starts))
 
 
+def check_scale(scale: int) -> None:
+    """Raises ValueError for a scale below -4."""
+    if scale < FIRST_SCALE:
+        raise ValueError(
+            f"cannot convert exponential to native histogram. Scale must be >= -4, was {scale}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ExponentialCounts:
     """What an exponential data point counts: `scale` as in OTLP, from -4 to 8."""
@@ -70,12 +79,8 @@ class ExponentialCounts:
 
     @classmethod
     def of(cls, point: ExponentialHistogramDataPoint) -> "ExponentialCounts":
-        """The counts of a data point. Raises ValueError for a scale below -4."""
-        if point.scale < FIRST_SCALE:
-            raise ValueError(
-                "cannot convert exponential to native histogram. Scale must be >= -4, was "
-                f"{point.scale}"
-            )
+        """The counts of a data point. Raises as `check_scale`."""
+        check_scale(point.scale)
         found = cls(
             point.scale,
             point.count,
@@ -132,21 +137,35 @@ class ExponentialCounts:
 
 @dataclass(slots=True)
 class NativeHistograms:
-    """The histograms of a request, to be made columns of."""
+    """The histograms of a request, to be made columns of.
+
+    Buckets are numbered as in the columns, or those of a data point, whose scale is lowered by
+    `shifts`.
+    """
 
     schemas: list[int] = field(default_factory=list)
     zero_counts: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     sums: list[float] = field(default_factory=list)
-    positive: list[CountedBuckets] = field(default_factory=list)
-    negative: list[CountedBuckets] = field(default_factory=list)
+    positive: list[CountedBuckets | Buckets] = field(default_factory=list)
+    negative: list[CountedBuckets | Buckets] = field(default_factory=list)
+    shifts: list[int] = field(default_factory=list)
     bounds: list[Sequence[float]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.schemas)
 
+    def add_point(self, point: ExponentialHistogramDataPoint) -> None:
+        """Add the histogram of an exponential data point. Raises as `check_scale`."""
+        check_scale(point.scale)
+        schema = min(point.scale, LAST_SCHEMA)
+        self._add(schema, point.zero_count, point.count, point.sum, point.scale - schema)
+        self.positive.append(point.positive)
+        self.negative.append(point.negative)
+        self.bounds.append(())
+
     def add_exponential(self, found: ExponentialCounts) -> None:
-        """Add the histogram of an exponential data point."""
+        """Add the histogram of counts that are added up."""
         self._add(found.scale, found.zero_count, found.count, found.total)
         self.positive.append(CountedBuckets(found.positive.numbers + 1, found.positive.counts))
         self.negative.append(CountedBuckets(found.negative.numbers + 1, found.negative.counts))
@@ -164,18 +183,19 @@ class NativeHistograms:
         self.negative.append(CountedBuckets(kept[:0], counts[:0]))
         self.bounds.append(bounds)
 
-    def _add(self, schema: int, zero_count: int, count: int, total: float) -> None:
+    def _add(self, schema: int, zero_count: int, count: int, total: float, shift: int = 0) -> None:
         self.schemas.append(schema)
         self.zero_counts.append(zero_count & _COUNT_BITS)
         self.counts.append(count & _COUNT_BITS)
         self.sums.append(total)
+        self.shifts.append(shift)
 
     def columns(self) -> Histograms:
         """All histograms in the order in which they were added."""
         n = len(self)
         schemas, is_float = np.array(self.schemas, np.int8), np.zeros(n, bool)
-        positive_spans, positive = merged(*_joined(self.positive), is_float)
-        negative_spans, negative = merged(*_joined(self.negative), is_float)
+        positive_spans, positive = merged(*_joined(self.positive, self.shifts), is_float)
+        negative_spans, negative = merged(*_joined(self.negative, self.shifts), is_float)
         return Histograms(
             schemas,
             np.zeros(n, np.uint8),
@@ -195,9 +215,38 @@ class NativeHistograms:
         )
 
 
-def _joined(sides: Sequence[CountedBuckets]) -> tuple[Ragged[np.int64], IntArray]:
-    nothing = np.empty(0, np.int64)
-    lengths = np.array([len(side.numbers) for side in sides], np.int64)
-    numbers = np.concatenate([nothing, *(side.numbers for side in sides)])
-    counts = np.concatenate([nothing, *(side.counts for side in sides)])
+def _joined(
+    sides: Sequence[CountedBuckets | Buckets], shifts: Sequence[int]
+) -> tuple[Ragged[np.int64], IntArray]:
+    """The indexes and counts of all buckets that have counts; equal indexes are neighbours."""
+    points = [side for side in sides if isinstance(side, Buckets)]
+    if len(points) == len(sides):
+        return _joined_points(points, np.array(shifts, np.int64))
+    counted = [
+        _indexed(side, shift) if isinstance(side, Buckets) else side
+        for side, shift in zip(sides, shifts, strict=True)
+    ]
+    lengths = np.array([len(side.numbers) for side in counted], np.int64)
+    numbers = np.concatenate([side.numbers for side in counted])
+    counts = np.concatenate([side.counts for side in counted])
     return Ragged.of_lengths(lengths, numbers), counts
+
+
+def _indexed(side: Buckets, shift: int) -> CountedBuckets:
+    found = CountedBuckets.of(side).coarser(shift)
+    return CountedBuckets(found.numbers + 1, found.counts)
+
+
+def _joined_points(
+    points: Sequence[Buckets], shifts: IntArray
+) -> tuple[Ragged[np.int64], IntArray]:
+    """The same of data points alone: arrays for each would take most of the time."""
+    ends = np.cumsum(np.array([len(point.bucket_counts) for point in points], np.int64))
+    offsets = np.array([point.offset for point in points], np.int64)
+    every = chain.from_iterable(point.bucket_counts for point in points)
+    counts = np.fromiter(every, np.uint64, ends[-1] if len(ends) else 0).view(np.int64)
+    kept = np.flatnonzero(counts)
+    rows = np.searchsorted(ends, kept, "right")
+    places = kept - np.append(0, ends)[rows]
+    numbers = (offsets[rows] + places >> np.minimum(shifts, 63)[rows]) + 1
+    return Ragged.of_lengths(np.bincount(rows, minlength=len(points)), numbers), counts[kept]

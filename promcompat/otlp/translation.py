@@ -298,26 +298,28 @@ class _Resource:
         if point.flags & _NO_VALUE:
             self.samples.add(key, time_ms, 0.0, is_stale=True)
             return True
-        found = self._exponential_counts(point, key, is_delta=is_delta)
-        if isinstance(found, str):
-            self.samples.rejected[found] += 1
+        try:
+            self._add_counts(point, key, is_delta=is_delta)
+        except ValueError as exc:
+            self.samples.rejected[str(exc)] += 1
             return False
         self.samples.add_histogram(key, time_ms)
-        self.samples.histograms.add_exponential(found)
         self._add_exemplars(point.exemplars, (), (key,))
         return True
 
-    def _exponential_counts(
+    def _add_counts(
         self, point: ExponentialHistogramDataPoint, key: bytes, *, is_delta: bool
-    ) -> ExponentialCounts | str:
-        """The counts, added up if they are deltas; a text if that cannot be."""
-        try:
-            found = ExponentialCounts.of(point)
-        except ValueError as exc:
-            return str(exc)
+    ) -> None:
+        """Add a histogram, of deltas their sum. Raises ValueError if that cannot be."""
+        histograms = self.samples.histograms
         if not is_delta:
-            return found
-        return self.totals.add_exponential(self.tenant, key, point.time_unix_nano, found)
+            histograms.add_point(point)
+            return
+        counts = ExponentialCounts.of(point)
+        found = self.totals.add_exponential(self.tenant, key, point.time_unix_nano, counts)
+        if isinstance(found, str):
+            raise ValueError(found)
+        histograms.add_exponential(found)
 
     def _add_summary(
         self, point: SummaryDataPoint, name: str, labels: dict[str, bytes], time_ms: int

@@ -15,6 +15,7 @@ from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS
 from promcompat.otlp.batches import PointBatch, make_batch
 from promcompat.otlp.deltas import DeltaTotals
+from promcompat.otlp.export_pb2 import Buckets, ExponentialHistogramDataPoint
 from promcompat.otlp.native_points import CountedBuckets, ExponentialCounts, NativeHistograms
 from promcompat.otlp.requests import parse_protobuf
 from promcompat.otlp.resources import OtlpOptions
@@ -137,6 +138,37 @@ def test_every_bucket_has_the_index_of_its_bounds(
         )
     }
     assert indices == expected
+
+
+sides = st.builds(
+    Buckets,
+    offset=st.integers(-(1 << 31), (1 << 31) - 1),
+    bucket_counts=st.lists(st.integers(0, 3) | st.just((1 << 64) - 1), max_size=20),
+)
+data_points = st.builds(
+    ExponentialHistogramDataPoint,
+    scale=st.integers(-4, 100),
+    count=st.integers(0, 9),
+    zero_count=st.integers(0, 9),
+    positive=sides,
+    negative=sides,
+)
+
+
+@given(
+    points=st.lists(st.tuples(data_points, st.booleans()), max_size=6), all_together=st.booleans()
+)
+def test_points_that_are_read_together_are_those_read_one_by_one(
+    points: list[tuple[ExponentialHistogramDataPoint, bool]], *, all_together: bool
+) -> None:
+    together, one_by_one = NativeHistograms(), NativeHistograms()
+    for point, is_read_together in points:
+        one_by_one.add_exponential(ExponentialCounts.of(point))
+        if all_together or is_read_together:
+            together.add_point(point)
+        else:
+            together.add_exponential(ExponentialCounts.of(point))
+    assert same_histograms(together.columns(), one_by_one.columns())
 
 
 def test_no_recorded_value_is_a_stale_marker() -> None:
