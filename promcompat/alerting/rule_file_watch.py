@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from glob import glob
+from glob import glob, iglob
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,8 @@ class RuleFileWatch:
     The namespace of a file is its absolute path, and all namespaces that are absolute paths belong
     to the watch: that of a file that is gone is deleted. As in Prometheus, one bad file keeps all
     of them as they were; `faults` says why until every file is good again. Files that were refused
-    are tried again each minute: a limit that they exceeded may be a higher one by then.
+    are tried again each minute: a limit that they exceeded may be a higher one by then. A pattern
+    that finds no file is no fault, as in Prometheus; `warnings` has it, too, as it may be misspelt.
     """
 
     def __init__(
@@ -50,13 +51,20 @@ class RuleFileWatch:
         self._clock = clock
         self._loaded: FileStates | None = None
         self._again_at = 0.0
+        self._unused: tuple[str, ...] = ()
         self.faults: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The faults, and the patterns that find no file."""
+        return (*self.faults, *(f"no rule file is found by {one}" for one in self._unused))
 
     async def refresh(self) -> None:
         """Load the files if any of them has changed. Raises StorageUnavailableError."""
         if not self._patterns:
             return
         found = await asyncio.to_thread(lambda: states_of(names_of(self._patterns)))
+        self._tell_unused(await asyncio.to_thread(unused_patterns, self._patterns))
         is_changed = found != self._loaded
         if not is_changed and (not self.faults or self._clock() < self._again_at):
             return
@@ -71,6 +79,11 @@ class RuleFileWatch:
             self.faults = ()
             _LOGGER.info("rule files loaded", extra={"files": len(files)})
         self._loaded = found
+
+    def _tell_unused(self, patterns: tuple[str, ...]) -> None:
+        for pattern in set(patterns) - set(self._unused):
+            _LOGGER.warning("a pattern finds no rule file", extra={"pattern": pattern})
+        self._unused = patterns
 
     def _refuse(self, reasons: Sequence[str], *, is_changed: bool) -> None:
         """Note why files are refused, and tell it unless that is known."""
@@ -93,6 +106,11 @@ class RuleFileWatch:
 def names_of(patterns: Iterable[str]) -> Sequence[str]:
     """The absolute paths of the files that patterns find."""
     return sorted({str(Path(name).absolute()) for text in patterns for name in glob(text)})
+
+
+def unused_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Those that find no file."""
+    return tuple(text for text in patterns if next(iglob(text), None) is None)
 
 
 def read_rule_files(names: Iterable[str]) -> Mapping[str, Sequence[GroupDocument]]:

@@ -77,10 +77,11 @@ class OutgoingSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_secrets(self) -> "OutgoingSettings":
-        for headers in (self.alertmanager_headers, self.webhook_headers):
-            unknown = set(parse_labels(headers).as_dict().values()) - set(self.secrets)
+        for name in ("alertmanager_headers", "webhook_headers"):
+            unknown = set(parse_labels(getattr(self, name)).as_dict().values()) - set(self.secrets)
             if unknown:
-                raise ValueError(f"there is no secret named {', '.join(sorted(unknown))}")
+                named = ", ".join(sorted(unknown))
+                raise ValueError(f"{name} names {named}, which PROMCOMPAT_SECRETS does not have")
         return self
 
     @property

@@ -31,6 +31,10 @@ _REASONS = {
     "int_from_float": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a smaller number",
+    "missing": "is missing",
+    "extra_forbidden": "is unknown",
+    "string_type": "must be a text",
+    "tuple_type": "must be a list",
 }
 _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 _SECRET = frozenset(
@@ -128,7 +132,10 @@ def faults_of(error: ValidationError) -> Iterator[str]:
             # Only names with an underscore: others are words, too.
             yield _NAME.sub(_named, text)
             continue
-        name = str(fault["loc"][0])
+        name, *inner = map(str, fault["loc"])
+        if inner:
+            # Of a document in a setting, such as `pager.hosts` of the secrets.
+            text = f"{'.'.join(inner)} {text}"
         given = fault["input"]
         is_shown = isinstance(given, str) and name not in _SECRET
         shown = f"; it is {given[:_SHOWN_CHARACTERS]!r}" if is_shown else ""

@@ -62,6 +62,28 @@ async def test_files_are_loaded_when_they_change_and_forgotten_when_they_go(
         assert (stats.rule_file_loads, stats.rule_file_failures) == (3, 1)
 
 
+async def test_a_pattern_that_finds_no_file_is_told_once(
+    plain_database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stats, missing, file = AlertingStats(), f"{tmp_path}/rulse/*.yml", tmp_path / "a.yml"
+    file.write_text(GROUP.format(name="one"), encoding="utf-8")
+    async with opened_storage(plain_database_url) as storage:
+        repository = PostgresRuleRepository(storage.database)
+        groups = RuleGroups(repository, NO_LIMITS)
+        watch = RuleFileWatch(groups, "t", [f"{tmp_path}/*.yml", missing], stats)
+        for _ in range(2):
+            await watch.refresh()
+        assert [vars(one)["pattern"] for one in caplog.records if one.levelname == "WARNING"] == [
+            missing
+        ]
+        assert watch.warnings == (f"no rule file is found by {missing}",)
+        assert (watch.faults, stats.rule_file_loads) == ((), 1)
+        file.with_name("rulse").mkdir()
+        file.rename(tmp_path / "rulse" / "a.yml")
+        await watch.refresh()
+        assert watch.warnings == (f"no rule file is found by {tmp_path}/*.yml",)
+
+
 async def test_files_that_a_limit_refused_are_loaded_when_it_is_raised(
     plain_database_url: str, tmp_path: Path
 ) -> None:

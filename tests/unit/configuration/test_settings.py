@@ -95,6 +95,11 @@ def test_bad_values_are_refused(name: str, value: str, monkeypatch: pytest.Monke
         ("admin_api", "maybe", "must be true or false; it is 'maybe'"),
         ("access", "token", "must be 'off', 'tokens' or 'gateway'; it is 'token'"),
         ("workers", "9" * 5_000, "must be a smaller number"),
+        ("secrets", '{"pager": {"env": "X"}}', "pager.hosts is missing"),
+        ("secrets", '{"pager": {"env": "X", "hosts": ["h"], "fil": 1}}', "pager.fil is unknown"),
+        ("remediation_commands", '{"scale": "kubectl"}', "scale must be a list"),
+        ("remediation_commands", '{"scale": ["kubectl", 1]}', "scale.1 must be a text"),
+        ("temporal_address", "http://x:7233", "must be HOST:PORT, for example 127.0.0.1:9201"),
     ],
 )
 def test_faults_are_told_in_plain_words(name: str, value: str, reason: str) -> None:
