@@ -86,13 +86,8 @@ Hosts = Annotated[Names, AfterValidator(_check_hosts)]
 def split_listen_address(address: str) -> tuple[str, int]:
     """Host and port of `host:port`, `[v6]:port` or `:port` (every interface); else ValueError."""
     host, colon, port = address.rpartition(":")
-    if (
-        "/" in address
-        or not colon
-        or not port.isascii()
-        or not port.isdigit()
-        or int(port) > 65_535
-    ):
+    is_port = port.isascii() and port.isdigit() and int(port) <= 65_535
+    if not colon or not is_port or "/" in host:
         raise ValueError("must be HOST:PORT, for example 127.0.0.1:9201")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

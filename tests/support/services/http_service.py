@@ -104,7 +104,7 @@ def services_over(
         ),
         rules=NoRules(),
         rule_groups=unused,
-        rule_files=SimpleNamespace(faults=()),
+        rule_files=SimpleNamespace(warnings=()),
         alerts=NoRules(),
         silences=NoRules(),
         remediations=unused,
