@@ -82,7 +82,7 @@ def every_loop(
     loops += [
         PeriodicLoop("limits", 1.0, partial(_refresh_limits, telemetry, services)),
         PeriodicLoop("head", 0.5, storage.metrics.head.catch_up),
-        PeriodicLoop("drain", 0.5, drains.drain_due),
+        PeriodicLoop("drain", 0.5, drains.drainer.drain_due),
         PeriodicLoop("corrections", 2.0, services.corrections.run_due),
     ]
     if drains.compactor is not None:

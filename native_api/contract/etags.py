@@ -27,7 +27,7 @@ def precondition_of(request: web.Request) -> Precondition:
     versions, must_exist = None, False
     if match is not None:
         must_exist = match.strip() == "*"
-        versions = None if must_exist else _versions(match, hdrs.IF_MATCH)
+        versions = None if must_exist else _versions(match)
     if none_match is not None and none_match.strip() != "*":
         raise InvalidRequestError(
             [fault("header", "If-None-Match", 'is not "*"', '"*", or no If-None-Match header')]
@@ -45,13 +45,13 @@ def is_not_modified(request: web.Request, version: int) -> bool:
     }
 
 
-def _versions(header: str, name: str) -> frozenset[int]:
+def _versions(header: str) -> frozenset[int]:
     if not _LIST.fullmatch(header):
         raise InvalidRequestError(
             [
                 fault(
                     "header",
-                    name,
+                    hdrs.IF_MATCH,
                     "is not a list of quoted ETags",
                     '"*", or quoted ETags separated by commas',
                 )

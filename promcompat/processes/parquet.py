@@ -98,7 +98,7 @@ async def _write(storage: MetricStorage, tenant: str, batch: WriteBatch) -> int:
         else:
             return 0
         finally:
-            await storage.drains.drain_due()
+            await storage.drains.drainer.drain_due()
 
 
 @dataclass(slots=True)

@@ -175,7 +175,7 @@ class StoreMove:
             await self._record(chunk, rows)
             n_moved += len(rows.series_ids)
             self._report(_progress(chunk, chunks))
-            await self._drains.drain_due()
+            await self._drains.drainer.drain_due()
         await self._drop(chunk)
         return n_moved
 

@@ -48,10 +48,6 @@ class Drains:
         drainer, aside = _both(pool, _sooner(options), stats, target)
         return cls(drainer, None, aside, stats)
 
-    async def drain_due(self) -> int:
-        """Drain if enough has arrived; returns how many samples. Errors as of `Drainer.drain`."""
-        return await self.drainer.drain_due()
-
     async def count_undrained(self, connection: Connection) -> int:
         """How many samples wait for a drain."""
         row = await connection.fetchrow(QUERIES["undrained"])

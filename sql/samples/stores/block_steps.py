@@ -43,7 +43,7 @@ class DrainStep(MaintenanceStep):
 
     async def run(self, notes: StepNotes) -> int:
         """Drain; returns how many samples."""
-        n_samples = await self.drains.drain_due()
+        n_samples = await self.drains.drainer.drain_due()
         while await self._has_expired():
             result = await self.drains.drainer.drain()
             if not result.n_arrivals:
