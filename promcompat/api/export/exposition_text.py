@@ -14,6 +14,7 @@ from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.texts.strconv import format_g, to_unicode
 
 _PLAIN_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
+_TO_ESCAPE: Final = re.compile('["\\\\\n\ud800-\udfff]')
 _PLAIN_RUNE: Final = re.compile(r"[a-zA-Z0-9:]", re.ASCII)
 _PROTOBUF_MEDIA: Final = "application/vnd.google.protobuf"
 _PROTOBUF_PARAMETERS: Final = {
@@ -170,7 +171,7 @@ def exposition_line(
     """The line of a sample; `added` are more labels, as they are written."""
     name = escape_name(labels.get(METRIC_NAME), escaping)
     pairs = [
-        f"{_written(escape_name(label, escaping))}={_quoted(text)}"
+        f"{_label_name(label, escaping)}={_quoted(text)}"
         for label, text in labels
         if label != METRIC_NAME
     ]
@@ -180,11 +181,19 @@ def exposition_line(
     return f"{head} {_number(value)} {time_ms}\n"
 
 
+def _label_name(name: str, escaping: Escaping) -> str:
+    if _PLAIN_NAME.fullmatch(name):
+        return name
+    return _written(escape_name(name, escaping))
+
+
 def _written(name: str) -> str:
     return name if _PLAIN_NAME.fullmatch(name) else _quoted(name)
 
 
 def _quoted(text: str) -> str:
+    if not _TO_ESCAPE.search(text):
+        return f'"{text}"'
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{to_unicode(escaped)}"'
 
