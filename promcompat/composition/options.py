@@ -1,6 +1,7 @@
 """Settings as the options of each part."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from promcompat.alerting.senders import OutgoingLabels
 from promcompat.composition.limits import same_limits
@@ -21,10 +22,14 @@ from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.temporal import TemporalOptions
 from promql.engine import EngineOptions
 from sql.database.database import DatabaseOptions
+from sql.embedded.server_settings import memory_bytes
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.storage_options import StorageOptions, StoreKind
 from sql.samples.writing.backlog import BacklogLimits
+
+LEAST_SERIES_CACHE_BYTES: Final = 256 << 20
+MOST_SERIES_CACHE_BYTES: Final = 8 << 30
 
 
 def engine_options(settings: Settings) -> EngineOptions:
@@ -58,7 +63,8 @@ def storage_options(settings: Settings, limits: Limits | None = None) -> Storage
         max_samples=settings.query_max_samples,
         max_memory_bytes=settings.query_max_memory_bytes,
         max_head_bytes=settings.head_bytes,
-        series_cache_bytes=settings.series_cache_bytes,
+        series_cache_bytes=settings.series_cache_bytes
+        or default_series_cache_bytes(memory_bytes(), settings.workers),
         limits=limits or same_limits(settings),
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
         alert_max_sample_age_ms=settings.alert_max_sample_age,
@@ -68,6 +74,12 @@ def storage_options(settings: Settings, limits: Limits | None = None) -> Storage
         rollup_retention_days=settings.rollup_retention_days,
         coarse_rollups=settings.coarse_rollups,
     )
+
+
+def default_series_cache_bytes(machine_bytes: int, n_workers: int) -> int:
+    """An eighth of the memory for all workers together, within bounds for each."""
+    share = machine_bytes // (8 * n_workers)
+    return min(max(share, LEAST_SERIES_CACHE_BYTES), MOST_SERIES_CACHE_BYTES)
 
 
 def backlog_limits(settings: Settings) -> BacklogLimits:

@@ -85,11 +85,13 @@ class StorageSettings(BaseSettings):
         "samples that queries read lately may take a quarter as much besides, and rollups an "
         "eighth.",
     )
-    series_cache_bytes: PositiveInt = Field(
-        1024 * MEBIBYTE,
+    series_cache_bytes: PositiveInt | None = Field(
+        None,
         description="Memory of a worker for its caches of series: half for series that are "
         "written, a quarter for labels that are read, one eighth each for the series of selectors "
-        "and for lists of labels. The default holds a million series that are written.",
+        "and for lists of labels. 1 GiB holds a million series that are written. Default: an "
+        "eighth of the memory of the machine or container, divided by the workers, from 256 MiB "
+        "to 8 GiB.",
     )
     max_undrained_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
         1024 * MEBIBYTE,

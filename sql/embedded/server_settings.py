@@ -20,14 +20,19 @@ class Machine:
     free_disk_bytes: int
 
 
-def measure_machine(data_folder: Path) -> Machine:
-    """Return this machine's memory (or the container's limit), usable cores and free disk."""
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def memory_bytes() -> int:
+    """The memory of this machine, or the container's limit."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if _CGROUP_LIMIT.is_file():
         limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip()
-        memory_bytes = min(memory_bytes, int(limit)) if limit.isdigit() else memory_bytes
+        found = min(found, int(limit)) if limit.isdigit() else found
+    return found
+
+
+def measure_machine(data_folder: Path) -> Machine:
+    """Return this machine's memory (or the container's limit), usable cores and free disk."""
     return Machine(
-        memory_bytes=memory_bytes,
+        memory_bytes=memory_bytes(),
         cores=os.cpu_count() or 1,
         free_disk_bytes=shutil.disk_usage(data_folder).free,
     )
