@@ -61,7 +61,7 @@ _RUN: Final = 0
 _TABLES: Final = ("sample_run", "sample_block", "sample_block")
 
 
-class BlockReader:
+class BlockReader(DrainedReader):
     """Reads runs and blocks in the caller's snapshot."""
 
     name = "blocks"
@@ -316,8 +316,3 @@ def _named(page: PageRow, exc: CorruptPageError) -> StoredPageError:
         f"last_arrival = {page.last_arrival} cannot be decoded ({exc.reason}). "
         "Other series and times can be queried; see docs/runbooks/damaged-page.md"
     )
-
-
-def _conforms(reader: BlockReader) -> DrainedReader:
-    """Checked by mypy: the reader has the protocol's shape."""
-    return reader

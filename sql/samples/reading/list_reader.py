@@ -66,7 +66,7 @@ class SamplePages(Protocol):
         """The newest sample of each series that is no stale marker."""
 
 
-class PostgresSampleListReader:
+class PostgresSampleListReader(SampleListReader):
     """Lists single samples and metric names."""
 
     def __init__(
@@ -148,8 +148,3 @@ class PostgresSampleListReader:
             for place, number in zip(places.tolist(), numbers, strict=True):
                 rows[place] = replace(rows[place], histogram=ListedHistogram(stored, number))
         return rows
-
-
-def _conforms(reader: PostgresSampleListReader) -> SampleListReader:
-    """Checked by mypy: the reader has the port's shape."""
-    return reader

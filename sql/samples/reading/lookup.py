@@ -29,7 +29,7 @@ from sql.samples.reading.snapshots import SampleSnapshots
 _US_PER_MS: Final = 1000
 
 
-class SnapshotLookup:
+class SnapshotLookup(SampleLookup, SamplePages, EarlierSamples):
     """Answers from one snapshot each."""
 
     def __init__(self, head: Head, snapshots: SampleSnapshots) -> None:
@@ -168,8 +168,3 @@ def _page_of(samples: SeriesSamples, query: SamplePageQuery, limit: int) -> List
 
 def _cells(samples: SeriesSamples) -> HistogramCells:
     return HistogramCells(samples.values, samples.histograms)
-
-
-def _conforms(lookup: SnapshotLookup) -> tuple[SampleLookup, SamplePages, EarlierSamples]:
-    """Checked by mypy: the lookup has the shapes of its protocols."""
-    return lookup, lookup, lookup

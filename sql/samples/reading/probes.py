@@ -19,7 +19,7 @@ _QUERIES: Final = load_queries("series")
 _ROLLUP_QUERIES: Final = load_queries("rollups")
 
 
-class SnapshotProbes:
+class SnapshotProbes(SampleProbes):
     """Asks the head first, and the database only about series that have no recent sample."""
 
     def __init__(self, pool: Pool, snapshots: SampleSnapshots, series_reader: SeriesReader) -> None:
@@ -90,8 +90,3 @@ class SnapshotProbes:
         at, _ = await self.newest_samples(sought, ids)
         item_of_series = np.repeat(np.arange(len(values)), sizes)
         return [values[number] for number in np.unique(item_of_series[at])]
-
-
-def _conforms(probes: SnapshotProbes) -> SampleProbes:
-    """Checked by mypy: the probes have the protocol's shape."""
-    return probes

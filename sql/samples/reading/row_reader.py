@@ -26,7 +26,7 @@ _ROWS_WORTH_A_THREAD: Final = 100_000
 """Decoding and sorting a million rows takes 100 ms, which would delay writes."""
 
 
-class RowReader:
+class RowReader(DrainedReader):
     """Reads rows in the caller's snapshot.
 
     A row has arrived before everything that is undrained, and after everything that is set aside.
@@ -144,8 +144,3 @@ async def _partials(
         decoder.n_rows >= _ROWS_WORTH_A_THREAD,
         lambda: counted_samples(decoder.finish().sorted(), kind),
     )
-
-
-def _conforms(reader: RowReader) -> DrainedReader:
-    """Checked by mypy: the reader has the protocol's shape."""
-    return reader
