@@ -55,7 +55,7 @@ from promql.evaluation.stages import (
 from promql.features import DEFAULT_FEATURES, Feature, Features
 from promql.long_work import LongWork, cells_of
 from promql.planning.plan import Plan
-from promql.query import Query
+from promql.query import Query, QueryRunner
 from promql.query_slots import QuerySlots
 from promql.stage_timings import StageTimings
 from promql.values.annotation_texts import annotation_texts
@@ -131,8 +131,8 @@ class _PlannedElsewhere:
     selections: tuple[SeriesSelection, ...]
 
 
-class Engine:
-    """A `QueryRunner` over the samples of a `SampleReader`."""
+class Engine(QueryRunner):
+    """Evaluates queries of the samples of a `SampleReader`."""
 
     def __init__(
         self,

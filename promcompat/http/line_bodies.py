@@ -41,7 +41,7 @@ class Unpacker(Protocol):
         """The rest, after the last chunk."""
 
 
-class _Plain:
+class _Plain(Unpacker):
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         yield chunk
 
@@ -49,7 +49,7 @@ class _Plain:
         yield from ()
 
 
-class _Zlib:
+class _Zlib(Unpacker):
     """gzip, of one or more members, and zlib."""
 
     def __init__(self, name: str, window: int) -> None:
@@ -78,7 +78,7 @@ class _Zlib:
         yield from ()
 
 
-class _Zstandard:
+class _Zstandard(Unpacker):
     def __init__(self) -> None:
         self._stream = _zstandard_stream()
         self._is_open = False
@@ -106,7 +106,7 @@ def _zstandard_stream() -> "zstandard.ZstdDecompressionObj":
     return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
 
 
-class _Snappy:
+class _Snappy(Unpacker):
     """The block format, which is only complete as a whole."""
 
     def __init__(self, max_bytes: int) -> None:

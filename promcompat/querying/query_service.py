@@ -44,8 +44,8 @@ class QueryExplanation:
     stages_seconds: Mapping[str, float] | None
 
 
-class QueryService:
-    """A `QueryRunner` in front of the engine and the cache of its results."""
+class QueryService(QueryRunner):
+    """Stands in front of the engine and the cache of its results."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from promcompat.core.ports import ChangeReader, SampleState
 from promcompat.querying.step_columns import drop_empty_rows, join_steps, take_steps
 from promql.engine import Engine
 from promql.planning.step_reuse import StepReach, is_reusable, step_reach
-from promql.query import Query
+from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult, QueryStats
 
 _MIN_STEPS: Final = 2
@@ -81,8 +81,8 @@ class _Request:
     n_forgotten: int
 
 
-class RangeResultCache:
-    """A `QueryRunner` that keeps answers of the engine, at most `max_bytes` of them."""
+class RangeResultCache(QueryRunner):
+    """Keeps answers of the engine, at most `max_bytes` of them."""
 
     def __init__(self, engine: Engine, changes: ChangeReader, *, max_bytes: int) -> None:
         self.stats = ResultCacheStats()

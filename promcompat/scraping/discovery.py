@@ -55,7 +55,7 @@ def discoveries_of(
     return [*files, *(UrlWatch(config, failed, policy) for config in job.urls)]
 
 
-class FileWatch:
+class FileWatch(Discovery):
     """Files with target groups. One that is broken keeps the groups it had."""
 
     def __init__(self, config: FileDiscovery, failed: Callable[[], None]) -> None:
@@ -137,8 +137,10 @@ def read_group_file(path: Path) -> Sequence[TargetGroup]:
     ]
 
 
-class UrlWatch:
+class UrlWatch(Discovery):
     """A URL that answers with target groups; a failure keeps the groups of the last answer."""
+
+    groups: Sequence[TargetGroup] = ()
 
     def __init__(
         self,
@@ -150,7 +152,6 @@ class UrlWatch:
         self._policy = policy
         self._failed = failed
         self._redactor = Redactor(url_secrets(config.url))
-        self.groups: Sequence[TargetGroup] = ()
 
     async def run(self, changed: GroupsChanged) -> None:
         """See the port."""

@@ -112,8 +112,8 @@ class ChangeLog:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeLogState:
-    """The `SampleState` of a version of a log; `tenant_id` is None for an unknown tenant."""
+class ChangeLogState(SampleState):
+    """A version of a log; `tenant_id` is None for an unknown tenant."""
 
     log: ChangeLog
     tenant_id: int | None

@@ -9,6 +9,7 @@ import numpy as np
 
 from promcompat.alerting.rule_files.series_notation import Value
 from promcompat.core.alerting.alerts import Alert, AlertChange, Rule, RuleEvaluation
+from promcompat.core.alerting.ports import EvaluationSession
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.histograms.columns import (
     HistogramCells,
@@ -19,7 +20,7 @@ from promcompat.core.histograms.columns import (
 )
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, Labels, SampleBlock, SeriesSelection, WriteBatch
-from promcompat.core.ports import CheckBytes, any_bytes
+from promcompat.core.ports import CheckBytes, SampleReader, SampleWriter, any_bytes
 from promql.histograms.arithmetic import are_equal, were_reset
 from promql.values.histogram_columns import GAUGE, NO_RESET, RESET, UNKNOWN, HistogramColumns
 
@@ -30,8 +31,8 @@ class _Series:
     values: list[Value] = field(default_factory=list)
 
 
-class MemorySamples:
-    """A `SampleReader` and `SampleWriter`; samples of a series arrive in the order of time."""
+class MemorySamples(SampleReader, SampleWriter):
+    """Samples of a series arrive in the order of time."""
 
     def __init__(self) -> None:
         self._series: dict[Labels, _Series] = {}
@@ -147,11 +148,11 @@ def _are_equal(left: Value, right: Value) -> bool:
     return bool(np.float64(left).view(np.uint64) == np.float64(right).view(np.uint64))
 
 
-class MemorySession:
-    """An `EvaluationSession` of one group; rules are known by their ids."""
+class MemorySession(EvaluationSession):
+    """Of one group; rules are known by their ids."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        self.rules: Sequence[tuple[Rule, int]] = [(rule, 0) for rule in rules]
+        self.rules = [(rule, 0) for rule in rules]
         self.errors: dict[int, str] = {}
         self._alerts: dict[int, Mapping[Labels, Alert]] = {}
         self._recorded: dict[int, Collection[Labels]] = {}

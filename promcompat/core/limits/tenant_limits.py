@@ -86,7 +86,7 @@ class RefusalCounter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SameLimits:
+class SameLimits(TenantLimitReader):
     """The same limits for every tenant."""
 
     limits: TenantLimits = DEFAULT_TENANT_LIMITS
@@ -96,8 +96,8 @@ class SameLimits:
         return self.limits
 
 
-class UncountedRefusals:
-    """A RefusalCounter for processes without metrics."""
+class UncountedRefusals(RefusalCounter):
+    """For processes without metrics."""
 
     def count(self, tenant: str, limit: str, number: int = 1) -> None:
         """See the port."""

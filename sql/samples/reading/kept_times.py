@@ -183,8 +183,8 @@ class Retentions:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptState:
-    """The `SampleState` of changes, and of what is no longer kept as time goes on."""
+class KeptState(SampleState):
+    """Changes, and what is no longer kept as time goes on."""
 
     changes: ChangeLogState
     kept: KeptTimes | None
