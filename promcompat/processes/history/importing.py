@@ -83,13 +83,12 @@ def run_import(options: argparse.Namespace) -> int:
 
 async def _import(options: argparse.Namespace) -> int:
     file = Path(options.checkpoint) if options.checkpoint else None
-    checkpoint, sent = load_checkpoint(options, file), SentSeries(file)
+    checkpoint = load_checkpoint(options, file)
+    sent = SentSeries(file, is_resumed=checkpoint.number > 0)
     async with _servers(options) as (source, service):
         warning = past_retention(await service.retention_days(), checkpoint.start_ms)
         if warning:
             sys.stderr.write(f"{warning}\n")
-        # A checkpoint of an earlier version says nothing of the series before it.
-        is_known = not checkpoint.number or len(sent) > 0
         await _copy(source, service, checkpoint, sent, file)
         if service.conflicts:
             sys.stderr.write(
@@ -100,13 +99,13 @@ async def _import(options: argparse.Namespace) -> int:
             return 0
         reader = RemoteReadSource(service, parse_metric_selector(options.match))
         times = checkpoint.start_ms, checkpoint.end_ms
-        stored = await _tally_of(reader, *times, sent if is_known else None)
+        stored = await _tally_of(reader, *times, sent if sent.are_complete else None)
     agrees = checkpoint.tally.agrees_with(stored)
     if warning and not agrees:
         sys.stderr.write(f"{warning}\n")
     sys.stderr.write(
         f"{checkpoint.number:,} samples with sum {checkpoint.total!r} were sent; "
-        f"{'of their series ' if is_known else ''}the service has "
+        f"{'of their series ' if sent.are_complete else ''}the service has "
         f"{stored.number:,} with sum {stored.total!r}: {'they agree' if agrees else 'DIFFERENT'}\n"
     )
     return 0 if agrees else 1

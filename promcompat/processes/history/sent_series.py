@@ -3,6 +3,7 @@
 A service has others in the same time: what it measures of itself, and what others write to it.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -16,13 +17,26 @@ _MAX_REMEMBERED: Final = 200_000
 
 
 class SentSeries:
-    """Digests of label sets. With a checkpoint they are also in a file beside it."""
+    """Digests of label sets. With a checkpoint they are also in a file beside it.
 
-    def __init__(self, checkpoint: Path | None) -> None:
-        """Raises HistoryImportError for a file that cannot be read."""
+    `are_complete` says whether all series that the import has sent are here. They are not if it was
+    begun by an earlier version, which kept no such file.
+    """
+
+    def __init__(self, checkpoint: Path | None, *, is_resumed: bool) -> None:
+        """An import that is resumed goes on with the file; another one begins it anew.
+
+        Raises HistoryImportError for a file that cannot be read.
+        """
         self._file = checkpoint and checkpoint.with_name(f"{checkpoint.name}.series")
-        self._digests = set[bytes]() if self._file is None else _read(self._file)
+        self._digests = set[bytes]()
         self._remembered: dict[bytes, bytes] = {}
+        if self._file is not None:
+            self._digests = _opened(self._file, is_resumed=is_resumed)
+        self.are_complete = not is_resumed or len(self._digests) > 0
+        if not self.are_complete:
+            # With a file, the series from now on would pass for all when it is resumed again.
+            self._file = None
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -53,10 +67,13 @@ class SentSeries:
         return found
 
 
-def _read(file: Path) -> set[bytes]:
+def _opened(file: Path, *, is_resumed: bool) -> set[bytes]:
+    """The digests in a file, which then ends behind the last whole one: the next is appended."""
     try:
         content = file.read_bytes() if file.exists() else b""
+        whole = len(content) - len(content) % DIGEST_BYTES if is_resumed else 0
+        if len(content) > whole:
+            os.truncate(file, whole)
     except OSError as exc:
         raise HistoryImportError(f"{file} cannot be read: {reading_fault(exc)}") from exc
-    whole = len(content) - len(content) % DIGEST_BYTES
     return {content[at : at + DIGEST_BYTES] for at in range(0, whole, DIGEST_BYTES)}
