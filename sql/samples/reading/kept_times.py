@@ -168,15 +168,13 @@ class Retentions:
         self._rules[tenant_id] = generation, rules
         return self._now(rules)
 
-    def first_ms(self, tenant_id: int) -> int:
+    def first_ms(self, tenant_id: int) -> int | None:
         """No series of a tenant keeps samples before this time, by what was read of it last.
 
-        If nothing was, by the retention of the service.
+        None if nothing was read.
         """
         known = self._rules.get(tenant_id)
-        days = (self._default_days,) if known is None else known[1].days
-        now_ms = self._now_ms()
-        return min(_first_ms(one, now_ms) for one in days)
+        return None if known is None else self._now(known[1]).first_ms
 
     def _now(self, rules: _Rules) -> KeptTimes:
         return KeptTimes(self._pool, rules, self._now_ms(), self._rollup_days)

@@ -272,9 +272,12 @@ class SampleSnapshots:
     async def unseen(self, tenant_id: int, times: IntArray) -> int:
         """How many samples of some times are older than anything that a tenant keeps.
 
-        The database is asked only when there seem to be such samples.
+        The database is asked for the first samples of a tenant, and when there seem to be such.
         """
-        if not len(times) or times.min() >= self._retentions.first_ms(tenant_id):
+        if not len(times):
+            return 0
+        first_ms = self._retentions.first_ms(tenant_id)
+        if first_ms is not None and times.min() >= first_ms:
             return 0
         kept = await self.kept_now(tenant_id)
         return int(np.count_nonzero(times < kept.first_ms))

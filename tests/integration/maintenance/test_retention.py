@@ -186,6 +186,18 @@ async def test_samples_that_nobody_will_see_are_counted_and_logged(
     assert storage.stats.samples_past_retention == 3, "the other metric keeps it"
 
 
+async def test_samples_of_a_tenant_that_nobody_asks_for_are_counted_by_its_own_retention(
+    storage: MetricStorage, database_url: str, clock: Clock
+) -> None:
+    """As by a worker that only stores samples of the tenant."""
+    await write(storage, PLAIN, times=[time_of_age(0)], tenant="blue")
+    assert await set_retention(storage.database, "blue", 1)
+    async with retaining_storage(database_url, StoreKind.BLOCKS, clock) as other:
+        for age in (2, 0, 2):
+            await write(other, PLAIN, times=[time_of_age(age)], tenant="blue")
+        assert other.stats.samples_past_retention == 2
+
+
 async def test_what_a_retention_has_passed_leaves_cached_answers(
     storage: MetricStorage, clock: Clock
 ) -> None:
