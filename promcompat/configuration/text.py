@@ -28,10 +28,13 @@ _SHOWN_CHARACTERS = 100
 _WORDS_OF_LIBRARY = "Input should be "
 _REASONS = {
     "bool_parsing": "must be true or false",
+    "dataclass_type": "must be an object",
+    "dict_type": "must be an object",
     "int_from_float": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a smaller number",
     "missing": "is missing",
+    "model_type": "must be an object",
     "extra_forbidden": "is unknown",
     "string_type": "must be a text",
     "tuple_type": "must be a list",

@@ -97,6 +97,7 @@ def test_bad_values_are_refused(name: str, value: str, monkeypatch: pytest.Monke
         ("workers", "9" * 5_000, "must be a smaller number"),
         ("secrets", '{"pager": {"env": "X"}}', "pager.hosts is missing"),
         ("secrets", '{"pager": {"env": "X", "hosts": ["h"], "fil": 1}}', "pager.fil is unknown"),
+        ("secrets", '{"pager": "X"}', "pager must be an object"),
         ("remediation_commands", '{"scale": "kubectl"}', "scale must be a list"),
         ("remediation_commands", '{"scale": ["kubectl", 1]}', "scale.1 must be a text"),
         ("temporal_address", "http://x:7233", "must be HOST:PORT, for example 127.0.0.1:9201"),
@@ -107,11 +108,13 @@ def test_faults_are_told_in_plain_words(name: str, value: str, reason: str) -> N
     assert fault.startswith(f"{flag_name(name)} ({env_name(name)}): {reason}")
 
 
-def test_no_setting_has_faults_in_the_words_of_the_library() -> None:
-    faults = [fault for name in Settings.model_fields for fault in faults_with(name, "-1.5x")]
+@pytest.mark.parametrize("value", ["-1.5x", "[5]", '{"a": 5}', '{"a": [5]}', '{"a": {"b": 5}}'])
+def test_no_setting_has_faults_in_the_words_of_the_library(value: str) -> None:
+    faults = [fault for name in Settings.model_fields for fault in faults_with(name, value)]
     assert len(faults) > 50
+    words = r"Input|valid (integer|boolean|string|dict|list|tuple)|unable|instance of"
     for fault in faults:
-        assert not re.search(r"Input|valid (integer|boolean|string)|unable", fault), fault
+        assert not re.search(words, fault), fault
 
 
 def test_faults_have_the_value_unless_it_may_be_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
