@@ -143,6 +143,10 @@ class FoundHistograms:
         n_bytes += _BYTES_MORE * len(self.columns)
         return -int(-n_bytes // _BYTES_LIKE_A_SERIES)
 
+    def before(self, row: int) -> "FoundHistograms":
+        """Those of the rows before one."""
+        return replace(self, columns=self.columns[self.rows < row])
+
     def messages(self) -> list[bytes]:
         """The Histogram messages."""
         return [self.message[first:end] for first, end in self.bounds.tolist()]

@@ -130,7 +130,7 @@ class KnownPart(NamedTuple):
     left: IntArray
     histograms: FoundHistograms
     lines: IntArray
-    n_start_timestamps: int
+    has_start_timestamps: bool
 
     @property
     def n_left(self) -> int:
@@ -168,7 +168,7 @@ class SymbolRequest:
 
     def find_known(self, known: KnownSeries) -> KnownPart | None:
         """The first part of `read_piece`; None for a message that the kernels do not read."""
-        return self._decode_known(known, len(self._series)) if self._is_usual else None
+        return self._decode_known(known) if self._is_usual else None
 
     def read_piece(self, known: KnownSeries, found: KnownPart | None = None) -> SymbolPiece:
         """The next series, of which those known are `found`; the same ones until `advance`.
@@ -211,26 +211,26 @@ class SymbolRequest:
         return decode_metadata(entries, self.limits.max_metadata_bytes)
 
     def _read_piece(self, known: KnownSeries, found: KnownPart | None = None) -> SymbolPiece:
-        found = found or self._decode_known(known, len(self._series))
-        following, left, n_starts = found.following, found.left, found.n_start_timestamps
-        histograms, n_rows = found.histograms, len(found.rows.ids)
+        found = found or self._decode_known(known)
+        following, left, n_rows = found.following, found.left, len(found.rows.ids)
         n_written, others = self._write_out(left) if len(left) else (0, _NOTHING)
         if n_written < len(left):
-            # What is known behind these series is read and counted again with the next piece.
+            # What is known behind these series is read again with the next piece.
             following, n_rows = left[n_written, [LEFT_NUMBER, LEFT_ROW]].tolist()
             left = left[:n_written]
-            shorter = self._decode_known(known, following)
-            n_starts, histograms = shorter.n_start_timestamps, shorter.histograms
         decoded = DecodedRows.of(
             found.rows.take(slice(n_rows)),
             np.repeat(left[:, LEFT_ROW], left[:, LEFT_WRITTEN]),
-            histograms,
+            found.histograms.before(n_rows),
         )
-        if n_starts:
+        n_starts = 0
+        if found.has_start_timestamps:
             known_series = np.delete(
                 self._series[self._next : following], left[:, LEFT_NUMBER] - self._next, axis=0
             )
-            decoded = replace(decoded, rows=self._with_starts(decoded.rows, known_series))
+            starts = self._starts_of_floats(decoded.rows, known_series)
+            decoded = replace(decoded, rows=decoded.rows.with_starts(starts))
+            n_starts = int(np.count_nonzero(starts))
         return SymbolPiece(
             known=decoded,
             others=others,
@@ -239,9 +239,8 @@ class SymbolRequest:
             following=following,
         )
 
-    def _decode_known(self, known: KnownSeries, end: int) -> KnownPart:
-        """The samples of known series from the next one on, and before the one numbered `end`."""
-        # The room does not depend on `end`: a piece that is read again ends nowhere else.
+    def _decode_known(self, known: KnownSeries) -> KnownPart:
+        """The samples of known series from the next one on."""
         n_series = min(_LINES, len(self._series) - self._next)
         rows = SampleRows.empty(min(_PIECE_ROWS, max(_FEWEST_ROWS, 2 * n_series)))
         left = np.empty((n_series, N_LEFT_COLUMNS), np.int64)
@@ -252,7 +251,7 @@ class SymbolRequest:
             known.tenant,
             np.frombuffer(self.message, np.uint8),
             self._symbols,
-            self._series[:end],
+            self._series,
             self._next,
             rows.ids,
             rows.timestamps.view(np.uint64),
@@ -271,7 +270,7 @@ class SymbolRequest:
             left[:n_left],
             FoundHistograms(self.message, histograms[:n_histograms], self._key_of),
             lines[:n_lines],
-            n_starts,
+            n_starts > 0,
         )
 
     def _write_out(self, left: IntArray) -> tuple[int, WrittenOut]:
@@ -317,12 +316,12 @@ class SymbolRequest:
             n_start_timestamps=int(totals[N_START_TIMESTAMPS]),
         )
 
-    def _with_starts(self, rows: SampleRows, series: IntArray) -> SampleRows:
-        """The rows of known series with the start timestamps of those that are not histograms."""
+    def _starts_of_floats(self, rows: SampleRows, series: IntArray) -> IntArray:
+        """The start timestamp of each row of known series, 0 for histograms and where none is."""
         is_float = np.ones(len(rows.ids), bool) if rows.is_histogram is None else ~rows.is_histogram
         starts = np.zeros(len(rows.ids), np.int64)
         starts[is_float] = self._starts(series, 0, int(np.count_nonzero(is_float)))
-        return rows.with_starts(starts)
+        return starts
 
     def _key_of(self, first: int, end: int) -> bytes:
         """The key of the series whose message begins and ends there."""

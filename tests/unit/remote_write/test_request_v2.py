@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.histograms.columns import histogram_numbers
 from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import MetricMetadata
 from promcompat.remote_write.decoder import DecodedWrite
@@ -180,24 +181,32 @@ def test_large_requests_are_read_in_pieces_that_hold_every_series_once() -> None
     assert sum(piece.count(long_value.encode()) for piece in pieces) == 1_500
 
 
-def test_start_timestamps_of_known_series_behind_the_end_of_a_piece_are_counted_once() -> None:
+def test_what_is_known_behind_the_end_of_a_piece_is_read_and_counted_once() -> None:
     request = RequestV2()
     for number in range(1_500):
         request.add([("__name__", "m"), ("long", "v" * 2_000), ("number", str(number))], (1, 1.0))
-        request.add(UP, (number, 1.0), (number + 1, 1.0), (number + 2, 1.0), start_ms=500)
+        samples = [(3 * number + place, 1.0) for place in range(3)]
+        histogram = HISTOGRAM.but(timestamp_ms=number, sum=float(number), start_ms=700)
+        request.add(UP, *samples, start_ms=500, histograms=[histogram])
     body = request.body()
     pieces = SymbolPieces(body, len(body), LIMIT)
-    known = known_series([encode_labels(UP)])
-    counted, has_next = [], True
+    counted, sums, has_next = [], [], True
     while has_next:
-        decoded = pieces.decode(known, LabelLimits(), LIMIT)
-        counted.append(decoded.n_start_timestamps)
-        assert decoded.batch.starts is not None
-        expected = np.where(decoded.batch.series_ids >= 0, 500, 0)
-        assert decoded.batch.starts.tolist() == expected.tolist()
+        decoded = pieces.decode(KNOWS_UP, LabelLimits(), LIMIT)
+        batch = decoded.batch
+        counted.append((decoded.n_start_timestamps, decoded.n_histograms, decoded.n_received))
+        assert batch.starts is not None
+        assert batch.histograms is not None
+        assert decoded.is_histogram is not None
+        expected = np.where(batch.series_ids >= 0, np.where(decoded.is_histogram, 700, 500), 0)
+        assert batch.starts.tolist() == expected.tolist()
+        numbers = histogram_numbers(batch.values[decoded.is_histogram])
+        sums += batch.histograms.sums[numbers].tolist()
+        assert batch.timestamps[decoded.is_histogram].tolist() == sums[-len(numbers) :]
         has_next = pieces.advance()
     assert len(counted) > 2
-    assert sum(counted) == 4_500
+    assert np.sum(counted, axis=0).tolist() == [6_000, 1_500, 6_000]
+    assert sums == list(range(1_500))
 
 
 def test_what_is_larger_written_out_than_any_request_may_be_is_refused() -> None:
