@@ -13,11 +13,11 @@ from typing import Final
 import asyncpg
 
 from promcompat.core.errors import PromcompatError
-from sql.catalog import SCHEMA
 from sql.database.connecting import (
     CONNECT_FAULTS,
     CONNECT_SECONDS,
     NO_TRANSACTION_TIMEOUT,
+    SCHEMA,
     SESSION_DEFAULTS,
     WatchedConnection,
     connect_fault,

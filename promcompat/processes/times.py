@@ -2,7 +2,7 @@
 
 from promcompat.api.params import parse_time_ms
 from promcompat.core.errors import BadDataError
-from sql.catalog import YEARS_1_TO_9999
+from sql.times import YEARS_1_TO_9999
 
 _FORM = "RFC 3339 with a zone, such as 2026-11-01T00:00:00Z, or Unix seconds"
 

@@ -24,6 +24,8 @@ from promcompat.core.errors import (
 )
 from sql.query_loader import load_queries
 
+SCHEMA: Final = "promcompat"
+"""Where all our tables, views and functions live."""
 CONNECT_SECONDS: Final = 10.0
 """How long one attempt to connect may take, name look-up and password exchange included."""
 GOODBYE_SECONDS: Final = 2.0

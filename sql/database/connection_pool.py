@@ -17,12 +17,12 @@ from promcompat.core.errors import (
     PromcompatError,
     StorageUnavailableError,
 )
-from sql.catalog import SCHEMA
 from sql.database.connecting import (
     CONNECT_FAULTS,
     CONNECT_SECONDS,
     GOODBYE_SECONDS,
     NO_TRANSACTION_TIMEOUT,
+    SCHEMA,
     SESSION_DEFAULTS,
     BoundedConnection,
     connect_fault,

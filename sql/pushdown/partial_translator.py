@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from promcompat.core.model import IntArray
-from sql.catalog import TimeBounds
 from sql.database.statements import Params, Statement
 from sql.pushdown.rules import Partial
 from sql.pushdown.sample_statements import HAS_HISTOGRAMS, NOT_STALE, within
 from sql.pushdown.window_grid import TimeSegments
+from sql.times import TimeBounds
 
 _LARGEST_WHOLE: Final = 2**53
 """Whole numbers up to it are exact as float64, and so are their sums."""

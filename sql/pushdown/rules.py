@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Final
 
 from promcompat.core.model import SeriesSelection
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.pushdown.window_grid import TimeSegments, WindowGrid
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 
 _LAST_OF_WINDOW: Final = frozenset(
     {"absent_over_time", "last_over_time", "present_over_time", "ts_of_last_over_time"}

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray, SeriesSelection
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, MS_PER_DAY, TimeBounds
 from sql.database.statements import Params, Statement
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, MS_PER_DAY, TimeBounds
 
 NOT_STALE: Final = " AND NOT is_stale_marker(p.value)"
 """The term, after others, that keeps stale markers out of the samples `p`."""

@@ -15,11 +15,11 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY
 from sql.database.statements import Params, Statement
 from sql.pushdown.rules import Thinning
 from sql.pushdown.sample_statements import NOT_STALE
 from sql.pushdown.window_grid import TimeSegments
+from sql.times import MS_PER_DAY
 
 _MAX_BRANCHES: Final = 64
 

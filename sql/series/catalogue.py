@@ -17,12 +17,12 @@ from promcompat.core.ports import Catalogue as CataloguePort
 from promcompat.core.ports import MatcherSets
 from promcompat.core.texts.storable_text import is_storable_text
 from sql.caching.catalogue_cache import Catalogue, CatalogueCache
-from sql.catalog import TimeBounds
 from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
 from sql.database.rows import read_rows
 from sql.query_loader import load_queries
 from sql.series.reader import SeriesReader
+from sql.times import TimeBounds
 
 ListT = TypeVar("ListT", list[str], IntArray)
 _UNCOUNTED: Final = 2

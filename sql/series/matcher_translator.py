@@ -14,7 +14,6 @@ from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.patterns.compiled import compile_pattern
 from promcompat.core.texts.storable_text import is_storable_text
-from sql.catalog import LABELS_COLUMN, METRIC_NAME_COLUMN, SERIES_TABLE
 from sql.database.statements import Params, Statement
 
 MAX_TERMS: Final = 200
@@ -68,7 +67,7 @@ def translate_matchers(matchers: Sequence[LabelMatcher], params: Params) -> Seri
             residual.append(matcher)
     if contained:
         document = params.add(orjson.dumps(contained).decode())
-        terms.insert(0, f"s.{LABELS_COLUMN} @> {document}::jsonb")
+        terms.insert(0, f"s.labels @> {document}::jsonb")
     return SeriesCondition(
         text=" AND ".join(term for term in terms if term != _TRUE) or _TRUE,
         residual=tuple(residual),
@@ -126,16 +125,16 @@ def _translate_values(name: str, values: Collection[str], params: Params) -> str
         if not names:
             return _FALSE
         if len(names) == 1:
-            return f"s.{METRIC_NAME_COLUMN} = {params.add(names[0])}"
-        return f"s.{METRIC_NAME_COLUMN} = ANY({params.add(names)}::text[])"
+            return f"s.metric_name = {params.add(names[0])}"
+        return f"s.metric_name = ANY({params.add(names)}::text[])"
     if not storable and "" not in values:
         return _FALSE
     label = f"{params.add(name)}::text"
     if storable:
         listed = params.add(storable)
-        terms.append(f"coalesce(s.{LABELS_COLUMN} ->> {label} = ANY({listed}::text[]), FALSE)")
+        terms.append(f"coalesce(s.labels ->> {label} = ANY({listed}::text[]), FALSE)")
     if "" in values:
-        terms.append(f"NOT s.{LABELS_COLUMN} ? {label}")
+        terms.append(f"NOT s.labels ? {label}")
     # In parentheses, because the caller joins it to others with AND.
     return terms[0] if len(terms) == 1 else f"({' OR '.join(terms)})"
 
@@ -153,16 +152,16 @@ def series_statement(
     """
     terms = [f"s.tenant_id = {params.add(tenant_id)}", condition.text]
     if names is not None:
-        terms.append(f"s.{METRIC_NAME_COLUMN} = ANY({params.add(list(names))}::text[])")
-    where = f"FROM {SERIES_TABLE} AS s WHERE {_conjunction(terms)}"
+        terms.append(f"s.metric_name = ANY({params.add(list(names))}::text[])")
+    where = f"FROM series AS s WHERE {_conjunction(terms)}"
     if not condition.residual:
         text = f"SELECT string_agg(int8send(s.id), ''::bytea ORDER BY s.id) AS ids {where}"
         return Statement(text, tuple(params.values))
     if condition.reads_all_labels:
-        text = f"SELECT s.id, s.{LABELS_COLUMN}::text AS labels {where} ORDER BY s.id"
+        text = f"SELECT s.id, s.labels::text AS labels {where} ORDER BY s.id"
         return Statement(text, tuple(params.values))
     columns = [
-        f"coalesce(s.{LABELS_COLUMN} ->> {params.add(matcher.name)}::text, '') AS v{index}"
+        f"coalesce(s.labels ->> {params.add(matcher.name)}::text, '') AS v{index}"
         for index, matcher in enumerate(condition.residual)
     ]
     return Statement(
@@ -177,12 +176,10 @@ def chosen_labels_statement(ids: Sequence[int], names: Sequence[str]) -> Stateme
     name.
     """
     params = Params()
-    where = f"FROM {SERIES_TABLE} AS s WHERE s.id = ANY({params.add(ids)}::bigint[])"
+    where = f"FROM series AS s WHERE s.id = ANY({params.add(ids)}::bigint[])"
     columns = ["string_agg(int8send(s.id), ''::bytea)"]
     columns += [
-        f"s.{METRIC_NAME_COLUMN}"
-        if name == METRIC_NAME
-        else f"s.{LABELS_COLUMN} ->> {params.add(name)}::text"
+        "s.metric_name" if name == METRIC_NAME else f"s.labels ->> {params.add(name)}::text"
         for name in names
     ]
     places = ", ".join(map(str, range(2, len(columns) + 1)))

@@ -8,9 +8,9 @@ import numpy as np
 from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import IntArray, WriteBatch
 from promcompat.core.ports import MaintenanceStep
-from sql.catalog import YEARS_1_TO_9999
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
+from sql.times import YEARS_1_TO_9999
 
 _QUERIES: Final = load_queries("series")
 _REMEMBERED: Final = 1 << 20

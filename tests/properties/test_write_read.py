@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, WriteBatch
-from sql.catalog import YEARS_1_TO_9999
 from sql.samples.metric_storage import MetricStorage
+from sql.times import YEARS_1_TO_9999
 from tests.support.factories import block_rows, select_name, series_key
 
 pytestmark = pytest.mark.integration

@@ -26,7 +26,6 @@ from promcompat.core.corrections import (
 from promcompat.core.errors import BadDataError, PromcompatError, StaleKnowledgeError
 from promcompat.core.model import IntArray, SampleBlock
 from promcompat.core.ports import MatcherSets
-from sql.catalog import YEARS_1_TO_9999, TimeBounds
 from sql.database.connection_pool import acquired, read_again
 from sql.query_loader import load_queries
 from sql.samples.arrivals.arrival_log import (
@@ -49,6 +48,7 @@ from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULT
 from sql.samples.draining.drains import Drains
 from sql.samples.reading.newest import windows_of
 from sql.samples.writing.incoming_values import TOO_MANY_BUCKETS
+from sql.times import YEARS_1_TO_9999, TimeBounds
 
 _QUERIES: Final = load_queries("corrections")
 _SERIES_PER_DELETION: Final = 8_192

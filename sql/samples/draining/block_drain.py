@@ -7,7 +7,6 @@ from itertools import groupby
 from operator import attrgetter
 
 from promcompat.core.clock import wall_clock_ms
-from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.columns.fold import Deletion, count_conflicts, fold
 from sql.samples.draining.drainer import (
@@ -40,6 +39,7 @@ from sql.samples.tables.rollup_marks import (
     touched_by,
 )
 from sql.samples.tables.slots import FAR_SLOT
+from sql.times import MS_PER_DAY
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sql.catalog import MAX_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.draining.drain_transaction import in_drain_transaction
@@ -24,6 +23,7 @@ from sql.samples.tables.rollup_marks import (
     note_touched,
 )
 from sql.samples.tables.slots import FAR_SLOT, N_CLASSES, class_of_slot, day_of_slot
+from sql.times import MAX_TIMESTAMP_MS, MS_PER_DAY
 
 _ROWS_AT_ONCE: Final = 5_000
 _PAGES_AT_ONCE: Final = 200

@@ -16,7 +16,6 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.clock import wall_clock_ms
-from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool
 from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.columns.fold import Deletion, Piece, count_conflicts, fold
@@ -43,6 +42,7 @@ from sql.samples.tables.block_table import (
     worth_a_block,
 )
 from sql.samples.tables.slots import FAR_SLOT
+from sql.times import MIN_TIMESTAMP_MS, MS_PER_DAY
 
 _LOGGER: Final = logging.getLogger(__name__)
 _MAX_SAMPLES: Final = 1_000_000

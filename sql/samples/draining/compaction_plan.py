@@ -16,10 +16,10 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
-from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.samples.tables.block_groups import SAMPLES_TOGETHER, SERIES_TOGETHER
 from sql.samples.tables.block_table import FINAL_LEVEL, MAX_PAGE_SAMPLES
 from sql.samples.tables.slots import FAR_SLOT, day_of_slot
+from sql.times import MS_PER_DAY, MS_PER_HOUR
 
 _LAYERS_MERGED: Final = 8
 _LATE_SHARE: Final = 8

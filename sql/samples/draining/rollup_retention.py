@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 
-from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.draining.drain_transaction import in_drain_transaction
 from sql.samples.rollups.rollup_pages import LEVELS
@@ -19,6 +18,7 @@ from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.tables.retention_classes import QUERIES as RETENTION_QUERIES
 from sql.samples.tables.rollup_marks import QUERIES, forget_rolled_days
 from sql.samples.tables.slots import first_whole_days
+from sql.times import MIN_TIMESTAMP_MS, MS_PER_DAY
 
 _ROWS_AT_ONCE: Final = 5_000
 _NO_DAY: Final = MIN_TIMESTAMP_MS // MS_PER_DAY

@@ -21,7 +21,6 @@ import numpy as np
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
 from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows
 from sql.query_loader import load_queries
@@ -50,6 +49,7 @@ from sql.samples.tables.sample_table import (
     encode_rows,
     unix_days,
 )
+from sql.times import MS_PER_DAY, MS_PER_HOUR
 
 _QUERIES: Final = load_queries("samples")
 _MAX_DAYS: Final = 64

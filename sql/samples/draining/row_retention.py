@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
-from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Connection
 from sql.database.driver_errors import translated_errors
 from sql.query_loader import load_queries
 from sql.samples.tables.retention_classes import FOREVER, QUERIES
 from sql.samples.tables.step_limits import CLIENT_SECONDS, limited_transaction
+from sql.times import MS_PER_DAY, MS_PER_HOUR
 
 _ROW_QUERIES: Final = load_queries("samples")
 _PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)

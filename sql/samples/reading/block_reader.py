@@ -16,7 +16,6 @@ from promcompat.core.errors import PromcompatError
 from promcompat.core.explanations import ExplanationDepth, RuleOutcome, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
 from promcompat.core.offloading import in_thread_if
-from sql.catalog import MS_PER_HOUR
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters, inline_some, short_ids
 from sql.pushdown.rules import RULES
@@ -30,6 +29,7 @@ from sql.samples.tables.block_groups import block_keys, groups_of
 from sql.samples.tables.block_table import QUERIES
 from sql.samples.tables.page_stream import PageRow, PageStream
 from sql.samples.tables.slots import day_of_slot, slots_between
+from sql.times import MS_PER_HOUR
 
 _LOGGER: Final = logging.getLogger(__name__)
 _DECODED_SAMPLES: Final = 8_000_000

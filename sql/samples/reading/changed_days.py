@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray
-from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.times import MIN_TIMESTAMP_MS, MS_PER_DAY
 
 _FIRST_DAY: Final = MIN_TIMESTAMP_MS // MS_PER_DAY
 _DAYS: Final = 1 << 22

@@ -6,12 +6,12 @@ from typing import Protocol
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
 from promcompat.core.value_classes import value_class
-from sql.catalog import MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection
 from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import Deletion, Piece
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.allowance import SampleAllowance
+from sql.times import MIN_TIMESTAMP_MS
 
 
 @value_class(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from promcompat.core.ports import ALL_TIME, SampleState, TimeRange
 from promcompat.core.value_classes import value_class
 from sql.caching.change_log import ChangeLogState, joined_ranges
 from sql.caching.series_column import SeriesColumn
-from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.query_loader import load_queries
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.tables.slots import first_whole_days
+from sql.times import MIN_TIMESTAMP_MS, MS_PER_DAY
 
 _QUERIES: Final = load_queries("retention")
 _MAX_SERIES: Final = 1_000_000

@@ -9,7 +9,6 @@ from promcompat.core.errors import ExecutionError
 from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.native_queries import SamplePageQuery
-from sql.catalog import TimeBounds
 from sql.definitions.sample_lookup import NewestSample, SampleLookup
 from sql.samples.arrivals.arrival_committer import EarlierSamples
 from sql.samples.columns.series_samples import SeriesSamples
@@ -25,6 +24,7 @@ from sql.samples.reading.newest import (
     without_stale,
 )
 from sql.samples.reading.snapshots import SampleSnapshots
+from sql.times import TimeBounds
 
 _US_PER_MS: Final = 1000
 

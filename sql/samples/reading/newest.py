@@ -15,12 +15,12 @@ import numpy as np
 from promcompat.core.errors import ExecutionError
 from promcompat.core.histograms.columns import HistogramCells, Histograms, is_histogram
 from promcompat.core.model import FloatArray, IntArray, is_stale
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.columns.histogram_pools import joined_values
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.sample_snapshot import SampleSnapshot
 from sql.samples.reading.snapshots import SampleSnapshots
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 
 ALL_TIMES: Final = (MIN_TIMESTAMP_MS - 1, MAX_TIMESTAMP_MS)
 """Every time that the database can hold, as `(start_ms, end_ms]`."""

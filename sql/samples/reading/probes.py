@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
 from sql.samples.reading.newest import newest_samples
@@ -14,6 +13,7 @@ from sql.samples.reading.snapshots import SampleSnapshots
 from sql.samples.tables.slots import first_whole_days
 from sql.series.catalogue import SampleProbes, Sought
 from sql.series.reader import SeriesReader
+from sql.times import MS_PER_DAY, MS_PER_HOUR
 
 _QUERIES: Final = load_queries("series")
 _ROLLUP_QUERIES: Final = load_queries("rollups")

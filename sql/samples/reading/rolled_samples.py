@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray
-from sql.catalog import MS_PER_DAY
 from sql.pushdown.window_grid import WindowGrid
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
 from sql.samples.reading.rollup_choice import RollupUse, Stand
 from sql.samples.reading.rollup_days import Span
 from sql.samples.rollups.rollup_kernels import NO_ABSOLUTE
 from sql.samples.rollups.rollup_pages import Column, Columns, marked_samples, without_marked
+from sql.times import MS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)

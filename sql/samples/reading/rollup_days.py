@@ -7,7 +7,6 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY
 from sql.samples.head.head import StaleViewError
 from sql.samples.reading.changed_days import (
     Change,
@@ -19,6 +18,7 @@ from sql.samples.reading.sample_snapshot import SampleSnapshot
 from sql.samples.rollups.rollup_pages import PAYLOADS, Level
 from sql.samples.tables.rollup_marks import QUERIES
 from sql.samples.tables.slots import day_of, first_whole_days
+from sql.times import MS_PER_DAY
 
 _MOST_GAPS: Final = 8
 """Between more days that are not rolled up, only the longest stretch is read from rollups."""

@@ -21,7 +21,6 @@ import numpy as np
 from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import IntArray
 from promcompat.core.offloading import in_thread_if
-from sql.catalog import MS_PER_DAY
 from sql.database.storage_stats import StorageStats
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
 from sql.samples.reading.allowance import SampleAllowance
@@ -49,6 +48,7 @@ from sql.samples.rollups.rollup_kernels import (
     find_certain_sums,
 )
 from sql.samples.rollups.rollup_pages import Column, decoded
+from sql.times import MS_PER_DAY
 
 _PAYLOAD_OF: Final = {
     Stand.ENDS: ("ends", (Column.ENDS, Column.STANDS_FOR)),

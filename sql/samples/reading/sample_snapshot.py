@@ -10,7 +10,6 @@ import asyncpg
 from promcompat.core.model import IntArray, SeriesSelection
 from promcompat.core.offloading import in_thread_if
 from promcompat.core.value_classes import value_class
-from sql.catalog import MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import Deletion, Piece, fold
@@ -21,6 +20,7 @@ from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.drained_cache import DrainedBounds, DrainedCache
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.reading.kept_times import Clip, KeptTimes
+from sql.times import MIN_TIMESTAMP_MS
 
 _SERIES_WORTH_A_THREAD: Final = 64
 _SAMPLES_WORTH_A_THREAD: Final = 20_000

@@ -25,7 +25,6 @@ from promcompat.core.ports import CheckBytes, any_bytes
 from promcompat.core.texts.storable_text import is_storable_text
 from promcompat.core.value_classes import value_class
 from sql.caching.selector_cache import LabelledSeries, LabelNames, ResolvedSelector
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Pool, acquired
 from sql.database.storage_stats import StorageStats
 from sql.pushdown.read_planner import ASSUMED_INTERVAL_MS
@@ -47,6 +46,7 @@ from sql.samples.reading.sample_starts import read_starts
 from sql.samples.reading.snapshots import SampleSnapshots
 from sql.samples.storage_options import StorageOptions
 from sql.series.reader import SeriesReader
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 
 _Collected = UnfoldedSamples | RolledSamples
 _LARGE_SAMPLES: Final = 50_000

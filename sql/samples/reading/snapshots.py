@@ -18,7 +18,6 @@ from asyncpg.transaction import Transaction
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import IntArray
 from promcompat.core.offloading import in_thread_if
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, acquired
 from sql.database.statements import Statement, inline_parameters
 from sql.query_loader import load_queries
@@ -36,6 +35,7 @@ from sql.samples.reading.sample_snapshot import (
     StoredSnapshot,
 )
 from sql.samples.tables.block_table import QUERIES
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 
 _QUERIES: Final = load_queries("head")
 _ATTEMPTS: Final = 5

@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray
-from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.samples.columns.fold import first_of
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.rollups.rollup_pages import Column, Columns, Level
+from sql.times import MS_PER_DAY, MS_PER_HOUR
 
 _NO_HOURS: Final = (np.empty(0, np.int64), np.empty(0, np.int64))
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from promcompat.core.histograms.columns import HISTOGRAM_BITS, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, is_stale
-from sql.catalog import MS_PER_DAY
 from sql.samples.codec.page_decoding import decode_joined
 from sql.samples.codec.page_encoding import encode_cut
 from sql.samples.columns.fold import writable
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.rollups import rollup_kernels as kernels
+from sql.times import MS_PER_DAY
 
 _MS_PER_SECOND: Final = 1_000
 _LARGEST_SUMMABLE: Final = 1e290

@@ -9,7 +9,6 @@ from typing import Final
 
 from promcompat.core.maintenance import MaintenanceTask, StepNotes
 from promcompat.core.ports import MaintenanceStep
-from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Pool, acquired
 from sql.samples.draining.block_retention import BlockRetention, first_kept_ms
 from sql.samples.draining.class_moves import ClassMoves, due_changes, moving_classes
@@ -19,6 +18,7 @@ from sql.samples.stores.rollup_work import Rollups
 from sql.samples.stores.store_steps import AsideStep, OrphanStep, SeriesRemoval
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
 from sql.samples.tables.slots import class_of_slot, day_of_slot, slot_of
+from sql.times import MS_PER_DAY
 
 _ROLLUP_STEPS: Final = 1_000
 """The most transactions of a run, so that the other steps do not wait for a backlog."""

@@ -18,7 +18,6 @@ import numpy as np
 from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.columns.fold import fold
 from sql.samples.columns.series_samples import SeriesSamples
@@ -48,6 +47,7 @@ from sql.samples.rollups.rollup_pages import (
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
 from sql.samples.tables.rollup_marks import QUERIES
 from sql.samples.tables.slots import first_whole_days
+from sql.times import MS_PER_DAY, MS_PER_HOUR
 
 _LOGGER: Final = logging.getLogger(__name__)
 _GRACE_MS: Final = MS_PER_HOUR

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from promcompat.core.errors import StorageUnavailableError
-from sql.catalog import MS_PER_HOUR
 from sql.database.connection_pool import Connection
 from sql.database.driver_errors import translated_errors
 from sql.query_loader import load_queries
 from sql.samples.tables.retention_classes import QUERIES as RETENTION_QUERIES
 from sql.samples.tables.step_limits import CLIENT_SECONDS, limit_step, limited_transaction
+from sql.times import MS_PER_HOUR
 
 _QUERIES: Final = {**load_queries("maintenance"), **load_queries("samples")}
 _PAUSES_SECONDS: Final = (0.5, 1.0)

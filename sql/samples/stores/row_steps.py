@@ -11,13 +11,13 @@ from typing import Final
 
 from promcompat.core.maintenance import MaintenanceTask, StepNotes
 from promcompat.core.ports import MaintenanceStep
-from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Pool, acquired
 from sql.samples.draining.drains import Drains
 from sql.samples.draining.row_retention import RowRetention
 from sql.samples.stores.row_chunks import RowChunks, SampleChunk
 from sql.samples.stores.store_steps import AsideStep, OrphanStep, SeriesRemoval
 from sql.samples.tables.retention_classes import FOREVER
+from sql.times import MS_PER_DAY, MS_PER_HOUR
 
 _LOGGER: Final = logging.getLogger(__name__)
 _HOURS_PER_STEP: Final = 6

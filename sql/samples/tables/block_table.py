@@ -7,13 +7,13 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray
-from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
 from sql.samples.codec.page_encoding import Page, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.tables.block_groups import group_of, group_pages
 from sql.samples.tables.slots import FAR_SLOT, slot_of
+from sql.times import MS_PER_DAY
 
 QUERIES: Final = load_queries("blocks")
 NEAR_DAYS_BACK: Final = 32

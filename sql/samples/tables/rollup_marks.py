@@ -6,11 +6,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
 from sql.samples.columns.fold import Deletion
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.times import MS_PER_DAY
 
 QUERIES: Final = load_queries("rollups")
 _SERIES_APART: Final = 32

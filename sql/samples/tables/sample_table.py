@@ -14,7 +14,6 @@ from promcompat.core.histograms.columns import (
     is_histogram,
 )
 from promcompat.core.model import BoolArray, IntArray
-from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
 from sql.database.copy_format import (
     SampleRows,
@@ -24,6 +23,7 @@ from sql.database.copy_format import (
 )
 from sql.query_loader import load_queries
 from sql.samples.codec.histogram_rows import encode_histogram_rows
+from sql.times import MS_PER_DAY
 
 SAMPLE_TABLE: Final = "sample"
 SAMPLE_COLUMNS: Final = ("series_id", "ts", "value")

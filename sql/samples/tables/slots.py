@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, MS_PER_DAY
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, MS_PER_DAY
 
 N_CLASSES: Final = 8
 FAR_SLOT: Final = -(2**30)

@@ -18,7 +18,6 @@ from promcompat.core.errors import (
 from promcompat.core.limits.tenant_limits import TenantLimitReader
 from promcompat.core.model import UNKNOWN_SERIES, BoolArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
-from sql.catalog import YEARS_1_TO_9999
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
@@ -28,6 +27,7 @@ from sql.samples.writing.incoming_values import TOO_MANY_BUCKETS, storable_value
 from sql.samples.writing.server_timestamps import RecentStamps
 from sql.series.resolver import ResolvedBatch
 from sql.series.series_access import SeriesAccess
+from sql.times import YEARS_1_TO_9999
 
 _WRITE_ATTEMPTS: Final = 3
 

@@ -14,11 +14,11 @@ import pytest
 
 from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
 from promcompat.core.model import Labels
-from sql.catalog import MAX_TIMESTAMP_MS
 from sql.embedded.cluster import Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer
 from sql.samples.metric_storage import MetricStorage
+from sql.times import MAX_TIMESTAMP_MS
 from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.support.programs.servers import DatabaseServer, run_server
 from tests.support.storage.repositories import connected, delete_samples, discard, opened_storage

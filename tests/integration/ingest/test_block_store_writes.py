@@ -8,11 +8,11 @@ import pytest
 
 from promcompat.core.errors import OverloadedError, WriteRejectedError
 from promcompat.core.model import WriteBatch
-from sql.catalog import YEARS_1_TO_9999
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.writing import backlog
 from sql.samples.writing.backlog import BacklogLimits
+from sql.times import YEARS_1_TO_9999
 from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.support.storage.repositories import opened_storage
 

@@ -15,9 +15,9 @@ from promcompat.core.errors import (
 )
 from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.writing.group_commit import GroupCommitOptions
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.support.programs.servers import DatabaseServer
 from tests.support.storage.repositories import connected, opened_storage

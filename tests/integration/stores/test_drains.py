@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
-from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Pool
 from sql.migrate import migrate
 from sql.samples.codec.page_decoding import decode_pages
@@ -22,6 +21,7 @@ from sql.samples.draining.compaction import Compactor
 from sql.samples.draining.drainer import DrainOptions, DrainStats
 from sql.samples.tables.block_table import Origin, block_rows, insert_blocks
 from sql.samples.tables.slots import FAR_SLOT, slot_of
+from sql.times import MS_PER_DAY
 from tests.support.programs.community import community_connection
 from tests.support.storage.repositories import connected, discard
 from tests.support.storage.stored_blocks import (

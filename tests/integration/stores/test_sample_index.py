@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from promcompat.core.model import SeriesSelection
-from sql.catalog import MS_PER_DAY
 from sql.database.statements import Statement, inline_parameters
 from sql.migrate import migrate
 from sql.pushdown.rules import Thinning
@@ -16,6 +15,7 @@ from sql.pushdown.sample_statements import samples_statement
 from sql.pushdown.thinning_translator import thinned_samples_statement
 from sql.pushdown.window_grid import TimeSegments
 from sql.query_loader import load_queries
+from sql.times import MS_PER_DAY
 from tests.support.programs.servers import DatabaseServer
 from tests.support.storage.older_databases import make_early_database
 from tests.support.storage.repositories import connected, discard

@@ -3,11 +3,11 @@
 import asyncpg
 import pytest
 
-from sql.catalog import YEARS_1_TO_9999
 from sql.migrate import migrate
 from sql.query_loader import load_migrations
 from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.tables.slots import FAR_SLOT, slot_of
+from sql.times import YEARS_1_TO_9999
 from tests.support.storage.repositories import connected, discard
 from tests.support.storage.stored_blocks import (
     DAY_MS,

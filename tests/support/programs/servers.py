@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from sql.catalog import SCHEMA
+from sql.database.connecting import SCHEMA
 from sql.embedded.cluster import OWNER_ROLE, SUPERUSER, Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer, start_server

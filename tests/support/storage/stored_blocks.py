@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from promcompat.core.model import IntArray
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, PoolOptions, acquired, open_pool
 from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.codec.page_encoding import encode_pages
@@ -30,6 +29,7 @@ from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.tables.slots import slot_of
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from tests.support.numbered_histograms import model_bits, numbered
 
 DAY_MS = 86_400_000

@@ -9,7 +9,6 @@ import asyncpg
 import numpy as np
 
 from promcompat.core.histograms.columns import histogram_cells
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import PoolOptions, acquired, open_pool
 from sql.samples.codec.histogram_rows import decode_histogram_rows
 from sql.samples.codec.page_decoding import decode_pages
@@ -18,6 +17,7 @@ from sql.samples.draining.arrivals_aside import ArrivalsAside
 from sql.samples.draining.drainer import Drainer
 from sql.samples.draining.row_drain import RowTarget
 from sql.samples.tables.sample_table import SamplePartitions, is_partitioned
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from tests.support.numbered_histograms import model_bits
 from tests.support.storage.stored_blocks import Key, StoredBlocks, dict_of, samples_of
 

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sql.catalog import MS_PER_DAY
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.reading.changed_days import Change, ChangedDays, changed_intervals
+from sql.times import MS_PER_DAY
 
 WANTED = np.array([3, 5, 6, 9])
 BOUNDS = (-4, 16)

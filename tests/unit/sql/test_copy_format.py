@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from promcompat.core.model import STALE_NAN_BITS
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.copy_format import (
     DecodedSamples,
     SampleDecoder,
     SampleRows,
     encode_samples,
 )
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 
 ROWS = SampleRows(
     np.array([1, 2, 2**62], np.int64),

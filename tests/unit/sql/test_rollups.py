@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.model import SelectHints, SeriesSelection
-from sql.catalog import MS_PER_DAY
 from sql.samples.columns.series_samples import SeriesSamples, joined_samples
 from sql.samples.reading.rolled_samples import rolled_samples
 from sql.samples.reading.rollup_choice import RollupUse, Stand, judge_rollups
@@ -28,6 +27,7 @@ from sql.samples.rollups.rollup_pages import (
     rolled_up,
     rollup_rows,
 )
+from sql.times import MS_PER_DAY
 from tests.support.storage.sample_columns import series_samples
 
 START_MS: Final = 19_712 * MS_PER_DAY

@@ -3,8 +3,8 @@
 import numpy as np
 
 from promcompat.core.model import SelectHints, SeriesSelection
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, TimeBounds
 from sql.pushdown.sample_statements import samples_statement
+from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, TimeBounds
 
 IDS = np.array([3, 5], np.int64)
 

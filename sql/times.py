@@ -1,15 +1,7 @@
-"""The identifiers and the bounds of the database; Python takes table and column names from here."""
+"""The times that the database can hold, and hours and days in Unix milliseconds."""
 
 from dataclasses import dataclass
 from typing import Final
-
-SCHEMA: Final = "promcompat"
-"""Where all our tables, views and functions live."""
-
-SERIES_TABLE: Final = "series"
-
-METRIC_NAME_COLUMN: Final = "metric_name"
-LABELS_COLUMN: Final = "labels"
 
 MS_PER_HOUR: Final = 3_600_000
 MS_PER_DAY: Final = 24 * MS_PER_HOUR
