@@ -62,6 +62,23 @@ async def test_a_view_has_a_column_for_each_label_and_gets_more(
         assert await sql.fetchval("SELECT count(*) FROM mine") == 4
 
 
+async def test_views_of_an_earlier_version_are_made_again(database_url: str) -> None:
+    async with opened_storage(database_url) as storage, connected(database_url) as sql:
+        for name in ("changed", "m"):
+            await storage.store.write_batch("default", make_batch({make_labels(name): [(T0, 1.5)]}))
+            await sql.execute("SELECT create_metric_view($1)", name)
+        await sql.execute("ALTER VIEW metric_changed RENAME COLUMN value TO v")
+        await sql.execute(
+            "DROP FUNCTION metric_m; CREATE FUNCTION metric_m(timestamptz, timestamptz, jsonb)"
+            " RETURNS SETOF metric_m LANGUAGE sql AS 'SELECT * FROM metric_m'"
+        )
+        await sql.execute("UPDATE schema_routine SET checksum = 'of an earlier version'")
+    await migrate(database_url, discard)
+    async with connected(database_url) as sql:
+        assert await sql.fetchval("SELECT value FROM metric_m($1)", AT) == 1.5
+        assert await sql.fetchval("SELECT v FROM metric_changed") == 1.5
+
+
 async def test_comments_say_what_a_metric_measures(database_url: str) -> None:
     async with opened_storage(database_url) as storage, connected(database_url) as sql:
         batch = make_batch({make_labels("m_total"): [(T0, 1.0)], make_labels("n"): [(T0, 1.0)]})
