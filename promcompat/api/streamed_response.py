@@ -34,12 +34,12 @@ def new_stream(request: web.Request, content_type: str) -> web.StreamResponse:
 
 @asynccontextmanager
 async def ended_or_cut(
-    request: web.Request, response: web.StreamResponse, what: str
+    request: web.Request, response: web.StreamResponse, message: str
 ) -> AsyncIterator[None]:
     """Ends a response that the block prepares and writes.
 
     A PromcompatError before the status is sent is raised, and so gets a status of its own. A later
-    one can only end the connection; the log says that `what` was cut.
+    one can only end the connection, which is logged with the `message`.
     """
     try:
         yield
@@ -47,7 +47,7 @@ async def ended_or_cut(
         if not response.prepared:
             raise
         fields = {"tenant": tenant_of(request), "reason": str(exc)}
-        _LOGGER.warning("%s was cut", what, extra=fields)
+        _LOGGER.warning(message, extra=fields)
         if request.transport is not None:
             request.transport.abort()
     else:

@@ -36,7 +36,7 @@ _REASONS = {
     "missing": "is missing",
     "model_type": "must be an object",
     "extra_forbidden": "is unknown",
-    "string_type": "must be a text",
+    "string_type": "must be text",
     "tuple_type": "must be a list",
 }
 _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")

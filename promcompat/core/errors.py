@@ -152,7 +152,7 @@ class UnsupportedMediaTypeError(BadDataError):
 
 
 class UnsupportedEncodingError(UnsupportedMediaTypeError):
-    """It is the encoding of the body that is not supported (415)."""
+    """The encoding of the body is not supported (415)."""
 
 
 class PayloadTooLargeError(BadDataError):

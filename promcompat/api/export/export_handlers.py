@@ -110,7 +110,7 @@ async def _export(
     end_ms = _time_ms(form, "end", now_ms, now_ms)
     pieces = _pieces(request, tenant, matcher_sets, start_ms, end_ms, write)
     response = _response(request, content_type)
-    async with ended_or_cut(request, response, "an export"):
+    async with ended_or_cut(request, response, "an export was cut"):
         # Read before the status is sent, so that an error gets its own.
         first = await anext(pieces, b"")
         await response.prepare(request)

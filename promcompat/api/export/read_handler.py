@@ -64,7 +64,7 @@ async def _stream_chunks(
 ) -> web.StreamResponse:
     """The queries one after another."""
     response = new_stream(request, CHUNKS_TYPE)
-    async with ended_or_cut(request, response, "a remote read"):
+    async with ended_or_cut(request, response, "a remote read was cut"):
         for index, selection in enumerate(asked.selections):
             await _stream_query(request, response, tenant, selection, index)
         if not response.prepared:

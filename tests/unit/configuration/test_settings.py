@@ -99,7 +99,7 @@ def test_bad_values_are_refused(name: str, value: str, monkeypatch: pytest.Monke
         ("secrets", '{"pager": {"env": "X", "hosts": ["h"], "fil": 1}}', "pager.fil is unknown"),
         ("secrets", '{"pager": "X"}', "pager must be an object"),
         ("remediation_commands", '{"scale": "kubectl"}', "scale must be a list"),
-        ("remediation_commands", '{"scale": ["kubectl", 1]}', "scale.1 must be a text"),
+        ("remediation_commands", '{"scale": ["kubectl", 1]}', "scale.1 must be text"),
         ("temporal_address", "http://x:7233", "must be HOST:PORT, for example 127.0.0.1:9201"),
     ],
 )
