@@ -17,7 +17,7 @@ import numpy as np
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME
-from promcompat.imports.prometheus_blocks import BlockSamples
+from promcompat.imports.tsdb.blocks import BlockSamples
 from promcompat.remote_write.series_key import encode_series_key
 from sql.database.connecting import (
     CONNECT_FAULTS,

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from conformance.processes import RunningProgram, run_command, running_prometheus
 from conformance.prometheus_api import PrometheusApi, open_session
-from promcompat.imports.prometheus_blocks import SeriesRows
+from promcompat.imports.tsdb.blocks import SeriesRows
 from promcompat.processes.history.blocks import write_request_of
 from promcompat.remote_write.series_key import encode_series_key
 from tests.benchmarks.ingest_systems import OURS, running_system, running_victoria_metrics

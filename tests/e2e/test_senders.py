@@ -27,8 +27,8 @@ from conformance.processes import (
     running_prometheus,
 )
 from conformance.prometheus_api import PrometheusApi, format_seconds, open_session
-from promcompat.imports.prometheus_blocks import Block, find_blocks
-from promcompat.imports.prometheus_index import DamagedBlockError
+from promcompat.imports.tsdb.blocks import Block, find_blocks
+from promcompat.imports.tsdb.index import DamagedBlockError
 from tests.support.factories import STALE_NAN, make_labels
 from tests.support.programs.servers import DatabaseServer
 from tests.support.storage.older_databases import fill_promscale

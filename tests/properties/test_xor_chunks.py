@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.imports.xor_chunk_kernels import decode_xor_chunks
+from promcompat.imports.tsdb.xor_chunk_kernels import decode_xor_chunks
 from promcompat.remote_read.chunk_kernels import (
     MAX_BYTES_OF_CHUNK,
     MAX_BYTES_OF_SAMPLE,

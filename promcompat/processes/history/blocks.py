@@ -13,7 +13,7 @@ import numpy as np
 
 from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher
-from promcompat.imports.prometheus_blocks import Block, BlockTimes, SeriesRows, find_blocks, join
+from promcompat.imports.tsdb.blocks import Block, BlockTimes, SeriesRows, find_blocks, join
 from promcompat.processes.history.sources import (
     HistoryImportError,
     Source,

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from promcompat.core.matchers import LabelMatcher
-from promcompat.imports.prometheus_blocks import join
+from promcompat.imports.tsdb.blocks import join
 from promcompat.processes.history.blocks import window_of
 from promcompat.processes.history.sources import Source, Window
 from sql.promscale import PromscaleReader, opened_promscale

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.histograms.columns import Histograms, Ragged, is_histogram
 from promcompat.core.model import is_stale
-from promcompat.imports.histogram_chunks import DamagedChunkError, decode_histogram_chunk
+from promcompat.imports.tsdb.histogram_chunks import DamagedChunkError, decode_histogram_chunk
 from tests.support.formats.prometheus_blocks import histogram_chunk
 from tests.support.histograms import columns_of, histogram_columns, histogram_of
 

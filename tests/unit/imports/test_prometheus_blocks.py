@@ -12,15 +12,15 @@ from promcompat.core.histograms.columns import Histograms, histogram_numbers, is
 from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import is_stale
 from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
-from promcompat.imports.prometheus_blocks import (
+from promcompat.imports.tsdb.blocks import (
     Block,
     BlockSamples,
     BlockTimes,
     find_blocks,
     join,
 )
-from promcompat.imports.prometheus_index import DamagedBlockError
-from promcompat.imports.prometheus_tombstones import DeletedTimes
+from promcompat.imports.tsdb.index import DamagedBlockError
+from promcompat.imports.tsdb.tombstones import DeletedTimes
 from promcompat.processes.history.blocks import write_request_of
 from promcompat.remote_write.decoder import decode_write_request
 from tests.support.formats.prometheus_blocks import (

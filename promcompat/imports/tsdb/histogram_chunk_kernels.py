@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from promcompat.core.compiled_kernels import kernel
 from promcompat.core.model import STALE_NAN_BITS
-from promcompat.imports.xor_chunk_kernels import DAMAGED, _bits_at, _value_at
+from promcompat.imports.tsdb.xor_chunk_kernels import DAMAGED, _bits_at, _value_at
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]

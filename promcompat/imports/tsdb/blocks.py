@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from promcompat.core.histograms.columns import HistogramCells, Histograms
 from promcompat.core.model import IntArray
 from promcompat.core.texts.file_faults import reading_fault
-from promcompat.imports.histogram_chunks import DamagedChunkError, decode_histogram_chunk
-from promcompat.imports.prometheus_index import BlockIndex, Cursor, DamagedBlockError
-from promcompat.imports.prometheus_tombstones import DeletedTimes, read_tombstones
-from promcompat.imports.xor_chunk_kernels import decode_xor_chunks
+from promcompat.imports.tsdb.histogram_chunks import DamagedChunkError, decode_histogram_chunk
+from promcompat.imports.tsdb.index import BlockIndex, Cursor, DamagedBlockError
+from promcompat.imports.tsdb.tombstones import DeletedTimes, read_tombstones
+from promcompat.imports.tsdb.xor_chunk_kernels import decode_xor_chunks
 from promcompat.remote_write.series_key import encode_series_key
 
 _CHUNKS_MAGIC: Final = 0x85BD40DD

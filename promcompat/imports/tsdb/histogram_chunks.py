@@ -14,7 +14,7 @@ from promcompat.core.histograms.columns import (
     histogram_cells,
 )
 from promcompat.core.model import STALE_NAN_BITS, IntArray
-from promcompat.imports.histogram_chunk_kernels import N_FIXED, decode_histogram_samples
+from promcompat.imports.tsdb.histogram_chunk_kernels import N_FIXED, decode_histogram_samples
 
 _SIZES: Final = (0, 3, 6, 9, 12, 18, 25, 56, 64)
 """How many bits follow so many ones."""

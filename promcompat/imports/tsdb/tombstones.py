@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.model import IntArray
-from promcompat.imports.prometheus_index import Cursor, DamagedBlockError
+from promcompat.imports.tsdb.index import Cursor, DamagedBlockError
 
 _HEAD: Final = struct.pack(">IB", 0x0130BA30, 1)
 _CHECKSUM_BYTES: Final = 4

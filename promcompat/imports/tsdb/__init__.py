@@ -1,0 +1,1 @@
+"""The blocks of Prometheus' TSDB: their index, chunks and tombstones."""
