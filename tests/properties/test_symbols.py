@@ -15,8 +15,14 @@ from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.remote_pb2 import Label, WriteRequest
 from promcompat.remote_write.remote_pb2 import TimeSeries as SeriesV1
-from promcompat.remote_write.remote_v2_pb2 import Exemplar, Metadata, Request, Sample, TimeSeries
-from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest
+from promcompat.remote_write.version_2.remote_v2_pb2 import (
+    Exemplar,
+    Metadata,
+    Request,
+    Sample,
+    TimeSeries,
+)
+from promcompat.remote_write.version_2.request import SymbolPieces, SymbolRequest
 from promcompat.remote_write.wire_fields import parse_message
 from tests.support.factories import encode_field, encode_varint
 from tests.support.fakes import columns_bytes

@@ -40,8 +40,8 @@ from promcompat.remote_write.negotiation import (
     negotiate_message,
 )
 from promcompat.remote_write.outcome import WriteOutcome
-from promcompat.remote_write.request_v2 import SymbolPieces
 from promcompat.remote_write.snappy_block import checked_length, unpack
+from promcompat.remote_write.version_2.request import SymbolPieces
 from promcompat.telemetry.ingest import RemoteWriteMetrics
 
 _LOGGER = logging.getLogger(__name__)

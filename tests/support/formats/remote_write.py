@@ -10,7 +10,13 @@ import snappy
 
 from promcompat.core.histograms.columns import Histograms, Ragged
 from promcompat.remote_write.remote_pb2 import MetricMetadata
-from promcompat.remote_write.remote_v2_pb2 import Exemplar, Metadata, Request, Sample, TimeSeries
+from promcompat.remote_write.version_2.remote_v2_pb2 import (
+    Exemplar,
+    Metadata,
+    Request,
+    Sample,
+    TimeSeries,
+)
 from tests.support.factories import encode_field, encode_labels, encode_varint
 from tests.support.fakes import columns_bytes
 

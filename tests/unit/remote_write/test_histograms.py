@@ -12,7 +12,7 @@ from promcompat.core.model import STALE_NAN_BITS, Labels
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
 from promcompat.remote_write.histograms import decode_histograms, read_columns
-from promcompat.remote_write.request_v2 import SymbolPieces
+from promcompat.remote_write.version_2.request import SymbolPieces
 from tests.support.factories import encode_field, encode_labels, encode_varint
 from tests.support.formats.remote_write import (
     RequestV2,

@@ -5,8 +5,8 @@ from typing import Final
 
 from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import Labels
-from promcompat.remote_write.remote_v2_pb2 import Metadata, TimeSeries
-from promcompat.remote_write.symbol_label_kernels import (
+from promcompat.remote_write.version_2.remote_v2_pb2 import Metadata, TimeSeries
+from promcompat.remote_write.version_2.symbol_label_kernels import (
     EXEMPLAR_REFS,
     LABELS_TOO_LONG,
     METADATA_REF_OUTSIDE,

@@ -4,8 +4,9 @@ A series of version 2.0 names its labels by numbers of the request's symbols. Wr
 labels are the key under which the series is known already, whatever version its sender speaks.
 
 The kernels take any bytes: every position is compared with the end of the message that encloses it.
-What is malformed or written in an unusual way is NOT_CANONICAL;
-`promcompat.remote_write.request_v2` parses it by the protobuf library, and writes it as usual.
+What is malformed or written in an unusual way is NOT_CANONICAL:
+`promcompat.remote_write.version_2.request` parses it by the protobuf library, and writes it as
+usual.
 """
 
 from promcompat.core.compiled_kernels import kernel
@@ -17,7 +18,7 @@ from promcompat.remote_write.decode_kernels import (
     field_end,
     read_varint,
 )
-from promcompat.remote_write.symbol_label_kernels import (
+from promcompat.remote_write.version_2.symbol_label_kernels import (
     EXEMPLAR_REFS,
     FINE,
     LABELS_TOO_LONG,

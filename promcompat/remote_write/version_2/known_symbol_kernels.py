@@ -27,7 +27,7 @@ from promcompat.remote_write.decode_kernels import (
     content_bounds,
     read_varint,
 )
-from promcompat.remote_write.symbol_kernels import (
+from promcompat.remote_write.version_2.symbol_kernels import (
     HISTOGRAM,
     LEFT_END,
     LEFT_FIRST,
@@ -42,7 +42,7 @@ from promcompat.remote_write.symbol_kernels import (
     VALUE,
     read_metadata,
 )
-from promcompat.remote_write.symbol_label_kernels import (
+from promcompat.remote_write.version_2.symbol_label_kernels import (
     FINE,
     METRIC_NAME,
     OUT_LABEL,

@@ -12,7 +12,7 @@ from promcompat.remote_write.decode_kernels import (
     field_end,
     read_varint,
 )
-from promcompat.remote_write.symbol_kernels import SAMPLE, START_TIMESTAMP
+from promcompat.remote_write.version_2.symbol_kernels import SAMPLE, START_TIMESTAMP
 
 
 @kernel("void(Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[::1])", allocates=False)

@@ -19,16 +19,16 @@ from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decode_kernels import N_HISTOGRAM_COLUMNS, UNUSUAL
 from promcompat.remote_write.decoded_rows import DecodedRows
 from promcompat.remote_write.decoder import PIECE_BYTES, DecodedWrite, decode_write_request
-from promcompat.remote_write.known_symbol_kernels import decode_known
 from promcompat.remote_write.left_series import FoundHistograms, SampleRows
 from promcompat.remote_write.metadata import decode_metadata
 from promcompat.remote_write.remote_pb2 import Label, SeriesKey
 from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
-from promcompat.remote_write.remote_v2_pb2 import Request, TimeSeries
 from promcompat.remote_write.snappy_block import unpack
-from promcompat.remote_write.start_kernels import read_starts
-from promcompat.remote_write.symbol_faults import describe_fault
-from promcompat.remote_write.symbol_kernels import (
+from promcompat.remote_write.version_2.known_symbol_kernels import decode_known
+from promcompat.remote_write.version_2.remote_v2_pb2 import Request, TimeSeries
+from promcompat.remote_write.version_2.start_kernels import read_starts
+from promcompat.remote_write.version_2.symbol_faults import describe_fault
+from promcompat.remote_write.version_2.symbol_kernels import (
     LEFT_END,
     LEFT_FIRST,
     LEFT_NUMBER,
@@ -44,7 +44,7 @@ from promcompat.remote_write.symbol_kernels import (
     find_parts,
     write_out,
 )
-from promcompat.remote_write.symbol_label_kernels import NOT_CANONICAL
+from promcompat.remote_write.version_2.symbol_label_kernels import NOT_CANONICAL
 from promcompat.remote_write.wire_fields import check_field_count, parse_message
 
 _REQUEST: Final = "io.prometheus.write.v2.Request"

@@ -9,8 +9,8 @@ from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import MetricMetadata
 from promcompat.remote_write.decoder import DecodedWrite
 from promcompat.remote_write.left_series import DROPPED
-from promcompat.remote_write.remote_v2_pb2 import Metadata, Request, Sample, TimeSeries
-from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest, family_of
+from promcompat.remote_write.version_2.remote_v2_pb2 import Metadata, Request, Sample, TimeSeries
+from promcompat.remote_write.version_2.request import SymbolPieces, SymbolRequest, family_of
 from tests.support.factories import encode_labels
 from tests.support.formats.remote_write import Pairs, RequestV2, WireHistogram
 from tests.support.known_series import NOTHING_KNOWN, known_series
