@@ -32,15 +32,15 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.pushdown.rules import RULES
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.reading.allowance import SampleAllowance, shared_out
-from sql.samples.reading.rollup_cache import RollupCache
-from sql.samples.reading.rollup_choice import (
+from sql.samples.reading.rollups.cache import RollupCache
+from sql.samples.reading.rollups.choice import (
     RollupVerdict,
     judge_coarse_rollups,
     judge_rollups,
     unanswered_note,
 )
-from sql.samples.reading.rollup_days import RollupQuestion, count_rolled_days
-from sql.samples.reading.rollup_reader import RolledSamples, RollupReader
+from sql.samples.reading.rollups.days import RollupQuestion, count_rolled_days
+from sql.samples.reading.rollups.reader import RolledSamples, RollupReader
 from sql.samples.reading.sample_snapshot import SampleSnapshot, UnfoldedSamples
 from sql.samples.reading.sample_starts import read_starts
 from sql.samples.reading.snapshots import SampleSnapshots

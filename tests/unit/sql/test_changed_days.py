@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sql.samples.columns.series_samples import SeriesSamples
-from sql.samples.reading.changed_days import Change, ChangedDays, changed_intervals
+from sql.samples.reading.rollups.changed_days import Change, ChangedDays, changed_intervals
 from sql.times import MS_PER_DAY
 
 WANTED = np.array([3, 5, 6, 9])

@@ -7,15 +7,15 @@ import pytest
 
 from sql.pushdown.window_grid import WindowGrid
 from sql.samples.columns.series_samples import SeriesSamples
-from sql.samples.reading.rolled_samples import Rolled
-from sql.samples.reading.rollup_cache import (
+from sql.samples.reading.rollups.cache import (
     KnownRollups,
     RollupCache,
     RollupKey,
     RollupVersion,
 )
-from sql.samples.reading.rollup_choice import RollupUse, Stand
-from sql.samples.reading.rollup_days import RollupQuestion
+from sql.samples.reading.rollups.choice import RollupUse, Stand
+from sql.samples.reading.rollups.days import RollupQuestion
+from sql.samples.reading.rollups.rolled_samples import Rolled
 from sql.samples.rollups.rollup_pages import FIVE_MINUTES, HOUR
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from promcompat.core.model import SelectHints, SeriesSelection
 from sql.samples.columns.series_samples import SeriesSamples, joined_samples
-from sql.samples.reading.rolled_samples import rolled_samples
-from sql.samples.reading.rollup_choice import RollupUse, Stand, judge_rollups
-from sql.samples.reading.rollup_reader import _inexact_series, _joined
+from sql.samples.reading.rollups.choice import RollupUse, Stand, judge_rollups
+from sql.samples.reading.rollups.reader import _inexact_series, _joined
+from sql.samples.reading.rollups.rolled_samples import rolled_samples
 from sql.samples.rollups import rollup_pages
 from sql.samples.rollups.outlived import Deleted, Outlived, counted
 from sql.samples.rollups.rollup_pages import (

@@ -8,7 +8,7 @@ import numpy as np
 
 from promcompat.core.model import IntArray
 from sql.samples.head.head import StaleViewError
-from sql.samples.reading.changed_days import (
+from sql.samples.reading.rollups.changed_days import (
     Change,
     ChangedDays,
     Intervals,

@@ -24,21 +24,21 @@ from promcompat.core.offloading import in_thread_if
 from sql.database.storage_stats import StorageStats
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
 from sql.samples.reading.allowance import SampleAllowance
-from sql.samples.reading.rolled_samples import Rolled, rolled_samples
-from sql.samples.reading.rollup_cache import (
+from sql.samples.reading.rollups.cache import (
     KnownRollups,
     RollupCache,
     RollupKey,
     RollupVersion,
 )
-from sql.samples.reading.rollup_choice import RollupUse, Stand, coarse_note, inexact_note
-from sql.samples.reading.rollup_days import (
+from sql.samples.reading.rollups.choice import RollupUse, Stand, coarse_note, inexact_note
+from sql.samples.reading.rollups.days import (
     RollupQuestion,
     RollupScope,
     Span,
     rolled_pages,
     rollup_scope,
 )
+from sql.samples.reading.rollups.rolled_samples import Rolled, rolled_samples
 from sql.samples.reading.sample_snapshot import SampleSnapshot
 from sql.samples.rollups.rollup_kernels import (
     FINEST,

@@ -8,8 +8,8 @@ import numpy as np
 from promcompat.core.model import BoolArray, IntArray
 from sql.pushdown.window_grid import WindowGrid
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
-from sql.samples.reading.rollup_choice import RollupUse, Stand
-from sql.samples.reading.rollup_days import Span
+from sql.samples.reading.rollups.choice import RollupUse, Stand
+from sql.samples.reading.rollups.days import Span
 from sql.samples.rollups.rollup_kernels import NO_ABSOLUTE
 from sql.samples.rollups.rollup_pages import Column, Columns, marked_samples, without_marked
 from sql.times import MS_PER_DAY

@@ -9,9 +9,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from sql.samples.reading.rolled_samples import Rolled
-from sql.samples.reading.rollup_choice import RollupUse, Stand
-from sql.samples.reading.rollup_days import RollupQuestion
+from sql.samples.reading.rollups.choice import RollupUse, Stand
+from sql.samples.reading.rollups.days import RollupQuestion
+from sql.samples.reading.rollups.rolled_samples import Rolled
 
 _ANSWER_BYTES: Final = 2_048
 """What the objects of an answer take besides their arrays."""
