@@ -20,7 +20,7 @@ from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
-from sql.samples.reading import rollup_days
+from sql.samples.reading.rollups import days as rollup_days
 from sql.samples.reading.sample_snapshot import PiecemealSnapshot
 from sql.samples.storage_options import StoreKind
 from tests.support.factories import STALE_NAN, make_batch, make_labels, select_name
