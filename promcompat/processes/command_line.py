@@ -32,7 +32,7 @@ examples:
       Only bring the schema up to date.
   promcompat worker --temporal-address temporal:7233 --task-queue promcompat
       Run remediation workflows, alongside a service and on its database.
-  promcompat sql -c "SELECT count(*) FROM metrics"
+  promcompat sql -c "SELECT count(*) FROM series"
       Open psql on the database in use; further arguments are passed to psql.
   promcompat backup metrics.dump
       Back up the database; promcompat restore restores it.

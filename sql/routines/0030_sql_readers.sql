@@ -227,6 +227,10 @@ WHERE (SELECT sees_all_tenants(current_user))
 -- sample of a series and millisecond counts, unless a later one replaces it; a deletion removes what
 -- arrived before it. `value`, `nan_bits` and `histogram` are as in `decode_page`. It has no rights but the
 -- caller's.
+--
+-- A block that shares no time with anything else of its series is not folded, because sorting takes longer
+-- than decoding. `decode_page` compares each series with each one that is wanted, so that it is asked for
+-- all series of a page where many are wanted.
 CREATE OR REPLACE FUNCTION stored_samples(
     of_tenant integer, of_series bigint[], from_ms bigint, to_ms bigint
 )
@@ -242,66 +246,109 @@ DECLARE
     least_series bigint := (SELECT min(s) FROM unnest(of_series) AS s);
     greatest_series bigint := (SELECT max(s) FROM unnest(of_series) AS s);
     keys bigint[] := promcompat.block_keys(of_series);
+    few bigint[] := CASE WHEN cardinality(of_series) <= 500 THEN of_series END;
 BEGIN
     RETURN QUERY
-    WITH page AS (
-        SELECT a.id AS last_arrival, a.kind = 2 AS replaces, a.payload
+    WITH recent AS MATERIALIZED (
+        SELECT a.id AS last_arrival, a.kind = 2 AS replaces, a.first_ms, a.last_ms, a.payload
         FROM promcompat.visible_arrival AS a
         WHERE a.tenant_id = of_tenant AND a.kind IN (1, 2)
             AND a.last_ms >= from_ms AND a.first_ms <= to_ms
             AND (of_series IS NULL
                 OR a.last_series >= least_series AND a.first_series <= greatest_series)
         UNION ALL
-        SELECT r.last_arrival, r.replaces, r.payload
+        SELECT r.last_arrival, r.replaces, r.first_ms, r.last_ms, r.payload
         FROM promcompat.visible_run AS r
         WHERE r.tenant_id = of_tenant
             AND r.last_ms >= from_ms AND r.first_ms <= to_ms
             AND (of_series IS NULL
                 OR r.last_series >= least_series AND r.first_series <= greatest_series)
         UNION ALL
-        SELECT b.last_arrival, b.replaces, b.payload
-        FROM promcompat.visible_block AS b
-        WHERE b.tenant_id = of_tenant
-            AND (of_series IS NULL OR b.series_id = ANY (keys))
-            AND b.last_ms >= from_ms AND b.first_ms <= to_ms
-            AND b.slot BETWEEN 8 * floor(from_ms / 86400000.0)::integer
-                AND 8 * floor(to_ms / 86400000.0)::integer + 7
-        UNION ALL
-        SELECT f.last_arrival, f.replaces, f.payload
+        SELECT f.last_arrival, f.replaces, f.first_ms, f.last_ms, f.payload
         FROM promcompat.visible_block AS f
         WHERE f.tenant_id = of_tenant
             AND (of_series IS NULL OR f.series_id = ANY (of_series))
             AND f.last_ms >= from_ms AND f.first_ms <= to_ms
             AND f.slot = -1073741824
     ),
+    deletion AS MATERIALIZED (
+        SELECT d.arrival_id, d.series_ids, d.first_ms, d.last_ms
+        FROM promcompat.visible_deletion AS d
+        WHERE d.tenant_id = of_tenant AND d.last_ms >= from_ms AND d.first_ms <= to_ms
+            AND from_ms <= to_ms
+    ),
+    stored_row AS NOT MATERIALIZED (
+        SELECT r.last_arrival, r.series_id, r.ts, r.value, r.histogram
+        FROM promcompat.visible_row AS r
+        WHERE r.tenant_id = of_tenant
+            AND (of_series IS NULL OR r.series_id = ANY (of_series))
+            AND r.ts >= promcompat.from_unix_ms(from_ms)
+            AND r.ts < promcompat.from_unix_ms(to_ms + 1)
+    ),
+    -- The times of what blocks may have to be folded with.
+    changed AS MATERIALIZED (
+        SELECT coalesce(range_agg(int8range(c.first_ms, c.last_ms, '[]')), '{}') AS times
+        FROM (
+            SELECT r.first_ms, r.last_ms FROM recent AS r
+            UNION ALL
+            SELECT greatest(d.first_ms, from_ms), least(d.last_ms, to_ms) FROM deletion AS d
+            UNION ALL
+            SELECT from_ms, to_ms WHERE EXISTS (SELECT FROM stored_row)
+        ) AS c
+    ),
+    -- All blocks of a series have the id of its group, or those of earlier versions its own.
+    block AS MATERIALIZED (
+        SELECT b.last_arrival, b.replaces, b.payload,
+            int8range(b.first_ms, b.last_ms, '[]') && c.times
+                OR coalesce(max(b.last_ms) OVER earlier >= b.first_ms, false)
+                OR coalesce(lead(b.first_ms) OVER by_time <= b.last_ms, false) AS is_folded
+        FROM promcompat.visible_block AS b
+        CROSS JOIN changed AS c
+        WHERE b.tenant_id = of_tenant
+            AND (of_series IS NULL OR b.series_id = ANY (keys))
+            AND b.last_ms >= from_ms AND b.first_ms <= to_ms
+            AND b.slot BETWEEN 8 * floor(from_ms / 86400000.0)::integer
+                AND 8 * floor(to_ms / 86400000.0)::integer + 7
+        WINDOW by_time AS (PARTITION BY b.series_id & -16 ORDER BY b.first_ms),
+            earlier AS (by_time ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    ),
     stored AS (
         SELECT p.last_arrival, p.replaces, d.series_id, d.unix_ms, d.value, d.nan_bits, d.histogram
-        FROM page AS p
-        CROSS JOIN LATERAL promcompat.decode_page(p.payload, of_series, from_ms, to_ms) AS d
+        FROM (
+            SELECT r.last_arrival, r.replaces, r.payload FROM recent AS r
+            UNION ALL
+            SELECT b.last_arrival, b.replaces, b.payload FROM block AS b WHERE b.is_folded
+        ) AS p
+        CROSS JOIN LATERAL promcompat.decode_page(p.payload, few, from_ms, to_ms) AS d
+        WHERE of_series IS NULL OR few IS NOT NULL OR d.series_id = ANY (of_series)
         UNION ALL
         SELECT r.last_arrival, false, r.series_id, floor(extract(epoch FROM r.ts) * 1000)::bigint,
             CASE WHEN r.histogram IS NULL THEN r.value END,
             CASE WHEN r.value = 'NaN' AND r.histogram IS NULL THEN
                 ('x' || encode(float8send(r.value), 'hex'))::bit(64)::bigint END,
             promcompat.histogram_of_row(r.histogram)
-        FROM promcompat.visible_row AS r
-        WHERE r.tenant_id = of_tenant
-            AND (of_series IS NULL OR r.series_id = ANY (of_series))
-            AND r.ts >= promcompat.from_unix_ms(from_ms)
-            AND r.ts < promcompat.from_unix_ms(to_ms + 1)
+        FROM stored_row AS r
     )
-    SELECT DISTINCT ON (s.series_id, s.unix_ms) s.series_id, s.unix_ms, s.value, s.nan_bits,
-        s.histogram
-    FROM stored AS s
-    WHERE NOT EXISTS (
-        SELECT
-        FROM promcompat.visible_deletion AS d
-        WHERE d.tenant_id = of_tenant AND d.arrival_id > s.last_arrival
-            AND s.unix_ms BETWEEN d.first_ms AND d.last_ms
-            AND (d.series_ids IS NULL OR s.series_id = ANY (d.series_ids))
-    )
-    ORDER BY s.series_id, s.unix_ms, s.replaces DESC,
-        CASE WHEN s.replaces THEN -s.last_arrival ELSE s.last_arrival END;
+    SELECT d.series_id, d.unix_ms, d.value, d.nan_bits, d.histogram
+    FROM block AS b
+    CROSS JOIN LATERAL promcompat.decode_page(b.payload, few, from_ms, to_ms) AS d
+    WHERE NOT b.is_folded
+        AND (of_series IS NULL OR few IS NOT NULL OR d.series_id = ANY (of_series))
+    UNION ALL
+    (
+        SELECT DISTINCT ON (s.series_id, s.unix_ms) s.series_id, s.unix_ms, s.value, s.nan_bits,
+            s.histogram
+        FROM stored AS s
+        WHERE NOT EXISTS (
+            SELECT
+            FROM deletion AS d
+            WHERE d.arrival_id > s.last_arrival
+                AND s.unix_ms BETWEEN d.first_ms AND d.last_ms
+                AND (d.series_ids IS NULL OR s.series_id = ANY (d.series_ids))
+        )
+        ORDER BY s.series_id, s.unix_ms, s.replaces DESC,
+            CASE WHEN s.replaces THEN -s.last_arrival ELSE s.last_arrival END
+    );
 END
 $$;
 
@@ -413,8 +460,8 @@ FROM (
     FROM folded_metric AS f
 ) AS m;
 
--- The rows of `metrics` of one name, from `from_time` on and before `to_time`, of the series that have
--- these labels. The name and the times reach the indexes, whatever stores the samples.
+-- The rows of `metrics` of one name (NULL: of all names), from `from_time` on and before `to_time`, of the
+-- series that have these labels. The name and the times reach the indexes, whatever stores the samples.
 CREATE OR REPLACE FUNCTION samples(
     name text, from_time timestamptz, to_time timestamptz DEFAULT 'infinity',
     labels jsonb DEFAULT '{}'
@@ -426,18 +473,30 @@ AS $$
 BEGIN
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT s.id, s.tenant_id, s.series_labels AS labels
+        SELECT s.id, s.tenant_id, s.metric_name, s.series_labels AS labels
         FROM promcompat.series_matching($1, $4) AS s
+    ),
+    kept AS MATERIALIZED (
+        SELECT m.tenant_id, m.metric_name,
+            promcompat.kept_from_ms(m.tenant_id, m.metric_name) AS from_ms
+        FROM (SELECT DISTINCT f.tenant_id, f.metric_name FROM found AS f) AS m
+    ),
+    asked AS (
+        SELECT f.tenant_id, min(k.from_ms) AS from_ms,
+            CASE WHEN $1 IS NOT NULL OR $4 <> '{}' THEN array_agg(f.id ORDER BY f.id) END AS ids
+        FROM found AS f
+        JOIN kept AS k ON k.tenant_id = f.tenant_id AND k.metric_name = f.metric_name
+        GROUP BY f.tenant_id
     )
-    SELECT promcompat.from_unix_ms(d.unix_ms), f.tenant_id, $1, d.value, f.labels,
+    SELECT promcompat.from_unix_ms(d.unix_ms), f.tenant_id, f.metric_name, d.value, f.labels,
         f.labels ->> 'source', d.histogram
-    FROM (SELECT f.tenant_id, array_agg(f.id ORDER BY f.id) AS ids FROM found AS f GROUP BY 1) AS n
+    FROM asked AS n
     CROSS JOIN LATERAL promcompat.stored_samples(
-        n.tenant_id, n.ids,
-        greatest(promcompat.bounding_unix_ms($2), promcompat.kept_from_ms(n.tenant_id, $1)),
+        n.tenant_id, n.ids, greatest(promcompat.bounding_unix_ms($2), n.from_ms),
         promcompat.bounding_unix_ms($3) - 1
     ) AS d
-    JOIN found AS f ON f.id = d.series_id
-    WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314;
+    JOIN found AS f ON f.id = d.series_id AND f.tenant_id = n.tenant_id
+    JOIN kept AS k ON k.tenant_id = f.tenant_id AND k.metric_name = f.metric_name
+    WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314 AND d.unix_ms >= k.from_ms;
 END
 $$;

@@ -12,7 +12,7 @@ COMMENT ON VIEW usage_by_day IS 'how much each tenant stores of each day (UTC)';
 COMMENT ON TABLE series IS 'series and their labels';
 
 COMMENT ON FUNCTION samples(text, timestamptz, timestamptz, jsonb) IS
-    'the rows of metrics of one name from a time on, before another one, of series with these labels';
+    'the rows of metrics of a name (NULL: all) from a time on, before another, of series with these labels';
 COMMENT ON FUNCTION series_matching(text, jsonb) IS
     'the series of a name (NULL: any) that have these labels';
 COMMENT ON FUNCTION histogram_count(native_histogram) IS 'the number of observations';

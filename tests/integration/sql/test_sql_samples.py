@@ -141,7 +141,9 @@ async def _store(
             )  # fmt: skip
 
 
-TIMES = st.integers(0, 3).map(lambda k: T0 + k)
+TIMES = st.builds(lambda minute, k: T0 + minute * 60_000 + k, st.integers(0, 2), st.integers(0, 3))
+"""Some pages share times, and some do not."""
+MANY_IDS = [11, 12, *range(1000, 1600)]
 SAMPLES = st.builds(
     Write,
     st.dictionaries(
@@ -175,7 +177,7 @@ def _expected(writes: list[Write], first_ms: int, end_ms: int) -> dict[tuple[int
     }
 
 
-@settings(max_examples=40, suppress_health_check=SLOW)
+@settings(max_examples=60, suppress_health_check=SLOW)
 @given(
     writes=st.lists(SAMPLES | DELETIONS, min_size=1, max_size=6),
     cuts=st.lists(st.integers(0, 6), min_size=3, max_size=3).map(sorted),
@@ -210,13 +212,28 @@ async def _check(
         first_ms,
         end_ms,
     )
+    of_all_names = await connection.fetch(
+        "SELECT (labels ->> 'n')::bigint AS id, timestamp, value FROM samples(NULL,"
+        " from_unix_ms($1), from_unix_ms($2)) WHERE tenant_id = 1",
+        first_ms,
+        end_ms,
+    )
+    of_many = await connection.fetch(
+        "SELECT series_id AS id, from_unix_ms(unix_ms) AS timestamp, value"
+        " FROM stored_samples(1, $1, $2, $3) WHERE nan_bits IS NULL",
+        MANY_IDS,
+        first_ms,
+        end_ms - 1,
+    )
     viewed = await connection.fetch(
         "SELECT (labels ->> 'n')::bigint AS id, timestamp, value, name FROM metrics"
         " WHERE tenant_id = 1"
     )
     await transaction.rollback()
     expected = _expected(writes, first_ms, end_ms)
-    assert _found(read) == {key: v for key, v in expected.items() if key[0] in (11, 12)}
+    of_name = {key: v for key, v in expected.items() if key[0] in (11, 12)}
+    assert _found(read) == _found(of_many) == of_name
+    assert _found(of_all_names) == expected
     assert _found(viewed) == _expected(writes, 0, 2**62)
 
 
@@ -240,6 +257,24 @@ async def test_rows_and_pages_are_read_together(database_url: str) -> None:
         assert [row[0] for row in await connection.fetch(everything)] == [1.0, 2.0, 4.0]
         await _store(connection, 2, Write({(11, T0): 7.0}, replaces=True), "arrival")
         assert [row[0] for row in await connection.fetch(query, '{"n": "11"}')] == [4.0, 7.0]
+
+
+@pytest.mark.parametrize("place", ["block", "far block", "run", "arrival"])
+async def test_a_block_within_the_times_of_a_longer_page_is_folded_with_it(
+    database_url: str, place: str
+) -> None:
+    times = [T0 + 10 * k for k in range(5)]
+    long = Write({(11, t): 1.0 for t in times})
+    async with connected(database_url) as connection:
+        await _prepare(connection)
+        await _store(connection, 1, Write({(11, times[1]): 2.0}), "block")
+        await _store(connection, 2, long, place)
+        await _store(connection, 3, Write({(11, times[3]): 3.0}), "block")
+        await _store(connection, 4, Write({(11, times[4] + 1): 4.0}), "block")
+        rows = await connection.fetch(
+            "SELECT value FROM samples('m', '-infinity') ORDER BY timestamp"
+        )
+        assert [row[0] for row in rows] == [1.0, 2.0, 1.0, 1.0, 1.0, 4.0]
 
 
 async def test_hours_are_those_of_rows_and_pages(database_url: str) -> None:
