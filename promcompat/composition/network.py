@@ -18,7 +18,7 @@ from promcompat.http.tls import TlsFiles
 class ServiceAddress:
     """Where a service is reached: by people at `external_url`, by itself at `own_url`.
 
-    It shows itself `own_secret`.
+    Its requests to itself have `own_secret`.
     """
 
     external_url: str

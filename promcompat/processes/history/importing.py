@@ -69,11 +69,17 @@ class Checkpoint:
         return Tally(self.number, self.total)
 
     def save(self, file: Path | None) -> None:
-        """Replace the file, if there is to be one."""
-        if file is not None:
-            unfinished = file.with_name(f"{file.name}.unfinished")
+        """Replace the file, if there is to be one. Raises HistoryImportError."""
+        if file is None:
+            return
+        unfinished = file.with_name(f"{file.name}.unfinished")
+        try:
             unfinished.write_bytes(orjson.dumps(asdict(self)))
             unfinished.replace(file)
+        except OSError as exc:
+            raise HistoryImportError(
+                f"the checkpoint {file} cannot be written: {exc.strerror}"
+            ) from exc
 
 
 def run_import(options: argparse.Namespace) -> int:

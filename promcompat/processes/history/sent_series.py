@@ -42,12 +42,16 @@ class SentSeries:
         return len(self._digests)
 
     def add(self, keys: Iterable[bytes]) -> None:
-        """Add series by their keys; see `Source.keys_of`."""
+        """Add series by their keys; see `Source.keys_of`. Raises HistoryImportError."""
         new = {self._digest(key) for key in keys} - self._digests
         self._digests |= new
-        if self._file is not None and new:
+        if self._file is None or not new:
+            return
+        try:
             with self._file.open("ab") as file:
                 file.write(b"".join(new))
+        except OSError as exc:
+            raise HistoryImportError(f"{self._file} cannot be written: {exc.strerror}") from exc
 
     def only_these(self, request: bytes) -> bytes:
         """A remote-write request without the series that were not sent."""

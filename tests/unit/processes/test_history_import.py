@@ -44,6 +44,12 @@ def test_a_saved_checkpoint_is_where_the_same_import_goes_on(tmp_path: Path) -> 
         load_checkpoint(options(), file)
 
 
+def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(options(), None)
+    with pytest.raises(HistoryImportError, match=r"nowhere/c cannot be written: No such file"):
+        checkpoint.save(tmp_path / "nowhere" / "c")
+
+
 def test_windows_grow_while_they_have_few_samples_and_shrink_with_many() -> None:
     assert next_size(1_000, 0) == 4_000
     assert next_size(1_000, 1_000_000) == 1_000

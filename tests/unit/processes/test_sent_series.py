@@ -103,3 +103,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.series").mkdir()
     with pytest.raises(HistoryImportError, match=r"checkpoint\.series cannot be read: Is a dir"):
         SentSeries(tmp_path / "checkpoint", is_resumed=True)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    sent = SentSeries(tmp_path / "nowhere" / "checkpoint", is_resumed=False)
+    with pytest.raises(HistoryImportError, match=r"checkpoint\.series cannot be written: No such"):
+        sent.add([series(LABELS)])
