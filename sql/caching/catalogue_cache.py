@@ -17,7 +17,7 @@ _BYTES_PER_TEXT: Final = 8
 
 
 @dataclass(slots=True)
-class Catalogue:
+class ItemList:
     """The items of a list, complete for `generation`, which was read before.
 
     Item `i` is of `sizes[i]` series (2: of any number); `newest[i]`, the likeliest to have samples,
@@ -39,16 +39,16 @@ class Catalogue:
 
 
 class CatalogueCache:
-    """Catalogues by the question they answer, the least recently used thrown out first."""
+    """Lists by the question they answer, the least recently used thrown out first."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._entries: ByteBoundedCache[Hashable, Catalogue] = ByteBoundedCache(max_bytes)
+        self._entries: ByteBoundedCache[Hashable, ItemList] = ByteBoundedCache(max_bytes)
 
-    def get(self, question: Hashable, generation: int) -> Catalogue | None:
+    def get(self, question: Hashable, generation: int) -> ItemList | None:
         """The cached list of a question, if it is of the current generation."""
         found = self._entries.get(question)
         return found if found is not None and found.generation == generation else None
 
-    def add(self, question: Hashable, question_bytes: int, catalogue: Catalogue) -> None:
+    def add(self, question: Hashable, question_bytes: int, items: ItemList) -> None:
         """Cache a list that was read after its generation."""
-        self._entries.add(question, catalogue, question_bytes + catalogue.n_bytes)
+        self._entries.add(question, items, question_bytes + items.n_bytes)

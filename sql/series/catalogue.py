@@ -13,10 +13,9 @@ from promcompat.core.bounded_caches import texts_bytes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, MetricMetadata
 from promcompat.core.offloading import in_thread_if
-from promcompat.core.ports import Catalogue as CataloguePort
-from promcompat.core.ports import MatcherSets
+from promcompat.core.ports import Catalogue, MatcherSets
 from promcompat.core.texts.storable_text import is_storable_text
-from sql.caching.catalogue_cache import Catalogue, CatalogueCache
+from sql.caching.catalogue_cache import CatalogueCache, ItemList
 from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
 from sql.database.rows import read_rows
@@ -93,7 +92,7 @@ class _Question:
         )
 
 
-class PostgresCatalogue(CataloguePort):
+class PostgresCatalogue(Catalogue):
     """The series of a database and the metadata of their metrics."""
 
     def __init__(
@@ -119,8 +118,8 @@ class PostgresCatalogue(CataloguePort):
             found = await self._found(tenant, None, matcher_sets, bounds)
             if found is None:
                 return []
-            catalogue, is_live = found
-            ids = _limited(catalogue.newest[is_live], limit)
+            listed, is_live = found
+            ids = _limited(listed.newest[is_live], limit)
             async with acquired(self._database.read_pool) as connection:
                 return await self._series_reader.labels_of(connection, ids)
 
@@ -175,15 +174,15 @@ class PostgresCatalogue(CataloguePort):
             found = await self._found(tenant, label, matcher_sets, bounds)
             if found is None:
                 return []
-            catalogue, is_live = found
-            assert catalogue.texts is not None
-            return [catalogue.texts[item] for item in np.flatnonzero(is_live).tolist()]
+            listed, is_live = found
+            assert listed.texts is not None
+            return [listed.texts[item] for item in np.flatnonzero(is_live).tolist()]
 
         return await self._database.guard.in_one_epoch(read)
 
     async def _found(
         self, tenant: str, label: str | None, matcher_sets: MatcherSets, bounds: TimeBounds
-    ) -> tuple[Catalogue, BoolArray] | None:
+    ) -> tuple[ItemList, BoolArray] | None:
         """A list, and which of its items have a sample within bounds; None: there are none."""
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None or bounds.is_empty:
@@ -191,26 +190,26 @@ class PostgresCatalogue(CataloguePort):
         question = _Question(tenant_id, label, tuple(dict.fromkeys(matcher_sets)))
         sought = Sought(tenant_id, bounds, time.monotonic())
         generation = await self._probes.generation(sought)
-        catalogue = await self._catalogue(question, generation)
+        listed = await self._listed(question, generation)
         if bounds.is_everything:
-            return catalogue, np.ones(len(catalogue.newest), np.bool_)
-        return catalogue, await self._find_live(question, catalogue, sought)
+            return listed, np.ones(len(listed.newest), np.bool_)
+        return listed, await self._find_live(question, listed, sought)
 
-    async def _catalogue(self, question: _Question, generation: int) -> Catalogue:
+    async def _listed(self, question: _Question, generation: int) -> ItemList:
         """The cached list of a question, or a new one."""
-        catalogue = self._cache.get(question, generation)
-        if catalogue is None:
+        listed = self._cache.get(question, generation)
+        if listed is None:
             async with acquired(self._database.read_pool) as connection:
                 ids = await self._matching_ids(
                     connection, question.tenant_id, question.matcher_sets, generation
                 )
-                catalogue = await self._read(connection, question, generation, ids)
-            self._cache.add(question, question.n_bytes, catalogue)
-        return catalogue
+                listed = await self._read(connection, question, generation, ids)
+            self._cache.add(question, question.n_bytes, listed)
+        return listed
 
     async def _read(
         self, connection: Connection, question: _Question, generation: int, ids: IntArray | None
-    ) -> Catalogue:
+    ) -> ItemList:
         if question.label is None:
             return await self._series(connection, question.tenant_id, generation, ids)
         if question.label == METRIC_NAME and ids is None:
@@ -219,49 +218,47 @@ class PostgresCatalogue(CataloguePort):
             _QUERIES["catalogue_items"], question.tenant_id, _ids_or_none(ids), question.label
         )
         newest, sizes = _unpacked(row["series_ids"]), _unpacked(row["sizes"])
-        return Catalogue(generation, _split(row["items"]), newest, sizes)
+        return ItemList(generation, _split(row["items"]), newest, sizes)
 
     async def _series(
         self, connection: Connection, tenant_id: int, generation: int, ids: IntArray | None
-    ) -> Catalogue:
+    ) -> ItemList:
         """The series in the order of their label sets, which are not kept: only the ids are."""
         if ids is None:
             resolved = await self._series_reader.resolve(connection, tenant_id, (), generation)
             ids = resolved.ids
         labels = await self._series_reader.labels_of(connection, ids)
         order = await in_thread_if(len(labels) > _SORTED_AT_ONCE, _order, labels)
-        return Catalogue(generation, None, ids[order], np.ones(len(ids), np.int64))
+        return ItemList(generation, None, ids[order], np.ones(len(ids), np.int64))
 
-    async def _find_live(
-        self, question: _Question, catalogue: Catalogue, sought: Sought
-    ) -> BoolArray:
+    async def _find_live(self, question: _Question, listed: ItemList, sought: Sought) -> BoolArray:
         """Which items have a series with a sample within bounds.
 
         It first probes one series of each item, then all series of the remaining items.
         """
-        is_live = np.zeros(len(catalogue.newest), np.bool_)
+        is_live = np.zeros(len(listed.newest), np.bool_)
         if len(is_live):
-            rows, _ = await self._probes.newest_samples(sought, catalogue.newest)
+            rows, _ = await self._probes.newest_samples(sought, listed.newest)
             is_live[rows] = True
-        left = np.flatnonzero(~is_live & (catalogue.sizes > 1))
+        left = np.flatnonzero(~is_live & (listed.sizes > 1))
         if len(left):
-            is_live[await self._probe_all_series(question, catalogue, left, sought)] = True
+            is_live[await self._probe_all_series(question, listed, left, sought)] = True
         return is_live
 
     async def _probe_all_series(
         self,
         question: _Question,
-        catalogue: Catalogue,
+        listed: ItemList,
         items: IntArray,
         sought: Sought,
     ) -> IntArray:
         """Which of some items, label values or sets of names, have any such series."""
         async with acquired(self._database.read_pool) as connection:
             ids = await self._matching_ids(
-                connection, question.tenant_id, question.matcher_sets, catalogue.generation
+                connection, question.tenant_id, question.matcher_sets, listed.generation
             )
-        assert catalogue.texts is not None
-        number_of = {catalogue.texts[item]: item for item in items.tolist()}
+        assert listed.texts is not None
+        number_of = {listed.texts[item]: item for item in items.tolist()}
         found = await self._probes.live_items(
             sought, _ids_or_none(ids), question.label, list(number_of)
         )
@@ -279,12 +276,12 @@ class PostgresCatalogue(CataloguePort):
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
 
-async def _metric_names(connection: Connection, tenant_id: int, generation: int) -> Catalogue:
+async def _metric_names(connection: Connection, tenant_id: int, generation: int) -> ItemList:
     """The names of all metrics: a probe for each, however many series there are."""
     rows = await connection.fetch(_QUERIES["newest_series_of_names"], tenant_id)
     names = sorted((row["metric_name"], row["newest"]) for row in rows)
     newest = np.array([series_id for _, series_id in names], np.int64)
-    return Catalogue(
+    return ItemList(
         generation, [name for name, _ in names], newest, np.full(len(names), _UNCOUNTED)
     )
 
