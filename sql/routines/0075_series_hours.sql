@@ -83,59 +83,61 @@ SELECT d.tenant_id, d.day
 FROM rollup_day AS d
 WHERE d.rolled_through = 9223372036854775807;
 
+-- Every metric with its series and the times that are shown of it. Readers are not granted it: the view
+-- below reads it, by name if a name is asked for.
+CREATE OR REPLACE VIEW hourly_metric AS
+SELECT k.tenant_id, k.metric_name, k.ids, k.rolled_ms,
+    -- The hours from `from_ms` on are those of samples, and the hours before it are rollups only.
+    CASE WHEN k.rolled_ms IS NOT NULL AND EXISTS (
+        SELECT FROM outlived_day AS d
+        WHERE d.tenant_id = k.tenant_id AND d.day = floor(k.from_ms / 86400000.0)::integer
+            AND NOT EXISTS (
+                SELECT FROM rollup_mark AS m
+                WHERE m.tenant_id = k.tenant_id AND m.day = d.day AND m.is_deletion
+                    AND m.last_series >= k.ids[1] AND m.first_series <= k.ids[cardinality(k.ids)]
+            )
+            AND NOT EXISTS (
+                SELECT FROM arrival AS a
+                WHERE a.tenant_id = k.tenant_id AND a.kind = 3
+                    AND a.last_series >= k.ids[1] AND a.first_series <= k.ids[cardinality(k.ids)]
+                    AND a.last_ms >= d.day * 86400000::bigint
+                    AND a.first_ms < (d.day + 1) * 86400000::bigint
+            )
+    ) THEN ceil(k.from_ms / 86400000.0)::bigint * 86400000 ELSE k.from_ms END AS from_ms
+FROM (
+    SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids,
+        kept_from_ms(s.tenant_id, s.metric_name) AS from_ms,
+        rolled_from_ms(s.tenant_id, s.metric_name) AS rolled_ms
+    FROM series AS s
+    WHERE s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
+    GROUP BY s.tenant_id, s.metric_name
+) AS k;
+
 -- One row for each series and hour, [bucket, bucket + 1 hour), that has samples. The hour in which a
 -- retention ends shows what is kept of it, so it is computed from samples. Where rollups outlive samples,
 -- it is shown as a whole, as all hours of its day and of the days before it, unless samples of its metric
 -- and day have been deleted since; the retention of rollups takes whole days.
 CREATE OR REPLACE VIEW metrics_hourly_by_series WITH (security_barrier) AS
-WITH metric AS MATERIALIZED (
-    SELECT k.tenant_id, k.metric_name, k.ids, k.rolled_ms,
-        -- The hours from `from_ms` on are those of samples, and the hours before it are rollups only.
-        CASE WHEN k.rolled_ms IS NOT NULL AND EXISTS (
-            SELECT FROM outlived_day AS d
-            WHERE d.tenant_id = k.tenant_id AND d.day = floor(k.from_ms / 86400000.0)::integer
-                AND NOT EXISTS (
-                    SELECT FROM rollup_mark AS m
-                    WHERE m.tenant_id = k.tenant_id AND m.day = d.day AND m.is_deletion
-                        AND m.last_series >= k.ids[1] AND m.first_series <= k.ids[cardinality(k.ids)]
-                )
-                AND NOT EXISTS (
-                    SELECT FROM arrival AS a
-                    WHERE a.tenant_id = k.tenant_id AND a.kind = 3
-                        AND a.last_series >= k.ids[1] AND a.first_series <= k.ids[cardinality(k.ids)]
-                        AND a.last_ms >= d.day * 86400000::bigint
-                        AND a.first_ms < (d.day + 1) * 86400000::bigint
-                )
-        ) THEN ceil(k.from_ms / 86400000.0)::bigint * 86400000 ELSE k.from_ms END AS from_ms
-    FROM (
-        SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids,
-            kept_from_ms(s.tenant_id, s.metric_name) AS from_ms,
-            rolled_from_ms(s.tenant_id, s.metric_name) AS rolled_ms
-        FROM series AS s
-        WHERE s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
-        GROUP BY s.tenant_id, s.metric_name
-    ) AS k
-)
-SELECT h.bucket, h.tenant_id, s.metric_name AS name, s.labels, h.count,
-    mean_of(h.sum, h.count) AS avg, h.min, h.max, h.sum, h.first, h.last, h.increase, h.series_id
+SELECT h.bucket, h.tenant_id, h.name, h.labels, h.count, mean_of(h.sum, h.count) AS avg, h.min, h.max,
+    h.sum, h.first, h.last, h.increase, h.series_id
 FROM (
-    SELECT r.bucket, r.tenant_id, r.series_id, r.count::bigint AS count, r.min, r.max, r.sum,
-        r.first, r.last, r.increase
-    FROM sample_hour AS r
+    SELECT r.bucket, r.tenant_id, s.metric_name AS name, s.labels, r.count::bigint AS count, r.min,
+        r.max, r.sum, r.first, r.last, r.increase, r.series_id
+    FROM hourly_metric AS n
+    JOIN series AS s ON s.tenant_id = n.tenant_id AND s.metric_name = n.metric_name
+    JOIN sample_hour AS r ON r.series_id = s.id AND r.tenant_id = s.tenant_id
     JOIN rolled_day AS d ON d.tenant_id = r.tenant_id
         AND d.day = floor(extract(epoch FROM r.bucket) / 86400)::integer
-    JOIN series AS s ON s.id = r.series_id
-    JOIN metric AS n ON n.tenant_id = s.tenant_id AND n.metric_name = s.metric_name
     WHERE r.bucket >= from_unix_ms(n.from_ms)
         AND r.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
     UNION ALL
-    SELECT r.bucket, r.tenant_id, r.series_id, r.count::bigint AS count, r.min, r.max, r.sum,
-        r.first, r.last, r.increase
-    FROM sample_hour AS r
+    SELECT r.bucket, r.tenant_id, s.metric_name, s.labels, r.count::bigint, r.min, r.max, r.sum,
+        r.first, r.last, r.increase, r.series_id
+    FROM hourly_metric AS n
+    JOIN series AS s ON s.tenant_id = n.tenant_id AND s.metric_name = n.metric_name
+    JOIN sample_hour AS r ON r.series_id = s.id AND r.tenant_id = s.tenant_id
     JOIN outlived_day AS d ON d.tenant_id = r.tenant_id
         AND d.day = floor(extract(epoch FROM r.bucket) / 86400)::integer
-    JOIN series AS s ON s.id = r.series_id
-    JOIN metric AS n ON n.tenant_id = s.tenant_id AND n.metric_name = s.metric_name
     WHERE r.bucket >= from_unix_ms(n.rolled_ms)
         AND r.bucket < from_unix_ms(n.from_ms / 86400000 * 86400000)
         AND NOT EXISTS (
@@ -152,9 +154,9 @@ FROM (
         )
         AND r.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
     UNION ALL
-    SELECT l.bucket, n.tenant_id, l.series_id, l.count, l.min, l.max, l.sum, l.first, l.last,
-        l.increase
-    FROM metric AS n
+    SELECT l.bucket, n.tenant_id, s.metric_name, s.labels, l.count, l.min, l.max, l.sum, l.first,
+        l.last, l.increase, l.series_id
+    FROM hourly_metric AS n
     CROSS JOIN LATERAL (
         SELECT greatest(u.from_ms, n.from_ms) AS from_ms, u.to_ms
         FROM unrolled_time AS u
@@ -165,5 +167,7 @@ FROM (
         WHERE d.tenant_id = n.tenant_id AND d.day = floor(n.from_ms / 86400000.0)::integer
     ) AS u
     CROSS JOIN LATERAL stored_hours(n.tenant_id, n.ids, u.from_ms, u.to_ms) AS l
-) AS h
-JOIN series AS s ON s.id = h.series_id;
+    -- The id alone would do. With the rest, a name that is asked for finds these by the index, too.
+    JOIN series AS s ON s.id = l.series_id AND s.metric_name = n.metric_name
+        AND s.tenant_id = n.tenant_id
+) AS h;

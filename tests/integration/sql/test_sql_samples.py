@@ -375,6 +375,30 @@ async def test_the_tenants_of_the_caller_are_listed_once_for_all_names(
     assert calls["readable_tenants"] < 10
 
 
+@pytest.mark.parametrize("view", ["metrics", "metrics_hourly", "metrics_hourly_by_series"])
+async def test_only_the_samples_of_a_name_are_read_when_it_is_asked_for(
+    database_url: str, database_server: DatabaseServer, view: str
+) -> None:
+    async with connected(database_url) as owner:
+        await _prepare(owner)
+        await owner.execute("SELECT ensure_metrics_hourly()")
+        await owner.execute(
+            "INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)"
+            " SELECT n, 1, 'm' || n, '{}', decode(md5(n::text), 'hex')"
+            " FROM generate_series(100, 119) AS n"
+        )
+        await _store(owner, 1, Write({(11, T0): 1.0}), "arrival")
+    async with (
+        connected(database_server.superuser_url(database_url)) as superuser,
+        superuser.transaction(),
+    ):
+        await superuser.execute("SET LOCAL track_functions = 'all'")
+        found = f"SELECT * FROM promcompat.{view} WHERE tenant_id = 1 AND name = 'm'"  # noqa: S608
+        assert len(await superuser.fetch(found)) == 1
+        rows = await superuser.fetch("SELECT funcname, calls FROM pg_stat_xact_user_functions")
+    assert dict(map(tuple, rows))["stored_samples"] == 1
+
+
 async def _plan(connection: asyncpg.Connection) -> str:
     rows = await connection.fetch("EXPLAIN SELECT * FROM promcompat.metrics WHERE name = 'm7'")
     return "\n".join(row[0] for row in rows)
