@@ -55,17 +55,12 @@ _READS = re.compile(
     r"|api/v1/metrics/(latest/\w+|names|aggregate/\w+|series/\w+)?)(\?.*)?"
 )
 _DEFAULT_RETENTION_DAYS = Settings.model_fields["retention_days"].default
-_NEWEST = time.time() - 15
-_SAMPLES = [
-    {"name": name, "value": value, "labels": labels, "timestamp": _NEWEST - age}
-    for name, labels in (
-        ("up", {"job": "node", "instance": "web-1:9100"}),
-        ("node_load1", {"job": "node", "instance": "web-1:9100"}),
-        ("node_memory_MemAvailable_bytes", {"job": "node"}),
-        ("promcompat_http_request_duration_seconds_count", {"handler": "/metrics"}),
-    )
-    for value, age in enumerate((15, 0))
-]
+_SERIES = (
+    ("up", {"job": "node", "instance": "web-1:9100"}),
+    ("node_load1", {"job": "node", "instance": "web-1:9100"}),
+    ("node_memory_MemAvailable_bytes", {"job": "node"}),
+    ("promcompat_http_request_duration_seconds_count", {"handler": "/metrics"}),
+)
 # Within a sentence or a table; with an ellipsis, it is only a form.
 _INLINE_QUERY = re.compile(r"`(SELECT [^`…]* FROM (?!prom_metric\.)[^`…]*)`")
 # A statement ends with a semicolon at the end of a line, or before a comment.
@@ -86,7 +81,13 @@ async def native(timescaledb_database_url: str) -> AsyncIterator[NativeClient]:
     async with running_native_service(
         timescaledb_database_url, retention_days=_DEFAULT_RETENTION_DAYS
     ) as client:
-        await client.ingest(*_SAMPLES)
+        newest = time.time() - 15
+        samples = (
+            {"name": name, "value": value, "labels": labels, "timestamp": newest - age}
+            for name, labels in _SERIES
+            for value, age in enumerate((15, 0))
+        )
+        await client.ingest(*samples)
         yield client
 
 
@@ -193,7 +194,7 @@ async def test_every_documented_statement_runs_and_finds_samples(
             await owner.execute(query)
     async with connected(timescaledb_server.superuser_url(timescaledb_database_url)) as session:
         await session.execute("SET SESSION AUTHORIZATION analyst")
-        assert await session.fetchval("SELECT count(*) FROM promcompat.metrics") == len(_SAMPLES)
+        assert await session.fetchval("SELECT count(*) FROM promcompat.metrics") == 2 * len(_SERIES)
 
 
 async def test_documented_configurations_are_valid(promtool_binary: Path, tmp_path: Path) -> None:
