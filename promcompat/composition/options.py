@@ -28,8 +28,8 @@ from sql.samples.draining.drainer import DrainOptions
 from sql.samples.storage_options import StorageOptions, StoreKind
 from sql.samples.writing.backlog import BacklogLimits
 
-LEAST_SERIES_CACHE_BYTES: Final = 256 << 20
-MOST_SERIES_CACHE_BYTES: Final = 8 << 30
+_LEAST_SERIES_CACHE_BYTES: Final = 256 << 20
+_MOST_SERIES_CACHE_BYTES: Final = 8 << 30
 
 
 def engine_options(settings: Settings) -> EngineOptions:
@@ -79,7 +79,7 @@ def storage_options(settings: Settings, limits: Limits | None = None) -> Storage
 def default_series_cache_bytes(machine_bytes: int, n_workers: int) -> int:
     """An eighth of the memory for all workers together, within bounds for each."""
     share = machine_bytes // (8 * n_workers)
-    return min(max(share, LEAST_SERIES_CACHE_BYTES), MOST_SERIES_CACHE_BYTES)
+    return min(max(share, _LEAST_SERIES_CACHE_BYTES), _MOST_SERIES_CACHE_BYTES)
 
 
 def backlog_limits(settings: Settings) -> BacklogLimits:

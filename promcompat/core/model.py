@@ -220,9 +220,9 @@ class LabelSets(tuple[Labels, ...]):
 
 
 class PartialLabelSets(LabelSets):
-    """Of the label sets of distinct series, the labels that a query reads.
+    """Label sets of distinct series, reduced to the labels that a query reads.
 
-    Two of them may be equal, which says nothing of the series.
+    Two of them may be equal although their series differ.
     """
 
     @classmethod
@@ -234,7 +234,7 @@ class PartialLabelSets(LabelSets):
 
     @property
     def distinct(self) -> Sequence[Labels]:
-        """The different ones."""
+        """Each of the different label sets once."""
         return self.kept("distinct", lambda: tuple(dict.fromkeys(self)))
 
 
@@ -387,9 +387,9 @@ class SelectHints:
     are `start_ms + reach_ms`, one step later, and so on up to `end_ms` of the selection. 0 means
     unknown, so no sample of the selection may be left out. `labels` are the sorted names of the
     only labels that the query reads of series without native histograms; None means that it may
-    read any. With `drops_metadata` it removes the metadata of the metric before: all labels are
-    needed if two series may then have the same ones. `wants_starts` is no hint: the block must have
-    `starts`.
+    read any. With `drops_metadata`, the query removes the metadata of the metric first: the store
+    must give all labels if two series may then have equal ones. `wants_starts` is no hint: the
+    block must have `starts`.
     """
 
     step_ms: int = 0

@@ -227,10 +227,11 @@ def _matchers_of(selector: VectorSelector, context: Context) -> tuple[LabelMatch
 
 
 def _labels_read(context: Context, matchers: tuple[LabelMatcher, ...]) -> tuple[str, ...] | None:
-    """The names of the only labels that are read of the series of a selector, if there are such.
+    """The names of the only labels that the query reads of a selector's series; None: any.
 
-    Where their names are dropped, two series with different names may have the same labels, which
-    fails the query: then all labels are read. Annotations show the name.
+    Where metric names are dropped, series of different metrics may get equal labels, which is an
+    error that only all labels show. So all are read unless the selector has an exact name.
+    Annotations show the name.
     """
     if context.labels is None or not context.drops_metadata:
         return context.labels
@@ -257,7 +258,10 @@ def _is_looked_up_elsewhere(selector: VectorSelector, context: Context) -> bool:
 
 
 def _is_scalar(expr: Expr) -> bool:
-    """Whether an operand is a number or a call that returns one; others are not looked into."""
+    """Whether an operand is a number or a call that returns one.
+
+    Operators are not looked into: in a long chain of them, that would take quadratic time.
+    """
     operand = unwrap_parens(expr)
     if isinstance(operand, Call):
         return FUNCTIONS[operand.func].return_type is ValueType.SCALAR

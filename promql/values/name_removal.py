@@ -51,7 +51,7 @@ def _without_metadata(rows: Sequence[Labels]) -> Sequence[Labels]:
 
 
 def are_distinct(rows: Sequence[Labels]) -> bool:
-    """Whether no two label sets are equal; partial ones count as those of their series."""
+    """Whether no two label sets are equal; partial ones are of distinct series, so they differ."""
 
     def compare() -> bool:
         return isinstance(rows, PartialLabelSets) or len(set(rows)) == len(rows)

@@ -229,8 +229,8 @@ WHERE (SELECT sees_all_tenants(current_user))
 -- caller's.
 --
 -- A block that shares no time with anything else of its series is not folded, because sorting takes longer
--- than decoding. `decode_page` compares each series with each one that is wanted, so that it is asked for
--- all series of a page where many are wanted.
+-- than decoding. `decode_page` compares each series of a page with each wanted one. Where many are wanted,
+-- it decodes all series instead, and those that are not wanted are left out here.
 CREATE OR REPLACE FUNCTION stored_samples(
     of_tenant integer, of_series bigint[], from_ms bigint, to_ms bigint
 )
@@ -296,7 +296,7 @@ BEGIN
             SELECT from_ms, to_ms WHERE EXISTS (SELECT FROM stored_row)
         ) AS c
     ),
-    -- All blocks of a series have the id of its group, or those of earlier versions its own.
+    -- A block has the id of its group of series; one of an earlier version has the id of its only series.
     block AS MATERIALIZED (
         SELECT b.last_arrival, b.replaces, b.payload,
             int8range(b.first_ms, b.last_ms, '[]') && c.times

@@ -149,7 +149,7 @@ def _are_equal(left: Value, right: Value) -> bool:
 
 
 class MemorySession(EvaluationSession):
-    """Of one group; rules are known by their ids."""
+    """The session of one group; its rules are known by their ids."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = [(rule, 0) for rule in rules]

@@ -24,7 +24,7 @@ class SentSeries:
     """
 
     def __init__(self, checkpoint: Path | None, *, is_resumed: bool) -> None:
-        """An import that is resumed goes on with the file; another one begins it anew.
+        """A resumed import continues the file; any other import begins it anew.
 
         Raises HistoryImportError for a file that cannot be read.
         """

@@ -26,7 +26,7 @@ _WITHOUT_METADATA = 1
 
 @dataclass(frozen=True, slots=True)
 class PackedLabels:
-    """Label sets as bytes, in pieces; those with `are_partial` are a `PartialLabelSets`."""
+    """Label sets as bytes, in pieces; with `are_partial`, they unpack to a `PartialLabelSets`."""
 
     pieces: tuple[bytes, ...]
     are_partial: bool = False

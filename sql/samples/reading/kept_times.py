@@ -169,9 +169,9 @@ class Retentions:
         return self._now(rules)
 
     def first_ms(self, tenant_id: int) -> int | None:
-        """No series of a tenant keeps samples before this time, by what was read of it last.
+        """The time before which no series of a tenant keeps samples, as it was read last.
 
-        None if nothing was read.
+        None if it was not read yet.
         """
         known = self._rules.get(tenant_id)
         return None if known is None else self._now(known[1]).first_ms

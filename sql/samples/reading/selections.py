@@ -263,7 +263,7 @@ class SnapshotSelections:
         allowance: SampleAllowance,
         names: LabelNames | None,
     ) -> LabelSets:
-        """The labels of series that have these names; all for None."""
+        """The labels of series that have these names, or all labels if `names` is None."""
         labels = request.selector.labels_of(samples.ids, names)
         if labels is not None:
             return labels
@@ -421,7 +421,7 @@ def _may_merge(labels: LabelSets) -> bool:
     def look() -> bool:
         return any(one.get(METRIC_TYPE) or one.get(METRIC_UNIT) for one in distinct)
 
-    # To look at 300,000 different ones takes 66 ms; those that are cached are looked at once.
+    # Looking at 300,000 different label sets takes 66 ms, so a cached list keeps the result.
     return labels.kept("may merge", look)
 
 

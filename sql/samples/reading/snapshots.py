@@ -272,7 +272,7 @@ class SampleSnapshots:
     async def unseen(self, tenant_id: int, times: IntArray) -> int:
         """How many samples of some times are older than anything that a tenant keeps.
 
-        The database is asked for the first samples of a tenant, and when there seem to be such.
+        The database is asked when a tenant's first samples come, and when some seem to be older.
         """
         if not len(times):
             return 0
