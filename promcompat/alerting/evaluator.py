@@ -1,6 +1,9 @@
 """Evaluates groups of rules: each group in each interval by exactly one process."""
 
 import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from promcompat.alerting.read_time import ReadTime
 from promcompat.alerting.rule_runner import RuleRunner
@@ -23,6 +26,10 @@ class RuleEvaluator:
     """The loop of rules.
 
     Tenants take turns: a group that takes long keeps only groups of its own tenant waiting.
+
+    If the clock is set back, the last evaluations are later than now. Such a group is evaluated
+    once no process has evaluated it for two of its intervals: until then, a process whose clock is
+    ahead of this one's may be evaluating it.
     """
 
     def __init__(
@@ -32,6 +39,7 @@ class RuleEvaluator:
         runner: RuleRunner,
         stats: AlertingStats,
         limits: TenantLimitReader = _SAME_LIMITS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._alerts = alerts
         self._metrics = metrics
@@ -42,6 +50,9 @@ class RuleEvaluator:
         self._running: dict[tuple[str, str, str], asyncio.Task[None]] = {}
         self._awake_since_ms = 0
         """Since when this process has asked for due groups, and the database answered; 0: not."""
+        self._monotonic = monotonic
+        self._ahead: dict[ScheduledGroup, float] = {}
+        """Groups whose last evaluation is later than now, and since when it has been the last."""
 
     async def start_due(self) -> None:
         """Begin to evaluate every group that is due, unless it is being evaluated.
@@ -56,15 +67,35 @@ class RuleEvaluator:
         except StorageUnavailableError:
             self._awake_since_ms = 0
             raise
-        self._awake_since_ms = self._awake_since_ms or now_ms
+        self._awake_since_ms = min(self._awake_since_ms or now_ms, now_ms)
+        left_behind = self._find_left_behind(groups, now_ms)
         for group in groups:
             key = group.tenant, group.namespace, group.group
             is_due = _slot(group, group.interval_ms, now_ms) > group.evaluated_at_ms
-            if is_due and key not in self._running:
-                name = f"rules of {group.tenant}"
-                self._running[key] = asyncio.create_task(self._take_turn(group), name=name)
+            is_left_behind = group in left_behind
+            if (is_due or is_left_behind) and key not in self._running:
+                work = self._take_turn(group, is_left_behind=is_left_behind)
+                self._running[key] = asyncio.create_task(work, name=f"rules of {group.tenant}")
         if faults:
             raise faults[0]
+
+    def _find_left_behind(
+        self, groups: Iterable[ScheduledGroup], now_ms: int
+    ) -> set[ScheduledGroup]:
+        """The groups with an evaluation later than now, to which no later one has been added."""
+        now = self._monotonic()
+        ahead = {
+            # Whatever else the group has evaluated meanwhile, this evaluation is still the last.
+            group: replace(group, evaluated_at_ms=0)
+            for group in groups
+            if group.last_evaluated_at_ms > now_ms
+        }
+        self._ahead = {last: self._ahead.get(last, now) for last in ahead.values()}
+        return {
+            group
+            for group, last in ahead.items()
+            if (now - self._ahead[last]) * 1000 >= 2 * group.interval_ms
+        }
 
     async def run_due(self) -> None:
         """Evaluate every group that is due, and wait for the end of that. Raises as `start_due`."""
@@ -89,10 +120,10 @@ class RuleEvaluator:
             del self._running[key]
         return [fault for task in ended.values() if (fault := task.exception()) is not None]
 
-    async def _take_turn(self, group: ScheduledGroup) -> None:
+    async def _take_turn(self, group: ScheduledGroup, *, is_left_behind: bool) -> None:
         weight = self._limits.of(group.tenant).weight
         async with self._turns.turn(Claim(tenant=group.tenant, weight=weight)):
-            await self._evaluate_group(group)
+            await self._evaluate_group(group, is_left_behind=is_left_behind)
 
     async def end_removed(self) -> None:
         """Write stale markers for the series of recording rules that were removed."""
@@ -100,24 +131,27 @@ class RuleEvaluator:
             for rule in removed:
                 await self._runner.recorder.end_series(rule.tenant, rule.series, rule.at_ms)
 
-    async def _evaluate_group(self, group: ScheduledGroup) -> None:
+    async def _evaluate_group(self, group: ScheduledGroup, *, is_left_behind: bool) -> None:
         unavailable: StorageUnavailableError | None = None
         async with self._alerts.evaluating(group.tenant, group.namespace, group.group) as session:
             if session is not None:
-                unavailable = await self._evaluate_rules(session, group)
+                unavailable = await self._evaluate_rules(
+                    session, group, is_left_behind=is_left_behind
+                )
         # Only now, as the session records the other rules when it ends without an error.
         if unavailable is not None:
             raise unavailable
 
     async def _evaluate_rules(
-        self, session: EvaluationSession, group: ScheduledGroup
+        self, session: EvaluationSession, group: ScheduledGroup, *, is_left_behind: bool
     ) -> StorageUnavailableError | None:
         """Evaluate the rules of a group that are due; returns why one could not be evaluated."""
         unavailable: StorageUnavailableError | None = None
         read_time, sample_ms = ReadTime(), 0
         for rule, evaluated_ms in session.rules:
-            at_ms = _slot(group, rule.interval_ms, self._metrics.now_ms())
-            if at_ms <= evaluated_ms:
+            now_ms = self._metrics.now_ms()
+            at_ms = _slot(group, rule.interval_ms, now_ms)
+            if at_ms <= evaluated_ms and not (is_left_behind and evaluated_ms > now_ms):
                 continue
             self._count_missed(rule, evaluated_ms, at_ms)
             sample_ms = at_ms - rule.query_offset_ms

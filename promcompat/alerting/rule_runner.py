@@ -17,6 +17,7 @@ from promcompat.alerting.state_machine import (
     after_outage,
     check_limit,
     close_change,
+    no_later_than,
     progress_of,
     transitions_between,
     with_progress,
@@ -58,7 +59,10 @@ class _Evaluation:
 
     def progress_before(self, rule: OutageRule) -> dict[Labels, AlertProgress]:
         """How far the open alerts are; the time of an outage does not count."""
-        before = {labels: progress_of(alert) for labels, alert in self.known.items()}
+        before = {
+            labels: no_later_than(progress_of(alert), self.at_ms)
+            for labels, alert in self.known.items()
+        }
         if not self.outage_since_ms:
             return before
         return {

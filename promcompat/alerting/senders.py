@@ -177,18 +177,22 @@ class AlertmanagerNotifier(Notifier):
     def _item(
         self, notification: Notification, labels: dict[str, str], now_ms: int
     ) -> dict[str, object]:
-        """One alert; a firing one ends when it is not sent again for four intervals."""
+        """One alert; a firing one ends when it is not sent again for four intervals.
+
+        It does not begin after its end, nor end after now, although its times may be those of a
+        clock that has been set back: Alertmanager refuses the one, and shows the other as firing.
+        """
         alert = notification.alert
         if self._has_tenants:
             labels[TENANT_LABEL] = notification.tenant
         if alert.state is AlertState.FIRING:
             ends_ms = now_ms + 4 * max(alert.interval_ms, _RESEND_DELAY_MS)
         else:
-            ends_ms = alert.resolved_at_ms
+            ends_ms = min(alert.resolved_at_ms, now_ms)
         return {
             "annotations": dict(alert.annotations),
             "endsAt": format_time_ms(ends_ms),
-            "startsAt": format_time_ms(alert.fired_at_ms),
+            "startsAt": format_time_ms(min(alert.fired_at_ms, ends_ms)),
             "generatorURL": generator_url(self._external_url, alert),
             "labels": labels,
         }

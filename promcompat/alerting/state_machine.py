@@ -97,6 +97,19 @@ def after_outage(
     return replace(previous, active_at_ms=at_ms + remaining_ms - for_ms)
 
 
+def no_later_than(previous: AlertProgress, at_ms: int) -> AlertProgress:
+    """The alert without times after `at_ms`, which a clock made that was set back since.
+
+    `for` and `keep_firing_for` would otherwise not have passed before the clock is there again.
+    """
+    return replace(
+        previous,
+        active_at_ms=min(previous.active_at_ms, at_ms),
+        fired_at_ms=min(previous.fired_at_ms, at_ms),
+        keep_firing_since_ms=min(previous.keep_firing_since_ms, at_ms),
+    )
+
+
 def advance_alerts(
     previous: Mapping[Labels, AlertProgress],
     found: Mapping[Labels, float],

@@ -235,7 +235,8 @@ class ThresholdAlerts:
     async def _repeat_series(self, session: ThresholdSession) -> None:
         """Write the series of open alerts again, before PromQL's lookback loses them."""
         is_first = not self._repeated_id
-        if is_first and self._now_ms() - self._repeated_ms < THRESHOLD_INTERVAL_MS:
+        # Negative: the clock has been set back.
+        if is_first and 0 <= self._now_ms() - self._repeated_ms < THRESHOLD_INTERVAL_MS:
             return
         page = await session.open_alerts_after(self._repeated_id, _REPEATED_AT_ONCE)
         if is_first and page:

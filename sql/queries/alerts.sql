@@ -79,11 +79,13 @@ JOIN alert_rule AS r ON r.id = e.rule_id
 WHERE r.tenant_id = $1
 
 -- scheduled_groups --
--- Every group with enabled rules: each interval of these, with the oldest last evaluation.
+-- Every group with enabled rules: each interval of these, with the oldest and the newest last evaluation.
 SELECT
     t.name AS tenant, r.namespace, r.rule_group AS "group", r.interval_ms,
     (extract(epoch FROM min(coalesce(e.evaluated_at, 'epoch'))) * 1000)::bigint
-        AS evaluated_at_ms
+        AS evaluated_at_ms,
+    (extract(epoch FROM max(coalesce(e.evaluated_at, 'epoch'))) * 1000)::bigint
+        AS last_evaluated_at_ms
 FROM alert_rule AS r
 JOIN tenant AS t ON t.id = r.tenant_id
 LEFT JOIN alert_rule_evaluation AS e ON e.rule_id = r.id

@@ -12,13 +12,17 @@ ORDER BY d.ordinal
 
 -- claim_deliveries --
 -- Claims work of a receiver ($1) that is due at $2, until $3: only the oldest of each subject, so
--- that the order is kept, and the work of each tenant in turn.
+-- that the order is kept, and the work of each tenant in turn. Nothing is postponed for ten minutes:
+-- what is due later than that was written by a clock that has been set back, and is due now.
 WITH due AS (
     SELECT d.id, row_number() OVER (PARTITION BY d.tenant_id ORDER BY d.id) AS turn
     FROM alert_delivery AS d
     WHERE
         d.receiver = $1
-        AND d.next_attempt_at <= from_unix_ms($2)
+        AND (
+            d.next_attempt_at <= from_unix_ms($2)
+            OR d.next_attempt_at > from_unix_ms($2) + interval '10 minutes'
+        )
         AND NOT EXISTS (
             SELECT
             FROM alert_delivery AS e
@@ -31,7 +35,9 @@ chosen AS (
     SELECT d.id
     FROM alert_delivery AS d
     JOIN due ON due.id = d.id
-    WHERE d.next_attempt_at <= from_unix_ms($2)
+    WHERE
+        d.next_attempt_at <= from_unix_ms($2)
+        OR d.next_attempt_at > from_unix_ms($2) + interval '10 minutes'
     ORDER BY due.turn, d.id
     LIMIT $4
     FOR UPDATE OF d SKIP LOCKED
@@ -124,7 +130,8 @@ WHERE
 -- claim_states --
 -- Claims, until $3, label sets that are due for a receiver ($1) at $2: those that began to fire or
 -- ended, and again those that it was not sent since $4. One alert represents each set: while any
--- alert with these labels fires, the set fires, whichever others have ended.
+-- alert with these labels fires, the set fires, whichever others have ended. Times more than ten minutes
+-- after $2 were written by a clock that has been set back, and count as past.
 WITH firing AS (
     SELECT DISTINCT ON (a.tenant_id, a.fingerprint) a.tenant_id, a.fingerprint, a.id
     FROM alert AS a
@@ -147,13 +154,25 @@ due AS (
     FROM firing AS f
     FULL JOIN told AS t ON t.tenant_id = f.tenant_id AND t.fingerprint = f.fingerprint
     WHERE
-        coalesce(t.next_attempt_at <= from_unix_ms($2), true)
+        coalesce(
+            t.next_attempt_at <= from_unix_ms($2)
+            OR t.next_attempt_at > from_unix_ms($2) + interval '10 minutes',
+            true
+        )
         AND CASE
             WHEN f.id IS NOT NULL
-                THEN coalesce(t.state <> 'firing' OR t.told_at <= from_unix_ms($4), true)
+                THEN coalesce(
+                    t.state <> 'firing'
+                    OR t.told_at <= from_unix_ms($4)
+                    OR t.told_at > from_unix_ms($2) + interval '10 minutes',
+                    true
+                )
             WHEN t.state = 'firing' THEN true
             ELSE
-                t.told_at <= from_unix_ms($4)
+                (
+                    t.told_at <= from_unix_ms($4)
+                    OR t.told_at > from_unix_ms($2) + interval '10 minutes'
+                )
                 AND NOT EXISTS (
                     SELECT
                     FROM alert AS a

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -18,7 +19,13 @@ from conformance.processes import (
     running_program,
     running_promcompat,
 )
+from promcompat.alerting.deliveries import Notification
+from promcompat.alerting.senders import AlertmanagerNotifier, HttpSender
+from promcompat.core.alerting.alerts import AlertState
+from promcompat.core.clock import wall_clock_ms
+from promcompat.core.model import Labels
 from tests.support.programs.servers import DatabaseServer
+from tests.support.services.alerting import make_alert
 from tests.support.storage.repositories import connected
 from tests.support.waiting import wait_for
 
@@ -29,6 +36,7 @@ route: {receiver: none, group_wait: 0s, group_interval: 1s, repeat_interval: 1h}
 receivers: [{name: none}]
 """
 WAIT_SECONDS = 120.0
+DAY_MS = 86_400_000
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +162,29 @@ async def _fire_again(
             assert [alert["startsAt"] for alert in seen] == [first["startsAt"]]
     await asyncio.to_thread(wait_for, lambda: len(told) == 3)
     assert [news["status"] for news in told] == ["firing", "resolved", "firing"]
+
+
+async def test_an_alert_of_a_clock_that_was_ahead_ends_when_the_clock_is_right_again(
+    alertmanager: RunningProgram,
+) -> None:
+    """Alertmanager refuses an alert that begins after its end, and shows it until a later end."""
+    now_ms = wall_clock_ms()
+    sender = HttpSender()
+    notifier = AlertmanagerNotifier(
+        sender, f"{alertmanager.url}/am", "http://here", has_tenants=False
+    )
+    labels = Labels.of({"alertname": "Ahead"})
+    firing = make_alert(labels, fired_at_ms=now_ms + DAY_MS)
+    ended = replace(firing, state=AlertState.RESOLVED, resolved_at_ms=now_ms + DAY_MS)
+
+    def is_active() -> bool:
+        found = call(f"{alertmanager.url}/am/api/v2/alerts?active=true")
+        return labels.as_dict() in [one["labels"] for one in found]
+
+    try:
+        for alert, sent_ms in ((firing, now_ms + DAY_MS), (ended, now_ms)):
+            await notifier.send([Notification(key="1", tenant="t", alert=alert)], sent_ms)
+            is_firing = alert is firing
+            await asyncio.to_thread(wait_for, lambda: is_active() is is_firing)  # noqa: B023
+    finally:
+        await sender.close()

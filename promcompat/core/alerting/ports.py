@@ -30,7 +30,7 @@ from promcompat.core.model import Labels
 class ScheduledGroup:
     """The enabled rules of a group that have one interval.
 
-    Each was evaluated at `evaluated_at_ms` or later.
+    Each was evaluated at `evaluated_at_ms` or later, and none after `last_evaluated_at_ms`.
     """
 
     tenant: str
@@ -38,6 +38,7 @@ class ScheduledGroup:
     group: str
     interval_ms: int
     evaluated_at_ms: int
+    last_evaluated_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

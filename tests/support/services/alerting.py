@@ -1,5 +1,6 @@
 """Alerting on a test database, driven by hand: a clock that is set, receivers that remember."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from promcompat.alerting.silences import SilenceService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
-from promcompat.core.alerting.alerts import Alert, AlertFilter, Rule
+from promcompat.core.alerting.alerts import Alert, AlertFilter, AlertState, Rule
 from promcompat.core.alerting.ports import ReceiverDepth
 from promcompat.core.alerting.remediation import RemediationRequest, RemediationSpec
 from promcompat.core.alerting.thresholds import AlertThreshold, Direction
@@ -179,6 +180,7 @@ async def running_alerting(
     max_sample_age_ms: int = 0,
     webhooks: Sequence[str] = (),
     expiry_ms: int = 0,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[AlertingFixture]:
     """The services of one process; several on one database are replicas.
 
@@ -215,6 +217,7 @@ async def running_alerting(
                     metrics,
                     RuleRunner(metrics, queries, stats, Surroundings("http://here")),
                     stats,
+                    monotonic=monotonic,
                 ),
                 thresholds=ThresholdAlerts(
                     alerts, definitions, metrics, stats, clock, max_sample_age_ms, expiry_ms
@@ -267,6 +270,26 @@ def make_rule(name: str = "R", expr: str = "m > 5", **changes: Any) -> Rule:
         "version": 0,
     }
     return Rule(**values | changes)
+
+
+def make_alert(labels: Labels, **changes: Any) -> Alert:
+    """A firing alert of a rule."""
+    values: dict[str, Any] = {
+        "id": 1,
+        "rule_id": 1,
+        "rule_name": "R",
+        "annotations": {},
+        "state": AlertState.FIRING,
+        "severity": "",
+        "value": 1.0,
+        "active_at_ms": 1,
+        "fired_at_ms": 1,
+        "resolved_at_ms": 0,
+        "keep_firing_since_ms": 0,
+        "acknowledged_at_ms": 0,
+        "acknowledged_by": "",
+    }
+    return Alert(labels=labels, **values | changes)
 
 
 def make_threshold(**changes: Any) -> AlertThreshold:

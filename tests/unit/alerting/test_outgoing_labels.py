@@ -5,10 +5,10 @@ from typing import Any
 
 from promcompat.alerting.deliveries import Notification
 from promcompat.alerting.senders import AlertmanagerNotifier, OutgoingLabels, WebhookNotifier
-from promcompat.core.alerting.alerts import Alert, AlertState
 from promcompat.core.model import Labels
 from promcompat.core.relabelling import parse_relabel_rules
 from tests.support.documented_examples import read_blocks
+from tests.support.services.alerting import make_alert
 
 
 class RememberingSender:
@@ -22,12 +22,7 @@ class RememberingSender:
 
 
 def notification(**labels: str) -> Notification:
-    alert = Alert(
-        id=1, rule_id=1, rule_name="R", labels=Labels.of(labels), annotations={},
-        state=AlertState.FIRING, severity="", value=1.0, active_at_ms=1, fired_at_ms=1,
-        resolved_at_ms=0, keep_firing_since_ms=0, acknowledged_at_ms=0, acknowledged_by="",
-    )  # fmt: skip
-    return Notification(key="1", tenant="t", alert=alert)
+    return Notification(key="1", tenant="t", alert=make_alert(Labels.of(labels)))
 
 
 async def test_alerts_get_external_labels_and_are_relabelled_or_dropped() -> None:

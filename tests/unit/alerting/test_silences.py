@@ -18,13 +18,14 @@ from promcompat.alerting.silences import (
     _silenced_by,
 )
 from promcompat.alerting.stats import AlertingStats
-from promcompat.core.alerting.alerts import Alert, AlertState, Silence
+from promcompat.core.alerting.alerts import Alert, Silence
 from promcompat.core.alerting.ports import SilenceRepository
 from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.limits.tenant_limits import NO_LIMITS
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
 from promql.budget import TimeLimit
+from tests.support.services.alerting import make_alert
 
 names = st.sampled_from(["a", "b", "c"])
 values = st.sampled_from(["", "x", "y"])
@@ -68,22 +69,7 @@ STORED = cast(SilenceRepository, _Stored())
 
 
 def alert_of(value: str) -> Alert:
-    return Alert(
-        id=7,
-        rule_id=1,
-        rule_name="Down",
-        labels=Labels.of({"a": value}),
-        annotations={},
-        state=AlertState.FIRING,
-        severity="",
-        value=1.0,
-        active_at_ms=1,
-        fired_at_ms=1,
-        resolved_at_ms=0,
-        keep_firing_since_ms=0,
-        acknowledged_at_ms=0,
-        acknowledged_by="",
-    )
+    return make_alert(Labels.of({"a": value}), id=7)
 
 
 async def test_a_tenant_whose_time_is_over_waits_and_others_do_not(
