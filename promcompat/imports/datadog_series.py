@@ -5,7 +5,7 @@ Counts and rates come per interval and are stored as they are. A tag without a v
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Final
@@ -23,17 +23,18 @@ _UNUSUAL: Final = re.compile(r"[^0-9A-Za-z_.]+")
 _UNDERSCORES: Final = re.compile(r"_+")
 _BESIDE_DOT: Final = re.compile(r"_*\._*")
 _NO_VALUE: Final = "no_label_value"
+_FAR_SECONDS: Final = 1e15
 
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """`points` are pairs of Unix seconds and a value, unchecked.
+    """`labels` are pairs of a name and a value, `points` of Unix seconds and a value; unchecked.
 
     The value of a distribution is a list of numbers, or a sketch.
     """
 
     metric: Any
-    labels: dict[str, Any]
+    labels: Sequence[tuple[Any, Any]]
     tags: Any
     points: Any
     is_distribution: bool = False
@@ -84,7 +85,7 @@ def read_series_protobuf(body: bytes, builder: ColumnsBuilder, now_ms: int) -> N
         series = payload.series[index]
         return _Series(
             series.metric.decode(),
-            {entry.type.decode(): entry.name.decode() for entry in series.resources},
+            [(entry.type.decode(), entry.name.decode()) for entry in series.resources],
             [tag.decode() for tag in series.tags],
             [(point.timestamp, point.value) for point in series.points],
         )
@@ -105,7 +106,7 @@ def read_sketches(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
             (found.ts, _Sketch(histogram_of_sketch(found.k, found.n, found.sum)))
             for found in sketch.dogsketches
         ]
-        labels = {"host": sketch.host.decode()} if sketch.host else {}
+        labels = [("host", sketch.host.decode())] if sketch.host else []
         tags = [tag.decode() for tag in sketch.tags]
         return _Series(sketch.metric.decode(), labels, tags, points, is_distribution=True)
 
@@ -119,7 +120,7 @@ def _distribution_v1(item: Any) -> _Series:
 def _series_v1(item: Any) -> _Series:
     if not isinstance(item, dict):
         raise ValueError("expected an object")
-    labels = {name: item[name] for name in ("host", "device") if item.get(name)}
+    labels = [(name, item[name]) for name in ("host", "device") if item.get(name)]
     points = item.get("points")
     if isinstance(points, list) and not all(
         isinstance(point, list) and len(point) == 2 for point in points
@@ -132,13 +133,13 @@ def _series_v2(item: Any) -> _Series:
     if not isinstance(item, dict):
         raise ValueError("expected an object")
     resources, points = item.get("resources") or [], item.get("points")
-    if not all(isinstance(entry, dict) for entry in resources):
-        raise ValueError("each of `resources` must be an object")
+    if not isinstance(resources, list) or not all(isinstance(entry, dict) for entry in resources):
+        raise ValueError("`resources` must be a list of objects")
     if isinstance(points, list):
         if not all(isinstance(point, dict) for point in points):
             raise ValueError("each of `points` must be an object")
         points = [(point.get("timestamp", 0), point.get("value")) for point in points]
-    labels = {entry.get("type"): entry.get("name") for entry in resources}
+    labels = [(entry.get("type"), entry.get("name")) for entry in resources]
     return _Series(item.get("metric"), labels, item.get("tags"), points)
 
 
@@ -158,7 +159,7 @@ def _add(series: _Series, builder: ColumnsBuilder, now_ms: int) -> None:
     if not isinstance(series.points, list):
         raise ValueError(f"the metric {series.metric!r} has no list `points`")
     labels = {METRIC_NAME: metric_name(series.metric)}
-    for name, value in series.labels.items():
+    for name, value in series.labels:
         if not isinstance(name, str) or not isinstance(value, str):
             raise ValueError(f"a host, device or resource of {series.metric!r} is not a text")
         labels[name] = value
@@ -204,7 +205,8 @@ def _distribution(point: Any, metric: str, now_ms: int) -> tuple[int, Mapping[st
 
 
 def _time_ms(seconds: float, now_ms: int) -> int:
-    return round(seconds * 1000) if seconds > 0 else now_ms
+    # What is later than any time that can be stored stays so, but does not become infinite.
+    return round(min(seconds, _FAR_SECONDS) * 1000) if seconds > 0 else now_ms
 
 
 def _is_finite(value: Any) -> bool:

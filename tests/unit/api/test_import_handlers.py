@@ -376,25 +376,40 @@ async def test_datadog_series_of_both_versions_are_stored(service: Service) -> N
 
 
 @pytest.mark.parametrize(
-    ("series", "text"),
+    ("version", "series", "text"),
     [
-        ({}, "`metric` must be a text"),
-        (5, "expected an object"),
-        ({"metric": "a"}, "has no list `points`"),
-        ({"metric": "a", "points": [[1]]}, "must be [seconds, value]"),
-        ({"metric": "a", "points": [["x", 1]]}, "is not a time in seconds and a number"),
-        ({"metric": "a", "points": [[1, 1]], "tags": "x"}, "`tags` of 'a' must be a list"),
-        ({"metric": "a", "points": [[1, 1]], "host": 5}, "is not a text"),
+        (1, {}, "`metric` must be a text"),
+        (1, 5, "expected an object"),
+        (1, {"metric": "a"}, "has no list `points`"),
+        (1, {"metric": "a", "points": [[1]]}, "must be [seconds, value]"),
+        (1, {"metric": "a", "points": [["x", 1]]}, "is not a time in seconds and a number"),
+        (1, {"metric": "a", "points": [[1, 1]], "tags": "x"}, "`tags` of 'a' must be a list"),
+        (1, {"metric": "a", "points": [[1, 1]], "host": 5}, "is not a text"),
+        (2, {"metric": "a", "points": [5]}, "each of `points` must be an object"),
+        (2, {"metric": "a", "points": [], "resources": 5}, "`resources` must be a list"),
+        (2, {"metric": "a", "points": [], "resources": [{"type": [1]}]}, "is not a text"),
     ],
 )
-async def test_bad_datadog_series_are_named(service: Service, series: Any, text: str) -> None:
-    good = {"metric": "ok", "points": [[5, 1]]}
-    body = {"series": [good, series]}
-    answer = await service.post("/datadog/api/v1/series", json=body)
+async def test_bad_datadog_series_are_named(
+    service: Service, version: int, series: Any, text: str
+) -> None:
+    point = [5, 1] if version == 1 else {"timestamp": 5, "value": 1}
+    body = {"series": [{"metric": "ok", "points": [point]}, series]}
+    answer = await service.post(f"/datadog/api/v{version}/series", json=body)
     assert (answer.status, answer.headers[STORED]) == (400, "1")
     errors = (await answer.json())["errors"]
     assert errors[1].startswith("series 2: ")
     assert text in errors[1]
+
+
+async def test_a_datadog_point_after_all_times_is_a_fault_and_the_others_are_stored(
+    service: Service,
+) -> None:
+    body = {"series": [{"metric": "a", "points": [[5, 1], [1e308, 2]]}]}
+    answer = await service.post("/datadog/api/v1/series", json=body)
+    assert (answer.status, answer.headers[STORED]) == (400, "1")
+    reason = "out of bounds: timestamp is too far in the future"
+    assert (await answer.json())["errors"][1:] == [reason]
 
 
 async def test_datadog_distributions_become_histograms(service: Service) -> None:
