@@ -136,6 +136,10 @@ class BoundedConnection(WatchedConnection):
         """Like the driver's method, within the limit."""
         return await super().fetchval(query, *args, **self._within_limit(options))
 
+    def cursor(self, query: str, *args: Any, **options: Any) -> Any:
+        """Like the driver's method, within the limit; each `fetch` of the cursor needs it too."""
+        return super().cursor(query, *args, **self._within_limit(options))
+
     def _within_limit(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"timeout": self.limit_seconds, **_given(options)}
 

@@ -328,7 +328,7 @@ class Pool:
     async def cut_busy(self, taken_before: float) -> None:
         """Abort connections taken before a time of the monotonic clock and still in use."""
         dead = [taken for taken, taken_at in self._taken.items() if taken_at < taken_before]
-        for connection in dead:
+        for connection in filter(_is_open, dead):
             connection.cut()
         if dead:
             _LOGGER.warning("dead connections closed", extra={"connections": len(dead)})

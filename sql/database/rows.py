@@ -57,8 +57,9 @@ async def fetch_many(
     transaction.
     """
     cursor = await connection.cursor(statement, *values)
+    limit_seconds: float = connection.limit_seconds
     rows: list[asyncpg.Record] = []
-    while portion := await cursor.fetch(_ROWS_OF_PORTION):
+    while portion := await cursor.fetch(_ROWS_OF_PORTION, timeout=limit_seconds):
         rows += portion
     return rows
 

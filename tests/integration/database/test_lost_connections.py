@@ -1,6 +1,7 @@
 """Connections that end, or fall silent: what waits, for how long, and what works afterwards."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -17,7 +18,9 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import WriteBatch
 from sql.alerting.alert_repository import PostgresAlertRepository
+from sql.database import connection_pool
 from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
+from sql.database.rows import fetch_many
 from sql.samples.metric_storage import MetricStorage
 from tests.support.factories import make_labels, select_name, series_key
 from tests.support.programs.network import CuttableNetwork, cuttable_network
@@ -408,6 +411,33 @@ async def test_an_error_that_passes_a_connection_does_not_become_its_own_context
         with pytest.raises(ExecutionError):
             await fail_twice(storage.database.read_pool)
     assert second.__context__ is first
+
+
+async def test_many_rows_may_take_as_long_as_other_statements(
+    monkeypatch: pytest.MonkeyPatch, plain_database_url: str
+) -> None:
+    monkeypatch.setattr(connection_pool, "GOODBYE_SECONDS", 0.05)
+    async with (
+        opened_storage(plain_database_url) as storage,
+        acquired(storage.database.read_pool) as connection,
+        connection.transaction(),
+    ):
+        assert len(await fetch_many(connection, "SELECT pg_sleep(0.3)")) == 1
+
+
+async def test_connections_that_the_server_closed_keep_none_from_being_cut(
+    plain_database_url: str,
+) -> None:
+    pool = await open_pool(plain_database_url, PoolOptions(max_size=2))
+    try:
+        closed, dead = await pool.take(), await pool.take()
+        with pytest.raises(asyncpg.PostgresConnectionError):
+            await closed.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        await pool.cut_busy(time.monotonic() + 1)
+        with pytest.raises(asyncpg.InterfaceError):
+            await dead.execute("SELECT 1")
+    finally:
+        pool.terminate()
 
 
 async def test_an_error_of_the_driver_is_translated(plain_database_url: str) -> None:
