@@ -198,10 +198,19 @@ class Drainer:
             n_drained += result.n_samples
         return n_drained
 
-    async def drain_all(self) -> int:
-        """Drain everything that has arrived by now; returns how many samples."""
+    async def drain_all(self, before_ms: int | None = None) -> int:
+        """Drain everything that has arrived by now; returns how many samples.
+
+        With `before_ms`, only until no sample before that time is left of it. What arrives
+        meanwhile is for the next call: while samples come, there would be no end.
+        """
+        _, n_arrivals = await self._undrained()
         n_drained = 0
-        while (result := await self.drain()).n_arrivals:
+        while n_arrivals > 0 and await self._has_samples(before_ms):
+            result = await self.drain()
+            if not result.n_arrivals:
+                break
+            n_arrivals -= result.n_arrivals
             n_drained += result.n_samples
         return n_drained
 
@@ -244,6 +253,14 @@ class Drainer:
         async with acquired(self._pool) as connection:
             row = await connection.fetchrow(QUERIES["undrained"])
         return row["n_samples"], row["n_arrivals"]
+
+    async def _has_samples(self, before_ms: int | None) -> bool:
+        """Whether samples before a time (None: anything) may be undrained."""
+        if before_ms is None:
+            return True
+        async with acquired(self._pool) as connection:
+            found: bool = await connection.fetchval(QUERIES["has_undrained_before"], before_ms)
+        return found
 
     async def _drain(self) -> DrainResult:
         started = time.perf_counter()

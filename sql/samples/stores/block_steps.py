@@ -20,8 +20,8 @@ from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
 from sql.samples.tables.slots import class_of_slot, day_of_slot, slot_of
 from sql.times import MS_PER_DAY
 
-_ROLLUP_STEPS: Final = 1_000
-"""The most transactions of a run, so that the other steps do not wait for a backlog."""
+_MOST_TRANSACTIONS: Final = 1_000
+"""Of merges or rollups in a run, so that the other steps do not wait for a backlog."""
 _DAYS_AHEAD: Final = 1
 """What is made of a day before it begins; a drain makes what is missing."""
 
@@ -44,22 +44,10 @@ class DrainStep(MaintenanceStep):
     async def run(self, notes: StepNotes) -> int:
         """Drain; returns how many samples."""
         n_samples = await self.drains.drainer.drain_due()
-        while await self._has_expired():
-            result = await self.drains.drainer.drain()
-            if not result.n_arrivals:
-                break
-            n_samples += result.n_samples
+        kept_from_ms = first_kept_ms(self.task.retention_days, self.task.now_ms)
+        if kept_from_ms is not None:
+            n_samples += await self.drains.drainer.drain_all(kept_from_ms)
         return n_samples
-
-    async def _has_expired(self) -> bool:
-        before_ms = first_kept_ms(self.task.retention_days, self.task.now_ms)
-        if before_ms is None:
-            return False
-        async with acquired(self.pool) as connection:
-            found: bool = await connection.fetchval(
-                BLOCK_QUERIES["has_undrained_before"], before_ms
-            )
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +66,10 @@ class MergeStep(MaintenanceStep):
 
     async def run(self, notes: StepNotes) -> int:
         """Merge until nothing is left to do; returns how many transactions that took."""
-        n_merges = 0
-        while not await self.drains.compact_step():
-            n_merges += 1
-        return n_merges
+        for n_merges in range(_MOST_TRANSACTIONS):
+            if await self.drains.compact_step():
+                return n_merges
+        return _MOST_TRANSACTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +87,7 @@ class RollupStep(MaintenanceStep):
     async def run(self, notes: StepNotes) -> int:
         """Roll up; returns how many days of tenants were due and no longer are."""
         n_due = await self.rollups.count_due()
-        await self.rollups.run(_ROLLUP_STEPS)
+        await self.rollups.run(_MOST_TRANSACTIONS)
         return max(0, n_due - await self.rollups.count_due())
 
 

@@ -44,7 +44,6 @@ from sql.samples.rollups.rollup_pages import (
     rolled_up,
     rollup_rows,
 )
-from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
 from sql.samples.tables.rollup_marks import QUERIES
 from sql.samples.tables.slots import first_whole_days
 from sql.times import MS_PER_DAY, MS_PER_HOUR
@@ -57,7 +56,6 @@ _MOST_SAMPLES: Final = 8_000_000
 """A step with more samples is given up, and repeated with fewer series."""
 _FIRST_SERIES: Final = 64
 _MOST_SERIES: Final = 10_000
-_MOST_DRAINS: Final = 64
 _DELETED_AT_ONCE: Final = 5_000
 _EVERYTHING: Final = (1 << 63) - 1
 _HOURS_PER_DAY: Final = 24
@@ -178,15 +176,8 @@ class Rollups:
         """Drain what has arrived of days that are to be rolled up."""
         async with acquired(self._pool) as connection:
             day = await connection.fetchrow(QUERIES["open_day"], self._ended_day, [], [])
-        if day is None:
-            return
-        for _ in range(_MOST_DRAINS):
-            before_ms = self._ended_day * MS_PER_DAY
-            async with acquired(self._pool) as connection:
-                if not await connection.fetchval(BLOCK_QUERIES["has_undrained_before"], before_ms):
-                    return
-            if not (await self._drainer.drain()).n_arrivals:
-                return
+        if day is not None:
+            await self._drainer.drain_all(self._ended_day * MS_PER_DAY)
 
     async def _step(self) -> int | None:
         async with drain_transaction(self._pool) as connection:

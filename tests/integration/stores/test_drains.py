@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.core.maintenance import StepNotes
 from sql.database.connection_pool import Pool
 from sql.migrate import migrate
 from sql.samples.codec.page_decoding import decode_pages
@@ -18,7 +19,10 @@ from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.draining import block_drain, compaction, compaction_plan
 from sql.samples.draining.arrivals_aside import RetryResult
 from sql.samples.draining.compaction import Compactor
-from sql.samples.draining.drainer import DrainOptions, DrainStats
+from sql.samples.draining.drainer import DrainOptions, DrainResult, DrainStats
+from sql.samples.draining.drains import Drains
+from sql.samples.stores import block_steps
+from sql.samples.stores.block_steps import MergeStep
 from sql.samples.tables.block_table import Origin, block_rows, insert_blocks
 from sql.samples.tables.slots import FAR_SLOT, slot_of
 from sql.times import MS_PER_DAY
@@ -109,6 +113,44 @@ class TestExactlyOnce:
             await sleeping
         assert await blocks.fetchval("SELECT sum(n_samples) FROM sample_run") == 6
         assert await blocks.read(TENANT, [1, 2]) == scrapes(2, range(3))
+
+    @pytest.mark.parametrize("before_ms", [None, NOW_MS + 1_000])
+    async def test_all_that_has_arrived_is_drained_while_samples_come(
+        self,
+        before_ms: int | None,
+        plain_blocks: StoredBlocks,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Otherwise maintenance would stay at its first step for as long as senders send."""
+        blocks, real_drain, n_drains = plain_blocks, plain_blocks.drainer.drain, 0
+
+        async def drain_while_samples_come() -> DrainResult:
+            nonlocal n_drains
+            n_drains += 1
+            assert n_drains < 5, "there is no end"
+            await blocks.append(TENANT, scrapes(1, range(n_drains, n_drains + 1)))
+            return await real_drain()
+
+        monkeypatch.setattr(blocks.drainer, "drain", drain_while_samples_come)
+        await blocks.append(TENANT, scrapes(3, range(1)))
+        assert await blocks.drainer.drain_all(before_ms) >= 3
+
+    async def test_a_run_of_maintenance_leaves_merges_to_the_next_one(
+        self, plain_blocks: StoredBlocks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise nothing would expire for as long as there is something to merge."""
+        blocks = plain_blocks
+        for number in range(8):
+            await blocks.append(TENANT, scrapes(9, range(number, number + 1)))
+            await blocks.drainer.drain_all()
+        blocks.compactor.max_samples = 8
+        monkeypatch.setattr(block_steps, "_MOST_TRANSACTIONS", 3)
+        drains = Drains(blocks.drainer, blocks.compactor, blocks.aside, blocks.stats)
+        merging = MergeStep(blocks.pool, drains)
+        assert await merging.run(StepNotes("merge")) == 3
+        while await merging.run(StepNotes("merge")):
+            pass
+        assert await blocks.read(TENANT, range(1, 10)) == scrapes(9, range(8))
 
     async def test_a_drain_takes_its_turn_between_steps_of_compaction(
         self, plain_blocks: StoredBlocks
