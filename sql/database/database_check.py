@@ -49,7 +49,8 @@ async def check_database(dsn: str) -> None:
     connections: list[BoundedConnection] = []
     try:
         async with asyncio.timeout(2 * CONNECT_SECONDS):
-            connections += [await _connect(dsn), await _connect(dsn)]
+            connections.append(await _connect(dsn))
+            connections.append(await _connect(dsn))
             refusal = await _refusal(connections)
     except CONNECT_FAULTS as exc:
         raise connect_fault(exc, dsn) from exc

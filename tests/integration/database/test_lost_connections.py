@@ -18,8 +18,9 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import WriteBatch
 from sql.alerting.alert_repository import PostgresAlertRepository
-from sql.database import connection_pool
+from sql.database import connection_pool, database_check
 from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
+from sql.database.database_check import check_database
 from sql.database.rows import fetch_many
 from sql.samples.metric_storage import MetricStorage
 from tests.support.factories import make_labels, select_name, series_key
@@ -466,6 +467,25 @@ async def test_a_pool_that_gets_no_further_connection_waits_for_one_of_its_own(
             await open_pool(plain_database_url, PoolOptions(max_size=3))
     finally:
         await pool.close()
+
+
+async def test_the_check_of_a_database_leaves_no_connection_when_it_gets_no_second_one(
+    plain_postgres_server: DatabaseServer, plain_database_url: str
+) -> None:
+    name = plain_database_url.rpartition("/")[2]
+    plain_postgres_server.run_sql(f"ALTER DATABASE {name} CONNECTION LIMIT 1")
+    made: list[asyncpg.Connection] = []
+    with pytest.MonkeyPatch.context() as patch:
+        real_connect = database_check._connect
+
+        async def connect(dsn: str) -> asyncpg.Connection:
+            made.append(await real_connect(dsn))
+            return made[-1]
+
+        patch.setattr(database_check, "_connect", connect)
+        with pytest.raises(StorageUnavailableError, match="no free connection"):
+            await check_database(plain_database_url)
+    assert [connection.is_closed() for connection in made] == [True]
 
 
 @pytest.mark.parametrize("keeps_sessions", [False, True])
