@@ -232,8 +232,9 @@ def _series_access(
     guard, labels = database.guard, LabelsCache(2 * eighth)
     known_keys = SeriesCache(4 * eighth, run_in_thread)
     guard.subscribe(known_keys.forget)
-    starts = SeriesStarts(database.write_pool)
+    metadata, starts = MetadataWriter(database.write_pool), SeriesStarts(database.write_pool)
     guard.on_step_back(labels.clear)
+    guard.on_step_back(metadata.forget)
     guard.on_step_back(starts.forget)
     return SeriesAccess(
         database=database,
@@ -242,6 +243,6 @@ def _series_access(
             database.write_pool, known_keys, stats, watch, options.limits, guard
         ),
         reader=SeriesReader(labels, stats, eighth, database.options.query_timeout_seconds, guard),
-        metadata=MetadataWriter(database.write_pool),
+        metadata=metadata,
         starts=starts,
     )

@@ -33,9 +33,10 @@ class MetadataWriter:
     def __init__(self, pool: Pool, max_families: int = MAX_FAMILIES) -> None:
         self._pool = pool
         self._max_families = max_families
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Compare all of it with the database again, which may have lost what it had."""
         self._stored: ByteBoundedCache[tuple[int, str], MetricMetadata] = ByteBoundedCache(
             _REMEMBERED_BYTES
         )
@@ -44,7 +45,7 @@ class MetadataWriter:
     async def store(self, tenant_id: int, metadata: Sequence[MetricMetadata]) -> None:
         """Store the last entry of each family."""
         if time.monotonic() > self._forgets_at:
-            self._forget()
+            self.forget()
         # Keyed by the stored name: two names may differ only in what cannot be stored.
         latest = {entry.family: entry for entry in map(_storable, metadata)}
         changed = [

@@ -7,13 +7,14 @@ both write afterwards: the id that red's series had must not become one of blue'
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
-from promcompat.core.model import Labels
+from promcompat.core.model import Labels, MetricMetadata
 from sql.embedded.cluster import Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer
@@ -51,6 +52,13 @@ async def read(storage: MetricStorage, tenant: str) -> dict[Labels, list[tuple[i
     return block_rows(block)
 
 
+async def describe(storage: MetricStorage) -> None:
+    """Send metadata, as senders do every minute."""
+    batch = make_batch({RED_BEFORE: [(T0, RED)]})
+    metadata = MetricMetadata("m", "gauge", "What is measured.", "")
+    await storage.store.write_batch("red", replace(batch, metadata=(metadata,)))
+
+
 async def begin(storage: MetricStorage) -> None:
     """What the older state has."""
     await write(storage, "red", RED_BEFORE, 0, RED)
@@ -60,6 +68,7 @@ async def begin(storage: MetricStorage) -> None:
 async def go_on(storage: MetricStorage) -> None:
     """What the older state lacks; every cache has it afterwards."""
     await write(storage, "red", RED_AFTER, 1, RED)
+    await describe(storage)
     await read(storage, "red")
     await storage.catalogue.series("red", [EVERYTHING.matchers], T0 - 1, T0 + 10, 0)
 
@@ -72,6 +81,8 @@ async def write_again_and_check(storage: MetricStorage) -> None:
         write(storage, "blue", BLUE_BEFORE, 6, BLUE),
         write(storage, "red", RED_BEFORE, 6, RED),
     )
+    await describe(storage)
+    assert len(await storage.catalogue.metadata("red", None)) == 1
     red, blue = value_bits(RED), value_bits(BLUE)
     assert await read(storage, "red") == {
         RED_BEFORE: [(T0, red), (T0 + 6, red)],
