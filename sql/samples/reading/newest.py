@@ -29,9 +29,8 @@ _FIRST_WINDOW_MS: Final = 300_000
 _GROWTH: Final = 8
 _SHRINKAGE: Final = 64
 _MAX_SAMPLES: Final = 2_000_000
-"""More than `_SERIES_AT_ONCE`, so that a window of a millisecond always fits."""
 MAX_HISTOGRAM_BYTES: Final = 256 << 20
-"""What the histograms of a window may take; those of a millisecond may take any memory."""
+"""What a window may have; that of a millisecond may have any samples."""
 _SERIES_AT_ONCE: Final = 100_000
 
 
@@ -83,8 +82,9 @@ class Windows:
 async def _samples_in(
     tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int, snapshot: SampleSnapshot
 ) -> SeriesSamples:
-    max_bytes = MAX_HISTOGRAM_BYTES if end_ms - start_ms > 1 else 0
-    allowance = SampleAllowance(_MAX_SAMPLES, max_histogram_bytes=max_bytes)
+    allowance = SampleAllowance(0)
+    if end_ms - start_ms > 1:  # A millisecond cannot be divided.
+        allowance = SampleAllowance(_MAX_SAMPLES, max_histogram_bytes=MAX_HISTOGRAM_BYTES)
     return await snapshot.read(tenant_id, wanted, start_ms, end_ms, allowance)
 
 

@@ -1,5 +1,6 @@
 """Native histograms beside floats in both stores: reads, pushdown, rollups, deletion, SQL."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from promql.values.histogram_columns import HistogramColumns
 from sql.database.database import Database
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions
+from sql.samples.reading import newest
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import StoreMove
 from tests.support.factories import make_batch, make_labels, make_matcher, select_name
@@ -287,6 +289,24 @@ async def test_lists_have_floats_and_histograms(database_url: str) -> None:
         assert sorted(newest) == sorted([of_b, of_c])
         keys = [of_c, of_b, of_b], [MIDNIGHT + 120_000, MIDNIGHT + 60_000, MIDNIGHT]
         assert await lookup.values_at(tenant_id, *keys) == [2.0, None, 1.5]
+
+
+async def test_samples_of_one_millisecond_are_listed_however_many_they_are(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(newest, "_MAX_SAMPLES", 2)
+    async with opened_storage(plain_database_url, store=StoreKind.BLOCKS) as storage:
+        await storage.store.write_batch("default", batch_of(WRITTEN))
+        query = SamplePageQuery(
+            matchers=(make_matcher("__name__", "=", "h"),),
+            start_ms=MIDNIGHT - 60_000,
+            end_ms=MIDNIGHT + 60_000,
+            descending=False,
+            limit=10,
+        )
+        async with asyncio.timeout(20):
+            page = await storage.sample_lists.sample_page("default", query)
+        assert len(page) == 3
 
 
 @STORES
