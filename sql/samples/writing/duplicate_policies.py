@@ -29,12 +29,13 @@ class DuplicatePolicies:
 
     async def versions(self, tenant_ids: Sequence[int]) -> Mapping[int, int]:
         """The version of each tenant's definitions that is known here; 0 if it has none."""
-        missing = [tenant for tenant in tenant_ids if tenant not in self._versions]
-        if missing:
+        # Repeated, because another commit may forget some of the others meanwhile.
+        while missing := [tenant for tenant in tenant_ids if tenant not in self._versions]:
             async with acquired(self._pool) as connection:
                 rows = await connection.fetch(_QUERIES["policy_versions"], missing)
             for row in rows:
                 self._versions[row["tenant_id"]] = row["version"]
+                self._with_last.pop(row["tenant_id"], None)
                 if row["has_last_wins"]:
                     self._with_last[row["tenant_id"]] = SeriesColumn(_MAX_SERIES)
         return {tenant: self._versions[tenant] for tenant in tenant_ids}

@@ -31,7 +31,7 @@ class RecentStamps:
 
     def assign(self, rows: SampleRows) -> SampleRows:
         """The rows with server timestamps that no earlier row of this process has."""
-        if rows.server_timed is None:
+        if rows.server_timed is None or not rows.server_timed.any():
             return rows
         at = np.flatnonzero(rows.server_timed)
         timestamps = rows.timestamps.copy()

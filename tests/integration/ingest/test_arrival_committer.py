@@ -249,6 +249,18 @@ async def test_changed_definition_counts_from_the_next_commit_on(
     ]
 
 
+async def test_definitions_that_change_during_a_commit_are_read_again(
+    database_url: str, store: Store
+) -> None:
+    """Two groups are committed at once; one is refused while the other asks for further tenants."""
+    tenant, _, _ = await define(database_url, "last")
+    assert await store.policies.versions([tenant]) == {tenant: 1}
+    asking = asyncio.create_task(store.policies.versions([tenant, tenant + 1]))
+    await asyncio.sleep(0)
+    store.policies.forget([tenant])
+    assert await asking == {tenant: 1, tenant + 1: 0}
+
+
 # -- rows timed by the server --------------------------------------------------------------------
 
 
