@@ -132,8 +132,9 @@ class Head:
         self.stats.resets += 1
 
     async def close(self) -> None:
-        """Stop merging, and give up the sync that is under way."""
-        tasks = [task for task in (self._next, self._merging) if task is not None]
+        """Stop merging, and give up the sync that is under way and the next one."""
+        running = None if self._running is None else self._running.task
+        tasks = [task for task in (running, self._next, self._merging) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

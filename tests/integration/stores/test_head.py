@@ -612,3 +612,12 @@ async def test_segments_are_merged_in_the_background(replica: Replica) -> None:
         assert held(await replica.head.view()) == expected
     assert replica.head.stats.merges > 0
     assert replica.head.stats.segments < 20
+
+
+async def test_closing_gives_up_a_sync_that_is_under_way(replica: Replica) -> None:
+    replica.log.hold_next()
+    asking = asyncio.create_task(replica.head.view())
+    await replica.log.is_held.wait()
+    await replica.head.close()
+    ended, _ = await asyncio.wait([asking], timeout=5)
+    assert ended
