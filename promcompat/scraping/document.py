@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import yaml
 
@@ -38,7 +37,7 @@ from promcompat.scraping.document_keys import (
     SECTIONS,
     explaining,
 )
-from promcompat.scraping.http_document import read_http
+from promcompat.scraping.http_document import is_http_url, read_http
 
 _Fields = Mapping[str, yaml.Node]
 _SIZE: Final = re.compile(r"([0-9]+)\s*([KMGTPE]?)(i?)B?", re.IGNORECASE)
@@ -348,8 +347,7 @@ def _file_discovery(source: _Source, node: yaml.Node) -> FileDiscovery:
 def _http_discovery(source: _Source, node: yaml.Node) -> HttpDiscovery:
     fields = source.fields(node, HTTP_DISCOVERY, "an HTTP discovery")
     url = source.reader.text(fields.get("url"))
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not is_http_url(url):
         # A password must not be told in errors, which users see.
         shown = public_url(url) if "@" in url else url
         source.reader.refuse(node, f"the url {shown!r} is not http://host/… or https://host/…")

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import yaml
 
+from promcompat.core.errors import BadDataError
 from promcompat.core.texts.yaml_nodes import StrictReader
+from promcompat.outgoing.policy import host_of
 from promcompat.scraping.configuration import HttpConfig, OAuth2Config, Secret, TlsConfig
 from promcompat.scraping.document_keys import (
     AUTHORIZATION,
@@ -23,6 +24,15 @@ _Fields = Mapping[str, yaml.Node]
 def read_http(reader: StrictReader, fields: _Fields, folder: Path) -> HttpConfig:
     """What the fields of a job or a discovery say; other fields than those of HTTP are left."""
     return _HttpReader(reader, folder).read(fields)
+
+
+def is_http_url(url: str) -> bool:
+    """Whether a URL is HTTP and names a host."""
+    try:
+        host_of(url)
+    except BadDataError:
+        return False
+    return True
 
 
 class _HttpReader:
@@ -59,7 +69,7 @@ class _HttpReader:
         for name, wanted in (("client_id", "the id of a client"), ("token_url", "a URL")):
             if not reader.text(fields.get(name)):
                 reader.refuse(node, f"oauth2 needs {wanted} as {name}")
-        if token_url and urlsplit(token_url).scheme not in ("http", "https"):
+        if token_url and not is_http_url(token_url):
             reader.refuse(
                 fields["token_url"], "the token_url is not http://host/… or https://host/…"
             )

@@ -106,13 +106,19 @@ def _active(loop: TargetLoop, pool: str, external_url: str) -> dict[str, Any]:
 
 def global_url(url: str, external_url: str) -> str:
     """The URL of a target as others reach it: this machine's own addresses get its name."""
-    parts, outside = urlsplit(url), urlsplit(external_url)
-    if parts.hostname not in _LOCAL_HOSTS or not outside.hostname:
+    outside = urlsplit(external_url)
+    try:
+        parts = urlsplit(url)
+        hostname, own_port = parts.hostname, parts.port
+    except ValueError:
+        # Discovery may find anything, which then cannot be scraped.
         return url
-    if parts.port == outside.port:
+    if hostname not in _LOCAL_HOSTS or not outside.hostname:
+        return url
+    if own_port == outside.port:
         return urlunsplit(parts._replace(scheme=outside.scheme, netloc=outside.netloc))
     host = f"[{outside.hostname}]" if ":" in outside.hostname else outside.hostname
-    port = "" if parts.port is None else f":{parts.port}"
+    port = "" if own_port is None else f":{own_port}"
     return urlunsplit(parts._replace(netloc=f"{host}{port}"))
 
 

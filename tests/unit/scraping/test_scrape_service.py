@@ -90,3 +90,25 @@ async def publish_until(service: ScrapeService, election: Election, *families: s
         while election.families() != list(families):
             await asyncio.sleep(0.01)
             await service.run_once()
+
+
+@pytest.mark.parametrize("address", ["localhost:99999", "127.0.0.1:x", "[::1"])
+async def test_a_target_whose_address_is_impossible_is_told_as_down(address: str) -> None:
+    job = JobConfig(
+        name="j", interval_ms=50, timeout_ms=50, static=[TargetGroup([{"__address__": address}])]
+    )
+    metrics = Telemetry().scrapes
+    scraper = Scraper(ScraperOptions(own_jobs=(job,)), Delivery(Sink(), metrics), metrics)
+    service = ScrapeService(scraper, Election(), "http://here:1")
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                await service.run_once()
+                (told,) = (await service.targets()).active
+                if told["health"] == "down":
+                    break
+                await asyncio.sleep(0.01)
+        assert told["globalUrl"] == told["scrapeUrl"] == f"http://{address}/metrics"
+        assert told["lastError"]
+    finally:
+        await service.close()
