@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from glob import glob, iglob
@@ -29,8 +30,9 @@ class RuleFileWatch:
     """Keeps the namespaces of rule files as the files are.
 
     The namespace of a file is its absolute path, and all namespaces that are absolute paths belong
-    to the watch: that of a file that is gone is deleted. As in Prometheus, one bad file keeps all
-    of them as they were; `faults` says why until every file is good again. Files that were refused
+    to the watch: that of a file that is gone is deleted, unless its folder cannot be listed, as
+    when a file system is not mounted. As in Prometheus, one bad file keeps all of them as they
+    were; `faults` says why until every file is good again. Files that were refused
     are tried again each minute: a limit that they exceeded may be a higher one by then. A pattern
     that finds no file is no fault, as in Prometheus; `warnings` has it, too, as it may be misspelt.
     """
@@ -96,11 +98,15 @@ class RuleFileWatch:
         self._again_at = self._clock() + _AGAIN_SECONDS
 
     async def _store(self, files: Mapping[str, Sequence[GroupDocument]]) -> None:
+        known = await self._groups.groups(self._tenant)
+        gone = [name for name in known if name.startswith("/") and name not in files]
+        if faults := await asyncio.to_thread(folder_faults, gone, self._patterns):
+            raise RuleFileError(faults)
+        # First, so that limits have room for a file that has another name now.
+        for name in gone:
+            await self._groups.delete(self._tenant, name)
         for name, groups in files.items():
             await self._groups.store_namespace(self._tenant, name, groups)
-        for namespace in await self._groups.groups(self._tenant):
-            if namespace.startswith("/") and namespace not in files:
-                await self._groups.delete(self._tenant, namespace)
 
 
 def names_of(patterns: Iterable[str]) -> Sequence[str]:
@@ -111,6 +117,23 @@ def names_of(patterns: Iterable[str]) -> Sequence[str]:
 def unused_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
     """Those that find no file."""
     return tuple(text for text in patterns if next(iglob(text), None) is None)
+
+
+def folder_faults(names: Iterable[str], patterns: Iterable[str]) -> Sequence[str]:
+    """The faults of folders, by which nobody knows whether files of the patterns are gone."""
+    absolute = [str(Path(pattern).absolute()) for pattern in patterns]
+    faults = {}
+    for name in names:
+        folder = str(Path(name).parent)
+        try:
+            os.listdir(folder)
+        except OSError as exc:
+            # The files of a pattern that was taken out of the settings are gone all the same.
+            if any(Path(name).match(pattern) for pattern in absolute):
+                faults[folder] = (
+                    f"{folder}: {reading_fault(exc)}; make the folder, also if its rules are to end"
+                )
+    return list(faults.values())
 
 
 def read_rule_files(names: Iterable[str]) -> Mapping[str, Sequence[GroupDocument]]:

@@ -106,3 +106,60 @@ async def test_files_that_a_limit_refused_are_loaded_when_it_is_raised(
         await watch.refresh()
         assert watch.faults == ()
         assert [rule.name for rule in await repository.list_rules("t")] == ["one", "two"]
+
+
+async def test_the_rules_of_a_folder_that_vanishes_go_on(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    folder, now = tmp_path / "mounted", [0.0]
+    folder.mkdir()
+    (folder / "a.yml").write_text(GROUP.format(name="one"), encoding="utf-8")
+    async with opened_storage(plain_database_url) as storage:
+        repository = PostgresRuleRepository(storage.database)
+        groups, patterns = RuleGroups(repository, NO_LIMITS), [f"{folder}/*.yml"]
+        watch = RuleFileWatch(groups, "t", patterns, AlertingStats(), lambda: now[0])
+
+        async def names() -> list[str]:
+            now[0] += 61.0
+            await watch.refresh()
+            return [rule.name for rule in await repository.list_rules("t")]
+
+        assert await names() == ["one"]
+        folder.rename(tmp_path / "elsewhere")
+        for _ in range(2):
+            assert await names() == ["one"]
+            assert f"{folder}: No such file or directory" in watch.faults[0]
+        (tmp_path / "elsewhere").rename(folder)
+        assert (await names(), watch.faults) == (["one"], ())
+        (folder / "a.yml").rename(tmp_path / "a.yml")
+        folder.rmdir()
+        assert await names() == ["one"]
+        folder.mkdir()
+        assert (await names(), watch.faults) == ([], ())
+        (folder / "a.yml").write_text(GROUP.format(name="two"), encoding="utf-8")
+        assert await names() == ["two"]
+        (folder / "a.yml").rename(tmp_path / "a.yml")
+        folder.rmdir()
+        watch = RuleFileWatch(groups, "t", [f"{tmp_path}/*.yml"], AlertingStats())
+        assert (await names(), watch.faults) == (["two"], ())
+        assert [rule.namespace for rule in await repository.list_rules("t")] == [
+            f"{tmp_path}/a.yml"
+        ]
+
+
+async def test_a_renamed_file_is_loaded_although_the_limit_is_reached(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yml").write_text(GROUP.format(name="one"), encoding="utf-8")
+    async with opened_storage(plain_database_url) as storage:
+        repository = PostgresRuleRepository(storage.database)
+        limits = Limits(SimpleNamespace(of={"t": TenantLimits(max_rules=1)}.get))
+        groups = RuleGroups(repository, limits)
+        watch = RuleFileWatch(groups, "t", [f"{tmp_path}/*.yml"], AlertingStats())
+        await watch.refresh()
+        (tmp_path / "a.yml").rename(tmp_path / "b.yml")
+        await watch.refresh()
+        assert watch.faults == ()
+        assert [rule.namespace for rule in await repository.list_rules("t")] == [
+            f"{tmp_path}/b.yml"
+        ]
