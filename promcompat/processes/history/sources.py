@@ -138,11 +138,14 @@ class Server:
                 f"{self.url}/api/v1/metrics/retention", headers=self.headers
             ) as answer:
                 # A sender may lack the role `read`, and another service has no such path.
-                found = await answer.json() if answer.status == 200 else {}
+                found = await answer.json() if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return 0
-        own, of_service = found.get("retention_days"), found.get("service_retention_days", 0)
-        return int(of_service if own is None else own)
+        match found:
+            case {"retention_days": int(days)} | {"service_retention_days": int(days)}:
+                return days
+            case _:
+                return 0
 
 
 def _shown(content: bytes) -> str:

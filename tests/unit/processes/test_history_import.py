@@ -88,6 +88,16 @@ async def test_a_service_is_asked_what_the_tenant_keeps() -> None:
     assert found == [30, 90, 0]
 
 
+@pytest.mark.parametrize("answered", [[], 5, None, {}, {"retention_days": "all"}])
+async def test_another_service_does_not_say_what_it_keeps(answered: object) -> None:
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.json_response(answered)
+
+    async with RawTestServer(answer) as running, aiohttp.ClientSession() as session:
+        url = str(running.make_url("")).rstrip("/")
+        assert await Server(session, url).retention_days() == 0
+
+
 async def test_what_a_service_refuses_is_told_without_the_password() -> None:
     async def refuse(_: web.BaseRequest) -> web.Response:
         return web.Response(status=403, text="ann does not have the role read")
