@@ -4,8 +4,6 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,17 +11,15 @@ from typing import Final
 import uvloop
 
 from promcompat.api.params import MAX_TIME_MS, MIN_TIME_MS
-from promcompat.composition.storage import open_storage
 from promcompat.configuration.settings import Settings
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError, WriteRejectedError
 from promcompat.core.model import WriteBatch
-from promcompat.database import SHORT, migrate_when_answering, own_database
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.imports.parquet_file import ParquetReader, ParquetWriter
 from promcompat.metrics.sample_stream import sample_portions
+from promcompat.processes.command_storage import command_storage
 from promcompat.processes.times import time_of_flag
 from promql.parsing.parser import parse_metric_selector
-from sql.embedded.errors import DataFolderInUseError
 from sql.samples.metric_storage import MetricStorage
 
 _SAMPLES_AT_ONCE: Final = 2_000_000
@@ -35,21 +31,11 @@ def run_parquet_command(options: argparse.Namespace, settings: Settings) -> int:
     """Run one of them; progress goes to standard error. Raises PromcompatError."""
     file = Path(options.file).expanduser().absolute()
     tenant = options.tenant or DEFAULT_TENANT
+    settings = settings.model_copy(update={"query_max_samples": _SAMPLES_AT_ONCE})
     if options.command == "export":
         uvloop.run(_export(tenant, options, settings, file))
         return 0
     return uvloop.run(_import(tenant, settings, file))
-
-
-@asynccontextmanager
-async def _storage(settings: Settings) -> AsyncIterator[MetricStorage]:
-    """Storage on the database in use; the service's own one is started unless it runs."""
-    async with AsyncExitStack() as opened:
-        with suppress(DataFolderInUseError):
-            await opened.enter_async_context(own_database(settings))
-        await migrate_when_answering(settings, SHORT)
-        limited = settings.model_copy(update={"query_max_samples": _SAMPLES_AT_ONCE})
-        yield await opened.enter_async_context(open_storage(limited, SHORT))
 
 
 async def _export(tenant: str, options: argparse.Namespace, settings: Settings, file: Path) -> None:
@@ -58,7 +44,7 @@ async def _export(tenant: str, options: argparse.Namespace, settings: Settings, 
     end_ms = time_of_flag("--end", options.end) if options.end else MAX_TIME_MS
     progress = _Progress("exported")
     with ParquetWriter(file) as writer:
-        async with _storage(settings) as storage:
+        async with command_storage(settings) as storage:
             bounds = tenant, matchers, start_ms, end_ms
             async for block in sample_portions(storage.store, *bounds):
                 await asyncio.to_thread(writer.write, block)
@@ -70,7 +56,7 @@ async def _import(tenant: str, settings: Settings, file: Path) -> int:
     """Returns 1 when samples were refused."""
     reader, progress, n_refused = ParquetReader(file), _Progress("imported"), 0
     progress.n_expected = reader.n_rows
-    async with _storage(settings) as storage:
+    async with command_storage(settings) as storage:
         batches = reader.batches()
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             n_refused += await _write(storage, tenant, batch)
