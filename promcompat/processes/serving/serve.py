@@ -11,6 +11,7 @@ from promcompat.configuration.settings import Settings
 from promcompat.configuration.types import split_listen_address
 from promcompat.core.cache_folder import check_temporary_folder
 from promcompat.http.listening import base_url, bind_socket
+from promcompat.listeners.line_sockets import listening_for_lines
 from promcompat.processes.late_imports import without_collection
 from promcompat.processes.open_files import raise_open_files
 from promcompat.processes.serving.banner import print_banner
@@ -33,6 +34,7 @@ def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
     # Bound alone first, so that a port in use is reported before anything else is started.
     bound = bind_socket(*settings.listen_address)
     check_listening(settings, bound)
+    uvloop.run(_check_line_addresses(settings))
     is_tls = settings.uses_tls
     if settings.workers == 1:
         announce = partial(print_banner, settings, base_url(bound, is_tls=is_tls))
@@ -45,6 +47,14 @@ def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
     with bind_socket(host, port, share_port=True) as reserved:
         announce = partial(print_banner, settings, base_url(reserved, is_tls=is_tls))
         return uvloop.run(supervise(settings, reserved, announce, arguments))
+
+
+async def _check_line_addresses(settings: Settings) -> None:
+    """Raises ListenerError. Later, a worker cannot tell another program there from a worker."""
+    for address in (settings.graphite_listen, settings.statsd_listen):
+        if address is not None:
+            async with listening_for_lines(*split_listen_address(address), lambda _: None):
+                pass
 
 
 def _check_files(settings: Settings) -> None:

@@ -204,6 +204,28 @@ def test_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_port_for_lines_in_use_is_one_clear_line(kind: int, tmp_path: Path) -> None:
+    with socket.socket(type=kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for workers in ("1", "2"):
+            done = run_cli(
+                "serve",
+                listen="127.0.0.1:0",
+                workers=workers,
+                statsd_listen=address,
+                data_dir=str(tmp_path / "d"),
+            )
+            assert done.returncode == 1
+            assert done.stderr == (
+                f"promcompat: cannot listen on {address}: the port is already in use\n"
+            )
+    assert not (tmp_path / "d").exists()
+
+
 def test_a_used_data_folder_is_one_clear_line(
     timescaledb_distribution: PostgresDistribution, tmp_path: Path
 ) -> None:
