@@ -23,6 +23,7 @@ _LOGGER = logging.getLogger(__name__)
 _STATSD_MAX_SERIES: Final = 200_000
 _STATSD_EXPIRY_MS: Final = 3_600_000
 """A counter that begins anew after an hour is a reset, which `rate` understands."""
+_LAST_FLUSH_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +43,37 @@ async def open_listeners(
     Of several workers the first one listens. Raises ListenerError when the address of a service
     with one process cannot be used.
     """
-    store = ImportStore(services.metrics, telemetry.imports, _in_thread, services.limits.rates)
+    store = ImportStore(
+        services.metrics,
+        telemetry.imports,
+        _in_thread,
+        services.limits.rates,
+        outlasts_outages=True,
+    )
     now_ms = services.metrics.now_ms
     graphite = statsd = None
     async with AsyncExitStack() as opened:
         if settings.graphite_listen:
             graphite = GraphiteReceiver(Flusher(store, DEFAULT_TENANT, "graphite"), now_ms)
-            opened.push_async_callback(graphite.flush)
+            opened.push_async_callback(_flush_last, graphite)
             await _listen(opened, settings.graphite_listen, graphite.take, is_worker)
         if settings.statsd_listen:
             aggregator = StatsdAggregator(_STATSD_MAX_SERIES, _STATSD_EXPIRY_MS)
             statsd = StatsdReceiver(Flusher(store, DEFAULT_TENANT, "statsd"), aggregator, now_ms)
-            opened.push_async_callback(statsd.flush)
+            opened.push_async_callback(_flush_last, statsd)
             await _listen(opened, settings.statsd_listen, statsd.take, is_worker)
         yield Listeners(graphite, statsd)
+
+
+async def _flush_last(receiver: GraphiteReceiver | StatsdReceiver) -> None:
+    try:
+        async with asyncio.timeout(_LAST_FLUSH_SECONDS):
+            await receiver.flush()
+    except TimeoutError:
+        _LOGGER.warning(
+            "samples of a listener were lost",
+            extra={"reason": "the database did not answer before the process ended"},
+        )
 
 
 async def _in_thread(_n_bytes: int, make: MakeBatch) -> tuple[WriteBatch, Faults]:

@@ -11,6 +11,7 @@ from promcompat.core.errors import (
     OverloadedError,
     RateLimitedError,
     StaleKnowledgeError,
+    StorageUnavailableError,
     WriteRejectedError,
 )
 from promcompat.core.model import WriteBatch
@@ -24,6 +25,7 @@ SAMPLES_HEADER: Final = "X-Promcompat-Samples-Stored"
 _ATTEMPTS: Final = 3
 _PATIENCE_SECONDS: Final = 20.0
 """How long an import waits for room. Its first pieces are stored, so a refusal would be partial."""
+_OUTAGE_SECONDS: Final = 600.0
 _PAUSE_SECONDS: Final = 1.0
 _LEAST_PAUSE_SECONDS: Final = 0.01
 _BYTES_PER_ROW: Final = 16
@@ -55,12 +57,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ImportStore:
-    """Where readers put their columns; the counters are of the process."""
+    """Where readers put their columns; the counters are of the process.
+
+    `outlasts_outages`: nobody sends again what is not stored, so it waits for ten minutes while the
+    database does not answer.
+    """
 
     metrics: MetricService
     counters: ImportMetrics
     work: Work
     rates: IngestRates
+    outlasts_outages: bool = False
 
     async def add(
         self, tenant: str, format_name: str, columns: ImportedColumns, outcome: Outcome
@@ -114,7 +121,8 @@ class ImportStore:
         self, tenant: str, columns: ImportedColumns, outcome: Outcome
     ) -> None:
         """Write the batch; make it again when series that it knew were removed meanwhile."""
-        attempts, deadline = _ATTEMPTS, time.monotonic() + _PATIENCE_SECONDS
+        patience = _OUTAGE_SECONDS if self.outlasts_outages else _PATIENCE_SECONDS
+        attempts, deadline = _ATTEMPTS, time.monotonic() + patience
         while True:
             try:
                 await self._write(tenant, columns, outcome)
@@ -123,10 +131,11 @@ class ImportStore:
                 attempts -= 1
                 if not attempts:
                     raise
-            except OverloadedError as exc:
-                if time.monotonic() > deadline:
+            except StorageUnavailableError as exc:
+                is_waited_for = self.outlasts_outages or isinstance(exc, OverloadedError)
+                if not is_waited_for or time.monotonic() > deadline:
                     raise
-                await asyncio.sleep(min(exc.retry_after_seconds, _PAUSE_SECONDS))
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _write(self, tenant: str, columns: ImportedColumns, outcome: Outcome) -> None:
         known, limits = self.metrics.known_series(tenant), self.metrics.label_limits(tenant)

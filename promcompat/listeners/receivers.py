@@ -80,6 +80,11 @@ class WaitingLines:
         self._n_characters += n_characters
         self._parts.append((self._now_ms(), lines))
 
+    def give_back(self, parts: _Parts) -> None:
+        """Let lines wait again that were drained and not stored."""
+        self._parts = [*parts, *self._parts]
+        self._n_lines += sum(len(lines) for _, lines in parts)
+
     def drain(self) -> tuple[_Parts, Faults]:
         """Everything that waits, which does not wait any more, and what was dropped."""
         parts, self._parts = self._parts, []
@@ -105,7 +110,15 @@ class GraphiteReceiver:
             columns = await asyncio.to_thread(_read_graphite, parts)
             columns.faults.add_many(dropped.number, dropped.reasons)
             if len(columns.series) or columns.faults.number:
-                await self._flusher.write(columns)
+                await self._write(columns, parts)
+
+    async def _write(self, columns: ImportedColumns, parts: _Parts) -> None:
+        try:
+            await self._flusher.write(columns)
+        except asyncio.CancelledError:
+            # The process ends. The last flush stores them; what was stored is the same once more.
+            self._waiting.give_back(parts)
+            raise
 
 
 def _read_graphite(parts: _Parts) -> ImportedColumns:

@@ -1,5 +1,6 @@
 """Imports of tenants whose rate is limited."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,3 +99,24 @@ async def test_what_could_not_be_stored_is_given_back(monkeypatch: pytest.Monkey
         with pytest.raises(StorageUnavailableError):
             await store.add("t", "json", columns_of(100), Outcome())
     assert (refusals.number, clock.slept) == (0, 0.0)
+
+
+class RestartingStore(InMemoryStore):
+    """A store whose database comes back."""
+
+    n_refused = 0
+
+    async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+        self.n_refused += 1
+        if self.n_refused <= 30:
+            raise StorageUnavailableError("down")
+        await super().write_batch(tenant, batch)
+
+
+async def test_what_nobody_sends_again_waits_for_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, refusals, outcome = Clock(monkeypatch), Counted(), Outcome()
+    store = replace(store_of(clock, refusals, RestartingStore()), outlasts_outages=True)
+    await store.add("t", "graphite", columns_of(10), outcome)
+    assert (outcome.n_stored, clock.slept) == (10, 30.0)

@@ -1,5 +1,6 @@
 """What the receivers of lines keep until they read and store them, and where they read them."""
 
+import asyncio
 import threading
 from dataclasses import dataclass, field
 from typing import cast
@@ -37,6 +38,35 @@ async def test_memory_of_waiting_lines_is_bounded_and_what_is_dropped_is_counted
         assert columns.faults.reasons[1:] == ["too many lines wait to be read"]
     await receiver.flush()
     assert len(written.columns) == 2
+
+
+@dataclass
+class Waiting(Written):
+    """Waits for its database until it is cancelled, and stores later."""
+
+    is_away: bool = True
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def write(self, columns: ImportedColumns) -> None:
+        if self.is_away:
+            self.asked.set()
+            await asyncio.Event().wait()
+        await super().write(columns)
+
+
+async def test_lines_whose_flush_ends_with_the_process_are_stored_by_the_last_one() -> None:
+    now_ms, written = iter((5_000, 6_000)), Waiting()
+    receiver = GraphiteReceiver(cast(Flusher, written), lambda: next(now_ms))
+    receiver.take(["a 1"])
+    flush = asyncio.create_task(receiver.flush())
+    await written.asked.wait()
+    flush.cancel()
+    await asyncio.gather(flush, return_exceptions=True)
+    receiver.take(["b 2"])
+    written.is_away = False
+    await receiver.flush()
+    (columns,) = written.columns
+    assert columns.timestamps.tolist() == [5_000, 6_000]
 
 
 class NotedThreads(StatsdAggregator):
