@@ -5,7 +5,7 @@ checks). Time comes in as a parameter, so that a restart at any point changes no
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from promcompat.core.alerting.alerts import (
@@ -162,25 +162,18 @@ def _step(
     return AlertTransition(from_state=from_state, to_state=to_state, at_ms=at_ms, value=value)
 
 
-def slot_of(group: Sequence[str], interval_ms: int, now_ms: int) -> int:
+def group_slot(tenant: str, namespace: str, group: str, interval_ms: int, now_ms: int) -> int:
     """The latest time at or before now at which a group is due.
 
-    `group` is what identifies it: tenant, namespace and name. Groups are spread over the interval
-    by a hash of these, the same in every process, so that not all of them run at once and that
-    replicas agree on the times.
-    """
-    digest = hashlib.blake2b("\0".join(group).encode(), digest_size=8).digest()
-    offset_ms = int.from_bytes(digest) % interval_ms
-    return (now_ms - offset_ms) // interval_ms * interval_ms + offset_ms
-
-
-def group_slot(tenant: str, namespace: str, group: str, interval_ms: int, now_ms: int) -> int:
-    """The latest time at or before now at which a group is due; see `slot_of`.
-
-    Groups without a namespace keep the times they had before there were any.
+    Groups are spread over the interval by a hash of what identifies them, the same in every
+    process, so that not all of them run at once and that replicas agree on the times. Groups
+    without a namespace keep the times they had before there were any.
     """
     named = () if namespace == DEFAULT_NAMESPACE else (namespace,)
-    return slot_of((tenant, *named, group), interval_ms, now_ms)
+    identity = "\0".join((tenant, *named, group))
+    digest = hashlib.blake2b(identity.encode(), digest_size=8).digest()
+    offset_ms = int.from_bytes(digest) % interval_ms
+    return (now_ms - offset_ms) // interval_ms * interval_ms + offset_ms
 
 
 def first_slot_from(tenant: str, rule: Rule, from_ms: int) -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -24,16 +23,10 @@ class Dump(Protocol):
 class SnapshotService:
     """Makes snapshots, one at a time."""
 
-    def __init__(
-        self,
-        folder: Path,
-        dump: Dump,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, folder: Path, dump: Dump) -> None:
         """`folder` is made when it is first needed."""
         self._folder = folder
         self._dump = dump
-        self._now = now
         self._turn = asyncio.Lock()
 
     async def make(self, *, skips_head: bool) -> str:
@@ -42,7 +35,7 @@ class SnapshotService:
         Raises as `Dump` does.
         """
         async with self._turn:
-            name = f"{self._now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}"
+            name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}"
             await asyncio.to_thread(self._make, name, skips_head)
         return name
 

@@ -12,6 +12,7 @@ import aiohttp
 from promcompat.outgoing.policy import ANYWHERE, Host, OutgoingPolicy
 from promcompat.version import promcompat_version
 
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=10.0)
 _HOST: Final[ContextVar[Host | None]] = ContextVar("called_host", default=None)
 """The host that a request calls, while its connection is made."""
 
@@ -48,9 +49,8 @@ class GuardedClient:
     request says otherwise.
     """
 
-    def __init__(self, policy: OutgoingPolicy = ANYWHERE, timeout_seconds: float = 10.0) -> None:
+    def __init__(self, policy: OutgoingPolicy = ANYWHERE) -> None:
         self._policy = policy
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -74,7 +74,7 @@ class GuardedClient:
                 connector=guarded_connector(self._policy),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"promcompat/{promcompat_version()}"},
-                timeout=self._timeout,
+                timeout=_TIMEOUT,
             )
         with calling(host):
             async with self._session.request(

@@ -14,9 +14,9 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.limits.limit_definitions import LIMIT_OF, LIMITS, LimitValues, parse_overrides
 from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.preconditions import Precondition
-from promcompat.database import SHORT, database_url, try_until_answered
+from promcompat.database import database_url
 from promcompat.limits.limit_service import LimitService
-from sql.database.database import Database
+from promcompat.processes.command_database import command_database
 from sql.repositories.audit_repository import PostgresAudit
 from sql.repositories.override_repository import PostgresLimitOverrides
 
@@ -30,14 +30,7 @@ def run_limits(options: Namespace, settings: Settings) -> int:
 
 
 async def _run(options: Namespace, settings: Settings) -> None:
-    # Late, because the kernels are among what it imports.
-    from promcompat.composition.options import database_options
-
-    async def attempt() -> Database:
-        return await Database.open(database_url(settings), database_options(settings))
-
-    database = await try_until_answered(attempt, SHORT)
-    try:
+    async with command_database(settings, database_url(settings)) as database:
         current = await stored_limits(settings, database)
         service = LimitService(current, PostgresLimitOverrides(database), Limits(current))
         if options.action != "list":
@@ -48,8 +41,6 @@ async def _run(options: Namespace, settings: Settings) -> None:
             ):
                 await _change(service, options)
         _print(service, options.tenant)
-    finally:
-        await database.close()
 
 
 async def _change(service: LimitService, options: Namespace) -> None:

@@ -11,7 +11,8 @@ import uvloop
 from promcompat.access.command_audit import recorded
 from promcompat.configuration.settings import Settings
 from promcompat.core.errors import NotFoundError, PromcompatError
-from promcompat.database import SHORT, owner_url, try_until_answered
+from promcompat.database import owner_url
+from promcompat.processes.command_database import command_database
 from sql.database.database import Database
 from sql.repositories.audit_repository import PostgresAudit
 from sql.repositories.tenant_readers import grant_tenant, list_readers, revoke_tenant
@@ -130,20 +131,7 @@ def _change(
 
 def _on_database(settings: Settings, act: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
     async def run() -> ResultT:
-        database = await _open(settings)
-        try:
+        async with command_database(settings, owner_url(settings)) as database:
             return await act(database)
-        finally:
-            await database.close()
 
     return uvloop.run(run())
-
-
-async def _open(settings: Settings) -> Database:
-    # Late, because the kernels are among what it imports.
-    from promcompat.composition.options import database_options
-
-    async def attempt() -> Database:
-        return await Database.open(owner_url(settings), database_options(settings))
-
-    return await try_until_answered(attempt, SHORT)

@@ -15,8 +15,8 @@ from promcompat.core.access import ALL_ROLES, Principal, Role, Token
 from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.texts.durations import parse_duration_ms
-from promcompat.database import SHORT, database_url, try_until_answered
-from sql.database.database import Database
+from promcompat.database import database_url
+from promcompat.processes.command_database import command_database
 from sql.repositories.audit_repository import PostgresAudit
 from sql.repositories.token_repository import PostgresTokenRepository
 
@@ -99,22 +99,14 @@ def _with_tokens(
     settings: Settings, act: Callable[[TokenService], Awaitable[ResultT]], change: str = ""
 ) -> ResultT:
     """`change` is what the audit trail says of a command that changes something."""
-    # Late, because the kernels are among what it imports.
-    from promcompat.composition.options import database_options
-
-    async def attempt() -> Database:
-        return await Database.open(database_url(settings), database_options(settings))
 
     async def run() -> ResultT:
-        database = await try_until_answered(attempt, SHORT)
-        try:
+        async with command_database(settings, database_url(settings)) as database:
             repository = PostgresTokenRepository(database)
             tokens = TokenService(repository, None, settings.max_tokens)
             if not change:
                 return await act(tokens)
             async with recorded(PostgresAudit(database), "promcompat token", change):
                 return await act(tokens)
-        finally:
-            await database.close()
 
     return uvloop.run(run())

@@ -70,18 +70,15 @@ class PostgresAlertRepository(AlertRepository):
         samples: SampleLookup,
         receivers: Sequence[str],
         now_ms: Callable[[], int],
-        max_alerts: int = MAX_ALERTS,
     ) -> None:
-        """`receivers` are the names of those that get every step of an alert.
-
-        Of each tenant, the newest `max_alerts` are kept, and older ones while they are open.
-        """
+        """`receivers` are the names of those that get every step of an alert."""
         self._database = database
         self._sessions = session_pool
         self._samples = samples
         self._receivers = receivers
         self._now_ms = now_ms
-        self.max_alerts = max_alerts
+        self.max_alerts = MAX_ALERTS
+        """Of each tenant, so many of the newest are kept, and older ones while they are open."""
         self._recorded = RecordedSeriesCache()
 
     def _writer(self, connection: Connection) -> AlertWriter:

@@ -47,7 +47,6 @@ class EmbeddedDatabase:
         data_folder: Path,
         *,
         report: Report,
-        cache_folder: Path | None = None,
         max_connections: int = LEAST_MAX_CONNECTIONS,
     ) -> "EmbeddedDatabase":
         """Start the database in `data_folder`, installing and initialising what is missing.
@@ -61,9 +60,7 @@ class EmbeddedDatabase:
         """
         folder = DataFolder(data_folder)
         try:
-            return cls._start_in(
-                folder, cache_folder or default_cache_folder(), report, max_connections
-            )
+            return cls._start_in(folder, report, max_connections)
         except OSError as error:
             folder.close()
             file = "" if error.filename is None else f" ({error.filename})"
@@ -76,13 +73,13 @@ class EmbeddedDatabase:
 
     @classmethod
     def _start_in(
-        cls, folder: DataFolder, cache_folder: Path, report: Report, max_connections: int
+        cls, folder: DataFolder, report: Report, max_connections: int
     ) -> "EmbeddedDatabase":
         for path in (folder.cluster_path, folder.unfinished_cluster_path):
             clear_orphan(path, report)
         state = folder.read_state()
         distribution = choose_distribution(
-            state.distribution if state else None, cache_folder, report
+            state.distribution if state else None, default_cache_folder(), report
         )
         if state is None:
             state = _create(folder, distribution, report)

@@ -92,9 +92,9 @@ def new_own_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
-def worker_link(environment: Mapping[str, str] = os.environ) -> WorkerLink | None:
+def worker_link() -> WorkerLink | None:
     """The link to the parent; None unless this process is a worker."""
-    text = environment.get(_WORKER_VARIABLE)
+    text = os.environ.get(_WORKER_VARIABLE)
     return None if text is None else WorkerLink(**json.loads(text))
 
 

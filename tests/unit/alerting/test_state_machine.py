@@ -16,7 +16,7 @@ from promcompat.alerting.state_machine import (
     after_outage,
     check_limit,
     close_alert,
-    slot_of,
+    group_slot,
     transitions_between,
 )
 from promcompat.core.alerting.alerts import AlertState
@@ -161,7 +161,7 @@ def test_steps_form_a_path(course: Course, timing: AlertTiming) -> None:
 
 @given(st.integers(1, 10**7), st.integers(0, 2**42), st.text(max_size=5))
 def test_slots_are_an_interval_apart(interval_ms: int, now_ms: int, group: str) -> None:
-    slot = slot_of(("t", "rules", group), interval_ms, now_ms)
+    slot = group_slot("t", "rules", group, interval_ms, now_ms)
     assert now_ms - interval_ms < slot <= now_ms
-    assert slot_of(("t", "rules", group), interval_ms, slot) == slot
-    assert slot_of(("t", "rules", group), interval_ms, slot + interval_ms) == slot + interval_ms
+    assert group_slot("t", "rules", group, interval_ms, slot) == slot
+    assert group_slot("t", "rules", group, interval_ms, slot + interval_ms) == slot + interval_ms
