@@ -119,11 +119,13 @@ async def _kill_process(process: int) -> None:
 
 
 def _is_alive(process: int) -> bool:
+    """Whether any thread of it is left: the first one may become a zombie before the others end."""
     try:
         status = Path(f"/proc/{process}/stat").read_text()
+        n_threads = len(os.listdir(f"/proc/{process}/task"))
     except OSError:
         return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
+    return status.rpartition(")")[2].split()[0] not in "ZX" or n_threads > 1
 
 
 def _workers(system: System) -> list[int]:
