@@ -146,6 +146,10 @@ class TemporalRemediationLauncher(RemediationLauncher, RemediationControl):
         _LOGGER.info("remediation started", extra={"workflow_id": request.workflow_id})
         return handle.first_execution_run_id or ""
 
+    async def withdraw(self, workflow_id: str, reason: str) -> None:
+        """Cancel a request; see the port. A workflow that exists all the same ends as it begins."""
+        await self._journal.withdraw(workflow_id, reason)
+
     async def decide(self, workflow_id: str, decision: Decision) -> None:
         """Signal the waiting workflow; see the port."""
         answer = Answer(decision.verdict.value, decision.actor, decision.reason)

@@ -27,6 +27,9 @@ from promql.values.matrix import QueryResult
 _LEASE_MS: Final = 15_000
 _BATCH: Final = 10
 _SILENCED_SECONDS: Final = 5.0
+_STALE_MS: Final = 3_600_000
+"""How long a remediation whose alert has ended waits for its start, so that a workflow service that
+comes after a week does not repair what was wrong in that week."""
 _MAX_DELAY_SECONDS: Final = 300.0
 _TEMPLATE_FAULT: Final = "<error expanding template: "
 
@@ -64,15 +67,19 @@ class RemediationStarts:
             is_silenced = await silences.is_silenced(due[0].tenant, due[0].alert)
             if is_silenced is None:
                 await self._wait(due[0], NOT_COMPARED)
+            elif is_silenced and due[0].is_over:
+                await self._withdraw(due[0], "its alert ended while it was silenced")
             elif is_silenced:
-                await self._keep_silent(due[0])
+                await self._wait(due[0], "silenced")
+            elif due[0].is_over and now_ms - due[0].created_at_ms > _STALE_MS:
+                await self._withdraw(due[0], "its alert ended before it could be started")
             else:
                 await self._start(due[0])
 
-    async def _keep_silent(self, delivery: Delivery) -> None:
-        if delivery.is_over:
-            return await self._deliveries.done([delivery.id])
-        await self._wait(delivery, "silenced")
+    async def _withdraw(self, delivery: Delivery, reason: str) -> None:
+        """Start it no more; an earlier attempt may have recorded it."""
+        await self._launcher.withdraw(_workflow_id(delivery), reason)
+        await self._give_up(delivery, reason)
 
     async def _wait(self, delivery: Delivery, reason: str) -> None:
         wait = Postponement(delivery.id, _SILENCED_SECONDS, reason, counts=False)
@@ -120,11 +127,9 @@ class RemediationStarts:
             name: await _render(value, templates, alert)
             for name, value in alert.remediation.input_template.items()
         }
-        cause = f"rule-{alert.rule_id}" if alert.rule_id else f"threshold-{alert.series_id}"
         return RemediationRequest(
             tenant=delivery.tenant,
-            # The time makes it unique: a new database repeats ids that Temporal has already.
-            workflow_id=f"promcompat-{delivery.tenant}-{cause}-alert-{alert.id}-{alert.active_at_ms}",
+            workflow_id=_workflow_id(delivery),
             spec=alert.remediation,
             workflow_input=rendered,
             alert_id=alert.id,
@@ -132,6 +137,13 @@ class RemediationStarts:
             query=alert.expr,
             series_labels=alert.series_labels.as_dict(),
         )
+
+
+def _workflow_id(delivery: Delivery) -> str:
+    alert = delivery.alert
+    cause = f"rule-{alert.rule_id}" if alert.rule_id else f"threshold-{alert.series_id}"
+    # The time makes it unique: a new database repeats ids that Temporal has already.
+    return f"promcompat-{delivery.tenant}-{cause}-alert-{alert.id}-{alert.active_at_ms}"
 
 
 async def _render(value: object, templates: TemplateExpander, alert: Alert) -> object:

@@ -43,7 +43,7 @@ class LauncherStats:
 class UnconfiguredRemediationLauncher(RemediationLauncher, RemediationControl):
     """Stands in for the launcher when no Temporal is configured.
 
-    Every request is recorded and stays `requested` until there is a Temporal; nothing is lost.
+    Every request is recorded and stays `requested` until there is a Temporal, or is withdrawn.
     """
 
     def __init__(self, journal: RemediationJournal) -> None:
@@ -56,6 +56,10 @@ class UnconfiguredRemediationLauncher(RemediationLauncher, RemediationControl):
             self.stats.unavailable += 1
             await self._journal.mark_start_failed(request.workflow_id, _REASON, is_final=False)
             raise StorageUnavailableError(_REASON)
+
+    async def withdraw(self, workflow_id: str, reason: str) -> None:
+        """Cancel a request; see the port."""
+        await self._journal.withdraw(workflow_id, reason)
 
     async def decide(self, workflow_id: str, decision: Decision) -> None:
         """There is no workflow; see the port."""

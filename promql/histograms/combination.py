@@ -179,7 +179,8 @@ def _distinct_indices(buckets: Buckets) -> int:
     """More indices than these cannot be in a result, at whatever schema."""
     if not len(buckets.indices):
         return 0
-    return int(max(buckets.indices.max(), 1) - min(buckets.indices.min(), 0)) + 1
+    lowest, highest = int(buckets.indices.min()), int(buckets.indices.max())
+    return max(highest, 1) - min(lowest, 0) + 1
 
 
 def _result_buckets(ends: IntArray, indices: IntArray, counts: FloatArray) -> Buckets:

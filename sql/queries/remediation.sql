@@ -32,6 +32,12 @@ SET
     finished_at = CASE WHEN $3 THEN now() END
 WHERE workflow_id = $1 AND state = 'requested'
 
+-- withdraw --
+-- Cancels a request whose workflow has not been started.
+UPDATE remediation
+SET state = 'cancelled', outcome = $2, finished_at = now()
+WHERE workflow_id = $1 AND state = 'requested'
+
 -- mark_state --
 -- Changes the state unless it is final; $4 says whether the new state is final.
 UPDATE remediation

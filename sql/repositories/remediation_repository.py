@@ -72,6 +72,11 @@ class PostgresRemediationRepository(RemediationJournal, RemediationRepository):
                 _QUERIES["mark_start_failed"], workflow_id, storable_text(error), is_final
             )
 
+    async def withdraw(self, workflow_id: str, reason: str) -> None:
+        """Nobody wants it to be started any more; see the port."""
+        async with acquired(self._database.write_pool) as connection:
+            await connection.execute(_QUERIES["withdraw"], workflow_id, reason)
+
     async def mark_state(
         self, workflow_id: str, state: RemediationState, outcome: str = ""
     ) -> RemediationState:

@@ -71,6 +71,12 @@ class RemediationLauncher(Protocol):
         Raises StorageUnavailableError when the workflow service cannot be reached: try again.
         """
 
+    async def withdraw(self, workflow_id: str, reason: str) -> None:
+        """Cancel the request for a workflow that could not be started so far, if there is one.
+
+        Raises StorageUnavailableError when the database cannot answer.
+        """
+
 
 class RemediationState(StrEnum):
     """The state of a remediation; those after `running` are final."""
@@ -220,6 +226,9 @@ class RemediationJournal(Protocol):
 
     async def mark_start_failed(self, workflow_id: str, error: str, *, is_final: bool) -> None:
         """Record that the workflow could not be started; `is_final` if it never can be."""
+
+    async def withdraw(self, workflow_id: str, reason: str) -> None:
+        """Cancel the request for a workflow, unless it has been started; a start may follow."""
 
     async def mark_state(
         self, workflow_id: str, state: RemediationState, outcome: str = ""

@@ -304,6 +304,30 @@ async def test_notifications_and_remediations_that_fail_are_repeated(database_ur
         assert (states_left, depths) == ({}, {"breaches": 0, "deliveries": 0})
 
 
+@pytest.mark.parametrize("minutes", [59, 61])
+async def test_an_alert_that_ended_is_repaired_within_an_hour_or_not_at_all(
+    database_url: str, minutes: int
+) -> None:
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold(remediation=make_remediation()))
+        alerting.launcher.is_down = True
+        still = make_labels("queue", host="still")
+        await alerting.write(HOST, (0, 9.0), (1, 0.0))
+        await alerting.write(still, (0, 9.0))
+        await alerting.settle()
+        alerting.launcher.is_down = False
+        alerting.clock.now_ms += minutes * 60_000
+        await alerting.settle()
+        ended, firing = sorted(await alerting.listed(), key=lambda alert: alert.state.is_open)
+        assert [alert.labels.get("host") for alert in (ended, firing)] == ["a", "still"]
+        started = {request.alert_id for request in alerting.launcher.started.values()}
+        assert started == ({ended.id, firing.id} if minutes < 60 else {firing.id})
+        assert len(alerting.launcher.withdrawn) == (minutes > 60)
+        notes = [step.note for step in await alerting.alerts.history(TENANT, ended.id)]
+        expected = "remediation requested" if minutes < 60 else "remediation not started: its alert"
+        assert notes[-1].startswith(expected)
+
+
 async def test_cooldown_and_broken_templates_start_nothing(database_url: str) -> None:
     spec = make_remediation(cooldown_ms=60_000)
     broken = make_remediation(input_template={"x": "{{ nope }}"})

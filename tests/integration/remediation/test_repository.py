@@ -70,6 +70,20 @@ async def test_life_of_a_record(stage: Stage) -> None:
     assert await records.count_open() == {}
 
 
+async def test_only_what_was_not_started_can_be_withdrawn(stage: Stage) -> None:
+    records = stage.remediations
+    running, _ = await waiting_remediation(records)
+    request = make_request({}, "queue")
+    await records.request(request)
+    for workflow_id in (running, request.workflow_id, "never requested"):
+        await records.withdraw(workflow_id, "not wanted")
+    assert await records.count_open() == {STATES.WAITING_FOR_APPROVAL: 1}
+    found = await stage.recorded(request.workflow_id)
+    assert (found.state, found.outcome) == (STATES.CANCELLED, "not wanted")
+    assert found.finished_at_ms > 0
+    assert await records.mark_started(request.workflow_id, "run") is STATES.CANCELLED
+
+
 async def test_first_decision_counts_whoever_comes(stage: Stage) -> None:
     records = stage.remediations
     workflow_id, number = await waiting_remediation(records)

@@ -91,6 +91,7 @@ class RememberingLauncher:
 
     is_down: bool = False
     started: dict[str, RemediationRequest] = field(default_factory=dict)
+    withdrawn: list[str] = field(default_factory=list)
     n_calls: int = 0
 
     async def start(self, request: RemediationRequest) -> None:
@@ -98,6 +99,9 @@ class RememberingLauncher:
         if self.is_down:
             raise StorageUnavailableError("down")
         self.started.setdefault(request.workflow_id, request)
+
+    async def withdraw(self, workflow_id: str, reason: str) -> None:
+        self.withdrawn.append(workflow_id)
 
 
 @dataclass
