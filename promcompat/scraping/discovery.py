@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import orjson
 
@@ -39,27 +39,44 @@ GroupsChanged = Callable[[], None]
 class Discovery(Protocol):
     """Finds target groups until it is cancelled."""
 
+    config: FileDiscovery | HttpDiscovery
+
     @property
     def groups(self) -> Sequence[TargetGroup]:
         """What was found last."""
+
+    def take_over(self, earlier: Self) -> None:
+        """Begin with what a discovery of the same configuration has found."""
 
     async def run(self, changed: GroupsChanged) -> None:
         """Look again and again, and call `changed` after a change; does not return."""
 
 
 def discoveries_of(
-    job: JobConfig, failed: Callable[[], None], policy: OutgoingPolicy = ANYWHERE
+    job: JobConfig,
+    failed: Callable[[], None],
+    policy: OutgoingPolicy = ANYWHERE,
+    earlier: Iterable[Discovery] = (),
 ) -> list[Discovery]:
-    """Every discovery of a job; `failed` counts attempts without a result."""
+    """Every discovery of a job; `failed` counts attempts without a result.
+
+    Those that are configured as an `earlier` one begin with what this one has found, as in
+    Prometheus: a server of targets may be away while another part of the job changes.
+    """
     files = [FileWatch(config, failed) for config in job.files]
-    return [*files, *(UrlWatch(config, failed, policy) for config in job.urls)]
+    found = [*files, *(UrlWatch(config, failed, policy) for config in job.urls)]
+    for one in found:
+        for before in earlier:
+            if before.config == one.config:
+                one.take_over(before)
+    return found
 
 
 class FileWatch(Discovery):
     """Files with target groups. One that is broken keeps the groups it had."""
 
     def __init__(self, config: FileDiscovery, failed: Callable[[], None]) -> None:
-        self._config = config
+        self.config = config
         self._failed = failed
         self._seen: dict[str, FileState] = {}
         self._groups: dict[str, Sequence[TargetGroup]] = {}
@@ -69,13 +86,17 @@ class FileWatch(Discovery):
         """See the port."""
         return [group for groups in self._groups.values() for group in groups]
 
+    def take_over(self, earlier: Self) -> None:
+        """See the port."""
+        self._groups = earlier._groups
+
     async def run(self, changed: GroupsChanged) -> None:
         """See the port. Files are read when they change, and all of them every refresh interval."""
         read_all_at = 0.0
         while True:
             if time.monotonic() >= read_all_at:
                 self._seen.clear()
-                read_all_at = time.monotonic() + self._config.refresh_ms / 1000
+                read_all_at = time.monotonic() + self.config.refresh_ms / 1000
             before = self._groups
             try:
                 self._groups = await asyncio.to_thread(self._look)
@@ -91,7 +112,7 @@ class FileWatch(Discovery):
     def _look(self) -> dict[str, Sequence[TargetGroup]]:
         """The groups of each file; others read those of before meanwhile."""
         found = {}
-        for name in sorted({name for text in self._config.patterns for name in glob(text)}):
+        for name in sorted({name for text in self.config.patterns for name in glob(text)}):
             groups = self._read(name) if self._has_changed(name) else None
             if groups is None:
                 groups = self._groups.get(name)
@@ -148,15 +169,19 @@ class UrlWatch(Discovery):
         failed: Callable[[], None],
         policy: OutgoingPolicy = ANYWHERE,
     ) -> None:
-        self._config = config
+        self.config = config
         self._policy = policy
         self._failed = failed
         self._redactor = Redactor(url_secrets(config.url))
 
+    def take_over(self, earlier: Self) -> None:
+        """See the port."""
+        self.groups = earlier.groups
+
     async def run(self, changed: GroupsChanged) -> None:
         """See the port."""
-        refresh_seconds = self._config.refresh_ms / 1000
-        async with HttpFetcher(self._config.http, refresh_seconds, self._policy) as fetcher:
+        refresh_seconds = self.config.refresh_ms / 1000
+        async with HttpFetcher(self.config.http, refresh_seconds, self._policy) as fetcher:
             while True:
                 before = self.groups
                 try:
@@ -166,7 +191,7 @@ class UrlWatch(Discovery):
                 except Exception:
                     # The boundary of a discovery: what fails must not prevent later attempts.
                     self._failed()
-                    shown = public_url(self._config.url)
+                    shown = public_url(self.config.url)
                     _LOGGER.exception("list of targets not read", extra={"url": shown})
                 if self.groups != before:
                     changed()
@@ -174,12 +199,12 @@ class UrlWatch(Discovery):
 
     def _tell_failure(self, reason: str) -> None:
         self._failed()
-        shown = public_url(self._config.url)
-        reason = self._redactor.hide(reason.replace(self._config.url, shown))
+        shown = public_url(self.config.url)
+        reason = self._redactor.hide(reason.replace(self.config.url, shown))
         _LOGGER.error("list of targets not read", extra={"url": shown, "reason": reason})
 
     async def _ask(self, fetcher: HttpFetcher) -> Sequence[TargetGroup]:
-        url, seconds = self._config.url, self._config.refresh_ms / 1000
+        url, seconds = self.config.url, self.config.refresh_ms / 1000
         headers = {
             "Accept": "application/json",
             "User-Agent": f"promcompat/{promcompat_version()}",

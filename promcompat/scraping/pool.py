@@ -22,7 +22,10 @@ _RETRY_SECONDS: Final = 5.0
 class ScrapePool:
     """A job that runs until `stop` or `end`."""
 
-    def __init__(self, job: JobConfig, around: LoopSurroundings) -> None:
+    def __init__(
+        self, job: JobConfig, around: LoopSurroundings, earlier: "ScrapePool | None" = None
+    ) -> None:
+        """`earlier` is the pool of the job as it was configured before, which ends."""
         self.job = job
         self.dropped: list[Labels] = []
         self.n_dropped = 0
@@ -33,9 +36,12 @@ class ScrapePool:
         self._ending: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         failed = around.metrics.discovery_failures.inc
-        self._discoveries: list[Discovery] = discoveries_of(job, failed, around.policy)
-        # Static targets are there at once; discoveries have found nothing yet.
+        known = () if earlier is None else earlier._discoveries
+        self._discoveries: list[Discovery] = discoveries_of(job, failed, around.policy, known)
+        # Static targets are there at once, and those that the earlier pool discovered soon.
         self._adopt(targets_of(job, job.static))
+        if any(discovery.groups for discovery in self._discoveries):
+            self._changed.set()
         works = [discovery.run(self._changed.set) for discovery in self._discoveries]
         self._tasks = [asyncio.create_task(work) for work in (*works, self._follow())]
 

@@ -150,12 +150,14 @@ class Scraper:
         """Make the pools those of the configuration; a pool whose job is as it was goes on."""
         around = self._surroundings()
         wanted = {job.name: job for job in self._config.jobs}
+        ending: dict[str, ScrapePool] = {}
         for name, pool in list(self._pools.items()):
             if wanted.get(name) != pool.job or pool.extra_labels != around.extra_labels:
-                self._end_later(self._pools.pop(name))
+                ending[name] = self._pools.pop(name)
+                self._end_later(ending[name])
         for name, job in wanted.items():
             if name not in self._pools:
-                self._pools[name] = ScrapePool(job, around)
+                self._pools[name] = ScrapePool(job, around, ending.get(name))
         self.count_targets()
 
     def _surroundings(self) -> LoopSurroundings:

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from promcompat.scraping import discovery, pool, scraper
 from promcompat.scraping.configuration import FileDiscovery, JobConfig, TargetGroup
+from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.pool import ScrapePool
-from promcompat.scraping.scraper import LiveKeys
+from promcompat.scraping.scraper import LiveKeys, Scraper, ScraperOptions
 from promcompat.scraping.target_loop import LoopSurroundings
 from promcompat.scraping.targets import DiscoveredTargets, targets_of
 from promcompat.telemetry.telemetry import Telemetry
 from tests.support.waiting import until
+from tests.unit.scraping.test_delivery import Sink
 
 
 class Loop:
@@ -50,6 +54,44 @@ async def test_a_job_goes_on_after_an_error(
     await until(lambda: len(running.loops) == 1)
     await running.stop()
     assert not failures
+
+
+async def test_a_changed_job_keeps_what_was_discovered_while_the_server_of_targets_is_away(
+    tmp_path: Path,
+) -> None:
+    is_away = False
+
+    async def answer(_: web.BaseRequest) -> web.Response:
+        if is_away:
+            return web.Response(status=503)
+        return web.json_response([{"targets": ["127.0.0.1:1"]}])
+
+    def write_config(timeout: str, url: str) -> None:
+        (tmp_path / "p.yml").write_text(
+            "scrape_configs:\n  - job_name: j\n    scrape_interval: 1h\n"
+            f"    scrape_timeout: {timeout}\n    http_sd_configs: [{{url: '{url}'}}]\n"
+        )
+
+    def timeouts() -> list[int]:
+        return [loop.target.timeout_ms for one in running.pools.values() for loop in one.loops]
+
+    metrics = Telemetry().scrapes
+    async with RawTestServer(answer) as server:
+        url = str(server.make_url("/targets"))
+        write_config("5s", url)
+        options = ScraperOptions(config_file=tmp_path / "p.yml")
+        running = Scraper(options, Delivery(Sink(), metrics), metrics)
+        running.load()
+        running.start()
+        await until(lambda: timeouts() == [5_000])
+        is_away = True
+        write_config("10s", url)
+        await running.refresh()
+        await until(lambda: timeouts() == [10_000])
+        write_config("10s", f"{url}/others")
+        await running.refresh()
+        assert timeouts() == []
+        await running.close()
 
 
 async def test_many_discovered_targets_are_relabelled_in_a_thread(
