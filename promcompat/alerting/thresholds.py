@@ -250,8 +250,11 @@ class ThresholdAlerts:
         self, tenant: str, before: Collection[Alert], after: Collection[Alert]
     ) -> None:
         """Show to PromQL how alerts changed."""
-        # The second of two samples with the same time would not be stored.
-        at_ms = max(self._now_ms(), self._series_written_ms + 1)
+        at_ms, last_ms = self._now_ms(), self._series_written_ms
+        # The second of two samples with the same time would not be stored. If the last one is much
+        # later than now, the clock has been set back.
+        if at_ms <= last_ms < at_ms + THRESHOLD_INTERVAL_MS:
+            at_ms = last_ms + 1
         self._series_written_ms = at_ms
         await write_alert_series(self._metrics, tenant, before, after, at_ms)
 

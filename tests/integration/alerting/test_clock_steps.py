@@ -11,6 +11,7 @@ from tests.support.services.alerting import (
     TENANT,
     AlertingFixture,
     make_rule,
+    make_threshold,
     running_alerting,
 )
 
@@ -85,3 +86,21 @@ async def test_a_process_whose_clock_is_behind_leaves_groups_to_the_others(
             await behind.evaluator.run_due()
         assert ahead.stats.rule_evaluations == 20
         assert behind.stats.rule_evaluations == 0
+
+
+async def test_promql_sees_alerts_of_thresholds_after_the_clock_was_set_back(
+    plain_database_url: str,
+) -> None:
+    async with running_alerting(plain_database_url) as alerting:
+        await alerting.define("m", make_threshold())
+        alerting.clock.now_ms += DAY_MS
+        await alerting.write(make_labels("m", host="early"), (DAY_MS, 9.0))
+        await alerting.settle()
+        alerting.clock.now_ms -= DAY_MS
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.settle()
+        assert {labels["host"] for labels in await alerting.series("ALERTS", 0)} >= {"a"}
+        alerting.clock.now_ms += 60_000
+        await alerting.settle()
+        seen = {labels["host"] for labels in await alerting.series("ALERTS", 60_000)}
+        assert seen == {"a", "early"}
