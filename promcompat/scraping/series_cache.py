@@ -124,6 +124,7 @@ class TargetSeries:
         self.metadata_changes = 0
         """Grows when `metadata` is another one after a scrape."""
         self.scrape = 0
+        self._time_ms = ALL_TIME_MS[0]
         self._by_key: dict[bytes, ScrapedSeries] = {}
         self._tracked: list[ScrapedSeries] = []
         self._described_in: dict[str, int] = {}
@@ -140,7 +141,15 @@ class TargetSeries:
         return (found.key for found in series)
 
     def begin(self, time_ms: int, now_ms: int) -> "Scrape":
-        """A new scrape, whose samples have this time unless they have one of their own."""
+        """A new scrape, whose samples have this time unless they have one of their own.
+
+        If it is before that of the scrape before, the clock has been set back: otherwise no sample
+        would be in order until the clock is there again.
+        """
+        if time_ms < self._time_ms:
+            for series in self._by_key.values():
+                series.last_ms = ALL_TIME_MS[0]
+        self._time_ms = time_ms
         self.scrape += 1
         return Scrape(self, time_ms, now_ms + MAX_FUTURE_MS)
 

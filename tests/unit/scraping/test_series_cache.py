@@ -93,6 +93,15 @@ def test_what_cannot_be_stored_is_dropped_alone_and_counted() -> None:
     assert (counts.n_scraped, counts.n_kept, counts.n_series_added) == (7, 7, 3)
 
 
+def test_samples_are_stored_again_at_once_when_the_clock_was_set_back() -> None:
+    known = known_series()
+    scrape(known, "a 1\nb 1\n", 86_400)
+    for number, body in enumerate(("a 2\nb 2\n", "a 3\n")):
+        found, samples = scrape(known, body, number)
+        assert found.counts.n_out_of_order == 0
+    assert samples == {"a": 3.0, "b": "stale"}
+
+
 def test_series_are_added_once_and_again_after_they_were_gone() -> None:
     known = known_series()
     added = [
