@@ -151,7 +151,7 @@ class ParquetWriter:
         try:
             self._output = self._unfinished.open("wb")
         except OSError as exc:
-            raise ParquetError(f"cannot write {self._file}: {exc.strerror}") from exc
+            raise self._fault(exc) from exc
         return self
 
     def __exit__(
@@ -161,26 +161,28 @@ class ParquetWriter:
         trace: TracebackType | None,
     ) -> None:
         assert self._output is not None
-        with self._output:
+        try:
+            with self._output:
+                if error is None:
+                    self._output.write(self._stream.end())
             if error is None:
-                self._append(self._stream.end())
-        if error is None:
-            self._unfinished.replace(self._file)
-        else:
+                self._unfinished.replace(self._file)
+        except OSError as exc:
+            raise self._fault(exc) from exc
+        finally:
             self._unfinished.unlink(missing_ok=True)
 
     def write(self, block: SampleBlock) -> None:
         """Append the samples of a block as a row group. Raises ParquetError."""
-        for piece in self._stream.rows(block):
-            self._append(piece)
-
-    def _append(self, piece: bytes) -> None:
         assert self._output is not None
         try:
-            self._output.write(piece)
+            for piece in self._stream.rows(block):
+                self._output.write(piece)
         except OSError as exc:
-            self._unfinished.unlink(missing_ok=True)
-            raise ParquetError(f"cannot write {self._file}: {exc.strerror}") from exc
+            raise self._fault(exc) from exc
+
+    def _fault(self, error: OSError) -> ParquetError:
+        return ParquetError(f"cannot write {self._file}: {error.strerror}")
 
 
 def _labels_json(labels: Labels) -> str:

@@ -119,9 +119,12 @@ def _write(documents: Sequence[tuple[str, bytes]], folder: Path | None) -> None:
         if folder is None:
             sys.stdout.write(text.decode())
             continue
-        folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{uid}.json"
-        file.write_bytes(text)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text)
+        except OSError as exc:
+            raise BadDataError(f"cannot write {file}: {exc.strerror}") from exc
         sys.stdout.write(f"{file}\n")
 
 

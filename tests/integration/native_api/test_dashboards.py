@@ -269,5 +269,7 @@ def test_dashboards_are_checked_imported_listed_and_exported(
     folder = tmp_path / "all"
     assert run("export", "--folder", str(folder), *database) == f"{folder / 'old.json'}\n"
     assert json.loads((folder / "old.json").read_text()) == document
+    assert main(["dashboards", "export", "--folder", str(file), *database]) == 1
+    assert capsys.readouterr()[1].endswith("/old.json/old.json: File exists\n")
     file.write_text("[]")
     assert main(["dashboards", "check", str(file)]) == 1

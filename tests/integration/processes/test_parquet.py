@@ -96,3 +96,18 @@ async def test_values_that_contradict_stored_ones_are_counted(
     file.write_bytes(b"PAR1 no such file")
     assert await run("import-parquet", str(file)) == 1
     assert "cannot read" in capsys.readouterr().err
+
+
+async def test_a_file_that_cannot_be_written_is_named(
+    plain_database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", plain_database_url)
+    (tmp_path / "folder").mkdir()
+    faults = {"folder": "Is a directory", "missing/file": "No such file or directory"}
+    for name, fault in faults.items():
+        assert await run("export", str(tmp_path / name)) == 1
+        assert capsys.readouterr()[1].endswith(f"/{name}: {fault}\n")
+    assert os.listdir(tmp_path) == ["folder"]
