@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress
+from operator import is_
 from sys import getsizeof
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ _BYTES_PER_PLACE = 22
 """Of a pair in a label set: in the tuples with and without metadata, and as punctuation of JSON."""
 _BYTES_PER_PAIR = 56 + 2 * getsizeof("")
 
+ItemT = TypeVar("ItemT", bound=Hashable)
 ResultT = TypeVar("ResultT")
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -227,15 +229,39 @@ class PartialLabelSets(LabelSets):
 
     @classmethod
     def of(cls, distinct: Sequence[Labels], place_of: IntArray) -> "PartialLabelSets":
-        """For each series one of the `distinct` label sets."""
+        """For each series one of the `distinct` label sets, which come in their order here."""
         made = cls([distinct[place] for place in place_of.tolist()])
-        made.kept("distinct", lambda: distinct)
+        made.kept("distinct", lambda: (distinct, place_of))
         return made
 
     @property
     def distinct(self) -> Sequence[Labels]:
-        """Each of the different label sets once."""
-        return self.kept("distinct", lambda: tuple(dict.fromkeys(self)))
+        """Each of the different label sets once, in the order in which they first occur."""
+        return self._by_place()[0]
+
+    @property
+    def place_of(self) -> IntArray:
+        """The place of each label set among the distinct ones."""
+        return self._by_place()[1]
+
+    def _by_place(self) -> tuple[Sequence[Labels], IntArray]:
+        return self.kept("distinct", lambda: numbered(self))
+
+    def changed(self, change: Callable[[Labels], Labels]) -> "PartialLabelSets":
+        """What a function makes of the label sets; it is called once for each distinct one."""
+        made = [change(labels) for labels in self.distinct]
+        if all(map(is_, made, self.distinct)):
+            return self
+        distinct, place_of = numbered(made)
+        return PartialLabelSets.of(distinct, place_of[self.place_of])
+
+
+def numbered(items: Iterable[ItemT]) -> tuple[Sequence[ItemT], IntArray]:
+    """Each different item once, as they first occur, and the number of each item."""
+    every = list(items)
+    number_of = {item: number for number, item in enumerate(dict.fromkeys(every))}
+    numbers = np.fromiter(map(number_of.__getitem__, every), np.int64, len(every))
+    return tuple(number_of), numbers
 
 
 def label_sets_at(label_sets: Sequence[Labels], rows: Iterable[int]) -> tuple[Labels, ...]:

@@ -11,6 +11,7 @@ from promcompat.core.model import (
     IntArray,
     Labels,
     LabelSets,
+    PartialLabelSets,
 )
 from promql.values.label_columns import label_pairs
 
@@ -65,6 +66,17 @@ def _has_few_groups(grouping: Grouping) -> bool:
 
 
 def _group_by(labels: Sequence[Labels], names: Sequence[str]) -> Grouping:
+    """Group by the pairs of some labels."""
+    if not isinstance(labels, PartialLabelSets):
+        return _group_all_by(labels, names)
+    # Most have only the labels of their group, which then need not be looked at again.
+    if set(names).issuperset(name for one in labels.distinct for name, _ in one.pairs):
+        return Grouping(list(labels.distinct), labels.place_of)
+    found = _group_all_by(labels.distinct, names)
+    return Grouping(found.labels, found.group_of[labels.place_of])
+
+
+def _group_all_by(labels: Sequence[Labels], names: Sequence[str]) -> Grouping:
     """Group by the pairs of some labels, one column of pairs at a time."""
     keys = list(zip(*(label_pairs(labels, name) for name in names), strict=True))
     groups = {key: group for group, key in enumerate(dict.fromkeys(keys))}

@@ -44,8 +44,9 @@ def drop_names(matrix: Matrix, delayed: bool, merge: bool = True) -> Matrix:
 
 def _without_metadata(rows: Sequence[Labels]) -> Sequence[Labels]:
     def remove() -> LabelSets:
-        kind = PartialLabelSets if isinstance(rows, PartialLabelSets) else LabelSets
-        return kind([labels.without_metadata() for labels in rows])
+        if isinstance(rows, PartialLabelSets):
+            return rows.changed(Labels.without_metadata)
+        return LabelSets([labels.without_metadata() for labels in rows])
 
     return rows.kept("without metadata", remove) if isinstance(rows, LabelSets) else remove()
 

@@ -12,7 +12,7 @@ import orjson
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import EMPTY_LABELS, IntArray, Labels, PartialLabelSets
+from promcompat.core.model import EMPTY_LABELS, IntArray, Labels, PartialLabelSets, numbered
 from promql.budget import TimeLimit, run_limited
 from sql.caching.selector_cache import (
     LabelledSeries,
@@ -181,21 +181,17 @@ class SeriesReader:
         """
         if not names:
             return PartialLabelSets((EMPTY_LABELS,) * len(series_ids))
-        sets: dict[Labels, int] = {}
-        set_of = np.full(len(series_ids), -1)
+        packed: list[bytes] = []
+        keys: list[tuple[str | None, ...]] = []
         for first in range(0, len(series_ids), _CHOSEN_AT_ONCE):
             ids = series_ids[first : first + _CHOSEN_AT_ONCE]
             statement = chosen_labels_statement(ids.tolist(), names)
             rows = await connection.fetch(statement.text, *statement.params)
-            found = np.frombuffer(b"".join(packed for packed, *_ in rows), ">i8")
-            numbers = [_number_of(sets, names, values) for _, *values in rows]
-            sizes = [len(packed) // found.itemsize for packed, *_ in rows]
-            places = np.searchsorted(ids, found.astype(np.int64))
-            set_of[first + places] = np.repeat(numbers, sizes)
-        if (set_of < 0).any():
-            raise StorageUnavailableError("a series was removed during the query; try again")
-        label_sets = tuple(sets)
-        return PartialLabelSets.of(label_sets, set_of)
+            if rows:
+                packed_ids, *columns = zip(*rows, strict=True)
+                packed += packed_ids
+                keys += zip(*columns, strict=True)
+        return await asyncio.to_thread(_shared_labels, series_ids, names, packed, keys)
 
     async def _labels_of_some(self, connection: Connection, ids: Sequence[int]) -> list[Labels]:
         found = self._labels_cache.find(ids)
@@ -229,10 +225,32 @@ class SeriesReader:
         return found
 
 
-def _number_of(sets: dict[Labels, int], names: LabelNames, values: Sequence[str | None]) -> int:
-    """The number of the label set with these values, which may be new."""
-    pairs = tuple((name, value) for name, value in zip(names, values, strict=True) if value)
-    return sets.setdefault(Labels.of_sorted(pairs), len(sets))
+def _shared_labels(
+    ids: IntArray,
+    names: LabelNames,
+    packed: Sequence[bytes],
+    keys: Sequence[tuple[str | None, ...]],
+) -> PartialLabelSets:
+    """Label sets of series: those whose ids are `packed[i]` have the values `keys[i]`.
+
+    A million different ones take seconds, although the loops over them run in C.
+    """
+    found = np.frombuffer(b"".join(packed), ">i8")
+    if len(found) != len(ids):
+        raise StorageUnavailableError("a series was removed during the query; try again")
+    n_ids = np.fromiter(map(len, packed), np.int64, len(packed)) // found.itemsize
+    distinct, number_of = numbered(keys)
+    numbers = np.empty(len(ids), np.int64)
+    numbers[np.searchsorted(ids, found.astype(np.int64))] = np.repeat(number_of, n_ids)
+    _, firsts = np.unique(numbers, return_index=True)
+    order = np.argsort(firsts)
+    label_sets = [
+        Labels.of_sorted(
+            tuple((name, value) for name, value in zip(names, values, strict=True) if value)
+        )
+        for values in map(distinct.__getitem__, order.tolist())
+    ]
+    return PartialLabelSets.of(label_sets, np.argsort(order)[numbers])
 
 
 def _matching_ids_of(

@@ -5,9 +5,11 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import EvalRange, LabelSets, SampleBlock
+from promcompat.core.model import EvalRange, Labels, LabelSets, PartialLabelSets, SampleBlock
 from promql.aggregation.grouping import group_series
 from promql.budget import QueryBudget
 from promql.evaluation.evaluator import EvaluationOptions
@@ -102,3 +104,28 @@ def test_a_bounded_number_is_kept_and_none_goes_to_another_process() -> None:
     assert copied == rows
     assert isinstance(copied, LabelSets)
     assert copied.kept(0, lambda: -1) == -1
+
+
+VALUES = st.sampled_from(["", "1", "2", "3"])
+
+
+@given(
+    rows=st.lists(st.builds(lambda a, b, n: make_labels(n, a=a, b=b), VALUES, VALUES, VALUES)),
+    names=st.lists(st.sampled_from(["__name__", "a", "b", "none"]), max_size=3),
+    without=st.booleans(),
+    is_changed=st.booleans(),
+)
+def test_partial_label_sets_have_the_groups_of_all(
+    rows: list[Labels], names: list[str], without: bool, is_changed: bool
+) -> None:
+    partial, plain = PartialLabelSets(rows), tuple(rows)
+    if is_changed:
+        partial = partial.changed(Labels.without_metadata)
+        plain = tuple(labels.without_metadata() for labels in rows)
+    assert partial == plain
+    assert list(partial.distinct) == list(dict.fromkeys(plain))
+    assert tuple(partial.distinct[place] for place in partial.place_of) == plain
+    found = group_series(partial, names, without)
+    expected = group_series(plain, names, without)
+    assert list(found.labels) == list(expected.labels)
+    assert found.group_of.tolist() == expected.group_of.tolist()
