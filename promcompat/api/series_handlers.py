@@ -22,7 +22,7 @@ from promcompat.api.params import (
 )
 from promcompat.api.query_parsing import parse_selectors, within_query_time
 from promcompat.core.errors import BadDataError
-from promcompat.core.model import MetricMetadata
+from promcompat.core.model import Labels, MetricMetadata
 from promcompat.http.bodies import work_of
 from promcompat.http.context import services_of, tenant_of
 from promcompat.metrics.metric_service import ItemT, Listing
@@ -44,7 +44,7 @@ async def handle_series(request: web.Request) -> web.Response:
     with errors_naming("match[]"):
         matcher_sets = await parse_selectors(request, selectors)
     find = partial(services_of(request).metrics.series, tenant_of(request), matcher_sets)
-    return await _respond(request, find, bounds, lambda labels: dict(labels.pairs))
+    return await _respond(request, find, bounds, _label_sets_json)
 
 
 async def handle_labels(request: web.Request) -> web.Response:
@@ -53,7 +53,7 @@ async def handle_labels(request: web.Request) -> web.Response:
     bounds = _bounds(form)
     matcher_sets = await parse_selectors(request, form.all("match[]"))
     find = partial(services_of(request).metrics.label_names, tenant_of(request), matcher_sets)
-    return await _respond(request, find, bounds, str)
+    return await _respond(request, find, bounds, dump_json)
 
 
 async def handle_label_values(request: web.Request) -> web.Response:
@@ -68,14 +68,14 @@ async def handle_label_values(request: web.Request) -> web.Response:
     )
     if "\x00" in name:
         return await success_response(request, [])
-    return await _respond(request, find, bounds, str)
+    return await _respond(request, find, bounds, dump_json)
 
 
 async def _respond(
     request: web.Request,
     find: Callable[[int, int, int], Awaitable[Listing[ItemT]]],
     bounds: tuple[int, int, int],
-    to_json: Callable[[ItemT], object],
+    to_json: Callable[[Sequence[ItemT]], bytes],
 ) -> web.Response:
     """The list found within `start`, `end` and `limit`, dumped in a thread when it is long."""
     start_ms, end_ms, _ = bounds
@@ -84,12 +84,15 @@ async def _respond(
     async with within_query_time(request):
         listing = await find(*bounds)
     if len(listing.items) < _DUMPED_IN_THREAD_FROM:
-        data = dump_json(list(map(to_json, listing.items)))
+        data = to_json(listing.items)
     else:
-        data = await work_of(request).in_thread(
-            lambda: dump_json(list(map(to_json, listing.items)))
-        )
+        data = await work_of(request).in_thread(to_json, listing.items)
     return await success_response(request, data, listing.warnings)
+
+
+def _label_sets_json(label_sets: Sequence[Labels]) -> bytes:
+    """The list in JSON, made of what label sets keep of their own."""
+    return b"[" + b",".join([labels.json() for labels in label_sets]) + b"]"
 
 
 async def handle_metadata(request: web.Request) -> web.Response:
