@@ -5,8 +5,6 @@ import os
 import platform
 import socket
 import threading
-from collections import Counter
-from collections.abc import Sequence
 
 import orjson
 from aiohttp import web
@@ -18,13 +16,11 @@ from promcompat.api.query_parsing import within_query_time
 from promcompat.configuration.text import public_values
 from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
-from promcompat.core.model import Labels
 from promcompat.core.texts.durations import format_duration_ms
 from promcompat.core.texts.times import format_time_ms
 from promcompat.http.bodies import work_of
 from promcompat.http.context import SETTINGS, STATE, services_of, tenant_of
-from promcompat.metrics.cardinality import largest
-from promcompat.metrics.metric_service import Listing, count_series
+from promcompat.metrics.cardinality import Largest, series_statistics
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 _DEFAULT_TOP = 10
@@ -103,32 +99,26 @@ async def handle_tsdb(request: web.Request) -> web.Response:
     """Cardinality of the tenant's series; the keys of Prometheus' head."""
     form = await read_form(request)
     top = _parse_top(form.get("limit"))
+    metrics, tenant = services_of(request).metrics, tenant_of(request)
     async with within_query_time(request):
-        counted = await services_of(request).metrics.counted_series(tenant_of(request))
-    data, warnings = await work_of(request).in_thread(_tsdb_data, *counted, top)
-    return await success_response(request, data, warnings)
-
-
-def _tsdb_data(
-    listing: Listing[Labels], bounds_ms: tuple[int, int] | None, top: int
-) -> tuple[object, Sequence[str]]:
-    """The statistics of a list of series, and warnings."""
-    found = count_series(listing, bounds_ms)
-    min_ms, max_ms = found.bounds_ms or _EMPTY_HEAD_MS
+        counts = await metrics.label_counts(tenant)
+        bounds_ms = await metrics.sample_bounds(tenant)
+    found = await work_of(request).in_thread(series_statistics, counts, top)
+    min_ms, max_ms = bounds_ms or _EMPTY_HEAD_MS
     data = {
         "headStats": {
             "numSeries": found.n_series,
-            "numLabelPairs": found.n_label_pairs,
+            "numLabelPairs": found.n_labels,
             "chunkCount": 0,
             "minTime": min_ms,
             "maxTime": max_ms,
         },
-        "seriesCountByMetricName": _largest(found.series_by_metric_name, top),
-        "labelValueCountByLabelName": _largest(found.values_by_label_name, top),
-        "memoryInBytesByLabelName": _largest(found.bytes_by_label_name, top),
-        "seriesCountByLabelValuePair": _largest(found.series_by_label_pair, top),
+        "seriesCountByMetricName": _listed(found.series_by_metric_name),
+        "labelValueCountByLabelName": _listed(found.values_by_label_name),
+        "memoryInBytesByLabelName": _listed(found.bytes_by_label_name),
+        "seriesCountByLabelValuePair": _listed(found.series_by_label),
     }
-    return data, found.warnings
+    return await success_response(request, data)
 
 
 async def handle_wal_replay(request: web.Request) -> web.Response:
@@ -158,5 +148,5 @@ def _parse_top(text: str) -> int:
     return min(top, _MAX_TOP)
 
 
-def _largest(counts: Counter[str], top: int) -> list[dict[str, str | int]]:
-    return [{"name": name, "value": count} for name, count in largest(counts, top)]
+def _listed(counts: Largest) -> list[dict[str, str | int]]:
+    return [{"name": name, "value": count} for name, count in counts]

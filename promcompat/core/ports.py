@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 from promcompat.core.alerting.thresholds import AlertThreshold
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
+from promcompat.core.label_counts import LabelCounts
 from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.maintenance import MaintenanceTask, StepNotes
 from promcompat.core.matchers import LabelMatcher
@@ -150,6 +151,9 @@ class Catalogue(Protocol):
         limit: int,
     ) -> list[str]:
         """The values of one label among matching series."""
+
+    async def label_counts(self, tenant: str) -> LabelCounts:
+        """How many series have each label; of all series, with samples or without."""
 
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
         """The metadata that senders reported for one family, or for all, sorted by family."""

@@ -22,7 +22,7 @@ from promcompat.core.series_table_kernels import (
     hash_entries,
 )
 
-_SECRET: Final = np.array([secrets.randbits(64), secrets.randbits(64)], np.uint64)
+SECRET: Final = np.array([secrets.randbits(64), secrets.randbits(64)], np.uint64)
 """The key of the hash. All tables of the process have the same."""
 _FEWEST_SLOTS: Final = 1 << 10
 _ENTRY_BYTES: Final = 49
@@ -60,7 +60,7 @@ class SeriesTable:
     def arrays(self) -> TableArrays:
         """The first arguments of the kernels that search."""
         return (
-            _SECRET,
+            SECRET,
             self.slots,
             self.hashes,
             self.tenants,
@@ -229,7 +229,7 @@ class SeriesTableBuilder:
         self._is_live[first:end] = 1
         self._n_entries = end
         self._n_live += len(keys)
-        hash_entries(_SECRET, self._tenants, self._starts, self._keys, first, end, self._hashes)
+        hash_entries(SECRET, self._tenants, self._starts, self._keys, first, end, self._hashes)
         self._add_to_slots(first)
 
     def remove(self, series_ids: Collection[int]) -> None:

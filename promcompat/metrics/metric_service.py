@@ -1,6 +1,5 @@
 """Writes samples, and lists series, labels and metadata."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -9,17 +8,16 @@ import numpy as np
 
 from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import WriteRejectedError
+from promcompat.core.label_counts import LabelCounts
 from promcompat.core.limits.label_limits import LabelFault, LabelLimits
 from promcompat.core.limits.limit_definitions import LIMIT_OF
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, SampleBlock, WriteBatch
-from promcompat.core.ports import ALL_TIME_MS, Catalogue, MatcherSets, Store
+from promcompat.core.model import Labels, MetricMetadata, SampleBlock, WriteBatch
+from promcompat.core.ports import Catalogue, MatcherSets, Store
 from promcompat.core.series_table import KnownSeries
 from promcompat.metrics.sample_stream import sample_portions
 from promcompat.querying.query_service import TRUNCATION_WARNING
-
-MAX_COUNTED_SERIES = 200_000
 
 ItemT = TypeVar("ItemT")
 
@@ -37,23 +35,6 @@ class Listing(Generic[ItemT]):
         if limit and len(items) > limit:
             return cls(items[:limit], (TRUNCATION_WARNING,))
         return cls(items)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesStatistics:
-    """Counts of series, label values and bytes; each counter maps a name to a number.
-
-    `bounds_ms` are the times of the first and the last sample; None without samples.
-    """
-
-    bounds_ms: tuple[int, int] | None
-    n_series: int
-    n_label_pairs: int
-    series_by_metric_name: Counter[str]
-    values_by_label_name: Counter[str]
-    bytes_by_label_name: Counter[str]
-    series_by_label_pair: Counter[str]
-    warnings: tuple[str, ...]
 
 
 class MetricService:
@@ -183,40 +164,17 @@ class MetricService:
         """The metadata that senders reported for one family, or for all, sorted by family."""
         return await self._catalogue.metadata(tenant, family)
 
-    async def counted_series(self, tenant: str) -> tuple[Listing[Labels], tuple[int, int] | None]:
-        """What `count_series` counts of a tenant; of more than 200,000 series the first ones."""
-        found = await self._catalogue.series(tenant, (), *ALL_TIME_MS, MAX_COUNTED_SERIES + 1)
-        bounds_ms = await self._store.sample_bounds(tenant)
-        return Listing.cut(found, MAX_COUNTED_SERIES), bounds_ms
+    async def label_counts(self, tenant: str) -> LabelCounts:
+        """How many series have each label, of all series of a tenant."""
+        return await self._catalogue.label_counts(tenant)
+
+    async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
+        """The times of a tenant's first and last samples (Unix ms); None if it has none."""
+        return await self._store.sample_bounds(tenant)
 
     async def check_ready(self) -> None:
         """Returns when the database answers; raises StorageUnavailableError otherwise."""
         await self._store.ping()
-
-
-def count_series(
-    listing: Listing[Labels], bounds_ms: tuple[int, int] | None = None
-) -> SeriesStatistics:
-    """The statistics of a list of series; `bounds_ms` as in `SeriesStatistics`.
-
-    Those of the largest tenants take seconds.
-    """
-    names: Counter[str] = Counter(labels.get(METRIC_NAME) for labels in listing.items)
-    pairs = Counter(pair for labels in listing.items for pair in labels)
-    values = Counter(name for name, _ in pairs)
-    sizes: Counter[str] = Counter()
-    for (name, value), count in pairs.items():
-        sizes[name] += len(value.encode()) * count
-    return SeriesStatistics(
-        bounds_ms=bounds_ms,
-        n_series=len(listing.items),
-        n_label_pairs=len(pairs),
-        series_by_metric_name=names,
-        values_by_label_name=values,
-        bytes_by_label_name=sizes,
-        series_by_label_pair=Counter({f"{name}={value}": n for (name, value), n in pairs.items()}),
-        warnings=listing.warnings,
-    )
 
 
 def _plus_one(limit: int) -> int:

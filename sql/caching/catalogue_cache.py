@@ -1,4 +1,4 @@
-"""The items of the API's lists, cached as long as a tenant's series do not change.
+"""The items of the API's lists, and counts of labels, as long as a tenant's series stay the same.
 
 A list without time bounds is valid for one generation of the series, like resolved selectors
 (`sql.caching.selector_cache`). A list with bounds has the items with a sample within them, for
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from promcompat.core.bounded_caches import ByteBoundedCache, estimated_bytes, texts_bytes
+from promcompat.core.label_counts import LabelCounts
 from promcompat.core.model import IntArray
 
 _BYTES_PER_TEXT: Final = 8
@@ -38,17 +39,41 @@ class ItemList:
         return n_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """The counts of a tenant's labels at a generation."""
+
+    generation: int
+    counts: LabelCounts
+
+
 class CatalogueCache:
-    """Lists by the question they answer, the least recently used thrown out first."""
+    """Lists by the question they answer, and counts of labels by tenant.
+
+    The least recently used are thrown out first.
+    """
 
     def __init__(self, max_bytes: int) -> None:
-        self._entries: ByteBoundedCache[Hashable, ItemList] = ByteBoundedCache(max_bytes)
+        self._entries: ByteBoundedCache[Hashable, ItemList | _Counted] = ByteBoundedCache(max_bytes)
 
     def get(self, question: Hashable, generation: int) -> ItemList | None:
         """The cached list of a question, if it is of the current generation."""
         found = self._entries.get(question)
-        return found if found is not None and found.generation == generation else None
+        if isinstance(found, ItemList) and found.generation == generation:
+            return found
+        return None
 
     def add(self, question: Hashable, question_bytes: int, items: ItemList) -> None:
         """Cache a list that was read after its generation."""
         self._entries.add(question, items, question_bytes + items.n_bytes)
+
+    def get_counts(self, tenant_id: int, generation: int) -> LabelCounts | None:
+        """The cached counts of a tenant's labels, if they are of the current generation."""
+        found = self._entries.get(tenant_id)
+        if isinstance(found, _Counted) and found.generation == generation:
+            return found.counts
+        return None
+
+    def add_counts(self, tenant_id: int, generation: int, counts: LabelCounts) -> None:
+        """Cache counts that were read after their generation."""
+        self._entries.add(tenant_id, _Counted(generation, counts), counts.n_bytes)

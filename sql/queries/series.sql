@@ -16,6 +16,12 @@ SELECT
 -- The label sets of given series, which never change.
 SELECT id, metric_name, labels::text AS labels FROM series WHERE id = ANY($1::bigint[])
 
+-- labels_of_tenant --
+-- The labels of a tenant's series with their metric names, which may be empty; each as JSON.
+SELECT '{"__name__": ' || to_json(metric_name) || ', ' || substr(labels::text, 2)
+FROM series
+WHERE tenant_id = $1
+
 -- metric_names --
 -- The distinct metric names of a tenant.
 SELECT metric_name FROM metric_names_of($1) AS n (metric_name)

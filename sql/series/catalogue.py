@@ -10,16 +10,18 @@ import numpy as np
 import orjson
 
 from promcompat.core.bounded_caches import texts_bytes
+from promcompat.core.label_counts import LabelCounts
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, MetricMetadata
 from promcompat.core.offloading import in_thread_if
-from promcompat.core.ports import Catalogue, MatcherSets
+from promcompat.core.ports import ALL_TIME, Catalogue, MatcherSets
 from promcompat.core.texts.storable_text import is_storable_text
 from sql.caching.catalogue_cache import CatalogueCache, ItemList
 from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
 from sql.database.rows import read_rows
 from sql.query_loader import load_queries
+from sql.series.label_counts import count_labels
 from sql.series.reader import SeriesReader
 from sql.times import TimeBounds
 
@@ -157,6 +159,25 @@ class PostgresCatalogue(Catalogue):
         async with acquired(self._database.read_pool) as connection:
             rows = await connection.fetch(_QUERIES["list_metadata"], tenant_id, family)
         return await read_rows(rows, lambda row: MetricMetadata(*row))
+
+    @read_again
+    async def label_counts(self, tenant: str) -> LabelCounts:
+        """The labels of all series; see the port."""
+
+        async def read() -> LabelCounts:
+            tenant_id = await self._database.tenants.find(tenant)
+            if tenant_id is None:
+                return LabelCounts.of(0, {})
+            sought = Sought(tenant_id, TimeBounds.clamp(*ALL_TIME), time.monotonic())
+            generation = await self._probes.generation(sought)
+            counts = self._cache.get_counts(tenant_id, generation)
+            if counts is None:
+                async with acquired(self._database.read_pool) as connection:
+                    counts = await count_labels(connection, tenant_id)
+                self._cache.add_counts(tenant_id, generation, counts)
+            return counts
+
+        return await self._database.guard.in_one_epoch(read)
 
     async def matching_ids(self, tenant_id: int, matcher_sets: MatcherSets) -> IntArray | None:
         """Ids of series that satisfy any set; None when there is no set and all do."""

@@ -1,7 +1,7 @@
 """In-memory stand-ins for the ports; they pass the same contract tests as the real adapters."""
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from time import monotonic
@@ -28,6 +28,7 @@ from promcompat.core.histograms.columns import (
     histogram_numbers,
     is_histogram,
 )
+from promcompat.core.label_counts import LabelCounts
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     UNKNOWN_SERIES,
@@ -249,6 +250,12 @@ class InMemoryStore:
         """See the port."""
         matching = self._matching(tenant, matcher_sets, start_ms, end_ms)
         return _truncate({labels.get(name) for labels in matching} - {""}, limit)
+
+    async def label_counts(self, tenant: str) -> LabelCounts:
+        """See the port."""
+        series = self._tenants.get(tenant, TenantData()).series
+        counts = Counter(label for labels in series for label in labels)
+        return LabelCounts.of(len(series), counts)
 
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
         """See the port."""

@@ -45,6 +45,20 @@ async def delete_before(storage: MetricStorage, time_ms: int) -> None:
     await delete_samples(storage, TENANT, everything)
 
 
+async def test_labels_are_counted_again_when_series_come_or_go(
+    services: tuple[MetricStorage, MetricStorage],
+) -> None:
+    ours, other = services
+    for number in range(3):
+        await write(other, make_labels("up", job=f"j{number}"), T0)
+        for _ in range(2):
+            counts = await ours.catalogue.label_counts(TENANT)
+            jobs = {("job", f"j{n}"): 1 for n in range(number + 1)}
+            assert counts.n_series == number + 1
+            assert counts.by_label() == {(METRIC_NAME, "up"): number + 1} | jobs
+    assert await ours.catalogue.label_counts(TENANT) is counts
+
+
 @pytest.mark.parametrize("bounds", [EVER, (T0, T0 + MINUTE_MS)])
 async def test_new_series_of_another_service_is_in_the_next_list(
     services: tuple[MetricStorage, MetricStorage], bounds: tuple[int, int]

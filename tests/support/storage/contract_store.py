@@ -3,6 +3,7 @@
 A concrete class supplies the fixtures `store` and `catalogue`.
 """
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -382,6 +383,37 @@ class StoreContract:
         assert await values("default", "zone", api, T0, T0, 0) == []
         assert await values("default", "never_seen", [], T0, T0, 0) == []
         assert await values("default", "job", [], T0 + 1, T0 + 2, 0) == []
+
+    async def test_labels_are_counted_whatever_characters_they_have(
+        self, store: Store, catalogue: Catalogue
+    ) -> None:
+        assert (await catalogue.label_counts("default")).by_label() == {}
+        odd = [
+            "ü",
+            '"',
+            "\\",
+            "\\n",
+            "\n",
+            "\r\n",
+            "\x01",
+            "\x02",
+            "a\x01\x02b",
+            ",",
+            "\\.",
+            "\u2028",
+            "😀",
+        ]
+        series = [Labels.of({"a": text, "n": str(n % 3)}) for n, text in enumerate(odd)]
+        series += [make_labels(text, **{text: "1", "n": "1"}) for text in odd]
+        series += [UP_A, UP_B, UP_DB, LOAD, make_labels("m", long="x" * 2_000)]
+        rows = {labels: [(T0, 1.0)] for labels in series}
+        await store.write_batch("default", make_batch(rows))
+        await store.write_batch("other", make_batch({UP_A: [(T0, 1.0)]}))
+        expected = Counter(label for labels in rows for label in labels)
+        found = await catalogue.label_counts("default")
+        assert (found.n_series, found.by_label()) == (len(rows), expected)
+        n_bytes = [len(value.encode()) for value in found.values]
+        assert found.value_bytes.tolist() == n_bytes
 
     async def test_metadata_keeps_the_last_word_on_a_family(
         self, store: Store, catalogue: Catalogue

@@ -6,7 +6,7 @@ from promcompat.core.errors import WriteRejectedError
 from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.core.model import Labels, MetricMetadata
 from promcompat.core.ports import ALL_TIME_MS
-from promcompat.metrics.metric_service import Listing, MetricService, count_series
+from promcompat.metrics.metric_service import MetricService
 from promcompat.querying.query_service import TRUNCATION_WARNING
 from tests.support.factories import (
     block_rows,
@@ -76,13 +76,3 @@ async def test_lists_are_cut_to_the_limit_with_a_warning() -> None:
     assert (values.items, values.warnings) == (["0"], (TRUNCATION_WARNING,))
     names = await service.label_names("t", [], 0, 9, 1)
     assert (names.items, names.warnings) == (["__name__"], (TRUNCATION_WARNING,))
-
-
-def test_series_are_counted() -> None:
-    listing = Listing([make_labels("m", a="1"), make_labels("m", a="2"), make_labels("n", a="1")])
-    found = count_series(listing)
-    assert found.n_series == 3
-    assert found.n_label_pairs == 4
-    assert found.series_by_metric_name == {"m": 2, "n": 1}
-    assert found.values_by_label_name == {"__name__": 2, "a": 2}
-    assert found.series_by_label_pair["a=1"] == 2
