@@ -204,10 +204,15 @@ async def whole_body(request: web.Request, max_bytes: int) -> bytes:
 
 
 class _Cutter:
-    """Cuts what arrives after the last line end of each megabyte."""
+    """Cuts what arrives after the last line end of each megabyte.
+
+    A long line may come in thousands of chunks: each of them is looked at and joined once.
+    """
 
     def __init__(self) -> None:
         self._waiting: list[bytes] = []
+        self._n_without_end = 0
+        """How many of these, the first ones, are known to have no line end."""
         self.n_bytes = 0
 
     def add(self, content: bytes) -> bytes:
@@ -216,13 +221,23 @@ class _Cutter:
         self.n_bytes += len(content)
         if self.n_bytes < PIECE_BYTES:
             return b""
-        joined = b"".join(self._waiting)
-        end = joined.rfind(b"\n")
-        if end < 0 and len(joined) > MAX_LINE_BYTES:
+        for place in range(len(self._waiting) - 1, self._n_without_end - 1, -1):
+            end = self._waiting[place].rfind(b"\n")
+            if end >= 0:
+                return self._cut(place, end)
+        self._n_without_end = len(self._waiting)
+        if self.n_bytes > MAX_LINE_BYTES:
             raise PayloadTooLargeError(f"a line is longer than {MAX_LINE_BYTES} bytes")
-        rest = joined[end + 1 :]
-        self._waiting, self.n_bytes = [rest], len(rest)
-        return joined[:end] if end >= 0 else b""
+        return b""
+
+    def _cut(self, place: int, end: int) -> bytes:
+        """What waits before the line end at a place."""
+        last = self._waiting[place]
+        piece = b"".join((*self._waiting[:place], last[:end]))
+        self._waiting = [last[end + 1 :], *self._waiting[place + 1 :]]
+        self._n_without_end = len(self._waiting)
+        self.n_bytes -= len(piece) + 1
+        return piece
 
     def rest(self) -> bytes:
         """What came after the last piece."""
