@@ -1,6 +1,8 @@
 """Queries of panels (`targets`), and which data source they are for."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
+from itertools import count, product
+from string import ascii_uppercase
 from typing import Any, Final
 
 from promcompat.dashboards.grafana.source import Source
@@ -76,22 +78,12 @@ def _names(panel: Source) -> list[str]:
     """The names of the queries; those without one are called A, B, C … in order."""
     targets = panel.entries("targets")
     given = [str(one.get("refId") or "") if isinstance(one, dict) else "" for one in targets]
-    free = _letters(set(given))
-    names: list[str] = []
+    taken, names = set(given), dict[str, None]()
+    words = ("".join(letters) for n in count(1) for letters in product(ascii_uppercase, repeat=n))
+    free = (word for word in words if word not in taken)
     for name in given:
-        names.append(next(free) if not name or name in names else name)
-    return names
-
-
-def _letters(used: Collection[str]) -> Iterator[str]:
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    number = 0
-    while True:
-        prefix = "" if number < 26 else alphabet[number // 26 - 1]
-        name = prefix + alphabet[number % 26]
-        if name not in used:
-            yield name
-        number += 1
+        names[next(free) if not name or name in names else name] = None
+    return list(names)
 
 
 def _query(target: Source, name: str) -> Json:

@@ -440,3 +440,13 @@ def test_a_value_of_another_kind_is_no_fault_of_ours() -> None:
 def test_a_file_may_lack_tens_of_thousands_of_things() -> None:
     unknown = {f"key{number}": 1 for number in range(30_000)}
     assert len(imported(**unknown).lost) == 30_000
+
+
+def test_queries_without_names_get_letters() -> None:
+    targets = [{"expr": "up"} for _ in range(200)]
+    targets[1] = {"expr": "up", "refId": "A"}
+    names = [query["ref"] for query in only(panel(targets=targets))["queries"]]
+    assert (names[:4], names[-1]) == (["B", "A", "C", "D"], "GR")
+    assert len(set(names)) == 200
+    too_many = imported(panel(targets=[{"expr": "up"}] * 800))
+    assert lost(too_many) == [("panels[0]", "P", "queries is too long; expected at most 200")]
