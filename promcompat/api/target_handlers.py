@@ -6,10 +6,12 @@ from aiohttp import web
 
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
+from promcompat.api.json_text import dump_json
 from promcompat.api.params import errors_naming, parse_go_int
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
+from promcompat.http.bodies import work_of
 from promcompat.http.context import DEFAULT_TENANT, STATE, tenant_of
 from promcompat.scraping.target_documents import MetadataDocument, TargetsDocument
 from promql.parsing.parser import parse_metric_selector
@@ -45,7 +47,9 @@ async def handle_target_metadata(request: web.Request) -> web.Response:
     selector = form.get("match_target")
     with errors_naming("match_target"):
         matchers = parse_metric_selector(selector) if selector else ()
-    found = _metadata_items(await _metadata(request), matchers, form.get("metric"), limit)
+    document, metric = await _metadata(request), form.get("metric")
+    # In a thread, as each of a thousand targets may describe a thousand metrics.
+    found = await work_of(request).in_thread(_metadata_json, document, matchers, metric, limit)
     return await success_response(request, found)
 
 
@@ -73,9 +77,9 @@ async def _metadata(request: web.Request) -> MetadataDocument:
     return await services.scraping.metadata()
 
 
-def _metadata_items(
+def _metadata_json(
     document: MetadataDocument, matchers: tuple[LabelMatcher, ...], metric: str, limit: int
-) -> list[dict[str, Any]]:
+) -> bytes:
     """What matching targets say about one metric, or about each with its name.
 
     As in Prometheus, no further target is looked at once the limit is reached, if there is one; all
@@ -94,4 +98,4 @@ def _metadata_items(
                 name = {} if metric else {"metric": family}
                 about = {"type": kind, "help": text, "unit": unit}
                 found.append({"target": labels, **name, **about})
-    return found
+    return dump_json(found)

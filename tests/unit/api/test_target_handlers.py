@@ -1,10 +1,13 @@
 """The answers about targets are filtered as Prometheus filters them."""
 
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from promcompat.api import target_handlers
+from promcompat.api.json_text import dump_json
 from promcompat.scraping.target_documents import MetadataDocument, TargetsDocument, global_url
 from tests.support.fakes import InMemoryStore
 from tests.support.services.http_service import Service, running_service
@@ -81,6 +84,21 @@ async def test_metadata_is_chosen_by_target_and_metric(
     status, answer = await service.ask("targets/metadata", match_target="{")
     assert (status, answer["errorType"]) == (400, "bad_data")
     assert answer["error"].startswith('invalid parameter "match_target": 1:2: parse error: ')
+
+
+async def test_the_metadata_of_many_targets_is_listed_in_a_thread(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def noted(value: object) -> bytes:
+        threads.append(threading.current_thread())
+        return dump_json(value)
+
+    monkeypatch.setattr(target_handlers, "dump_json", noted)
+    status, _ = await service.ask("targets/metadata")
+    assert (status, len(threads)) == (200, 1)
+    assert threading.main_thread() not in threads
 
 
 async def test_pools_are_named_and_only_the_default_tenant_has_targets() -> None:
