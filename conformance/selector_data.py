@@ -189,7 +189,7 @@ def synthesise(expressions: Iterable[str]) -> dict[Labels, Points]:
 
 
 def _points(labels: Labels) -> Iterator[tuple[int, float]]:
-    mapping: Mapping[str, str] = dict(labels.pairs)
+    mapping = dict(labels.pairs)
     bound = mapping.pop("le", None)
     # The buckets of a histogram come from one stream of numbers, so that they add up.
     seed = zlib.crc32(repr(sorted(mapping.items())).encode())

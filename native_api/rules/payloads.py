@@ -157,7 +157,7 @@ class RuleFields(BodyModel):
         )
 
     @classmethod
-    def of_rule(cls, rule: Rule) -> Self:
+    def of_rule(cls, rule: Rule) -> "RuleFields":
         """The payload of a core value, which is not checked: rule files may have longer texts."""
         remediation = rule.remediation
         return cls.model_construct(
@@ -268,7 +268,7 @@ class RuleReply(RuleFields):
     evaluation_seconds: float
 
     @classmethod
-    def of_evaluated(cls, rule: Rule, evaluation: RuleEvaluation | None) -> Self:
+    def of_evaluated(cls, rule: Rule, evaluation: RuleEvaluation | None) -> "RuleReply":
         """The payload of core values."""
         fields = RuleFields.of_rule(rule)
         health = "unknown"

@@ -9,10 +9,10 @@ from typing import Final
 
 import pytest
 
-from promcompat.__main__ import build_parser
 from promcompat.configuration.settings import Settings
 from promcompat.configuration.text import default_text, env_name, value_form
 from promcompat.metrics import exemplar_service
+from promcompat.processes.command_line import build_parser
 from promcompat.telemetry.telemetry import Telemetry
 from sql.samples.stores import block_steps, row_steps, store_steps
 from sql.series import metadata, starts

@@ -95,6 +95,8 @@ def _encode(buckets: IntArray, sums: np.ndarray, times: IntArray) -> np.ndarray:
         for offset, length in _SPANS
     )
     zero_threshold = np.array([2.0**-128]).tobytes()
+    encoded_times = encode_times(times)
+    assert encoded_times.shape[1] == TIME_BYTES
     parts = [
         b"\x08",
         _padded_varints(buckets.sum(axis=1)[:, None], _COUNT_BYTES),
@@ -104,9 +106,8 @@ def _encode(buckets: IntArray, sums: np.ndarray, times: IntArray) -> np.ndarray:
         b"\x62" + bytes([N_BUCKETS * _DELTA_BYTES]),
         _padded_varints(zigzag, _DELTA_BYTES),
         b"\x78",
-        encode_times(times),
+        encoded_times,
     ]
-    assert parts[-1].shape[1] == TIME_BYTES
     columns = [
         np.tile(np.frombuffer(part, np.uint8), (n, 1)) if isinstance(part, bytes) else part
         for part in parts

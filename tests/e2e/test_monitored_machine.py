@@ -185,7 +185,7 @@ def read_expressions(metrics: Set[str]) -> list[str]:
     own = OWN_EXPRESSIONS.read_text("utf-8").splitlines()
     dashboards = shared_folder() / "queries" / "dashboards_core.txt"
     shared = dashboards.read_text("utf-8").splitlines() if dashboards.is_file() else []
-    named = [line for line in shared if metrics.intersection(METRIC_NAME.findall(line))]
+    named = [line for line in shared if not metrics.isdisjoint(METRIC_NAME.findall(line))]
     return list(dict.fromkeys(line for line in own + named if line.strip()))
 
 

@@ -148,11 +148,11 @@ async def test_federation_is_that_of_prometheus(
                 {"__name__": "fed_up", "job": 'fed"er\\ated\n'},
             ]
             for _ in range(300):
-                answer = await api.query("sort(fed_up)", format_seconds(now + 1_000))
-                if answer.is_success and answer.data["result"]:
+                found = await api.query("sort(fed_up)", format_seconds(now + 1_000))
+                if found.is_success and found.data["result"]:
                     break
                 await asyncio.sleep(0.1)
-            assert [row["metric"] for row in answer.data["result"]] == expected
+            assert [row["metric"] for row in found.data["result"]] == expected
             utf8 = await api.query('{"fed.dotted"}', format_seconds(now + 1_000))
             assert utf8.data["result"][0]["metric"]["label.x"] == "1"
 
@@ -262,9 +262,9 @@ async def test_federation_by_protobuf_has_native_histograms(
                 api = PrometheusApi(session, scraper.url)
                 question = 'sort_by_label({__name__=~"fed_native.*", a!=""}, "__name__")'
                 for _ in range(300):
-                    answer = await api.query(question, format_seconds(now + 1_000))
-                    if answer.is_success and answer.data["result"]:
+                    found = await api.query(question, format_seconds(now + 1_000))
+                    if found.is_success and found.data["result"]:
                         break
                     await asyncio.sleep(0.1)
-                counts = [row["histogram"][1]["count"] for row in answer.data["result"]]
+                counts = [row["histogram"][1]["count"] for row in found.data["result"]]
                 assert counts == ["7.5", "7", "7"]

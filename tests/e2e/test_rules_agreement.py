@@ -16,7 +16,7 @@ from tests.support.programs.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 
-RULES = [
+RULES: list[dict[str, Any]] = [
     {
         "alert": "High",
         "expr": "m   > 5",

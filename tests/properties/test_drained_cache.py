@@ -70,7 +70,8 @@ def test_a_cached_answer_is_what_a_read_would_give(
                 drained.drain(*rest)
                 continue
             wanted, *times = rest
-            question = DrainedQuestion(TENANT, wanted, *sorted(times), 0)
+            start_ms, end_ms = sorted(times)
+            question = DrainedQuestion(TENANT, wanted, start_ms, end_ms, 0)
             found, expected = await cache.find(drained.state, question), drained.read(question)
             if found is None:
                 await cache.add(question, expected, drained.bounds())

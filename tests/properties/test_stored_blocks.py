@@ -117,7 +117,8 @@ async def take_step(
             new = {(series_id(first_tenant + tenant, k), ms): v for (k, ms), v in new.items()}
             await blocks.append(first_tenant + tenant, new, replaces=replaces)
             model.append(first_tenant + tenant, new, replaces=replaces)
-        case "delete", (int(tenant), numbers, (int(day), int(last_day), int(ms))):
+        case "delete", (int(tenant), (set() | None) as numbers, bounds_of_deletion):
+            day, last_day, ms = bounds_of_deletion
             tenant_id = first_tenant + tenant
             ids = sorted(series_id(tenant_id, k) for k in numbers) if numbers else None
             first_ms, last_ms = min(day, last_day) * DAY_MS + ms, max(day, last_day) * DAY_MS + 5

@@ -279,7 +279,7 @@ valid_messages = st.lists(valid_series | valid_series | unusual_series, max_size
 )
 
 
-@settings(max_examples=30 if numba.config.DISABLE_JIT else 200)
+@settings(max_examples=30 if numba.config.DISABLE_JIT else 200)  # type: ignore[attr-defined]
 @given(valid_messages, st.data())
 def test_known_series_are_decoded_as_unknown_ones_are(message: bytes, data: st.DataObject) -> None:
     """Which series are known changes nothing of what a request holds, nor the order of its rows."""

@@ -15,6 +15,7 @@ from promcompat.core.model import EvalRange
 from promql.query import Query
 from promql.values.matrix import Matrix
 from sql.alerting import rule_repository
+from sql.alerting.recorded_series import PackedSeries
 from tests.support.factories import make_labels
 from tests.support.services.alerting import (
     NOW_MS,
@@ -127,7 +128,7 @@ async def test_threads_work_on_the_series_of_a_rule(
         (recording_module, "cells_of"),
         (recording_module, "rule_batch"),
         (rule_repository, "joined_series"),
-        (rule_repository.PackedSeries, "of"),
+        (PackedSeries, "of"),
     )
     for place, name in places:
         monkeypatch.setattr(place, name, noting(getattr(place, name)))

@@ -19,6 +19,7 @@ from sql.embedded.cluster import Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer
 from sql.samples.metric_storage import MetricStorage
+from sql.samples.stores.maintenance_repository import StoreSteps
 from sql.times import MAX_TIMESTAMP_MS
 from tests.support.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.support.programs.servers import DatabaseServer, run_server
@@ -315,7 +316,7 @@ async def test_removal_waits_for_running_writes_and_sees_their_samples(
     for tenant in ("red", "blue"):
         await delete_samples(storage, tenant, EVERYTHING)
     async with storage.maintenance.lock() as steps:
-        assert steps is not None
+        assert isinstance(steps, StoreSteps)
         orphans = await steps.removal.find(0)
         assert orphans is not None
         async with session_in_transaction(database_url) as holding:

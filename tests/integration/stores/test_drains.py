@@ -96,7 +96,7 @@ class TestExactlyOnce:
             await awake.wait()
             return real_fold(*args[1:])
 
-        monkeypatch.setattr(block_drain.asyncio, "to_thread", freeze)
+        monkeypatch.setattr(asyncio, "to_thread", freeze)
         sleeping = asyncio.ensure_future(blocks.drainer.drain())
         await frozen.wait()
         async with stored_blocks(plain_database_url) as other:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from sql.database.connection_pool import BoundedConnection
+from sql.database.connecting import BoundedConnection
 
 _STATEMENTS: Final = ("execute", "fetch", "fetchrow", "fetchval", "copy_from_query")
 _STALLED_SECONDS: Final = 0.03

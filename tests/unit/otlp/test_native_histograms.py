@@ -19,7 +19,8 @@ from promcompat.otlp.export_pb2 import Buckets, ExponentialHistogramDataPoint
 from promcompat.otlp.native_points import CountedBuckets, ExponentialCounts, NativeHistograms
 from promcompat.otlp.requests import parse_protobuf
 from promcompat.otlp.resources import OtlpOptions
-from promcompat.otlp.translation import Samples, translate
+from promcompat.otlp.samples import Samples
+from promcompat.otlp.translation import translate
 from promcompat.remote_write.series_key import decode_series_key
 from tests.support.formats.remote_write import WireHistogram, columns_of, same_histograms
 from tests.support.known_series import NOTHING_KNOWN

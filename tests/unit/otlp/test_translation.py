@@ -23,7 +23,8 @@ from promcompat.otlp.point_keys import PointKeys
 from promcompat.otlp.reader import OtlpReader
 from promcompat.otlp.requests import parse_protobuf
 from promcompat.otlp.resources import OtlpOptions
-from promcompat.otlp.translation import Samples, translate
+from promcompat.otlp.samples import Samples
+from promcompat.otlp.translation import translate
 from promcompat.remote_write.series_key import decode_series_key
 from tests.support.factories import encode_labels
 from tests.support.formats.otlp_payloads import attributes, value
