@@ -20,8 +20,13 @@ from sql.database.database import Database
 from sql.database.statements import Statement
 from sql.pushdown.sample_statements import histograms_at_statement
 from sql.query_loader import load_queries
-from sql.samples.arrivals.arrival_log import AppendConditions, ArrivalKind, ArrivalLog, NewArrival
-from sql.samples.codec.page_encoding import encode_pages
+from sql.samples.arrivals.arrival_log import (
+    AppendConditions,
+    ArrivalKind,
+    ArrivalLog,
+    NewArrival,
+    pages_of,
+)
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.draining.drains import Drains
@@ -29,7 +34,6 @@ from sql.samples.reading.allowance import SampleAllowance, copy_out
 from sql.samples.reading.histogram_stream import with_histograms
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_choice import record_store
-from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
 from sql.samples.tables.sample_table import SAMPLE_TABLE, SamplePartitions, is_partitioned
 from sql.samples.tables.step_limits import limit_step, limited_transaction
 
@@ -266,14 +270,4 @@ def _arrivals(samples: SeriesSamples, tenants: NDArray[np.int64]) -> Iterator[Ne
     of_rows = np.repeat(tenants, np.diff(samples.offsets))
     for tenant_id in np.unique(tenants[tenants > 0]).tolist():
         some = samples.where(of_rows == tenant_id)
-        for page in encode_pages(some, MAX_PAGE_SAMPLES, MAX_PAGE_BYTES):
-            yield NewArrival(
-                tenant_id,
-                ArrivalKind.SAMPLES,
-                page.n_samples,
-                page.first_series,
-                page.last_series,
-                page.first_ms,
-                page.last_ms,
-                page.payload,
-            )
+        yield from pages_of(tenant_id, some, ArrivalKind.SAMPLES)

@@ -26,12 +26,10 @@ from promcompat.core.definitions import MetricDefinition
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
 from sql.database.connection_pool import acquired
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from sql.samples.arrivals.arrival_log import AppendConditions, ArrivalKind, ArrivalLog, NewArrival
-from sql.samples.codec.page_encoding import encode_pages
+from sql.samples.arrivals.arrival_log import AppendConditions, ArrivalKind, ArrivalLog, pages_of
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions, StoreKind
-from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
 from tests.support.factories import make_batch, make_labels
 from tests.support.programs.components import require_component
 from tests.support.programs.servers import DatabaseServer, run_server
@@ -153,19 +151,7 @@ class Life:
             np.tile(times, n_series),
             values.ravel(),
         )
-        arrivals = [
-            NewArrival(
-                self._tenant_id,
-                ArrivalKind.SAMPLES,
-                page.n_samples,
-                page.first_series,
-                page.last_series,
-                page.first_ms,
-                page.last_ms,
-                page.payload,
-            )
-            for page in encode_pages(samples, MAX_PAGE_SAMPLES, MAX_PAGE_BYTES)
-        ]
+        arrivals = pages_of(self._tenant_id, samples, ArrivalKind.SAMPLES)
         version = self._storage.database.guard.version
         await self._log.append(arrivals, AppendConditions(version=version))
 

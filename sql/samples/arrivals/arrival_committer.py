@@ -32,8 +32,9 @@ from sql.samples.arrivals.arrival_log import (
     DefinitionsChangedError,
     NewArrival,
     OvertakenError,
+    pages_of,
 )
-from sql.samples.codec.page_encoding import encode_pages
+from sql.samples.codec.page_encoding import MAX_PAGE_SAMPLES
 from sql.samples.columns.histogram_pools import HistogramPools, raise_numbers
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
@@ -41,8 +42,6 @@ from sql.samples.writing.group_commit import Committer
 from sql.samples.writing.server_timestamps import move_past_taken
 from sql.samples.writing.sorted_rows import Conflict, SortedRows, as_series, of_tenants
 
-_MAX_PAGE_SAMPLES: Final = 8_192
-_MAX_PAGE_BYTES: Final = 64 * 1024
 _MAX_ATTEMPTS: Final = 4
 _MAX_MOVES: Final = 20
 """How often rows timed by the server may be refused because of samples that just arrived."""
@@ -51,7 +50,7 @@ _LOOKED_AHEAD_MS: Final = 60_000
 _HEAD_SECONDS: Final = 1.0
 _HEAD_PAUSE_SECONDS: Final = 5.0
 """How long a commit waits for the head, and for how long others do not ask it afterwards."""
-_INLINE_ROWS: Final = 2 * _MAX_PAGE_SAMPLES
+_INLINE_ROWS: Final = 2 * MAX_PAGE_SAMPLES
 """Up to so many rows are sorted and encoded on the event loop, in 1.3 ms. With a thread, a commit
 waits twice for the interpreter, which takes longer."""
 _MAX_NEWEST: Final = 4_000_000
@@ -288,20 +287,7 @@ def _by_tenant(rows: SampleRows) -> list[tuple[int, SeriesSamples]]:
 
 
 def _pages(samples: Sequence[tuple[int, SeriesSamples]], kind: ArrivalKind) -> list[NewArrival]:
-    return [
-        NewArrival(
-            tenant,
-            kind,
-            page.n_samples,
-            page.first_series,
-            page.last_series,
-            page.first_ms,
-            page.last_ms,
-            page.payload,
-        )
-        for tenant, own in samples
-        for page in encode_pages(own, _MAX_PAGE_SAMPLES, _MAX_PAGE_BYTES)
-    ]
+    return [page for tenant, own in samples for page in pages_of(tenant, own, kind)]
 
 
 def _changes_of(rows: IntArray, changes: Sequence[LevelChange]) -> list[LevelChange]:

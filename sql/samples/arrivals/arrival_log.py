@@ -22,6 +22,8 @@ from promcompat.core.value_classes import value_class
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard, is_out_of_date
 from sql.query_loader import load_queries
+from sql.samples.codec.page_encoding import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES, encode_pages
+from sql.samples.columns.series_samples import SeriesSamples
 
 _QUERIES: Final = load_queries("arrivals")
 _MAX_ARRIVALS: Final = 4_096
@@ -274,6 +276,23 @@ class ArrivalLog:
             generations=dict(zip(tenant_ids, state["generations"], strict=True)),
             bounds=_bounds_of(tenant_ids, state["bounds"]),
         )
+
+
+def pages_of(tenant_id: int, samples: SeriesSamples, kind: ArrivalKind) -> list[NewArrival]:
+    """The samples as pages to append."""
+    return [
+        NewArrival(
+            tenant_id,
+            kind,
+            page.n_samples,
+            page.first_series,
+            page.last_series,
+            page.first_ms,
+            page.last_ms,
+            page.payload,
+        )
+        for page in encode_pages(samples, MAX_PAGE_SAMPLES, MAX_PAGE_BYTES)
+    ]
 
 
 def deletion_of(

@@ -25,6 +25,9 @@ from sql.samples.codec.page_kernels import MAX_MS, MAX_SAMPLES, MIN_MS
 from sql.samples.codec.page_writing_kernels import SAMPLE_BYTES, SERIES_BYTES, write_pages
 from sql.samples.columns.series_samples import SeriesSamples
 
+MAX_PAGE_SAMPLES: Final = 8_192
+MAX_PAGE_BYTES: Final = 64 * 1024
+"""Of the pages of arrivals, runs and blocks."""
 _HEAD_BYTES: Final = 256
 _SAMPLES_AT_ONCE: Final = 1 << 17
 """Bounds the buffer that pages are written to, to 21 MB."""

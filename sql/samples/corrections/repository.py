@@ -34,6 +34,7 @@ from sql.samples.arrivals.arrival_log import (
     NewArrival,
     OvertakenError,
     deletion_of,
+    pages_of,
 )
 from sql.samples.codec.histogram_sections import are_too_large
 from sql.samples.columns.series_samples import SeriesSamples
@@ -41,7 +42,6 @@ from sql.samples.corrections.steps import (
     CorrectionSources,
     CorrectionSteps,
     RunningCorrection,
-    pages_of,
     series_of,
 )
 from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULTS

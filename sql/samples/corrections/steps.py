@@ -25,12 +25,11 @@ from sql.samples.arrivals.arrival_log import (
     DefinitionsChangedError,
     NewArrival,
     deletion_of,
+    pages_of,
 )
-from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.snapshots import SampleSnapshots
-from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.series.series_access import SeriesAccess
@@ -271,23 +270,6 @@ async def series_of(
     if (resolved.series_ids == UNKNOWN_SERIES).any():
         raise BadDataError(resolved.rejection or "the labels cannot be stored")
     return resolved.series_ids
-
-
-def pages_of(tenant_id: int, samples: SeriesSamples, kind: ArrivalKind) -> list[NewArrival]:
-    """The samples as pages to append."""
-    return [
-        NewArrival(
-            tenant_id,
-            kind,
-            page.n_samples,
-            page.first_series,
-            page.last_series,
-            page.first_ms,
-            page.last_ms,
-            page.payload,
-        )
-        for page in encode_pages(samples, MAX_PAGE_SAMPLES, MAX_PAGE_BYTES)
-    ]
 
 
 def scaled(samples: SeriesSamples, factor: float, addend: float) -> SeriesSamples:

@@ -16,8 +16,9 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
+from sql.samples.codec.page_encoding import MAX_PAGE_SAMPLES
 from sql.samples.tables.block_groups import SAMPLES_TOGETHER, SERIES_TOGETHER
-from sql.samples.tables.block_table import FINAL_LEVEL, MAX_PAGE_SAMPLES
+from sql.samples.tables.block_table import FINAL_LEVEL
 from sql.samples.tables.slots import FAR_SLOT, day_of_slot
 from sql.times import MS_PER_DAY, MS_PER_HOUR
 

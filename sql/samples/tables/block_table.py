@@ -9,7 +9,12 @@ import numpy as np
 from promcompat.core.model import BoolArray, IntArray
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
-from sql.samples.codec.page_encoding import Page, encode_pages
+from sql.samples.codec.page_encoding import (
+    MAX_PAGE_BYTES,
+    MAX_PAGE_SAMPLES,
+    Page,
+    encode_pages,
+)
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.tables.block_groups import group_of, group_pages
 from sql.samples.tables.slots import FAR_SLOT, slot_of
@@ -18,8 +23,6 @@ from sql.times import MS_PER_DAY
 QUERIES: Final = load_queries("blocks")
 NEAR_DAYS_BACK: Final = 32
 NEAR_DAYS_AHEAD: Final = 2
-MAX_PAGE_SAMPLES: Final = 8192
-MAX_PAGE_BYTES: Final = 64 * 1024
 MIN_BLOCK_SAMPLES: Final = 240
 """Fewer samples of a series and day stay in runs: a row of their own would cost more."""
 FINAL_LEVEL: Final = 100

@@ -22,9 +22,9 @@ from sql.samples.arrivals.arrival_log import (
     SampleChange,
     SyncAnswer,
     deletion_of,
+    pages_of,
 )
 from sql.samples.codec.page_decoding import decode_pages
-from sql.samples.codec.page_encoding import encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.backlog import Backlog, BacklogLimits
 from tests.support.storage.repositories import connected
@@ -52,13 +52,7 @@ def pages(
         np.full(len(series), at),
         series.astype(np.float64),
     )
-    return [
-        NewArrival(
-            *(tenant, kind, page.n_samples, page.first_series, page.last_series),
-            *(page.first_ms, page.last_ms, page.payload),
-        )
-        for page in encode_pages(samples, 8192, 65_536)
-    ]
+    return pages_of(tenant, samples, kind)
 
 
 class Log(ArrivalLog):
@@ -274,11 +268,7 @@ async def test_append_returns_when_the_log_is_on_disk(database_url: str) -> None
     role_setting = "ALTER ROLE CURRENT_USER SET synchronous_commit = off"
     noise = np.random.default_rng(1).random(8_000)
     samples = SeriesSamples(np.arange(8_000), np.arange(8_001), np.full(8_000, T0), noise)
-    (page,) = encode_pages(samples, 8_192, 65_536)
-    arrival = NewArrival(
-        *(1, ArrivalKind.SAMPLES, 8_000, 0, 7_999, T0, T0),
-        page.payload,
-    )
+    (arrival,) = pages_of(1, samples, ArrivalKind.SAMPLES)
     async with connected(database_url) as admin:
         await admin.execute(role_setting)
         try:
@@ -290,7 +280,7 @@ async def test_append_returns_when_the_log_is_on_disk(database_url: str) -> None
                 )
         finally:
             await admin.execute("ALTER ROLE CURRENT_USER RESET synchronous_commit")
-    assert flushed > len(page.payload)
+    assert flushed > len(arrival.payload)
 
 
 # -- what an append refuses ---------------------------------------------------------------------

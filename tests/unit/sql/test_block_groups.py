@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sql.samples.codec.page_decoding import decode_joined
+from sql.samples.codec.page_encoding import MAX_PAGE_SAMPLES
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.tables.block_groups import (
     SAMPLES_TOGETHER,
@@ -15,7 +16,7 @@ from sql.samples.tables.block_groups import (
     group_of,
     groups_of,
 )
-from sql.samples.tables.block_table import MAX_PAGE_SAMPLES, Origin, block_rows
+from sql.samples.tables.block_table import Origin, block_rows
 from sql.samples.tables.slots import FAR_SLOT, slot_of
 from tests.support.storage.sample_columns import samples_of
 
