@@ -229,14 +229,33 @@ FROM unnest(
 ) AS h (hour, series_id, count, low, high, total, first, last, increase)
 
 -- delete_left_rollups --
--- Deletes at most $2 rows of buckets $1 whose days are forgotten; $3 days are in a period.
-WITH deleted AS (
+-- Deletes at most $2 rows of buckets $1 whose days are forgotten, with the hours of the series and days of
+-- rows of 5 minutes; $3 days are in a period. Returns how many rows. The periods of tenants are found by a
+-- loose index scan, one probe each.
+WITH RECURSIVE held AS (
+    (
+        SELECT tenant_id, period
+        FROM sample_rollup
+        WHERE bucket_seconds = $1
+        ORDER BY tenant_id, period
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT n.tenant_id, n.period
+    FROM held AS h
+    CROSS JOIN LATERAL (
+        SELECT r.tenant_id, r.period
+        FROM sample_rollup AS r
+        WHERE r.bucket_seconds = $1 AND (r.tenant_id, r.period) > (h.tenant_id, h.period)
+        ORDER BY r.tenant_id, r.period
+        LIMIT 1
+    ) AS n
+),
+deleted AS (
     DELETE FROM sample_rollup
-    WHERE (bucket_seconds, series_id, period) IN (
-        SELECT r.bucket_seconds, r.series_id, r.period
-        FROM (
-            SELECT DISTINCT tenant_id, period FROM sample_rollup WHERE bucket_seconds = $1
-        ) AS p
+    WHERE ctid IN (
+        SELECT r.ctid
+        FROM held AS p
         JOIN sample_rollup AS r
             ON r.bucket_seconds = $1 AND r.tenant_id = p.tenant_id AND r.period = p.period
         WHERE NOT EXISTS (
@@ -246,19 +265,32 @@ WITH deleted AS (
         )
         LIMIT $2
     )
-    RETURNING 1
+    RETURNING series_id, period
+),
+hours AS (
+    DELETE FROM sample_hour AS h
+    USING deleted AS d
+    WHERE $1 = 300 AND h.series_id = d.series_id
+        AND h.bucket >= from_unix_ms(d.period * 86400000::bigint)
+        AND h.bucket < from_unix_ms((d.period + 1) * 86400000::bigint)
 )
 SELECT count(*) FROM deleted
 
 -- delete_left_hours --
--- Deletes at most $1 hours before every day that is known.
-DELETE FROM sample_hour
-WHERE ctid IN (
-    SELECT h.ctid
-    FROM sample_hour AS h
-    WHERE h.bucket < (SELECT from_unix_ms(min(day) * 86400000::bigint) FROM rollup_day)
-    LIMIT $1
+-- Deletes at most $1 hours before every day that is known, which earlier versions left; returns how many.
+WITH deleted AS (
+    DELETE FROM sample_hour
+    WHERE ctid IN (
+        SELECT h.ctid
+        FROM sample_hour AS h
+        WHERE h.bucket < coalesce(
+            (SELECT from_unix_ms(min(day) * 86400000::bigint) FROM rollup_day), 'infinity'
+        )
+        LIMIT $1
+    )
+    RETURNING 1
 )
+SELECT count(*) FROM deleted
 
 -- rolled_pages --
 -- The days $2 to $3 of tenant $1 that are rolled up, and the state that their samples belong to; what is

@@ -16,11 +16,16 @@ SELECT EXISTS (
 SELECT create_sample_partitions($1::bigint[])
 
 -- remove_series --
--- Removes those of the series $1 that still have no sample and no open alert; returns how many.
+-- Removes those of the series $1 that still have no sample and no open alert; returns how many. Those with
+-- a mark wait, as their rollups are still to be deleted: a run of rollups looks at series that are there.
 WITH removed AS (
     DELETE FROM series AS s
     WHERE s.id = ANY($1::bigint[])
         AND NOT EXISTS (SELECT FROM sample AS p WHERE p.series_id = s.id)
+        AND NOT EXISTS (
+            SELECT FROM rollup_mark AS m
+            WHERE m.tenant_id = s.tenant_id AND s.id BETWEEN m.first_series AND m.last_series
+        )
         AND NOT EXISTS (
             SELECT FROM alert AS a WHERE a.series_id = s.id AND a.state IN ('pending', 'firing')
         )

@@ -56,7 +56,9 @@ _MOST_SAMPLES: Final = 8_000_000
 """A step with more samples is given up, and repeated with fewer series."""
 _FIRST_SERIES: Final = 64
 _MOST_SERIES: Final = 10_000
-_DELETED_AT_ONCE: Final = 5_000
+_DELETED_AT_ONCE: Final = 1_000
+"""Rows of rollups; with one of 5 minutes up to 24 hours go."""
+_HOURS_AT_ONCE: Final = 20_000
 _EVERYTHING: Final = (1 << 63) - 1
 _HOURS_PER_DAY: Final = 24
 _HOUR_SECONDS: Final = 3_600.0
@@ -124,8 +126,7 @@ class Rollups:
         """
         await self._drain_ended_days()
         for _ in range(step_limit):
-            if await self.step() is None:
-                await self._delete_left_rows()
+            if await self.step() is None and not await self._delete_left_rows():
                 return True
         return False
 
@@ -317,22 +318,24 @@ class Rollups:
             await connection.execute(QUERIES["insert_hours"], job.tenant_id, *columns)
         await connection.execute(QUERIES["renew_version"], job.tenant_id)
 
-    async def _delete_left_rows(self) -> None:
-        """Delete some rows of days that were forgotten, once an hour; see `forget_rolled_days`."""
+    async def _delete_left_rows(self) -> bool:
+        """Delete some rows of days that were forgotten, if there are any (`forget_rolled_days`).
+
+        Returns whether there may be more. Once there are none, the next look is in an hour.
+        """
         if time.monotonic() < self._deletes_at:
-            return
+            return False
+        async with drain_transaction(self._pool) as connection:
+            if connection is None:
+                return False
+            for level in LEVELS:
+                scope = level.bucket_seconds, _DELETED_AT_ONCE, level.period_days
+                if await connection.fetchval(QUERIES["delete_left_rollups"], *scope):
+                    return True
+            if await connection.fetchval(QUERIES["delete_left_hours"], _HOURS_AT_ONCE):
+                return True
         self._deletes_at = time.monotonic() + _HOUR_SECONDS
-        for level in LEVELS:
-            async with drain_transaction(self._pool) as connection:
-                if connection is None:
-                    return
-                await connection.fetchval(
-                    QUERIES["delete_left_rollups"],
-                    level.bucket_seconds,
-                    _DELETED_AT_ONCE,
-                    level.period_days,
-                )
-                await connection.execute(QUERIES["delete_left_hours"], _DELETED_AT_ONCE)
+        return False
 
 
 def _scope(level: Level, job: _Job) -> tuple[int, Sequence[int], int, int]:

@@ -19,10 +19,12 @@ from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
 from sql.pushdown.rule_choice import PushdownMode
+from sql.repositories.tenant_retention import set_retention
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.reading.rollups import days as rollup_days
 from sql.samples.reading.sample_snapshot import PiecemealSnapshot
 from sql.samples.storage_options import StoreKind
+from sql.samples.stores import rollup_work
 from tests.support.factories import STALE_NAN, make_batch, make_labels, select_name
 from tests.support.long_form import examples
 from tests.support.storage.repositories import connected, delete_samples, opened_storage
@@ -196,6 +198,17 @@ async def rolled_storage(storage: MetricStorage, tenant: str) -> None:
     assert await storage.rollups.run(1_000)
 
 
+async def _rollup_rows(url: str) -> dict[str, tuple[int, int]]:
+    """How many hours and rows of rollups each tenant has; tenants without any are left out."""
+    statement = (
+        "SELECT t.name, (SELECT count(*) FROM sample_hour AS h WHERE h.tenant_id = t.id),"
+        " (SELECT count(*) FROM sample_rollup AS r WHERE r.tenant_id = t.id) FROM tenant AS t"
+    )
+    async with connected(url) as sql:
+        rows = await sql.fetch(statement)
+    return {name: (hours, others) for name, hours, others in rows if hours or others}
+
+
 GRID = EvalRange(MIDNIGHT - DAY_MS, MIDNIGHT + 2 * HOUR_MS, HOUR_MS)
 
 
@@ -365,9 +378,48 @@ async def test_days_that_retention_dropped_are_no_longer_rolled_up(plain_databas
         left = await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID)
         async with opened_storage(plain_database_url, **options) as raw:
             assert await answer(raw, "default", "sum(count_over_time(x[1d]))", GRID) == left
-        # Rows are deleted by the first run of a process, and once an hour.
-        async with opened_storage(plain_database_url, **options) as another:
-            assert another.rollups is not None
-            await another.rollups.run(100)
-        old = "SELECT count(*) FROM sample_hour WHERE bucket < timestamptz '2023-12-21 00:00:00+00'"
-        assert await count_rows(plain_database_url, old) == 0
+
+
+async def test_all_rows_of_days_that_retention_dropped_are_deleted(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a transaction takes, and also while another tenant keeps older days."""
+    monkeypatch.setattr(rollup_work, "_DELETED_AT_ONCE", 2)
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS}
+    async with opened_storage(plain_database_url, **options) as storage:
+
+        async def maintain(retention_days: int) -> None:
+            service = MaintenanceService(
+                storage.maintenance, retention_days, lambda: NOW_MS + 30 * DAY_MS
+            )
+            assert (await service.run_once()).failures == []
+
+        await storage.store.write_batch("blue", make_batch({make_labels("x"): [(NOW_MS, 1.0)]}))
+        assert await set_retention(storage.database, "blue", 1)
+        await maintain(1_000)  # It chooses a retention class for the tenant.
+        await rolled_storage(storage, "red")
+        of_red = await _rollup_rows(plain_database_url)
+        await rolled_storage(storage, "blue")
+        for retention_days, left in ((1_000, of_red), (1, {})):
+            await maintain(retention_days)
+            # Rows are deleted by the first run of a process, and once an hour.
+            async with opened_storage(plain_database_url, **options) as another:
+                assert another.rollups is not None
+                assert await another.rollups.run(100)
+            assert await _rollup_rows(plain_database_url) == left
+
+
+async def test_rollups_of_series_whose_last_samples_are_dropped_go_too(
+    plain_database_url: str,
+) -> None:
+    """Days of the tenant are still known: its samples were moved out of another partition."""
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS}
+    async with opened_storage(plain_database_url, **options) as storage:
+        await rolled_storage(storage, "red")
+        assert await set_retention(storage.database, "red", 1)
+        service = MaintenanceService(storage.maintenance, 1_000, lambda: NOW_MS + 30 * DAY_MS)
+        for _ in range(2):
+            assert (await service.run_once()).failures == []
+        assert await _rollup_rows(plain_database_url) == {}
+        await MaintenanceService(storage.maintenance, 1_000, lambda: NOW_MS).run_once()
+        assert await count_rows(plain_database_url, "SELECT count(*) FROM series") == 0
