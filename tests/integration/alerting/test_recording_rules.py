@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from promcompat.alerting import recording as recording_module
-from promcompat.alerting.state_machine import slot_of
-from promcompat.core.alerting.alerts import Rule, RuleKind
+from promcompat.alerting.state_machine import group_slot
+from promcompat.core.alerting.alerts import DEFAULT_NAMESPACE, Rule, RuleKind
 from promcompat.core.model import EvalRange
 from promql.query import Query
 from promql.values.matrix import Matrix
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 A, B = make_labels("m", host="a"), make_labels("m", host="b")
 INTERVAL_MS = 10_000
-FIRST_MS = slot_of((TENANT, "g"), INTERVAL_MS, NOW_MS + INTERVAL_MS) - NOW_MS
+FIRST_MS = group_slot(TENANT, DEFAULT_NAMESPACE, "g", INTERVAL_MS, NOW_MS + INTERVAL_MS) - NOW_MS
 """The first evaluation of the group `g` after NOW_MS, from then on."""
 
 
