@@ -60,6 +60,10 @@ _TAKEOVER_SECONDS: Final = 30.0
 _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.05
 _CLEANING_PAUSE_SECONDS: Final = 0.2
+_NOT_CLEANED: Final = (
+    "deleted samples stay on disk, though no query reads them: a stored page cannot be rewritten; "
+    "see the log and docs/runbooks/damaged-page.md"
+)
 _BEFORE_ALL: Final = (1 << 63) - 1
 
 MatchingIds = Callable[[int, MatcherSets], Awaitable[IntArray | None]]
@@ -248,7 +252,10 @@ class PostgresCorrections(CorrectionRepository):
         return [_correction(row) for row in rows]
 
     async def clean_tombstones(self, tenant: str) -> None:
-        """Remove what was deleted; see the port. Other processes may do some of the work."""
+        """Remove what was deleted; see the port. Other processes may do some of the work.
+
+        Raises PromcompatError where it cannot be removed because of what is stored.
+        """
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None:
             return
@@ -257,6 +264,8 @@ class PostgresCorrections(CorrectionRepository):
         while await self._has_tombstones(tenant_id, through):
             await self._drains.drainer.drain_all()
             if await self._drains.compact_step():
+                if self._drains.leaves_deletions_of(tenant_id):
+                    raise PromcompatError(_NOT_CLEANED)
                 await asyncio.sleep(_CLEANING_PAUSE_SECONDS)
 
     async def _has_tombstones(self, tenant_id: int, through: int) -> bool:

@@ -114,6 +114,10 @@ class Compactor:
             self._job = None
             raise
 
+    def leaves_deletions_of(self, tenant_id: int) -> bool:
+        """Whether what is stored keeps the deletions of a tenant from being worked off."""
+        return (tenant_id, None) in self._given_up
+
     def _give_up(self, exc: Exception) -> CompactionResult:
         """Leave a tenant's slot as it is until this process ends, so that others are compacted.
 

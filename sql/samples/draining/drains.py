@@ -69,6 +69,10 @@ class Drains:
             return True
         return (await self.compactor.compact(is_patient=is_patient)).is_done
 
+    def leaves_deletions_of(self, tenant_id: int) -> bool:
+        """Whether what is stored keeps the deletions of a tenant from being worked off."""
+        return self.compactor is not None and self.compactor.leaves_deletions_of(tenant_id)
+
 
 def _both(
     pool: Pool, options: DrainOptions, stats: DrainStats, target: DrainTarget

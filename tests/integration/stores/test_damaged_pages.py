@@ -1,11 +1,15 @@
 """Stored pages whose bytes have changed: a query that needs one says which, and others go on."""
 
+import asyncio
 import time
 
 import pytest
 
+from promcompat.core.errors import PromcompatError
+from sql.samples.storage_options import StoreKind
+from tests.support.factories import make_batch, make_labels, select_name
 from tests.support.services.native_service import running_native_service
-from tests.support.storage.repositories import connected
+from tests.support.storage.repositories import connected, delete_samples, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -32,3 +36,15 @@ async def test_a_query_that_needs_a_damaged_page_names_it(plain_database_url: st
         assert native.storage.drains.stats.pages_unreadable == 1
         found = await native.prometheus("query", query="whole[1h]", time=str(now))
         assert len(found["result"]) == 1
+
+
+async def test_a_damaged_page_ends_the_removal_of_what_was_deleted(plain_database_url: str) -> None:
+    async with opened_storage(plain_database_url, store=StoreKind.BLOCKS) as storage:
+        now_ms = int(time.time() * 1_000)
+        await storage.store.write_batch("red", make_batch({make_labels("m"): [(now_ms, 1.0)]}))
+        await storage.drains.drainer.drain_all()
+        assert await delete_samples(storage, "red", select_name("m", 0, now_ms)) == 1
+        async with connected(plain_database_url) as admin:
+            await admin.execute(DAMAGE)
+        with pytest.raises(PromcompatError, match=r"docs/runbooks/damaged-page\.md"):
+            await asyncio.wait_for(storage.corrections.clean_tombstones("red"), 20)
