@@ -34,7 +34,7 @@ class RuleFileWatch:
     when a file system is not mounted. As in Prometheus, one bad file keeps all of them as they
     were; `faults` says why until every file is good again. Files that were refused
     are tried again each minute: a limit that they exceeded may be a higher one by then. A pattern
-    that finds no file is no fault, as in Prometheus; `warnings` has it, too, as it may be misspelt.
+    that finds no file is no fault, as in Prometheus; `warnings_of` has it, too: it may be misspelt.
     """
 
     def __init__(
@@ -56,9 +56,10 @@ class RuleFileWatch:
         self._unused: tuple[str, ...] = ()
         self.faults: tuple[str, ...] = ()
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The faults, and the patterns that find no file."""
+    def warnings_of(self, tenant: str) -> tuple[str, ...]:
+        """The faults, and the patterns that find no file; none of a tenant without these rules."""
+        if tenant != self._tenant:
+            return ()
         return (*self.faults, *(f"no rule file is found by {one}" for one in self._unused))
 
     async def refresh(self) -> None:

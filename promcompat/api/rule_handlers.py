@@ -126,7 +126,7 @@ async def handle_rules(request: web.Request) -> web.Response:
         data = await work_of(request).work(
             (n_rules + n_alerts) * _BYTES_EACH, _groups_json, shown, not excludes_alerts, token
         )
-    warnings = () if services is None else services.rule_files.warnings
+    warnings = () if services is None else services.rule_files.warnings_of(tenant)
     return await success_response(request, data, warnings)
 
 

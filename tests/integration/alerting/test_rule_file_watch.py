@@ -76,12 +76,13 @@ async def test_a_pattern_that_finds_no_file_is_told_once(
         assert [vars(one)["pattern"] for one in caplog.records if one.levelname == "WARNING"] == [
             missing
         ]
-        assert watch.warnings == (f"no rule file is found by {missing}",)
+        assert watch.warnings_of("t") == (f"no rule file is found by {missing}",)
+        assert watch.warnings_of("other") == ()
         assert (watch.faults, stats.rule_file_loads) == ((), 1)
         file.with_name("rulse").mkdir()
         file.rename(tmp_path / "rulse" / "a.yml")
         await watch.refresh()
-        assert watch.warnings == (f"no rule file is found by {tmp_path}/*.yml",)
+        assert watch.warnings_of("t") == (f"no rule file is found by {tmp_path}/*.yml",)
 
 
 async def test_files_that_a_limit_refused_are_loaded_when_it_is_raised(

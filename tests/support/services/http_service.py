@@ -104,7 +104,7 @@ def services_over(
         ),
         rules=NoRules(),
         rule_groups=unused,
-        rule_files=SimpleNamespace(warnings=()),
+        rule_files=SimpleNamespace(warnings_of=lambda _: ()),
         alerts=NoRules(),
         silences=NoRules(),
         remediations=unused,
