@@ -238,6 +238,8 @@ RETURNS TABLE (
     series_id bigint, unix_ms bigint, value float8, nan_bits bigint, histogram native_histogram
 )
 LANGUAGE plpgsql STABLE
+-- The planner takes samples for many, and joins them by hashing.
+ROWS 100000
 SET search_path = pg_catalog, promcompat, pg_temp
 -- The bounds decide which partitions are read.
 SET plan_cache_mode = force_custom_plan
@@ -490,13 +492,19 @@ BEGIN
     )
     SELECT promcompat.from_unix_ms(d.unix_ms), f.tenant_id, f.metric_name, d.value, f.labels,
         f.labels ->> 'source', d.histogram
-    FROM asked AS n
-    CROSS JOIN LATERAL promcompat.stored_samples(
-        n.tenant_id, n.ids, greatest(promcompat.bounding_unix_ms($2), n.from_ms),
-        promcompat.bounding_unix_ms($3) - 1
+    FROM (
+        SELECT n.tenant_id, r.series_id, r.unix_ms, r.value, r.histogram
+        FROM asked AS n
+        CROSS JOIN LATERAL promcompat.stored_samples(
+            n.tenant_id, n.ids, greatest(promcompat.bounding_unix_ms($2), n.from_ms),
+            promcompat.bounding_unix_ms($3) - 1
+        ) AS r
+        WHERE r.nan_bits IS DISTINCT FROM 9218868437227405314
+        -- Joins stay outside: else the samples are read once for each series.
+        OFFSET 0
     ) AS d
-    JOIN found AS f ON f.id = d.series_id AND f.tenant_id = n.tenant_id
+    JOIN found AS f ON f.id = d.series_id AND f.tenant_id = d.tenant_id
     JOIN kept AS k ON k.tenant_id = f.tenant_id AND k.metric_name = f.metric_name
-    WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314 AND d.unix_ms >= k.from_ms;
+    WHERE d.unix_ms >= k.from_ms;
 END
 $$;

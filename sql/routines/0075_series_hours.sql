@@ -154,8 +154,10 @@ FROM (
         )
         AND r.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
     UNION ALL
-    SELECT l.bucket, n.tenant_id, s.metric_name, s.labels, l.count, l.min, l.max, l.sum, l.first,
-        l.last, l.increase, l.series_id
+    -- The planner might join the series before it computes the hours of their name, and again for each of them.
+    SELECT l.bucket, n.tenant_id, n.metric_name,
+        (SELECT s.labels FROM series AS s WHERE s.id = l.series_id), l.count, l.min, l.max, l.sum,
+        l.first, l.last, l.increase, l.series_id
     FROM hourly_metric AS n
     CROSS JOIN LATERAL (
         SELECT greatest(u.from_ms, n.from_ms) AS from_ms, u.to_ms
@@ -167,7 +169,4 @@ FROM (
         WHERE d.tenant_id = n.tenant_id AND d.day = floor(n.from_ms / 86400000.0)::integer
     ) AS u
     CROSS JOIN LATERAL stored_hours(n.tenant_id, n.ids, u.from_ms, u.to_ms) AS l
-    -- The id alone would do. With the rest, a name that is asked for finds these by the index, too.
-    JOIN series AS s ON s.id = l.series_id AND s.metric_name = n.metric_name
-        AND s.tenant_id = n.tenant_id
 ) AS h;

@@ -399,6 +399,57 @@ async def test_only_the_samples_of_a_name_are_read_when_it_is_asked_for(
     assert dict(map(tuple, rows))["stored_samples"] == 1
 
 
+@pytest.mark.parametrize("view", ["metrics", "metrics_hourly", "metrics_hourly_by_series"])
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+async def test_the_samples_of_a_name_are_read_once_whatever_series_it_has(
+    database_url: str, database_server: DatabaseServer, view: str, names: list[str]
+) -> None:
+    found = f"SELECT * FROM promcompat.{view} WHERE name = ANY ($1::text[])"  # noqa: S608
+    calls = await _reads_of_many_series(database_url, database_server, found, names)
+    assert calls == len(names)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["NULL, '-infinity'", "'a', '-infinity'", "NULL, '-infinity', labels => '{\"job\": \"j\"}'"],
+)
+async def test_samples_reads_once_whatever_names_and_series_there_are(
+    database_url: str, database_server: DatabaseServer, arguments: str
+) -> None:
+    found = f"SELECT * FROM promcompat.samples({arguments})"  # noqa: S608
+    assert await _reads_of_many_series(database_url, database_server, found) == 1
+
+
+async def _reads_of_many_series(
+    url: str, server: DatabaseServer, query: str, *arguments: object
+) -> int:
+    """How often a query reads samples where names have 40 series each."""
+    async with connected(url) as owner:
+        await _prepare(owner)
+        await owner.execute("SELECT ensure_metrics_hourly()")
+        await owner.execute("DELETE FROM series WHERE tenant_id = 2")
+        await owner.execute(
+            "INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)"
+            " SELECT n, 1, (ARRAY['a', 'b', 'c'])[1 + n % 3],"
+            " jsonb_build_object('job', 'j', 'n', n), decode(md5(n::text), 'hex')"
+            " FROM generate_series(100, 219) AS n"
+        )
+        rows = [(T0 + 1000 * k, 0) for k in range(10)]
+        samples = samples_of([(n, rows) for n in range(100, 220)])
+        for page in encode_pages(samples, 10_000, 1 << 20):
+            bounds = (page.first_series, page.last_series, page.first_ms, page.last_ms)
+            await owner.execute(
+                "INSERT INTO arrival VALUES (1, 1, 1, $1, $2, $3, $4, $5, false, now(), $6)",
+                page.n_samples, *bounds, page.payload,
+            )  # fmt: skip
+        await owner.execute("ANALYZE")
+    async with connected(server.superuser_url(url)) as superuser, superuser.transaction():
+        await superuser.execute("SET LOCAL track_functions = 'all'")
+        assert await superuser.fetch(query, *arguments)
+        rows = await superuser.fetch("SELECT funcname, calls FROM pg_stat_xact_user_functions")
+    return int(dict(map(tuple, rows))["stored_samples"])
+
+
 async def _plan(connection: asyncpg.Connection) -> str:
     rows = await connection.fetch("EXPLAIN SELECT * FROM promcompat.metrics WHERE name = 'm7'")
     return "\n".join(row[0] for row in rows)
