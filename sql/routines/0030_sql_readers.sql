@@ -222,15 +222,14 @@ FROM (
 WHERE (SELECT sees_all_tenants(current_user))
     OR d.tenant_id IN (SELECT visible_tenants(current_user));
 
--- The samples of a tenant, of these series (NULL: all) with times from `from_ms` to `to_ms`, in one
+-- The samples of a tenant, of these series, whose ids ascend (NULL: all), with times from `from_ms` to `to_ms`, in one
 -- snapshot: rows, arrivals, runs and blocks. This is the fold of sql/samples/columns/fold.py in SQL: the first
 -- sample of a series and millisecond counts, unless a later one replaces it; a deletion removes what
 -- arrived before it. `value`, `nan_bits` and `histogram` are as in `decode_page`. It has no rights but the
 -- caller's.
 --
 -- A block that shares no time with anything else of its series is not folded, because sorting takes longer
--- than decoding. `decode_page` compares each series of a page with each wanted one. Where many are wanted,
--- it decodes all series instead, and those that are not wanted are left out here.
+-- than decoding.
 CREATE OR REPLACE FUNCTION stored_samples(
     of_tenant integer, of_series bigint[], from_ms bigint, to_ms bigint
 )
@@ -245,10 +244,9 @@ SET search_path = pg_catalog, promcompat, pg_temp
 SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
-    least_series bigint := (SELECT min(s) FROM unnest(of_series) AS s);
-    greatest_series bigint := (SELECT max(s) FROM unnest(of_series) AS s);
+    least_series bigint := of_series[1];
+    greatest_series bigint := of_series[cardinality(of_series)];
     keys bigint[] := promcompat.block_keys(of_series);
-    few bigint[] := CASE WHEN cardinality(of_series) <= 500 THEN of_series END;
 BEGIN
     RETURN QUERY
     WITH recent AS MATERIALIZED (
@@ -321,8 +319,7 @@ BEGIN
             UNION ALL
             SELECT b.last_arrival, b.replaces, b.payload FROM block AS b WHERE b.is_folded
         ) AS p
-        CROSS JOIN LATERAL promcompat.decode_page(p.payload, few, from_ms, to_ms) AS d
-        WHERE of_series IS NULL OR few IS NOT NULL OR d.series_id = ANY (of_series)
+        CROSS JOIN LATERAL promcompat.decode_page(p.payload, of_series, from_ms, to_ms) AS d
         UNION ALL
         SELECT r.last_arrival, false, r.series_id, floor(extract(epoch FROM r.ts) * 1000)::bigint,
             CASE WHEN r.histogram IS NULL THEN r.value END,
@@ -333,9 +330,8 @@ BEGIN
     )
     SELECT d.series_id, d.unix_ms, d.value, d.nan_bits, d.histogram
     FROM block AS b
-    CROSS JOIN LATERAL promcompat.decode_page(b.payload, few, from_ms, to_ms) AS d
+    CROSS JOIN LATERAL promcompat.decode_page(b.payload, of_series, from_ms, to_ms) AS d
     WHERE NOT b.is_folded
-        AND (of_series IS NULL OR few IS NOT NULL OR d.series_id = ANY (of_series))
     UNION ALL
     (
         SELECT DISTINCT ON (s.series_id, s.unix_ms) s.series_id, s.unix_ms, s.value, s.nan_bits,

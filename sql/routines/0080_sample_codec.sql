@@ -271,8 +271,8 @@ BEGIN
 END
 $$;
 
--- The samples of a page: of the `wanted` series (all if NULL), with times from `first_ms` to `last_ms`,
--- Unix milliseconds. Values are exact. SQL has one NaN; `nan_bits` has the bits of each, and is NULL
+-- The samples of a page: of the `wanted` series, whose ids ascend (all if NULL), with times from `first_ms` to
+-- `last_ms`, Unix milliseconds. Values are exact. SQL has one NaN; `nan_bits` has the bits of each, and is NULL
 -- for other values: 9218868437227405314 is the stale marker. Of a native histogram, which is in `histogram`, both
 -- are NULL.
 CREATE OR REPLACE FUNCTION decode_page(
@@ -337,6 +337,12 @@ BEGIN
     END IF;
     SELECT * INTO read FROM page_integers(page, at, n_series);
     ids := read.numbers;
+    IF wanted IS NOT NULL THEN
+        ids := ids_among(ids, wanted);
+        IF num_nonnulls(VARIADIC ids) = 0 THEN
+            RETURN;
+        END IF;
+    END IF;
     SELECT * INTO read FROM page_counts(page, read.at, n_series, n_samples);
     counts := read.numbers;
     SELECT * INTO read FROM page_counts(page, read.at, n_sections, n_series);
@@ -356,7 +362,7 @@ BEGIN
             times_at := at;
         END IF;
         -- Which histogram a sample is depends on all before it.
-        IF wanted IS NULL OR ids[section_first:behind - 1] && wanted OR histograms IS NOT NULL THEN
+        IF histograms IS NOT NULL OR num_nonnulls(VARIADIC ids[section_first:behind - 1]) > 0 THEN
             n := (SELECT sum(c) FROM unnest(counts[section_first:behind - 1]) AS c);
             IF times_of <> times_at THEN
                 SELECT * INTO read FROM page_integers(page, times_at, n);
@@ -392,13 +398,17 @@ BEGIN
                             ) AS ids
                         ) AS r
                     ) AS u (id, t, v, b, k)
-                    WHERE u.t BETWEEN first_ms AND last_ms
-                        AND (wanted IS NULL OR u.id = ANY (wanted));
+                    WHERE u.t BETWEEN first_ms AND last_ms AND u.id IS NOT NULL;
                 ELSIF behind - section_first > 1 THEN
                     row_ids := ARRAY(
-                        SELECT u.id
-                        FROM unnest(ids[section_first:behind - 1], counts[section_first:behind - 1]) AS u (id, c)
-                        CROSS JOIN generate_series(1, u.c)
+                        SELECT s.id
+                        FROM (
+                            SELECT u.id, generate_series(1, u.c)
+                            FROM (
+                                SELECT unnest(ids[section_first:behind - 1]),
+                                    unnest(counts[section_first:behind - 1])
+                            ) AS u (id, c)
+                        ) AS s
                     );
                     RETURN QUERY
                     SELECT u.id, u.t, u.v, u.b, NULL::promcompat.native_histogram
@@ -406,8 +416,7 @@ BEGIN
                         SELECT unnest(row_ids), unnest(times), unnest(column_of_values.values),
                             unnest(column_of_values.nan_bits)
                     ) AS u (id, t, v, b)
-                    WHERE u.t BETWEEN first_ms AND last_ms
-                        AND (wanted IS NULL OR u.id = ANY (wanted));
+                    WHERE u.t BETWEEN first_ms AND last_ms AND u.id IS NOT NULL;
                 ELSE
                     RETURN QUERY
                     SELECT ids[section_first], u.t, u.v, u.b, NULL::promcompat.native_histogram
@@ -421,6 +430,38 @@ BEGIN
         END IF;
         section_first := behind;
     END LOOP;
+END
+$$;
+
+-- The `ids` of series, with NULL in place of those that `wanted` does not have; both ascend. The fewer ones are
+-- searched for in the others. PL/pgSQL copies an array of its own for whatever function reads it, but not the
+-- result of a subquery.
+CREATE OR REPLACE FUNCTION ids_among(ids bigint[], wanted bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+DECLARE
+    places integer[];
+    found bigint[];
+BEGIN
+    IF cardinality(ids) <= cardinality(wanted) THEN
+        places := ARRAY(
+            SELECT width_bucket(u.id, (SELECT wanted[:])) FROM (SELECT unnest(ids)) AS u (id)
+        );
+        RETURN ARRAY(
+            SELECT CASE WHEN wanted[u.place] = u.id THEN u.id END
+            FROM (SELECT unnest(ids), unnest(places)) AS u (id, place)
+        );
+    END IF;
+    places := ARRAY(
+        SELECT width_bucket(w.id, (SELECT ids[:])) FROM (SELECT unnest(wanted)) AS w (id)
+    );
+    found := array_fill(NULL::bigint, ARRAY[cardinality(ids)]);
+    FOR k IN 1 .. cardinality(places) LOOP
+        IF ids[places[k]] = wanted[k] THEN
+            found[places[k]] := wanted[k];
+        END IF;
+    END LOOP;
+    RETURN found;
 END
 $$;
 

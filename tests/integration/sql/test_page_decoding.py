@@ -96,13 +96,20 @@ def test_sql_decodes_values_whose_bits_are_near_an_end_of_their_range(
 def test_sql_decodes_wanted_series_and_times(
     decode: Decode, samples: SeriesSamples, data: st.DataObject
 ) -> None:
-    wanted = sorted(data.draw(st.sets(st.sampled_from([*samples.ids.tolist(), 5]))))
+    wanted = _wanted(samples, data)
     times = st.sampled_from(samples.timestamps.tolist())
     first_ms, last_ms = data.draw(times), data.draw(times)
     [page] = encode_pages(samples, 10_000, 1 << 20)
     assert decode(page.payload, wanted, first_ms, last_ms) == [
         row for row in columns(samples) if row[0] in wanted and first_ms <= row[1] <= last_ms
     ]
+
+
+def _wanted(samples: SeriesSamples, data: st.DataObject) -> list[int]:
+    """Ids of some series of a page, and of few or many others around and between them."""
+    ids = samples.ids.tolist()
+    others = data.draw(st.sampled_from([[], [5], [*range(-50, 100), *(k ^ 1 for k in ids)]]))
+    return sorted({*data.draw(st.sets(st.sampled_from(ids))), *others})
 
 
 @pytest.mark.parametrize("n_patterns", [3, 256])
@@ -138,8 +145,10 @@ def test_sql_refuses_a_format_it_does_not_know(decode: Decode) -> None:
 
 
 @settings(max_examples=20, suppress_health_check=SLOW)
-@given(samples=samples_with_histograms())
-def test_sql_decodes_pages_with_histograms(ask: Ask, samples: SeriesSamples) -> None:
+@given(samples=samples_with_histograms(), data=st.data())
+def test_sql_decodes_pages_with_histograms(
+    ask: Ask, samples: SeriesSamples, data: st.DataObject
+) -> None:
     assume(samples.histograms is not None)
     ids = np.repeat(samples.ids, np.diff(samples.offsets)).tolist()
     keys = list(zip(ids, samples.timestamps.tolist(), strict=True))
@@ -156,6 +165,12 @@ def test_sql_decodes_pages_with_histograms(ask: Ask, samples: SeriesSamples) -> 
     found = [row for row in rows if row["histogram"] is not None]
     assert all(row["value"] is None and row["nan_bits"] is None for row in found)
     _assert_are([row["histogram"] for row in found], pool)
+    wanted = _wanted(samples, data)
+    of_wanted = [
+        row for page in pages for row in ask("SELECT * FROM decode_page($1, $2)", page, wanted)
+    ]
+    # As texts, in which any NaN equals itself.
+    assert str(of_wanted) == str([row for row in rows if row["series_id"] in wanted])
 
 
 def _assert_are(found: list[asyncpg.Record], pool: Histograms) -> None:
