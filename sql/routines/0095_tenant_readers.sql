@@ -36,7 +36,8 @@ AS $$
     FROM unnest(ARRAY[
         'tenants', 'series', 'metrics', 'metrics_start', 'metrics_hourly', 'metrics_hourly_by_series', 'definitions',
         'corrections', 'usage', 'usage_by_day', 'visible_row', 'visible_arrival', 'visible_run',
-        'visible_block', 'visible_deletion', 'visible_retention'
+        'visible_block', 'visible_deletion', 'visible_retention', 'visible_rolled_hour',
+        'visible_unrolled_metric'
     ]) AS v
     -- ensure_metrics_hourly makes the hours later than the first migration, and grants them itself.
     WHERE to_regclass('promcompat.' || v) IS NOT NULL

@@ -13,6 +13,8 @@ COMMENT ON TABLE series IS 'series and their labels';
 
 COMMENT ON FUNCTION samples(text, timestamptz, timestamptz, jsonb) IS
     'the rows of metrics of a name (NULL: all) from a time on, before another, of series with these labels';
+COMMENT ON FUNCTION hours(text, timestamptz, timestamptz, jsonb) IS
+    'the rows of metrics_hourly_by_series of a name (NULL: all) from a time on, before another, of series with these labels';
 COMMENT ON FUNCTION series_matching(text, jsonb) IS
     'the series of a name (NULL: any) that have these labels';
 COMMENT ON FUNCTION histogram_count(native_histogram) IS 'the number of observations';

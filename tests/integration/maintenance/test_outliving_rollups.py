@@ -400,6 +400,11 @@ async def test_the_hours_of_sql_are_whole_where_samples_were_cut(database_url: s
             service = MaintenanceService(storage.maintenance, 1)
             assert (await service.run_once()).failures == []
             kept = await sql.fetch(rows)
+            called = (
+                "SELECT bucket, sum(count)::bigint AS count FROM hours(NULL, '-infinity')"
+                " GROUP BY bucket ORDER BY bucket"
+            )
+            assert await sql.fetch(called) == kept
             first_day = -(-(now_ms - 3 * DAY_MS) // DAY_MS)
             assert kept[0]["bucket"] == _moment(first_day * DAY_MS)
             counts = {row["bucket"]: row["count"] for row in kept}

@@ -231,19 +231,20 @@ async def test_a_dry_run_says_what_is_due_and_does_nothing(
 
 
 async def hours_agree(database_url: str) -> None:
-    """`metrics_hourly` has exactly the samples of `metrics`."""
+    """`metrics_hourly` and `hours()` have exactly the samples of `metrics`."""
     async with connected(database_url) as connection:
-        by_hour, by_sample = [
+        by_hour, called, by_sample = [
             await connection.fetch(
                 f"SELECT name, {hour} AS hour, sum({count}) AS n FROM {source}"  # noqa: S608
                 " GROUP BY 1, 2 ORDER BY 1, 2"
             )
             for source, hour, count in (
                 ("metrics_hourly", "bucket", "count"),
+                ("hours(NULL, '-infinity')", "bucket", "count"),
                 ("metrics", "date_trunc('hour', timestamp)", "1"),
             )
         ]
-    assert by_hour == by_sample
+    assert by_hour == called == by_sample
 
 
 async def test_rollups_are_read_only_as_far_as_samples_are_kept(

@@ -354,16 +354,18 @@ async def test_hours_in_sql_are_those_of_the_samples_before_and_after_they_are_r
         "FROM metrics_hourly_by_series ORDER BY 2, 3"
     )
     by_name = "SELECT * FROM metrics_hourly ORDER BY bucket"
+    called = hours.replace("metrics_hourly_by_series", "hours(NULL, '-infinity')")
     async with opened_storage(database_url, **options) as storage, connected(database_url) as sql:
         await storage.store.write_batch("default", make_batch(series))
         drains = storage.drains
         await drains.drainer.drain_all()
-        live = [repr(await sql.fetch(statement)) for statement in (hours, by_name)]
+        live = [repr(await sql.fetch(statement)) for statement in (hours, by_name, called)]
         assert storage.rollups is not None
         await storage.rollups.run(100)
         assert await sql.fetchval("SELECT count(*) FROM rolled_day") == 1
-        rolled = [repr(await sql.fetch(statement)) for statement in (hours, by_name)]
+        rolled = [repr(await sql.fetch(statement)) for statement in (hours, by_name, called)]
     assert rolled == live
+    assert live[2] == live[0]
     assert "count=3 " in live[0]
 
 

@@ -1,6 +1,8 @@
 """`samples()` and `metrics` fold rows, arrivals, runs and blocks as the reader in Python does."""
 
 import asyncio
+import itertools
+import json
 import re
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -298,6 +300,37 @@ async def test_hours_are_those_of_rows_and_pages(database_url: str) -> None:
         assert await connection.fetchval("SELECT sum(count) FROM hourly_rollup") == 6
 
 
+@pytest.mark.parametrize("name", [None, "m"])
+@pytest.mark.parametrize("labels", [{}, {"n": "11"}])
+async def test_hours_of_times_and_labels_are_those_of_the_view(
+    database_url: str, name: str | None, labels: dict[str, str]
+) -> None:
+    hour = T0 // 3_600_000 * 3_600_000
+    async with connected(database_url) as connection:
+        await _prepare(connection)
+        for number, place in enumerate(PLACES[1:], 1):
+            values = {(n, hour + 3_600_000 * number + k): float(k) for n in IDS for k in range(3)}
+            await _store(connection, number, Write(values), place)
+        found = set()
+        starts, ends = (-1, 0, 1, 3_600_000, 7_200_001), (1, 14_400_000, 2**40)
+        for start, end in itertools.product(starts, ends):
+            bounds = hour + 3_600_000 + start, hour + 3_600_000 + end
+            rows = await connection.fetch(
+                "SELECT * FROM hours($1, from_unix_ms($2), from_unix_ms($3), $4)"
+                " ORDER BY bucket, series_id",
+                name, *bounds, json.dumps(labels),
+            )  # fmt: skip
+            of_view = await connection.fetch(
+                "SELECT * FROM metrics_hourly_by_series WHERE ($1::text IS NULL OR name = $1)"
+                " AND bucket >= from_unix_ms($2) AND bucket < from_unix_ms($3) AND labels @> $4"
+                " ORDER BY bucket, series_id",
+                name, *bounds, json.dumps(labels),
+            )  # fmt: skip
+            assert rows == of_view
+            found.add(len(rows))
+        assert len(found) > 3
+
+
 @pytest.mark.parametrize("place", ["run", "block", "far block"])
 async def test_name_and_times_reach_the_indexes(
     database_url: str, database_server: DatabaseServer, place: str
@@ -413,10 +446,11 @@ async def test_the_samples_of_a_name_are_read_once_whatever_series_it_has(
     "arguments",
     ["NULL, '-infinity'", "'a', '-infinity'", "NULL, '-infinity', labels => '{\"job\": \"j\"}'"],
 )
-async def test_samples_reads_once_whatever_names_and_series_there_are(
-    database_url: str, database_server: DatabaseServer, arguments: str
+@pytest.mark.parametrize("function", ["samples", "hours"])
+async def test_samples_are_read_once_whatever_names_and_series_there_are(
+    database_url: str, database_server: DatabaseServer, function: str, arguments: str
 ) -> None:
-    found = f"SELECT * FROM promcompat.samples({arguments})"  # noqa: S608
+    found = f"SELECT * FROM promcompat.{function}({arguments})"  # noqa: S608
     assert await _reads_of_many_series(database_url, database_server, found) == 1
 
 
@@ -489,7 +523,8 @@ async def test_one_statement_reads_one_snapshot(database_url: str) -> None:
 async def test_functions_that_readers_call_see_the_snapshot_of_their_statement(
     database_url: str,
 ) -> None:
-    readers = ["samples", "stored_samples", "series_matching", "stored_hours", "decode_page"]
+    readers = ["samples", "hours", "series_matching"]
+    readers += ["stored_samples", "stored_hours", "decode_page"]
     async with connected(database_url) as owner:
         rows = await owner.fetch(
             "SELECT proname, provolatile FROM pg_proc"

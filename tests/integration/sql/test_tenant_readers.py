@@ -46,8 +46,9 @@ async def tenants_seen(connection: asyncpg.Connection) -> set[str]:
     for view in ("series", "metrics", "metrics_hourly", "metrics_hourly_by_series"):
         rows = await connection.fetch(f"SELECT DISTINCT tenant_id FROM promcompat.{view}")  # noqa: S608
         assert {row[0] for row in rows} == set(ids), view
-    rows = await connection.fetch("SELECT tenant_id FROM promcompat.samples('up', '-infinity')")
-    assert {row[0] for row in rows} == set(ids)
+    for read in ("samples('up'", "hours('up'", "hours(NULL"):
+        rows = await connection.fetch(f"SELECT tenant_id FROM promcompat.{read}, '-infinity')")  # noqa: S608
+        assert {row[0] for row in rows} == set(ids), read
     return set(ids.values())
 
 
