@@ -374,6 +374,18 @@ BEGIN
             THEN
                 values_at := CASE WHEN times_at = at THEN read.at ELSE at + 1 END;
                 SELECT * INTO column_of_values FROM page_values(page, values_at, n);
+                IF histograms IS NOT NULL OR behind - section_first > 1 THEN
+                    row_ids := ARRAY(
+                        SELECT s.id
+                        FROM (
+                            SELECT u.id, generate_series(1, u.c)
+                            FROM (
+                                SELECT unnest(ids[section_first:behind - 1]),
+                                    unnest(counts[section_first:behind - 1])
+                            ) AS u (id, c)
+                        ) AS s
+                    );
+                END IF;
                 IF histograms IS NOT NULL THEN
                     numbers := ARRAY(
                         SELECT CASE WHEN u.b = 9222606776761843712 THEN n_histograms
@@ -387,29 +399,11 @@ BEGIN
                     SELECT u.id, u.t, CASE WHEN u.k IS NULL THEN u.v END,
                         CASE WHEN u.k IS NULL THEN u.b END, histograms[u.k]
                     FROM (
-                        SELECT unnest(r.ids), unnest(times), unnest(column_of_values.values),
+                        SELECT unnest(row_ids), unnest(times), unnest(column_of_values.values),
                             unnest(column_of_values.nan_bits), unnest(numbers)
-                        FROM (
-                            SELECT ARRAY(
-                                SELECT u.id
-                                FROM unnest(ids[section_first:behind - 1], counts[section_first:behind - 1])
-                                    AS u (id, c)
-                                CROSS JOIN generate_series(1, u.c)
-                            ) AS ids
-                        ) AS r
                     ) AS u (id, t, v, b, k)
                     WHERE u.t BETWEEN first_ms AND last_ms AND u.id IS NOT NULL;
                 ELSIF behind - section_first > 1 THEN
-                    row_ids := ARRAY(
-                        SELECT s.id
-                        FROM (
-                            SELECT u.id, generate_series(1, u.c)
-                            FROM (
-                                SELECT unnest(ids[section_first:behind - 1]),
-                                    unnest(counts[section_first:behind - 1])
-                            ) AS u (id, c)
-                        ) AS s
-                    );
                     RETURN QUERY
                     SELECT u.id, u.t, u.v, u.b, NULL::promcompat.native_histogram
                     FROM (
