@@ -41,7 +41,7 @@ _MAX_STALL_SECONDS: Final = 30.0
 themselves."""
 _GZIP_WINDOW: Final = 31
 """zlib's `wbits` for a window of 32 KiB with a gzip header."""
-_MAX_GZIP_MEMBERS: Final = 10_000
+MAX_GZIP_MEMBERS: Final = 10_000
 _FIRST_SLICE_BYTES: Final = 512
 _LARGEST_SLICE_BYTES: Final = 1 << 16
 
@@ -272,8 +272,8 @@ def unpack_gzip(body: bytes, max_bytes: int) -> bytes:
     size = position = 0
     view = memoryview(body)
     while position < len(body):
-        if len(parts) == _MAX_GZIP_MEMBERS:
-            raise BadDataError(f"the gzip body has more than {_MAX_GZIP_MEMBERS} members")
+        if len(parts) == MAX_GZIP_MEMBERS:
+            raise BadDataError(f"the gzip body has more than {MAX_GZIP_MEMBERS} members")
         part, position = _unpack_member(view, position, max_bytes - size)
         size += len(part)
         if size > max_bytes:

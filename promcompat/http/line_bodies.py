@@ -17,13 +17,15 @@ from promcompat.core.errors import (
     RequestTimeoutError,
     UnsupportedMediaTypeError,
 )
-from promcompat.http.bodies import held_by, next_chunk
+from promcompat.http.bodies import MAX_GZIP_MEMBERS, held_by, next_chunk
 from promcompat.remote_write.snappy_block import checked_length, unpack
 
 PIECE_BYTES: Final = 1 << 20
 MAX_LINE_BYTES: Final = 10_000_000
 _MAX_STEP_BYTES: Final = 1 << 18
 """What one call of zlib returns at most."""
+_GZIP_SLICE_BYTES: Final = 1 << 14
+"""What follows the end of a member is copied, and a member may have twenty bytes."""
 _ZSTD_SLICE_BYTES: Final = 256
 """A block of zstd has at least four bytes and at most 128 KiB of content: 8 MiB for a slice."""
 _ZSTD_WINDOW_BYTES: Final = 8 << 20
@@ -55,22 +57,33 @@ class _Zlib(Unpacker):
     def __init__(self, name: str, window: int) -> None:
         self._name, self._window = name, window
         self._stream = zlib.decompressobj(window)
+        self._n_members = 1
         self._is_open = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
+        for start in range(0, len(chunk), _GZIP_SLICE_BYTES):
+            yield from self._feed(chunk[start : start + _GZIP_SLICE_BYTES])
+
+    def _feed(self, left: bytes) -> Iterator[bytes]:
         is_full = False
         # A step that is full may have left content that needs no further input.
-        while chunk or is_full:
+        while left or is_full:
             if self._stream.eof:
-                self._stream = zlib.decompressobj(self._window)
+                self._begin_member()
             try:
-                content = self._stream.decompress(chunk, _MAX_STEP_BYTES)
+                content = self._stream.decompress(left, _MAX_STEP_BYTES)
             except zlib.error as exc:
                 raise BadDataError(f"the body is not valid {self._name}") from exc
-            chunk = self._stream.unused_data or self._stream.unconsumed_tail
+            left = self._stream.unused_data or self._stream.unconsumed_tail
             self._is_open = not self._stream.eof
             is_full = self._is_open and len(content) == _MAX_STEP_BYTES
             yield content
+
+    def _begin_member(self) -> None:
+        if self._n_members == MAX_GZIP_MEMBERS:
+            raise BadDataError(f"the {self._name} body has more than {MAX_GZIP_MEMBERS} members")
+        self._n_members += 1
+        self._stream = zlib.decompressobj(self._window)
 
     def finish(self) -> Iterator[bytes]:
         if self._is_open:

@@ -126,6 +126,7 @@ async def test_a_body_of_many_pieces_is_numbered_and_stored_throughout(
         ("br", LINE, 415, "the encoding 'br' is not supported"),
         ("gzip", LINE, 400, "not valid gzip"),
         ("gzip", gzip.compress(LINE, mtime=0)[:-9], 400, "gzip body is truncated"),
+        ("gzip", gzip.compress(b"", mtime=0) * 10_001, 400, "has more than 10000 members"),
         ("deflate", zlib.compress(LINE)[:-4], 400, "zlib body is truncated"),
         ("zstd", LINE, 400, "not valid zstd"),
         ("zstd", zstandard.compress(LINE)[:-4], 400, "zstd body is truncated"),
