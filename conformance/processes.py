@@ -16,6 +16,8 @@ from time import monotonic, sleep
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from promcompat.outgoing.client import client_context
+
 _SETPRIV = shutil.which("setpriv")
 END_WITH_US = (_SETPRIV, "--pdeathsig", "TERM") if _SETPRIV else ()
 """Before a command: the program ends when this process is killed and cannot stop it."""
@@ -190,6 +192,6 @@ def start_promcompat(
         environment["PROMCOMPAT_DATABASE_URL"] = database_url
     program = start_program([sys.executable, "-m", "promcompat", "serve"], port, log, environment)
     if certificate := settings.get("tls_cert_file"):
-        context = ssl.create_default_context(cafile=certificate)
+        context = client_context(Path(certificate).read_text())
         return replace(program, url=f"https://127.0.0.1:{port}", context=context)
     return program

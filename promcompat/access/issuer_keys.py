@@ -12,6 +12,7 @@ import jwt
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.texts.connection_faults import connection_fault
+from promcompat.outgoing.client import system_context
 
 _LOGGER = logging.getLogger(__name__)
 _REFRESH_SECONDS: Final = 300.0
@@ -35,7 +36,7 @@ async def fetch_json(url: str) -> Any:
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(url, allow_redirects=False) as response,
+            session.get(url, allow_redirects=False, ssl=system_context()) as response,
         ):
             if response.status != 200:
                 raise IssuerError(f"{url} answered {response.status}")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 
 from promcompat.api.forms import Form
-from promcompat.core.errors import BadDataError
+from promcompat.core.errors import BadDataError, without_frames
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange
 from promcompat.core.texts.durations import parse_duration_ms
@@ -248,4 +248,5 @@ def errors_naming(name: str) -> Iterator[None]:
     try:
         yield
     except BadDataError as exc:
-        raise invalid_parameter(name, str(exc)) from exc
+        # Since Python 3.13, the frames of a generator that is a context manager would refer to it.
+        raise invalid_parameter(name, str(exc)) from without_frames(exc)

@@ -58,6 +58,9 @@ class Connection(web.RequestHandler):
         """The client has sent something."""
         self._heard_at = self._loop.time()
         super().data_received(data)
+        if self._parser is not None and self._parser.is_refused:
+            # The server would wait for the rest of the body, and log that it cannot be read.
+            self._lingering_time = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve the connection, or refuse it when there are too many."""

@@ -103,7 +103,8 @@ class HeadNormalizer:
         self._is_in_body: Callable[[], bool] = _nothing_is_read
         self._chunked: Any = None
         """The payload of the last message if it is chunked."""
-        self._is_refused = False
+        self.is_refused = False
+        """Whether the body that is being read is refused; what else comes is discarded."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._parser, name)
@@ -127,7 +128,7 @@ class HeadNormalizer:
 
         The bytes that are left come after that head.
         """
-        if self._is_refused:
+        if self.is_refused:
             return (), False, b""
         if not data or self._is_in_body():
             return self._feed_body(data)
@@ -178,7 +179,7 @@ class HeadNormalizer:
         256 KiB of one-byte chunks would block all other requests for 0.2 s.
         """
         if self._chunked is not None and _has_tiny_chunks(data):
-            self._is_refused = True
+            self.is_refused = True
             self._chunked.set_exception(
                 web.RequestPayloadError("the chunks of the request body are too small")
             )

@@ -1,9 +1,11 @@
 """HTTP connections that a policy has looked at, at the moment they are made."""
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from functools import cache
 from ipaddress import ip_address
 from typing import Any, Final, Self
 
@@ -27,6 +29,24 @@ def calling(host: Host) -> Iterator[None]:
         _HOST.reset(token)
 
 
+def client_context(authorities: str | None = None) -> ssl.SSLContext:
+    """TLS of a client that trusts these authorities (PEM), or those of the system.
+
+    As Go does, it trusts authorities whose certificates lack the extensions that RFC 5280 wants,
+    as those of many organizations. Since Python 3.13 they are refused by default. Raises
+    ssl.SSLError and ValueError for authorities that cannot be read.
+    """
+    context = ssl.create_default_context(cadata=authorities)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+@cache
+def system_context() -> ssl.SSLContext:
+    """TLS of a client that trusts the authorities of the system; nobody may change it."""
+    return client_context()
+
+
 def guarded_connector(policy: OutgoingPolicy, **options: Any) -> aiohttp.TCPConnector:
     """A connector that checks the address of each connection before it is made.
 
@@ -39,7 +59,7 @@ def guarded_connector(policy: OutgoingPolicy, **options: Any) -> aiohttp.TCPConn
         policy.check_address(_HOST.get(), ip_address(str(target[0]).partition("%")[0]))
         return socket.socket(family, kind, protocol)
 
-    return aiohttp.TCPConnector(socket_factory=open_socket, **options)
+    return aiohttp.TCPConnector(socket_factory=open_socket, ssl=system_context(), **options)
 
 
 class GuardedClient:

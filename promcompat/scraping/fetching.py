@@ -20,7 +20,7 @@ from yarl import URL
 from promcompat.core.errors import BadDataError
 from promcompat.core.file_states import FileState, state_of
 from promcompat.core.texts.connection_faults import connection_fault
-from promcompat.outgoing.client import calling, guarded_connector
+from promcompat.outgoing.client import calling, client_context, guarded_connector
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy, host_of
 from promcompat.scraping.configuration import HttpConfig, OAuth2Config, Secret, TlsConfig
 
@@ -369,7 +369,7 @@ def tls_context(config: TlsConfig) -> ssl.SSLContext:
     if authorities == "":
         raise ValueError("unable to use specified CA cert: it is empty")
     # Those of the system are trusted only if none are given, as in Prometheus.
-    context = ssl.create_default_context(cadata=authorities)
+    context = client_context(authorities)
     if config.cert:
         with tempfile.TemporaryDirectory() as folder:
             context.load_cert_chain(

@@ -15,6 +15,7 @@ from promcompat.core.texts.connection_faults import connection_fault
 from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
+from promcompat.outgoing.client import system_context
 from promcompat.remote_read.histogram_chunks import TimedHistograms
 from promcompat.remote_write.remote_pb2 import (
     Exemplar,
@@ -106,7 +107,8 @@ class RemoteWriteSink(SampleSink):
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+        connector = aiohttp.TCPConnector(ssl=system_context())
+        self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT)
         return self
 
     async def __aexit__(self, *_reason: object) -> None:

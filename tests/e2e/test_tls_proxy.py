@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from conformance.processes import find_free_port, running_promcompat
+from promcompat.outgoing.client import client_context
 from tests.support.formats.remote_write import encode_request, encode_series
 from tests.support.programs.components import require_component
 from tests.support.programs.servers import DatabaseServer
@@ -112,7 +113,7 @@ def proxy(
         arguments = ["-c", str(folder / "nginx.conf"), "-e", str(folder / "errors")]
         process = subprocess.Popen([*command, *arguments])
         try:
-            context = ssl.create_default_context(cafile=str(folder / "metrics.pem"))
+            context = client_context((folder / "metrics.pem").read_text())
             running = Proxy(f"https://127.0.0.1:{port}", context)
             wait_until_listening(running, process, folder / "errors")
             yield running

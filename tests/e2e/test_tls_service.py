@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from conformance.processes import RunningProgram, find_free_port, running_promcompat
+from promcompat.outgoing.client import client_context
 from tests.support.programs.certificates import make_authority
 from tests.support.waiting import wait_for
 
@@ -92,7 +93,7 @@ def test_every_worker_reads_its_files_again(plain_database_url: str, tmp_path: P
             lambda: "scrape configuration loaded" in log.read_text(),
             "the signal does not reach the worker that scrapes",
         )
-        trusting = ssl.create_default_context(cadata=new.file.read_text())
+        trusting = client_context(new.file.read_text())
         renewed = replace(service, context=trusting)
         wait_for(
             lambda: bool(ask(renewed, "query", query='up{job="verified"} == 1')["result"]),

@@ -23,6 +23,7 @@ from promcompat.configuration.settings import TENANT_HEADER
 from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.secrets import public_url
 from promcompat.core.texts.times import format_time_ms
+from promcompat.outgoing.client import system_context
 from promcompat.processes.history.blocks import opened_blocks, times_of_blocks
 from promcompat.processes.history.promscale import promscale_source
 from promcompat.processes.history.sent_series import SentSeries
@@ -133,7 +134,8 @@ def past_retention(retention_days: int, start_ms: int) -> str:
 @asynccontextmanager
 async def _servers(options: argparse.Namespace) -> AsyncIterator[tuple[Source, Server]]:
     matchers = parse_metric_selector(options.match)
-    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+    connector = aiohttp.TCPConnector(ssl=system_context())
+    async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
         service = Server(
             session,
             options.to.rstrip("/"),

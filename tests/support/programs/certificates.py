@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from promcompat.outgoing.client import client_context
+
 _NAMES = "IP:127.0.0.1,DNS:localhost"
 _NEW_KEY = ("-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 
@@ -22,7 +24,7 @@ class Certificate:
 
     def trusting(self, shown: "Certificate | None" = None) -> ssl.SSLContext:
         """The context of a client that trusts this authority, and shows a certificate."""
-        context = ssl.create_default_context(cafile=str(self.file))
+        context = client_context(self.file.read_text())
         if shown is not None:
             context.load_cert_chain(shown.file, shown.key)
         return context

@@ -25,8 +25,8 @@ def test_a_command_without_its_action_names_the_actions_and_no_settings(
     )
     with pytest.raises(SystemExit):
         build_parser().parse_args([command, "frob"])
-    told = capsys.readouterr().err
-    assert all(repr(action) in told for action in actions.split("|"))
+    _, _, told = capsys.readouterr().err.partition("invalid choice: 'frob'")
+    assert all(action in told for action in actions.split("|"))
 
 
 def test_an_unknown_flag_says_where_the_known_ones_are(
