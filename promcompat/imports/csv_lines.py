@@ -87,12 +87,27 @@ def _parse_entry(entry: str) -> tuple[int, str, str]:
 
 
 def _time_reader(form: str) -> ReadTime:
-    divisors = {"unix_s": 1_000, "unix_ms": 1, "unix_ns": -1_000_000}
-    if form in divisors:
-        factor = divisors[form]
-        return lambda text: int(text) * factor if factor > 0 else int(text) // -factor
-    if form == "rfc3339":
-        return lambda text: _milliseconds(datetime.fromisoformat(text))
+    read = _reader_of(form)
+
+    def read_time(text: str) -> int:
+        try:
+            return read(text)
+        except ValueError:
+            raise ValueError(f"the time {text!r} is not of the form {form}") from None
+
+    return read_time
+
+
+def _reader_of(form: str) -> ReadTime:
+    match form:
+        case "unix_s":
+            return lambda text: int(text) * 1_000
+        case "unix_ms":
+            return int
+        case "unix_ns":
+            return lambda text: int(text) // 1_000_000
+        case "rfc3339":
+            return lambda text: _milliseconds(datetime.fromisoformat(text))
     if form.startswith("custom:"):
         layout = _GO_PART.sub(_of_python, form.removeprefix("custom:"))
         _check_layout(layout, form)

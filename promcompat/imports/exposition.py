@@ -101,7 +101,7 @@ def _value(text: str) -> float:
 
 
 def _time_ms(text: str, unit: TimeUnit) -> int:
-    if text.lstrip("-").isdecimal():
+    if text.removeprefix("-").isdecimal():
         number = int(text)
         is_seconds = unit is TimeUnit.SECONDS or (
             unit is TimeUnit.BY_MAGNITUDE and abs(number) < _SECONDS_BELOW

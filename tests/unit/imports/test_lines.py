@@ -144,6 +144,7 @@ def test_the_unit_of_times_follows_the_content_type(
         ("a 1_0", None),
         ("a 1 soon", "the timestamp 'soon' is not a number"),
         ("a 1 NaN", "the timestamp 'NaN' is not a number"),
+        ("a 1 --5", "the timestamp '--5' is not a number"),
         ("{} 1", "there is no metric name"),
         ('{a="b"} 1', "there is no metric name"),
         ('a{b="c" 1', "start with a metric name"),
@@ -355,6 +356,7 @@ def test_bad_csv_rows_are_named_except_a_header() -> None:
     assert rows_of(columns) == [({"__name__": "a"}, 5_000, 1.0)]
     assert columns.faults.number == 4
     assert "the row has 1 columns; the format needs 2" in columns.faults.reasons[0]
+    assert "the time 'soon' is not of the form unix_s" in columns.faults.reasons[2]
 
 
 @pytest.mark.parametrize(
