@@ -80,11 +80,11 @@ async def test_a_process_whose_clock_is_behind_leaves_groups_to_the_others(
     ):
         await ahead.rules.create(TENANT, make_rule())
         ahead.clock.now_ms += 60_000
-        for _ in range(20):
+        for _ in range(8):
             await pass_seconds(ahead, monotonic, 9.0)
             behind.clock.now_ms += 10_000
             await behind.evaluator.run_due()
-        assert ahead.stats.rule_evaluations == 20
+        assert ahead.stats.rule_evaluations == 8
         assert behind.stats.rule_evaluations == 0
 
 
