@@ -67,9 +67,10 @@ class AlertService:
             replace(step, actor=actor, note=f"ended by {actor}: {reason}")
             for step in change.transitions
         ]
+        # Before the state is recorded: if that fails in between, the request can be repeated.
+        await write_alert_series(self._metrics, tenant, [found], [change.alert], now_ms)
         if not await self._alerts.end_alert(tenant, replace(change, transitions=tuple(steps))):
             raise ConflictError(f"the alert {alert_id} has just ended")
-        await write_alert_series(self._metrics, tenant, [found], [change.alert], now_ms)
         return await self.get(tenant, alert_id)
 
     async def receivers(self, tenant: str) -> list[tuple[Notifier, ReceiverDepth]]:

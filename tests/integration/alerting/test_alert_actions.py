@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from promcompat.core.alerting.alerts import AlertChange, AlertFilter, AlertState
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.model import WriteBatch
 from tests.support.factories import make_labels
 from tests.support.services.alerting import (
     NOW_MS,
@@ -174,6 +176,26 @@ async def test_rule_alert_that_was_ended_by_hand_stays_ended_beside_an_evaluatio
         await alerting.evaluate(15_000)
         (again,) = await alerting.alerts.active(TENANT)
         assert again.id != alert.id
+
+
+async def test_ending_by_hand_can_be_repeated_when_its_series_could_not_be_written(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(tenant: str, batch: WriteBatch) -> None:
+        raise StorageUnavailableError("down")
+
+    async with running_alerting(plain_database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule(expr="queue > 5"))
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        (alert,) = await alerting.alerts.active(TENANT)
+        with monkeypatch.context() as patched:
+            patched.setattr(alerting.metrics, "write", away)
+            with pytest.raises(StorageUnavailableError):
+                await alerting.alerts.resolve(TENANT, alert.id, "ana", "gone")
+        ended = await alerting.alerts.resolve(TENANT, alert.id, "ana", "gone")
+        assert ended.state is AlertState.RESOLVED
+        assert await alerting.series("ALERTS", 5_001) == []
 
 
 async def test_threshold_alert_of_a_series_that_sends_nothing_expires(
