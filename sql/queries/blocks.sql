@@ -138,14 +138,15 @@ SELECT c.*, $6::bigint
 FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS c
 
 -- prune_changes --
--- Forgets changes older than $1 seconds, and notes that.
+-- Forgets changes older than $1 seconds, and notes that. After a step of the clock, later changes may be
+-- older.
 WITH pruned AS (
     DELETE FROM sample_change
     WHERE changed_at < clock_timestamp() - make_interval(secs => $1)
     RETURNING id
 )
 UPDATE drain_state
-SET changes_pruned_through = (SELECT max(id) FROM pruned)
+SET changes_pruned_through = greatest(changes_pruned_through, (SELECT max(id) FROM pruned))
 WHERE EXISTS (SELECT FROM pruned)
 
 -- stored_pages --

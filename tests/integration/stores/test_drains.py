@@ -657,6 +657,25 @@ async def test_changes_are_logged_and_pruned(plain_blocks: StoredBlocks) -> None
     assert await plain_blocks.fetchval("SELECT changes_pruned_through FROM drain_state") == 1
 
 
+async def test_pruned_changes_stay_known_after_a_step_of_the_clock(
+    plain_blocks: StoredBlocks,
+) -> None:
+    async def change() -> None:
+        await plain_blocks.append(TENANT, scrapes(2, range(3)))
+        await plain_blocks.drainer.drain_all()
+
+    await change()
+    await change()
+    for change_id in (2, 1):
+        await plain_blocks.fetchval(
+            "WITH aged AS (UPDATE sample_change SET changed_at = changed_at - interval '3 hours' "
+            "WHERE id = $1 RETURNING 1) SELECT count(*) FROM aged",
+            change_id,
+        )
+        await change()
+        assert await plain_blocks.fetchval("SELECT changes_pruned_through FROM drain_state") == 2
+
+
 async def test_stored_series_and_bounds(blocks: StoredBlocks) -> None:
     """A block of several series is found by the least id of their group; here 16 has no samples."""
     others = {(series_id, NOW_MS + ms): ONE for series_id in (17, 18) for ms in range(300)}
