@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.errors import ExecutionError
 from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import (
@@ -105,7 +106,7 @@ def bucket_percentiles(
         found[layer, filled] = _interpolate(values, starts, counts, percentile)
     present[:, filled] = True
     shape = len(percentiles), len(groups), n_buckets
-    rows = np.unique(filled // n_buckets)
+    rows = distinct(filled // n_buckets)
     return BucketValues(
         labels=[groups[row] for row in rows.tolist()],
         values=found.reshape(shape)[:, rows],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import (
     METRIC_NAME,
@@ -116,6 +117,6 @@ class MixedWindows:
 
     def names_of(self, rows: IntArray) -> list[str]:
         """The metric names of these series, each once; empty for none."""
-        chosen = [self.block.labels[row] for row in np.unique(rows).tolist()]
+        chosen = [self.block.labels[row] for row in distinct(rows).tolist()]
         pairs = label_pairs(chosen, METRIC_NAME)
         return list(dict.fromkeys("" if pair is None else pair[1] for pair in pairs))

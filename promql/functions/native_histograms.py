@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, Labels
 from promcompat.core.texts.strconv import format_open_metrics, to_unicode
 from promql.ast import PositionRange
@@ -144,7 +145,7 @@ def _mixed_cells(
     are_native[native.rows, native.steps] = True
     buckets, histograms = np.zeros_like(are_native), np.zeros_like(are_native)
     rows_of, _ = bucket_rows(classic)
-    for row in np.unique(native.rows).tolist():
+    for row in distinct(native.rows).tolist():
         rows = [bucket for _, bucket in rows_of.get(matrix.labels[row], ())]
         both = classic.present[rows].any(axis=0) & are_native[row]
         buckets[rows] |= both
@@ -225,7 +226,7 @@ def _annotate(
 ) -> None:
     """Tell which metrics have observations of NaN. Prometheus shows the first argument for it."""
     for note, text_of in _NOTES.items():
-        for row in np.unique(samples.rows[notes == note]).tolist():
+        for row in distinct(samples.rows[notes == note]).tolist():
             call.annotations.info(text_of(call.shown_name(labels[row])), call.arg_positions[0])
 
 
@@ -249,7 +250,7 @@ def histogram_fraction(call: InstantCall) -> Value:
         results,
         has_nan,
     )
-    for row in np.unique(samples.rows[has_nan]).tolist():
+    for row in distinct(samples.rows[has_nan]).tolist():
         name = call.shown_name(both.matrix.labels[row])
         call.annotations.info(nan_in_fraction(name), call.arg_positions[0])
     return _under_each_other((_at_samples(both.matrix, samples, results), classic))

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METADATA_LABELS, BoolArray, FloatArray, IntArray, Labels
 from promcompat.core.texts.strconv import quote
@@ -211,7 +212,7 @@ def _merge_one_side(
     Such series follow each other in time (a restarted pod): at each step at most one of them
     matches a row of the other side, and the result is the same for all of them.
     """
-    if len(np.unique(group_of)) == len(group_of):
+    if len(distinct(group_of)) == len(group_of):
         return one, group_of
     keys: dict[tuple[int, tuple[str, ...]], int] = {}
     target = np.array(
@@ -391,9 +392,10 @@ def _first_crowded(
 def _first_shared_step(present: BoolArray, place_of: IntArray) -> int:
     """The first step at which two rows are at one place; the number of steps if there is none."""
     n_steps: int = present.shape[1]
-    if len(np.unique(place_of)) == len(place_of):
+    if len(distinct(place_of)) == len(place_of):
         return n_steps
-    counts = np.zeros((int(place_of.max()) + 1, n_steps), np.int64)
-    np.add.at(counts, place_of, present)
+    order = np.argsort(place_of, kind="stable")
+    firsts = np.flatnonzero(np.diff(place_of[order], prepend=-1))
+    counts = np.add.reduceat(present[order], firsts, axis=0, dtype=np.int64)
     steps = np.flatnonzero((counts > 1).any(axis=0))
     return int(steps[0]) if len(steps) else n_steps

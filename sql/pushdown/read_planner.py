@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.model import IntArray, SeriesSelection
 from sql.database.connection_pool import Connection
 from sql.database.copy_format import BYTES_PER_ROW
@@ -137,7 +138,7 @@ class ReadPlanner:
         """
         if is_whole:
             bounds = int(times.min()), int(times.max())
-            return histograms_statement(self._table, np.unique(series_ids), *bounds)
+            return histograms_statement(self._table, distinct(series_ids), *bounds)
         return histograms_at_statement(self._table, series_ids, times)
 
     def _statement(

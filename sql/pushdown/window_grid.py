@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.model import IntArray, SeriesSelection
 from promcompat.core.value_classes import value_class
 
@@ -74,7 +75,7 @@ class WindowGrid:
         if self.has_gaps or self.n_steps == 1:
             return self.instants()
         ends = self.first_ms + np.arange(self.n_steps, dtype=np.int64) * self.step_ms
-        edges = np.unique(np.concatenate([ends, ends - self.reach_ms]))
+        edges = distinct(ends, ends - self.reach_ms)
         return TimeSegments(edges[:-1], edges[1:])
 
     def _one_segment(self) -> TimeSegments:

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from promcompat.core.bounded_caches import texts_bytes
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.label_counts import LabelCounts
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, MetricMetadata
@@ -294,7 +295,7 @@ class PostgresCatalogue(Catalogue):
             (await self._series_reader.resolve(connection, tenant_id, matchers, generation)).ids
             for matchers in matcher_sets
         ]
-        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+        return found[0] if len(found) == 1 else distinct(*found)
 
 
 async def _metric_names(connection: Connection, tenant_id: int, generation: int) -> ItemList:

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from promcompat.core.alerting.thresholds import LevelChange
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
 from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
@@ -236,7 +237,7 @@ class ArrivalCommitter(Committer):
         ordered = SortedRows.of(rows)
         place = np.argsort(ordered.order)
         moved = ordered.rows
-        wanted = [(tenant, np.unique(own.series_ids)) for tenant, own in of_tenants(moved)]
+        wanted = [(tenant, distinct(own.series_ids)) for tenant, own in of_tenants(moved)]
         for _ in range(_MAX_MOVES):
             times = moved.timestamps
             start_ms, end_ms = int(times.min()), int(times.max()) + _LOOKED_AHEAD_MS

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.ports import ALL_TIME_MS
 from promcompat.core.value_classes import value_class
@@ -128,11 +129,7 @@ def _all_ids(parts: Sequence[SeriesSamples]) -> IntArray:
     others = [part.ids for part in parts if not _are_equal(part.ids, largest)]
     if not others:
         return largest
-    ids = np.concatenate([largest, *others])
-    ids.sort(kind="stable")  # Merges ascending runs.
-    is_first = np.ones(len(ids), np.bool_)
-    np.not_equal(ids[1:], ids[:-1], out=is_first[1:])
-    return np.compress(is_first, ids)
+    return distinct(largest, *others)
 
 
 def _are_equal(one: IntArray, other: IntArray) -> bool:

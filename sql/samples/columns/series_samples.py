@@ -9,6 +9,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.histograms.columns import Histograms, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
 from promcompat.core.value_classes import value_class
@@ -152,7 +153,7 @@ class SeriesSamples:
             return self
         if not len(self):
             return later
-        ids = np.union1d(self.ids, later.ids)
+        ids = distinct(self.ids, later.ids)
         own, others = np.searchsorted(ids, self.ids), np.searchsorted(ids, later.ids)
         own_lengths, lengths = np.diff(self.offsets), np.zeros(len(ids), np.int64)
         lengths[own] = own_lengths
@@ -287,7 +288,7 @@ def counted_samples(rows: DecodedSamples, partial: Partial) -> tuple[SeriesSampl
     """
     assert rows.numbers is not None
     is_inexact = rows.numbers < 0 if partial.is_aggregate else is_histogram(rows.values)
-    inexact = np.unique(rows.series_ids[is_inexact])
+    inexact = distinct(rows.series_ids[is_inexact])
     if len(inexact):
         rows = rows.take(~np.isin(rows.series_ids, inexact))
     counts = rows.numbers if partial.is_aggregate else _samples_since_the_last(rows)

@@ -23,6 +23,7 @@ from promcompat.core.corrections import (
     SampleScope,
     ScaleSamples,
 )
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.errors import BadDataError, PromcompatError, StaleKnowledgeError
 from promcompat.core.model import IntArray, SampleBlock
 from promcompat.core.ports import MatcherSets
@@ -167,7 +168,7 @@ class PostgresCorrections(CorrectionRepository):
             arrivals += await asyncio.to_thread(
                 pages_of, tenant_id, samples, ArrivalKind.REPLACEMENTS
             )
-            ids = np.union1d(ids, found)
+            ids = distinct(ids, found)
         recorded: int = await self._sources.log.append_recorded(
             _QUERIES["record_correction"],
             arrivals,
@@ -281,7 +282,7 @@ class PostgresCorrections(CorrectionRepository):
                 f"{len(ids):,} series match; a correction may have {MAX_SERIES:,}: narrow the "
                 "selectors"
             )
-        return np.unique(ids)
+        return distinct(ids)
 
     @read_again
     async def _count(

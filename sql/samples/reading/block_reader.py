@@ -12,6 +12,7 @@ from typing import Final
 import asyncpg
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.errors import PromcompatError
 from promcompat.core.explanations import ExplanationDepth, RuleOutcome, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
@@ -121,7 +122,7 @@ class BlockReader(DrainedReader):
         found = np.array(
             await connection.fetchval(QUERIES["series_with_blocks"], series_ids.tolist()), np.int64
         )
-        missing, after = np.setdiff1d(series_ids, found), 0
+        missing, after = series_ids[~np.isin(series_ids, found)], 0
         while len(missing):
             rows = await connection.fetch(
                 QUERIES["runs_of_series"], tenant_id, missing.tolist(), after, _RUNS_AT_ONCE
@@ -130,8 +131,8 @@ class BlockReader(DrainedReader):
                 break
             payloads = [row["payload"] for row in rows]
             runs = await asyncio.to_thread(decode_pages, payloads, missing)
-            found = np.union1d(found, np.concatenate([run.ids for run in runs]))
-            missing, after = np.setdiff1d(series_ids, found), rows[-1]["id"]
+            found = distinct(found, *(run.ids for run in runs))
+            missing, after = series_ids[~np.isin(series_ids, found)], rows[-1]["id"]
         return found
 
     async def bounds(self, connection: Connection, tenant_id: int) -> tuple[int, int] | None:

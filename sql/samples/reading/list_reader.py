@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.histograms.columns import HistogramCells, histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import IntArray, Labels
@@ -130,7 +131,7 @@ class PostgresSampleListReader(SampleListReader):
     async def _rows(self, found: ListedSamples) -> list[SampleRow]:
         if not len(found):
             return []
-        ids = np.unique(found.ids)
+        ids = distinct(found.ids)
         async with acquired(self._database.read_pool) as connection:
             labels = await self._labels_of(connection, ids)
         labels_of = dict(zip(ids.tolist(), labels, strict=True))

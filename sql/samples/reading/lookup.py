@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.errors import ExecutionError
 from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
@@ -38,7 +39,7 @@ class SnapshotLookup(SampleLookup, SamplePages, EarlierSamples):
 
     async def newest(self, tenant_id: int, series_ids: Sequence[int]) -> Mapping[int, NewestSample]:
         """The newest samples; see `SampleLookup`."""
-        wanted = np.unique(np.array(series_ids, np.int64))
+        wanted = distinct(np.array(series_ids, np.int64))
         newest = await newest_samples(self._snapshots, tenant_id, wanted, *ALL_TIMES)
         found = without_histograms(newest)
         columns = found.ids.tolist(), found.timestamps.tolist(), found.values.tolist()
@@ -62,7 +63,7 @@ class SnapshotLookup(SampleLookup, SamplePages, EarlierSamples):
         self, tenant_id: int, series_ids: IntArray, times_ms: IntArray
     ) -> list[float | None]:
         """The values at ascending times, half at a time where histograms need much memory."""
-        wanted = np.unique(series_ids)
+        wanted = distinct(series_ids)
         start_ms, end_ms = int(times_ms[0]) - 1, int(times_ms[-1])
         max_bytes = MAX_HISTOGRAM_BYTES if len(series_ids) > 1 else 0
         allowance = SampleAllowance(0, max_histogram_bytes=max_bytes)

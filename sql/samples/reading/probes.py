@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.model import IntArray
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
@@ -89,4 +90,4 @@ class SnapshotProbes(SampleProbes):
         values = [] if row["items"] is None else row["items"].decode().split("\0")
         at, _ = await self.newest_samples(sought, ids)
         item_of_series = np.repeat(np.arange(len(values)), sizes)
-        return [values[number] for number in np.unique(item_of_series[at])]
+        return [values[number] for number in distinct(item_of_series[at])]

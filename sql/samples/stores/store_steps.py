@@ -80,7 +80,7 @@ class UnusedSeries:
                         _ROLLUP_QUERIES["series_with_rollups"], some.tolist()
                     )
                     used.append(np.array(found, np.int64))
-        return np.setdiff1d(series_ids, np.concatenate(used))
+        return series_ids[~np.isin(series_ids, np.concatenate(used))]
 
 
 @dataclass(frozen=True, slots=True)

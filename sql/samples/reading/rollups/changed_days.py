@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.model import BoolArray, IntArray
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.times import MIN_TIMESTAMP_MS, MS_PER_DAY
@@ -80,7 +81,7 @@ class ChangedDays:
             runs = [runs[0][:1], runs[1][-1:]]
         return [
             (
-                self.wanted[np.unique(places[(first_days >= first) & (last_days <= last)])],
+                self.wanted[distinct(places[(first_days >= first) & (last_days <= last)])],
                 first + _FIRST_DAY,
                 last + _FIRST_DAY,
             )

@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import IntArray
 from promcompat.core.offloading import in_thread_if
@@ -118,7 +119,7 @@ class RollupReader:
         if not use.is_coarse:
             is_long = n_samples >= _WORTH_A_THREAD
             inexact = await in_thread_if(is_long, _inexact_series, joined, use)
-            inexact = np.union1d(inexact, rolled.marked.ids)
+            inexact = distinct(inexact, rolled.marked.ids)
         samples, notes = joined.samples, []
         if len(inexact):
             whole = await snapshot.read(
