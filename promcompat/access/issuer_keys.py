@@ -133,7 +133,7 @@ def _keys_of(document: Any) -> Mapping[str, jwt.PyJWK]:
             continue
         try:
             found[entry["kid"]] = jwt.PyJWK(entry)
-        except (jwt.PyJWTError, ValueError):
+        except (jwt.PyJWTError, ValueError, TypeError):
             _LOGGER.warning("a key of the issuer cannot be used", extra={"kid": entry["kid"][:200]})
     if not found:
         raise IssuerError("the key set has no key with an id that can check signatures")

@@ -3,6 +3,7 @@
 A piece ends with a line. Memory is bounded by the size of a piece and of the longest line.
 """
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -13,21 +14,23 @@ from aiohttp import hdrs, web
 
 from promcompat.core.errors import (
     BadDataError,
+    OverloadedError,
     PayloadTooLargeError,
     RequestTimeoutError,
     UnsupportedMediaTypeError,
 )
-from promcompat.http.bodies import MAX_GZIP_MEMBERS, held_by, next_chunk
+from promcompat.http.bodies import BODIES, MAX_GZIP_MEMBERS, held_by, next_chunk, work_of
 from promcompat.remote_write.snappy_block import checked_length, unpack
 
 PIECE_BYTES: Final = 1 << 20
 MAX_LINE_BYTES: Final = 10_000_000
 _MAX_STEP_BYTES: Final = 1 << 18
-"""What one call of zlib returns at most."""
+"""What one call of zlib returns at most, and how much is handled between two looks at others."""
 _GZIP_SLICE_BYTES: Final = 1 << 14
 """What follows the end of a member is copied, and a member may have twenty bytes."""
 _ZSTD_SLICE_BYTES: Final = 256
-"""A block of zstd has at least four bytes and at most 128 KiB of content: 8 MiB for a slice."""
+"""A block of zstd has at least four bytes and at most 128 KiB of content: 8 MiB for a slice, which
+take 2 ms."""
 _ZSTD_WINDOW_BYTES: Final = 8 << 20
 _GZIP_WINDOW: Final = 31
 _ZLIB_WINDOW: Final = 15
@@ -119,30 +122,9 @@ def _zstandard_stream() -> "zstandard.ZstdDecompressionObj":
     return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
 
 
-class _Snappy(Unpacker):
-    """The block format, which is only complete as a whole."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._chunks: list[bytes] = []
-        self._n_bytes = 0
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        self._n_bytes += len(chunk)
-        if self._n_bytes > self._max_bytes:
-            raise PayloadTooLargeError(f"the snappy body is larger than {self._max_bytes} bytes")
-        self._chunks.append(chunk)
-        yield from ()
-
-    def finish(self) -> Iterator[bytes]:
-        block = b"".join(self._chunks)
-        checked_length(block, self._max_bytes)
-        yield unpack(block)
-
-
-def unpacker_of(encoding: str, max_block_bytes: int) -> Unpacker:
+def unpacker_of(encoding: str) -> Unpacker:
     """What decompresses a Content-Encoding. Raises UnsupportedMediaTypeError for others."""
-    match encoding.strip().lower():
+    match encoding:
         case "" | "identity":
             return _Plain()
         case "gzip" | "x-gzip":
@@ -151,8 +133,6 @@ def unpacker_of(encoding: str, max_block_bytes: int) -> Unpacker:
             return _Zlib("zlib", _ZLIB_WINDOW)
         case "zstd":
             return _Zstandard()
-        case "snappy":
-            return _Snappy(max_block_bytes)
         case other:
             raise UnsupportedMediaTypeError(
                 f"the encoding {other!r} is not supported; use gzip, deflate, zstd, snappy or none"
@@ -175,32 +155,62 @@ async def line_pieces(request: web.Request, max_block_bytes: int) -> AsyncIterat
     """The body in pieces; the memory of a piece is held until the next one is asked for.
 
     Raises BadDataError, UnsupportedMediaTypeError, PayloadTooLargeError for a line that is too
-    long, RequestTimeoutError when the client pauses too long, and OverloadedError.
+    long, and OverloadedError, also when the client pauses too long.
     """
     held, first_line = held_by(request), 1
-    before = held.n_bytes
+    n_held = 0
     cutter = _Cutter()
     async for content in _contents(request, max_block_bytes):
         held.take(len(content))
+        n_held += len(content)
         if piece := cutter.add(content):
             yield LinePiece(piece, first_line)
             first_line += piece.count(b"\n") + 1
-            held.give_back(held.n_bytes - before - cutter.n_bytes)
+            held.give_back(n_held - cutter.n_bytes)
+            n_held = cutter.n_bytes
     if rest := cutter.rest():
         yield LinePiece(rest, first_line)
-    held.give_back(held.n_bytes - before)
+    held.give_back(n_held)
 
 
 async def _contents(request: web.Request, max_block_bytes: int) -> AsyncIterator[bytes]:
-    unpacker = unpacker_of(request.headers.get(hdrs.CONTENT_ENCODING, ""), max_block_bytes)
+    """The content in steps, between which other requests are served."""
     try:
-        while chunk := await next_chunk(request):
-            for content in unpacker.feed(chunk):
-                yield content
-    except TimeoutError as exc:
-        raise RequestTimeoutError("the request body did not arrive in time") from exc
+        async for content in _unpacked(request, max_block_bytes):
+            for start in range(0, len(content), _MAX_STEP_BYTES):
+                step = content[start : start + _MAX_STEP_BYTES]
+                yield step
+                if len(step) == _MAX_STEP_BYTES:
+                    await asyncio.sleep(0)
+    except (TimeoutError, RequestTimeoutError) as exc:
+        # Senders drop samples on 4xx, and must not because of a slow network.
+        raise OverloadedError(
+            "the request body did not arrive in time; send the request again"
+        ) from exc
+
+
+async def _unpacked(request: web.Request, max_block_bytes: int) -> AsyncIterator[bytes]:
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+    if encoding == "snappy":
+        yield await _snappy_content(request, max_block_bytes)
+        return
+    unpacker = unpacker_of(encoding)
+    while chunk := await next_chunk(request):
+        for content in unpacker.feed(chunk):
+            yield content
     for content in unpacker.finish():
         yield content
+
+
+async def _snappy_content(request: web.Request, max_bytes: int) -> bytes:
+    """A body in the block format, which is only complete as a whole; held until the request ends.
+
+    Raises as `RequestBodies.read`, and BadDataError.
+    """
+    block = await request.app[BODIES].read(request, max_bytes)
+    n_bytes = checked_length(block, max_bytes)
+    held_by(request).take(n_bytes)
+    return await work_of(request).work(n_bytes, unpack, block)
 
 
 async def whole_body(request: web.Request, max_bytes: int) -> bytes:

@@ -49,7 +49,8 @@ async def _answer_samples(request: web.Request, tenant: str, asked: RemoteRead) 
     async with services_of(request).queries.reading(tenant, selections) as found:
         left = iter(found)
         blocks = [SampleBlock.empty() if at is None else next(left) for at in asked.selections]
-        if any(len(block.timestamps) > MAX_SAMPLES for block in blocks):
+        # The same samples take memory again for each query that selects them.
+        if sum(len(block.timestamps) for block in blocks) > MAX_SAMPLES:
             raise BadDataError(
                 f"exceeded sample limit ({MAX_SAMPLES}); ask for a shorter time, or for "
                 "streamed chunks, which have no limit of their own"

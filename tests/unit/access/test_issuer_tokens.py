@@ -305,6 +305,7 @@ async def test_an_https_issuer_has_its_keys_at_an_https_url(issuer: Issuer) -> N
         {"keys": [SYMMETRIC]},
         {"keys": [{"kty": "RSA", "kid": "rsa"}, 1, {"kty": "EC", "kid": "x", "crv": "no"}]},
         {"keys": [{**jwk_of(RSA_KEY, "rsa"), "use": "enc"}]},
+        {"keys": [{**jwk_of(RSA_KEY, "rsa"), "alg": ["RS256"]}]},
     ],
 )
 async def test_key_sets_without_a_key(answer: Any, issuer: Issuer) -> None:

@@ -1,7 +1,9 @@
 """Imports and exports over HTTP: what is stored, and what each kind of sender is told."""
 
+import asyncio
 import gzip
 import zlib
+from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ import zstandard
 from aiohttp import ClientResponse
 from google.protobuf.proto import serialize_length_prefixed
 
+from promcompat.api.ingest import import_handlers
 from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import is_stale
-from promcompat.http import line_bodies
+from promcompat.http import bodies, line_bodies
 from promcompat.imports.datadog_pb2 import (
     Dogsketch,
     MetricPayload,
@@ -140,6 +143,55 @@ async def test_bodies_that_cannot_be_read_are_refused(
     answer = await service.post("/api/v1/import", data=body, headers=headers)
     assert answer.status == status
     assert text in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("zstd", zstandard.compress), ("snappy", snappy.compress)],
+)
+async def test_pieces_are_small_however_well_a_body_is_compressed(
+    service: Service, monkeypatch: pytest.MonkeyPatch, encoding: str, pack: Any
+) -> None:
+    sizes: list[int] = []
+
+    def read(lines: list[str], *_others: object) -> None:
+        sizes.append(sum(map(len, lines)) + len(lines))
+
+    monkeypatch.setattr(import_handlers, "read_json_lines", read)
+    body = b"a\n" * (6 << 20)
+    headers = {"Content-Encoding": encoding}
+    answer = await service.post("/api/v1/import", data=bytes(pack(body)), headers=headers)
+    assert answer.status == 204
+    assert sum(sizes) == pytest.approx(len(body), abs=1)
+    assert max(sizes) <= 2 * line_bodies.PIECE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("path", "encoding"),
+    [
+        ("/api/v1/import", ""),
+        ("/api/v1/import", "snappy"),
+        ("/api/v1/import/prometheus", "gzip"),
+        ("/write?db=a", ""),
+        ("/api/v2/write", ""),
+        ("/datadog/api/v1/series", ""),
+    ],
+)
+async def test_samples_that_do_not_arrive_are_to_be_sent_again(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch, path: str, encoding: str
+) -> None:
+    # Telegraf and others drop what is answered 4xx.
+    monkeypatch.setattr(bodies, "_MAX_STALL_SECONDS", 0.1)
+    service = await start_service()
+
+    async def half() -> AsyncIterator[bytes]:
+        yield b"\x1f\x8b\x08"
+        await asyncio.sleep(60)
+
+    headers = {"Content-Encoding": encoding}
+    answer = await service.client.post(path, data=half(), headers=headers)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert "did not arrive in time; send the request again" in await answer.text()
 
 
 async def test_lines_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

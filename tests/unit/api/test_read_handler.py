@@ -84,6 +84,16 @@ async def test_too_many_samples_are_refused_as_samples_only(
     assert streamed.status == 200
 
 
+async def test_the_samples_of_all_queries_count(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(service)
+    monkeypatch.setattr(read_handler, "MAX_SAMPLES", 8)
+    for n_queries, status in ((2, 200), (3, 400)):
+        answer = await ask(service, encode_read_request([EVERYTHING] * n_queries, []))
+        assert answer.status == status
+
+
 async def test_what_cannot_be_read_is_400(service: Service) -> None:
     pattern = encode_read_request([(0, 1, [("job", "=~", "(")])], [])
     too_many = encode_read_request([(0, 1, [("job", "=", "a")])] * 1001, [])
