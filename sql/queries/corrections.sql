@@ -1,18 +1,21 @@
 -- record_correction --
 -- Appends the arrivals of a correction ($1 to $16, see append_arrivals) and records it as done, in one
 -- transaction; returns its id. $29 are the series, whose thresholds are reviewed.
-WITH appended AS MATERIALIZED (
+-- The reviews come first: a session of thresholds that has the row of one appends samples before it commits, so
+-- that nobody may wait for the row while he holds the order of arrivals.
+WITH reviewed AS MATERIALIZED (
+    SELECT review_thresholds(
+        $17::integer,
+        (SELECT array_agg(DISTINCT s.metric_name) FROM series AS s WHERE s.id = ANY($29::bigint[]))
+    )
+),
+appended AS MATERIALIZED (
     SELECT append_arrivals(
         $1, $2::integer[], $3::bigint[], $4, $5::integer[], $6::smallint[], $7::integer[],
         $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bytea[], $13::bigint[],
         $14::smallint[], $15::float8[], $16::bigint[]
     ) AS ids
-),
-reviewed AS MATERIALIZED (
-    SELECT review_thresholds(
-        $17::integer,
-        (SELECT array_agg(DISTINCT s.metric_name) FROM series AS s WHERE s.id = ANY($29::bigint[]))
-    )
+    FROM reviewed
 )
 INSERT INTO correction (
     tenant_id, kind, selectors, first_ms, last_ms, requested_by, reason, n_series, n_series_done,
@@ -23,7 +26,6 @@ SELECT
     $24::integer, $25::integer, $26::bigint, $27::boolean, $28::text, 'done', clock_timestamp(),
     appended.ids[1], appended.ids[cardinality(appended.ids)]
 FROM appended
-CROSS JOIN reviewed
 RETURNING id
 
 -- begin_correction --

@@ -22,7 +22,7 @@ from promql.query import Query
 from sql.alerting import alert_repository
 from sql.definitions import threshold_watch
 from sql.definitions.threshold_json import decode_threshold
-from tests.support.factories import STALE_NAN, make_labels
+from tests.support.factories import STALE_NAN, make_labels, select_name
 from tests.support.services.alerting import (
     NOW_MS,
     TENANT,
@@ -32,7 +32,7 @@ from tests.support.services.alerting import (
     running_alerting,
 )
 from tests.support.services.native_service import running_native_service
-from tests.support.storage.repositories import connected, locked_samples
+from tests.support.storage.repositories import connected, delete_samples, locked_samples
 
 pytestmark = pytest.mark.integration
 
@@ -720,3 +720,24 @@ async def test_a_run_verifies_a_bounded_number_of_series_and_the_next_ones_the_o
             n_open.append((await numbers()).get("firing", 0))
         assert n_open[0] >= 3
         assert n_open[-1] == 0
+
+
+async def test_a_correction_that_waits_for_a_review_holds_up_no_writes(database_url: str) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    async with running_alerting(database_url) as alerting:
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.define("queue", make_threshold())
+        async with alerting.repository.thresholds() as session:
+            assert session is not None
+            assert await session.take_review(10) is not None
+            deleting = asyncio.create_task(
+                delete_samples(
+                    alerting.storage, TENANT, select_name("queue", NOW_MS - 1, NOW_MS + 1)
+                )
+            )
+            async with connected(database_url) as connection, asyncio.timeout(10):
+                while not await connection.fetchval(waiting):
+                    await asyncio.sleep(0.01)
+            # A review writes the series of its alerts before it commits.
+            await asyncio.wait_for(alerting.write(make_labels("ALERTS"), (0, 1.0)), 10)
+        assert await deleting == 1
