@@ -212,8 +212,10 @@ FROM (
     UNION ALL
     SELECT id, tenant_id,
         CASE WHEN payload <> '' THEN ARRAY(
-            SELECT ('x' || encode(substr(payload, at, 8), 'hex'))::bit(64)::bigint
-            FROM generate_series(1, length(payload), 8) AS at
+            SELECT ('x' || encode(substr(p.bytes, at, 8), 'hex'))::bit(64)::bigint
+            -- A copy: what is stored compressed would be read again for each series.
+            FROM (SELECT payload || ''::bytea AS bytes OFFSET 0) AS p
+            CROSS JOIN LATERAL generate_series(1, length(p.bytes), 8) AS at
         ) END,
         first_ms, last_ms
     FROM arrival
@@ -271,11 +273,20 @@ BEGIN
             AND f.last_ms >= from_ms AND f.first_ms <= to_ms
             AND f.slot = -1073741824
     ),
+    -- With the part of their series, which ascend, that may be among those asked for. Also a part that is all of
+    -- them is a copy: what is stored compressed would be read again for each sample.
     deletion AS MATERIALIZED (
-        SELECT d.arrival_id, d.series_ids, d.first_ms, d.last_ms
+        SELECT d.arrival_id, p.series_ids, d.first_ms, d.last_ms
         FROM promcompat.visible_deletion AS d
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN of_series IS NULL THEN d.series_ids[:] ELSE d.series_ids[
+                width_bucket(least_series - 1, d.series_ids) + 1
+                : width_bucket(greatest_series, d.series_ids)
+            ] END AS series_ids
+        ) AS p
         WHERE d.tenant_id = of_tenant AND d.last_ms >= from_ms AND d.first_ms <= to_ms
             AND from_ms <= to_ms
+            AND (d.series_ids IS NULL OR p.series_ids <> '{}')
     ),
     stored_row AS NOT MATERIALIZED (
         SELECT r.last_arrival, r.series_id, r.ts, r.value, r.histogram
@@ -342,7 +353,10 @@ BEGIN
             FROM deletion AS d
             WHERE d.arrival_id > s.last_arrival
                 AND s.unix_ms BETWEEN d.first_ms AND d.last_ms
-                AND (d.series_ids IS NULL OR s.series_id = ANY (d.series_ids))
+                AND (
+                    d.series_ids IS NULL
+                    OR d.series_ids[width_bucket(s.series_id, d.series_ids)] = s.series_id
+                )
         )
         ORDER BY s.series_id, s.unix_ms, s.replaces DESC,
             CASE WHEN s.replaces THEN -s.last_arrival ELSE s.last_arrival END

@@ -737,7 +737,7 @@ async def test_a_correction_that_waits_for_a_review_holds_up_no_writes(database_
             )
             async with connected(database_url) as connection, asyncio.timeout(10):
                 while not await connection.fetchval(waiting):
-                    await asyncio.sleep(0.01)
+                    await connection.execute("SELECT pg_sleep(0.01)")
             # A review writes the series of its alerts before it commits.
             await asyncio.wait_for(alerting.write(make_labels("ALERTS"), (0, 1.0)), 10)
         assert await deleting == 1

@@ -279,6 +279,27 @@ async def test_a_block_within_the_times_of_a_longer_page_is_folded_with_it(
         assert [row[0] for row in rows] == [1.0, 2.0, 1.0, 1.0, 1.0, 4.0]
 
 
+@pytest.mark.parametrize("place", ["run", "arrival"])
+async def test_deletions_of_many_series_take_no_longer_for_each_sample(
+    database_url: str, place: str
+) -> None:
+    many = tuple(range(100_000, 108_192))
+    values = {(11, T0 + k): 1.0 for k in range(20_000)}
+    async with connected(database_url) as connection:
+        await _prepare(connection)
+        await _store(connection, 1, Write(values), "run")
+        for number in range(2, 10):
+            await _store(connection, number, Write({}, False, (many, T0, T0 + 20_000)), place)
+        await _store(connection, 10, Write({}, False, ((11, *many), T0, T0)), place)
+        await connection.execute("SET statement_timeout = '5s'")
+        for query in (
+            "SELECT count(*) FROM samples('m', '-infinity')",
+            "SELECT count(*) FROM samples(NULL, '-infinity')",
+            "SELECT sum(count) FROM hours('m', '-infinity')",
+        ):
+            assert await connection.fetchval(query) == 19_999
+
+
 async def test_hours_are_those_of_rows_and_pages(database_url: str) -> None:
     hour = T0 // 3_600_000 * 3_600_000
     async with connected(database_url) as connection:
