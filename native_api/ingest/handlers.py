@@ -40,12 +40,11 @@ from native_api.ingest.payloads import (
 )
 from promcompat.core.errors import PromcompatError, StaleKnowledgeError, WriteRejectedError
 from promcompat.core.model import WriteBatch
+from promcompat.core.texts.json_sizes import JSON_TOKENS_TEXT, has_many_tokens
 from promcompat.http.bodies import BODIES, work_of
 from promcompat.http.context import SETTINGS, TELEMETRY
 from promcompat.metrics.metric_service import MetricService
 
-_MAX_JSON_TOKENS = 1_000_000
-"""Commas and opening brackets; the JSON library creates their objects in one call."""
 _BYTES_PER_FAULT = 200
 "Reporting a fault costs about as much as reading this many bytes."
 _ATTEMPTS = 3
@@ -133,8 +132,8 @@ def _refusal(faults: Sequence[SampleFault], is_batch: bool) -> InvalidRequestErr
 
 def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> Read:
     """Parse and check a body. Raises InvalidRequestError if it contains no readable samples."""
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_TOKENS:
-        text = f"has more than {_MAX_JSON_TOKENS:,} commas and opening brackets"
+    if has_many_tokens(body):
+        text = f"has {JSON_TOKENS_TEXT}"
         raise InvalidRequestError([fault("body", "body", text, "a smaller batch")])
     try:
         document = orjson.loads(body)

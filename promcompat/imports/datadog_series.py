@@ -5,25 +5,33 @@ Counts and rates come per interval and are stored as they are. A tag without a v
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from promcompat.core.errors import BadDataError
+from promcompat.core.errors import BadDataError, PayloadTooLargeError
 from promcompat.core.model import METRIC_NAME
+from promcompat.core.texts.json_sizes import JSON_TOKENS_TEXT, has_many_tokens
 from promcompat.imports.columns import ColumnsBuilder
 from promcompat.imports.datadog_distributions import histogram_of_sketch, histogram_of_values
-from promcompat.imports.datadog_pb2 import MetricPayload, SketchPayload
+from promcompat.imports.datadog_pb2 import MetricPayload, MetricSeries, Sketch, SketchPayload
+from promcompat.remote_write.wire_fields import split_fields
+
+ItemT = TypeVar("ItemT")
+MessageT = TypeVar("MessageT", bound=Message)
 
 _UNUSUAL: Final = re.compile(r"[^0-9A-Za-z_.]+")
 _UNDERSCORES: Final = re.compile(r"_+")
 _BESIDE_DOT: Final = re.compile(r"_*\._*")
 _NO_VALUE: Final = "no_label_value"
 _FAR_SECONDS: Final = 1e15
+_PIECE_BYTES: Final = 1 << 18
+_MAX_SERIES_BYTES: Final = 1 << 19
+_MAX_SERIES: Final = 250_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class _Sketch:
 def read_series_json(body: bytes, version: int, builder: ColumnsBuilder, now_ms: int) -> None:
     """Add the samples of a JSON document of version 1 or 2; a bad series is a fault.
 
-    Raises BadDataError when there is no list of series.
+    Raises BadDataError when there is no list of series, and PayloadTooLargeError.
     """
     _read_json(body, _series_v1 if version == 1 else _series_v2, builder, now_ms)
 
@@ -63,26 +71,26 @@ def read_distributions_json(body: bytes, builder: ColumnsBuilder, now_ms: int) -
 def _read_json(
     body: bytes, read: Callable[[Any], _Series], builder: ColumnsBuilder, now_ms: int
 ) -> None:
+    if has_many_tokens(body):
+        raise PayloadTooLargeError(f"the body has {JSON_TOKENS_TEXT}; send smaller requests")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         raise BadDataError(f"the body is not valid JSON: {exc}") from exc
     match document:
         case {"series": list(items)}:
-            _add_all(len(items), lambda index: read(items[index]), builder, now_ms)
+            _add_all(items, read, builder, now_ms)
         case _:
             raise BadDataError('expected an object with a list "series"')
 
 
 def read_series_protobuf(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
-    """Add the samples of a message of version 2. Raises BadDataError if it is malformed."""
-    try:
-        payload = MetricPayload.FromString(body)
-    except DecodeError as exc:
-        raise BadDataError("the body is not a MetricPayload in protobuf") from exc
+    """Add the samples of a message of version 2.
 
-    def read(index: int) -> _Series:
-        series = payload.series[index]
+    Raises BadDataError if it is malformed, and PayloadTooLargeError.
+    """
+
+    def read(series: MetricSeries) -> _Series:
         return _Series(
             series.metric.decode(),
             [(entry.type.decode(), entry.name.decode()) for entry in series.resources],
@@ -90,18 +98,17 @@ def read_series_protobuf(body: bytes, builder: ColumnsBuilder, now_ms: int) -> N
             [(point.timestamp, point.value) for point in series.points],
         )
 
-    _add_all(len(payload.series), read, builder, now_ms)
+    payloads = _payloads(MetricPayload, body)
+    _add_all((series for payload in payloads for series in payload.series), read, builder, now_ms)
 
 
 def read_sketches(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
-    """Add the histograms of an agent's sketches. Raises BadDataError if these are malformed."""
-    try:
-        payload = SketchPayload.FromString(body)
-    except DecodeError as exc:
-        raise BadDataError("the body is not a SketchPayload in protobuf") from exc
+    """Add the histograms of an agent's sketches.
 
-    def read(index: int) -> _Series:
-        sketch = payload.sketches[index]
+    Raises BadDataError if these are malformed, and PayloadTooLargeError.
+    """
+
+    def read(sketch: Sketch) -> _Series:
         points = [
             (found.ts, _Sketch(histogram_of_sketch(found.k, found.n, found.sum)))
             for found in sketch.dogsketches
@@ -110,7 +117,22 @@ def read_sketches(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
         tags = [tag.decode() for tag in sketch.tags]
         return _Series(sketch.metric.decode(), labels, tags, points, is_distribution=True)
 
-    _add_all(len(payload.sketches), read, builder, now_ms)
+    payloads = _payloads(SketchPayload, body)
+    _add_all((sketch for payload in payloads for sketch in payload.sketches), read, builder, now_ms)
+
+
+def _payloads(kind: type[MessageT], body: bytes) -> Iterator[MessageT]:
+    """The message in pieces: decoding one holds the interpreter, and two bytes may stand for a
+    series.
+    """
+    name = kind.DESCRIPTOR.name
+    for piece in split_fields(body, _PIECE_BYTES, _MAX_SERIES, "series"):
+        if len(piece) > _PIECE_BYTES + _MAX_SERIES_BYTES:
+            raise PayloadTooLargeError(f"a series has more than {_MAX_SERIES_BYTES} bytes")
+        try:
+            yield kind.FromString(piece)
+        except DecodeError as exc:
+            raise BadDataError(f"the body is not a {name} in protobuf") from exc
 
 
 def _distribution_v1(item: Any) -> _Series:
@@ -144,13 +166,16 @@ def _series_v2(item: Any) -> _Series:
 
 
 def _add_all(
-    n_series: int, read: Callable[[int], _Series], builder: ColumnsBuilder, now_ms: int
+    items: Iterable[ItemT],
+    read: Callable[[ItemT], _Series],
+    builder: ColumnsBuilder,
+    now_ms: int,
 ) -> None:
-    for index in range(n_series):
+    for number, item in enumerate(items, start=1):
         try:
-            _add(read(index), builder, now_ms)
+            _add(read(item), builder, now_ms)
         except ValueError as exc:
-            builder.faults.add(f"series {index + 1}", "", str(exc))
+            builder.faults.add(f"series {number}", "", str(exc))
 
 
 def _add(series: _Series, builder: ColumnsBuilder, now_ms: int) -> None:

@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 
-from promcompat.core.errors import BadDataError
+from promcompat.core.errors import BadDataError, PayloadTooLargeError
+from promcompat.core.texts.json_sizes import JSON_TOKENS_TEXT, has_many_tokens
 from promcompat.otlp.export_pb2 import Request
 from promcompat.remote_write.wire_fields import encoded_varint, read_fields
 
@@ -82,7 +83,12 @@ def parse_part(kind: type[MessageT], message: bytes) -> MessageT:
 
 
 def parse_json(body: bytes) -> Request:
-    """Raises BadDataError if the document is not a request. Ids are hexadecimal in OTLP's JSON."""
+    """Ids are hexadecimal in OTLP's JSON.
+
+    Raises BadDataError if the document is not a request, and PayloadTooLargeError.
+    """
+    if has_many_tokens(body):
+        raise PayloadTooLargeError(f"the body has {JSON_TOKENS_TEXT}; send smaller requests")
     try:
         document = orjson.loads(body or b"{}")
     except orjson.JSONDecodeError as exc:

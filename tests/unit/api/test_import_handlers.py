@@ -20,6 +20,7 @@ from promcompat.api.ingest import import_handlers
 from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import is_stale
 from promcompat.http import bodies, line_bodies
+from promcompat.imports import datadog_series
 from promcompat.imports.datadog_pb2 import (
     Dogsketch,
     MetricPayload,
@@ -40,7 +41,7 @@ from promcompat.scraping.metric_family_pb2 import (
     MetricFamily,
     Value,
 )
-from tests.support.factories import STALE_NAN, make_batch, make_labels
+from tests.support.factories import STALE_NAN, encode_field, make_batch, make_labels
 from tests.support.services.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 
@@ -192,6 +193,56 @@ async def test_samples_that_do_not_arrive_are_to_be_sent_again(
     answer = await service.client.post(path, data=half(), headers=headers)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert "did not arrive in time; send the request again" in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "body", "text"),
+    [
+        (
+            "/datadog/api/v2/series",
+            "application/x-protobuf",
+            b"\x0a\x00" * 250_001,
+            "250000 series",
+        ),
+        ("/datadog/api/beta/sketches", "", b"\x0a\x00" * 250_001, "250000 series"),
+        (
+            "/datadog/api/v2/series",
+            "application/x-protobuf",
+            encode_field(1, b"\x22\x00" * 500_000),
+            "a series has more than 524288 bytes",
+        ),
+        ("/datadog/api/v1/series", "", b'{"series":[' + b"{}," * 500_000 + b"{}]}", "1,000,000"),
+        ("/datadog/api/v1/distribution_points", "", b"[" * 1_000_001, "1,000,000"),
+        ("/api/v1/otlp/v1/metrics", "application/json", b"[" * 1_000_001, "1,000,000"),
+    ],
+)
+async def test_bodies_that_stand_for_too_many_objects_are_refused(
+    service: Service, path: str, media_type: str, body: bytes, text: str
+) -> None:
+    headers = {"Content-Type": media_type} if media_type else {}
+    answer = await service.post(path, data=BytesIO(body), headers=headers)
+    assert answer.status in (400, 413)
+    assert text in await answer.text()
+
+
+async def test_a_protobuf_body_of_many_pieces_is_stored_throughout(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datadog_series, "_PIECE_BYTES", 100)
+    series = [
+        MetricSeries(
+            metric=b"m%d" % number, points=[MetricPoint(value=1.0, timestamp=NOW_MS // 1000)]
+        )
+        for number in range(50)
+    ]
+    series[30].metric = b""
+    answer = await service.post(
+        "/datadog/api/v2/series",
+        data=MetricPayload(series=series).SerializeToString(),
+        headers={"Content-Type": "application/x-protobuf"},
+    )
+    assert (answer.status, answer.headers[STORED]) == (400, "49")
+    assert "series 31" in await answer.text()
 
 
 async def test_lines_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
