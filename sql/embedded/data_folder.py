@@ -180,7 +180,9 @@ def read_distribution(path: Path) -> str | None:
 
 def _read_file(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+        return path.read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise EmbeddedDatabaseError(
             f"cannot read {path}: {error.strerror}; run this with the account of the service, or "
