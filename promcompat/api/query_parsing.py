@@ -13,6 +13,7 @@ from promcompat.api.params import parse_lookback_ms, parse_matcher_sets, parse_t
 from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange
+from promcompat.http.bodies import work_of
 from promcompat.http.context import SETTINGS, STATE, services_of, tenant_or_none
 from promcompat.querying.query_service import QueryService
 from promql.ast import Expr
@@ -54,6 +55,18 @@ async def parse_query(request: web.Request, text: str, render: Callable[[Expr], 
     limit, features = time_limit(request), request.app[SETTINGS].language_features
     work = partial(_rendered, text, features, limit, render)
     return await _work(request, services_of(request).queries, len(text), limit, work)
+
+
+async def limited_in_thread(request: web.Request, limit: TimeLimit, function: Callable[[], T]) -> T:
+    """The result of a function that checks a limit, in a thread, once it is the tenant's turn.
+
+    It ends at its next check when nobody waits for it any more.
+    """
+    try:
+        return await work_of(request).in_thread(function)
+    except asyncio.CancelledError:
+        limit.cancel()
+        raise
 
 
 async def _work(

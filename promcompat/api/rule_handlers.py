@@ -1,9 +1,9 @@
 """`rules`, `alerts` and `alertmanagers` as Prometheus answers them."""
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -12,7 +12,12 @@ from promcompat.api.envelope import success_response
 from promcompat.api.forms import Form, read_form
 from promcompat.api.json_text import dump_json
 from promcompat.api.params import invalid_parameter
-from promcompat.api.query_parsing import parse_selectors, time_limit, within_query_time
+from promcompat.api.query_parsing import (
+    limited_in_thread,
+    parse_selectors,
+    time_limit,
+    within_query_time,
+)
 from promcompat.api.rule_json import alert_json, group_json, page_token
 from promcompat.core.alerting.alerts import Alert, matches_labels
 from promcompat.core.matchers import LabelMatcher
@@ -94,11 +99,8 @@ async def _found_rules(
     n_rules = sum(len(group.rules) for group in groups)
     if not wanted.matcher_sets and n_rules <= _INLINE_RULES:
         return wanted.find(groups, limit.check_time)
-    try:
-        return await work_of(request).in_thread(wanted.find, groups, limit.check_time)
-    except asyncio.CancelledError:
-        limit.cancel()
-        raise
+    find = partial(wanted.find, groups, limit.check_time)
+    return await limited_in_thread(request, limit, find)
 
 
 def _is_in(name: str, wanted: frozenset[str]) -> bool:

@@ -6,7 +6,7 @@ import snappy
 from aiohttp import hdrs, web
 
 from promcompat.api.envelope import text_error
-from promcompat.api.query_parsing import time_limit
+from promcompat.api.query_parsing import limited_in_thread, time_limit
 from promcompat.api.streamed_response import ended_or_cut, joined_pieces, new_stream
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.model import SampleBlock, SeriesSelection
@@ -39,8 +39,8 @@ async def _read_request(request: web.Request) -> RemoteRead:
     held_by(request).take(n_bytes)
     limit = time_limit(request)
     # In a thread even if it is short: each matcher may have a regular expression that takes long.
-    return await work_of(request).in_thread(
-        lambda: decode_read_request(unpack(body), limit.check_time)
+    return await limited_in_thread(
+        request, limit, lambda: decode_read_request(unpack(body), limit.check_time)
     )
 
 

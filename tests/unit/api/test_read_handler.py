@@ -1,10 +1,16 @@
 """Remote read over HTTP: negotiation, bounds of time, matchers and errors."""
 
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
 import pytest
 import snappy
 from aiohttp import ClientResponse
 
 from promcompat.api.export import read_handler
+from promcompat.core.errors import QueryCanceledError
 from promcompat.remote_read.remote_read_pb2 import QueryResult, ReadResponse
 from tests.support.factories import STALE_NAN, make_batch, make_labels
 from tests.support.formats.remote_read import bits_of, encode_read_request, labels_of, read_stream
@@ -92,6 +98,27 @@ async def test_the_samples_of_all_queries_count(
     for n_queries, status in ((2, 200), (3, 400)):
         answer = await ask(service, encode_read_request([EVERYTHING] * n_queries, []))
         assert answer.status == status
+
+
+async def test_reading_a_request_ends_when_its_client_goes_away(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def decode(_message: bytes, check_time: Callable[[], object]) -> None:
+        begun.set()
+        try:
+            for _ in range(500):
+                time.sleep(0.01)
+                check_time()
+        except QueryCanceledError:
+            ended.set()
+
+    monkeypatch.setattr(read_handler, "decode_read_request", decode)
+    asking = asyncio.create_task(ask(service, encode_read_request([EVERYTHING], [])))
+    assert await asyncio.to_thread(begun.wait, 10)
+    asking.cancel()
+    assert await asyncio.to_thread(ended.wait, 2)
 
 
 async def test_what_cannot_be_read_is_400(service: Service) -> None:
