@@ -124,14 +124,22 @@ WHERE excluded.from_ms < t.from_ms
 SELECT count(*) FROM excess_series_starts($1)
 
 -- delete_excess_series_starts --
--- Deletes the starts that no kept sample has, and those before the newest $1 of a series; returns how many.
-WITH deleted AS (
+-- Deletes the starts that no kept sample has, and those before the newest $1 of a series: of the next series after
+-- series $2, which have $3 starts or a few more. Returns how many, and the last of these series; NULL without any.
+WITH part AS MATERIALIZED (
+    SELECT max(n.series_id) AS last_series
+    FROM (
+        SELECT t.series_id FROM series_start AS t WHERE t.series_id > $2 ORDER BY t.series_id LIMIT $3
+    ) AS n
+),
+deleted AS (
     DELETE FROM series_start AS t
-    USING excess_series_starts($1) AS e
+    USING part
+    CROSS JOIN LATERAL excess_series_starts($1, $2, part.last_series) AS e
     WHERE t.series_id = e.series_id AND t.start_ms = e.start_ms
     RETURNING t.series_id
 )
-SELECT count(*) FROM deleted
+SELECT (SELECT count(*) FROM deleted) AS n_deleted, part.last_series FROM part
 
 -- count_unused_metadata --
 -- How many families `delete_unused_metadata` would delete.

@@ -25,8 +25,13 @@ JOIN series AS s ON s.id = t.series_id
 WHERE s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
 
 -- The starts of series that are gone or have newer ones: `most` of these, or one of which samples have
--- expired.
-CREATE OR REPLACE FUNCTION excess_series_starts(most integer)
+-- expired. Of the series after one and up to another.
+DROP FUNCTION IF EXISTS excess_series_starts(integer);
+CREATE OR REPLACE FUNCTION excess_series_starts(
+    most integer,
+    after_series bigint DEFAULT -9223372036854775808,
+    through_series bigint DEFAULT 9223372036854775807
+)
 RETURNS TABLE (series_id bigint, start_ms bigint)
 LANGUAGE sql STABLE SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
@@ -36,12 +41,13 @@ AS $$
             lead(o.from_ms) OVER of_series AS next_ms,
             lead(o.from_ms, most) OVER of_series IS NOT NULL AS is_beyond
         FROM promcompat.series_start AS o
+        WHERE o.series_id > after_series AND o.series_id <= through_series
         WINDOW of_series AS (PARTITION BY o.series_id ORDER BY o.start_ms)
     ) AS t
     LEFT JOIN promcompat.kept_series AS k ON k.id = t.series_id
     WHERE t.is_beyond OR k.id IS NULL OR promcompat.from_unix_ms(t.next_ms) < k.kept_from
 $$;
-REVOKE EXECUTE ON FUNCTION excess_series_starts(integer) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION excess_series_starts(integer, bigint, bigint) FROM PUBLIC;
 
 -- The families without a series of any name that theirs may have, which a sender described anew that many
 -- seconds ago or earlier.

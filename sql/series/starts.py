@@ -17,6 +17,9 @@ _REMEMBERED: Final = 1 << 20
 """A power of two: the ids of series end in a counter, so that as many newer ones share no place."""
 _MAX_STARTS: Final = 100
 """Of a series. Senders of deltas have one for each sample."""
+_LOOKED_AT: Final = 100_000
+"""How many starts a transaction looks at."""
+_BEFORE_ALL: Final = -(1 << 63)
 
 
 class SeriesStarts:
@@ -70,17 +73,28 @@ class SeriesStartStep(MaintenanceStep):
     """Deletes the starts that no kept sample has, and the oldest of a series with many."""
 
     pool: Pool
+    looked_at: int = _LOOKED_AT
     name: str = "starts"
     unit: str = "starts"
 
     async def plan(self) -> int:
         """How many there are."""
-        return await self._count("count_excess_series_starts")
+        async with acquired(self.pool) as connection:
+            return int(
+                await connection.fetchval(_QUERIES["count_excess_series_starts"], _MAX_STARTS)
+            )
 
     async def run(self, notes: StepNotes) -> int:
-        """Delete them; returns how many."""
-        return await self._count("delete_excess_series_starts")
-
-    async def _count(self, query: str) -> int:
-        async with acquired(self.pool) as connection:
-            return int(await connection.fetchval(_QUERIES[query], _MAX_STARTS))
+        """Delete them, those of some series in each transaction; returns how many."""
+        n_starts = 0
+        last_series: int | None = _BEFORE_ALL
+        while last_series is not None:
+            async with acquired(self.pool) as connection:
+                n_deleted, last_series = await connection.fetchrow(
+                    _QUERIES["delete_excess_series_starts"],
+                    _MAX_STARTS,
+                    last_series,
+                    self.looked_at,
+                )
+            n_starts += n_deleted
+        return n_starts

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from promcompat.core.maintenance import StepNotes
 from promcompat.metrics.maintenance_service import MaintenanceService
-from sql.database.database import Database
+from sql.database.database import Database, DatabaseOptions
 from sql.samples.storage_options import StoreKind
 from sql.series.starts import SeriesStartStep
 from tests.support.factories import select_name
@@ -202,5 +202,26 @@ async def test_maintenance_deletes_starts_that_no_kept_sample_has(database_url: 
             assert await step.plan() == 0
             kept = await owner.fetch("SELECT name, count(*) FROM metrics_start GROUP BY 1")
             assert dict(map(tuple, kept)) == {"old": 2, "many": 100, "one": 1}
+    finally:
+        await database.close()
+
+
+async def test_maintenance_deletes_any_number_of_starts_in_short_transactions(
+    database_url: str,
+) -> None:
+    async with connected(database_url) as owner:
+        await owner.execute(
+            "INSERT INTO series_start SELECT s, n, n FROM generate_series(1, 50) AS s,"
+            " generate_series(1, 10) AS n;"
+            "CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(0.01); RETURN OLD; END';"
+            "CREATE TRIGGER delay BEFORE DELETE ON series_start FOR EACH ROW"
+            " EXECUTE FUNCTION delay()"
+        )
+    database = await Database.open(database_url, DatabaseOptions(write_timeout_seconds=2.0))
+    try:
+        step = SeriesStartStep(database.write_pool, looked_at=25)
+        assert await step.run(StepNotes(step.name)) == 500
+        assert await step.plan() == 0
     finally:
         await database.close()
