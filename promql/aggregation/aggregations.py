@@ -79,10 +79,13 @@ def _warn_of_quantiles(
     pos = expr.pos if expr.param is None else unwrap_parens(expr.param).pos
     if np.isnan(quantiles).any():
         annotations.warn(invalid_quantile(np.nan), pos)
-    if quantiles.max(initial=-np.inf) > 1:
-        annotations.warn(invalid_quantile(float(quantiles.max())), pos)
-    if quantiles.min(initial=np.inf) < 0:
-        annotations.warn(invalid_quantile(float(quantiles.min())), pos)
+    # NaN hides every other value but an infinity, as Go's `math.Max` and `math.Min` have it.
+    greatest = np.inf if np.isposinf(quantiles).any() else quantiles.max(initial=-np.inf)
+    least = -np.inf if np.isneginf(quantiles).any() else quantiles.min(initial=np.inf)
+    if greatest > 1:
+        annotations.warn(invalid_quantile(float(greatest)), pos)
+    if least < 0:
+        annotations.warn(invalid_quantile(float(least)), pos)
 
 
 def _fold(

@@ -111,6 +111,23 @@ async def test_quantile_out_of_range_warns() -> None:
     assert rows(result) == [("{}", [math.inf, -math.inf, 1.0])]
 
 
+@pytest.mark.parametrize(
+    ("quantiles", "got"),
+    [
+        ([math.nan, math.inf, 0.5, -math.inf], ["NaN", "+Inf", "-Inf"]),
+        ([math.inf, math.nan], ["NaN", "+Inf"]),
+        ([2.0, math.nan, -1.0], ["NaN"]),
+    ],
+)
+async def test_infinite_quantiles_are_named_beside_nan(
+    quantiles: list[float], got: list[str]
+) -> None:
+    series = {make_labels("q"): steps(quantiles), make_labels("m"): steps([1.0] * len(quantiles))}
+    result = await run_range("quantile(scalar(q), m)", series, len(quantiles))
+    text = "PromQL warning: quantile value should be between 0 and 1, got"
+    assert result.warnings == tuple(f"{text} {each} (1:10)" for each in got)
+
+
 async def test_groups_come_in_the_order_they_are_met() -> None:
     data = {
         make_labels("m", n="1", g="b"): steps([1.0]),
