@@ -255,6 +255,31 @@ def test_times_and_filters_of_a_dashboard(machine: Machine, tab: Page) -> None:
     expect(tab.get_by_role("group", name="Time range")).not_to_contain_text("Tokyo")
 
 
+def test_a_panel_that_cannot_be_drawn_as_it_says_leaves_the_others(
+    machine: Machine, tab: Page
+) -> None:
+    document = {
+        "title": "Faults",
+        "variables": [{"name": "span", "kind": "textbox", "current": "5m"}],
+        "rows": [
+            {
+                "panels": [
+                    panel(1, "stat", 0, 0, time_from="for ever", queries=[query("vector(7)")]),
+                    panel(2, "stat", 8, 0, time_from="$span", queries=[query("vector(8)")]),
+                    panel(3, "alertlist", 16, 0, options={"alerts": {"labels": 'shop=~"("'}}),
+                ]
+            }
+        ],
+    }
+    machine.send("/dashboards/faults", {"dashboard": document}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=faults")
+    expect(panel_of(tab, 1)).to_contain_text("7")
+    expect(panel_of(tab, 2)).to_contain_text("8")
+    (asked,) = json.loads(panel_of(tab, 2).get_attribute("data-queries") or "")
+    assert asked["end"] - asked["start"] <= 330
+    expect(panel_of(tab, 3).get_by_role("alert")).to_contain_text("Invalid regular expression")
+
+
 def test_a_panel_is_added_moved_and_saved(machine: Machine, tab: Page) -> None:
     machine.send("/dashboards/draft", {"dashboard": {"title": "Draft"}}, "PUT")
     tab.goto(f"{machine.url}/dashboards?uid=draft&edit=1")

@@ -33,11 +33,20 @@ export interface Asked {
 
 const SCRAPE_MS = 15_000;
 
-/** The range of a panel, which may have one of its own. Unix seconds. */
+/** Where the range of a panel starts that looks `from` so far back; undefined for a text that is no time. */
+function ownStart(from: string, end: number): number | undefined {
+  try {
+    return parseTime(from.startsWith("now") ? from : `now-${from}`, end * 1000) / 1000;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The range of a panel, which may have one of its own: one that cannot be read is not used. Unix seconds. */
 export function panelRange(panel: Panel, shared: { start: number; end: number }, isRelative: boolean, lookup: Lookup): { start: number; end: number } {
   let { start, end } = shared;
   const from = interpolate(panel.time_from ?? "", lookup, "glob");
-  if (from && isRelative) start = parseTime(from.startsWith("now") ? from : `now-${from}`, end * 1000) / 1000;
+  if (from && isRelative) start = ownStart(from, end) ?? start;
   const shift = intervalMs(interpolate(panel.time_shift ?? "", lookup, "glob"));
   return shift ? { start: start - shift / 1000, end: end - shift / 1000 } : { start, end };
 }

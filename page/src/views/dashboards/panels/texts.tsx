@@ -83,11 +83,16 @@ export function AlertList({ panel, height, lookup }: PanelProps) {
   if (!data) return <Loading />;
   const wanted = interpolate(name, lookup, "text").toLowerCase();
   const matchers = [...interpolate(labels, lookup, "glob").matchAll(/([\w.]+)\s*(=~|!~|!=|=)\s*"?([^",}]*)"?/g)];
-  const passes = (alert: Alert) => matchers.every(([, label = "", operator, value = ""]) => {
-    const found = alert.labels[label] ?? "";
-    const isMatch = operator?.includes("~") ? new RegExp(`^(?:${value})$`).test(found) : found === value;
-    return operator?.startsWith("!") ? !isMatch : isMatch;
-  });
+  let tests: ((alert: Alert) => boolean)[];
+  try {
+    tests = matchers.map(([, label = "", operator, value = ""]) => {
+      const pattern = operator?.includes("~") ? new RegExp(`^(?:${value})$`) : null;
+      return ({ labels: { [label]: found = "" } }) => (pattern ? pattern.test(found) : found === value) !== operator?.startsWith("!");
+    });
+  } catch (problem) {
+    return <ErrorBox error={problem as Error} />;
+  }
+  const passes = (alert: Alert) => tests.every((test) => test(alert));
   const found = data.data.alerts.filter((alert) => states.includes(alert.state) && (alert.labels["alertname"] ?? "").toLowerCase().includes(wanted) && passes(alert));
   if (!found.length) return <div class="no-data">No alerts</div>;
   return (
