@@ -83,6 +83,13 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(tab: Page, machine: Machine
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+def tenant_of_completed_names(tab: Page) -> str | None:
+    """The tenant whose names of metrics the editor asks for when somebody writes."""
+    with tab.expect_request("**/label/__name__/values*") as asked:
+        tab.get_by_role("textbox", name="Expression 1").press_sequentially("ab")
+    return asked.value.headers.get("x-scope-orgid")
+
+
 def test_with_access_on_the_page_asks_for_a_token(
     tab: Page,
     timescaledb_server: DatabaseServer,
@@ -117,6 +124,7 @@ def test_with_access_on_the_page_asks_for_a_token(
             expect(tab.get_by_text(seen)).to_be_visible()
             expect(tab.locator("main").get_by_text(CHANGES)).to_have_count(0)
         tab.goto(f"{service.url}/graph?g0.expr=vector(1)&g0.tab=0")
+        assert tenant_of_completed_names(tab) == "acme"
         # Who is logged in, with which roles, and for which tenant, which a switch changes.
         menu = tab.get_by_role("banner").locator("details", has_text="Log out")
         expect(menu.locator("summary")).to_have_text("ana · acme")
@@ -125,6 +133,8 @@ def test_with_access_on_the_page_asks_for_a_token(
         menu.get_by_label("Tenant").select_option("beta")
         menu.get_by_role("button", name="Switch").click()
         expect(menu.locator("summary")).to_have_text("ana · beta")
+        # The editor completes with the names of that tenant.
+        assert tenant_of_completed_names(tab) == "beta"
         # What to paste has the tenant, and says where the token goes.
         tab.get_by_role("link", name="promcompat").click()
         recipe = tab.get_by_label("Settings for Prometheus")

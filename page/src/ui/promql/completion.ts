@@ -1,12 +1,20 @@
 /** What the editor completes with: names of metrics and labels, which are asked for once a minute. */
+import { effect } from "@preact/signals";
 import type { PrometheusClient } from "@prometheus-io/codemirror-promql/dist/esm/client/prometheus";
 import type { Matcher } from "@prometheus-io/codemirror-promql/dist/esm/types";
 import { call, labelNames, labelValues, metadata, series } from "../../api/prometheus";
 import { promqlName, quote } from "../../format/series";
+import { session } from "../../session";
 
 const KEPT_MS = 60_000;
 const MOST_SERIES = 1000;
 const kept = new Map<string, { at: number; answer: Promise<unknown> }>();
+
+// Another token or tenant sees other names.
+effect(() => {
+  void session.value;
+  kept.clear();
+});
 
 /** The answer of the last minute, or a new one. What cannot be had is an empty one. */
 function once<T>(key: string, ask: () => Promise<T>, empty: T): Promise<T> {
