@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
@@ -68,6 +69,52 @@ def test_links_of_prometheus_show_what_they_mean(tab: Page, machine: Machine) ->
     table.get_by_role("button", name="Value").click()
     table.get_by_role("button", name="Value").click()
     expect(table.locator("tbody tr").first).to_contain_text("rome")
+
+
+def test_labels_that_are_called_as_other_columns_are_sorted_by_themselves(
+    tab: Page, machine: Machine
+) -> None:
+    names = 'label_replace(orders_total, "name", "$1", "shop", ".(.*)")'
+    tab.goto(address(machine, g0_expr=names, g0_tab="1"))
+    table = tab.get_by_role("region", name="orders_total")
+    headings = ["__name__", "job", "name", "shop", "Value"]
+    expect(table.get_by_role("columnheader")).to_have_text(headings)
+    table.get_by_role("button", name="name", exact=True).click()
+    expect(table.locator("tbody tr td:nth-child(3)")).to_have_text(["erlin", "ome", "slo"])
+
+
+def test_a_month_before_its_31st_day_is_the_month_before(tab: Page, machine: Machine) -> None:
+    tab.clock.set_fixed_time("2026-03-31T12:00:00Z")
+    asked: list[str] = []
+    tab.on("request", lambda sent: "query_range" in sent.url and asked.append(sent.post_data or ""))
+    month = {"from": "now-1M/M", "to": "now-1M/M"}
+    tab.goto(address(machine, g0_expr="vector(7)", g0_tab="0", **month))
+    expect(tab.get_by_role("img", name="vector(7)")).to_be_visible()
+    (start,) = re.findall(r"start=(\d+)", asked[-1])
+    (end,) = re.findall(r"end=(\d+)", asked[-1])
+    # In whatever zone the browser is.
+    assert abs(int(start) - datetime(2026, 2, 1, tzinfo=UTC).timestamp()) < 86_400
+    assert abs(int(end) - datetime(2026, 3, 1, tzinfo=UTC).timestamp()) < 86_400
+
+
+def test_a_refresh_in_weeks_does_not_ask_all_the_time(tab: Page, machine: Machine) -> None:
+    asked: list[str] = []
+    tab.on("request", lambda sent: sent.url.endswith("/query") and asked.append(sent.url))
+    tab.goto(address(machine, g0_expr="vector(7)", g0_tab="1", refresh="5w"))
+    expect(tab.get_by_role("region", name="vector(7)")).to_be_visible()
+    tab.wait_for_timeout(500)
+    assert 1 <= len(asked) <= 2
+
+
+def test_large_answers_are_refused_where_their_reader_cannot_be_loaded(
+    tab: Page, machine: Machine
+) -> None:
+    long = "orders_total"
+    for source in ("shop", *["long"] * 6):
+        long = f'label_replace({long}, "long", "{"$1" * 8}", "{source}", "(.*)")'
+    tab.route("**/assets/range_worker*", lambda route: route.abort())
+    tab.goto(address(machine, g0_expr=long, g0_tab="0"))
+    expect(tab.get_by_role("alert")).to_contain_text("could not be loaded")
 
 
 def test_a_drag_zooms_every_plot_and_the_address_keeps_it(tab: Page, machine: Machine) -> None:

@@ -126,6 +126,11 @@ export function unitOfName(name: string): string {
   return "";
 }
 
+/** The number of a text of the Prometheus API, which writes `+Inf`, `-Inf` and `NaN`. */
+export function numberOf(text: string): number {
+  return Number(text.replace(/Inf$/, "Infinity"));
+}
+
 /** `1,234` */
 export function formatCount(value: number): string {
   return value.toLocaleString("en");

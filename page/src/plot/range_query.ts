@@ -49,6 +49,15 @@ function inWorker(bytes: ArrayBuffer, range: Range, signal?: AbortSignal): Promi
       waiting.get(data.id)?.(data);
       waiting.delete(data.id);
     });
+    // It could not be loaded, or is out of memory: nobody would answer who waits for it.
+    worker.addEventListener("error", ({ message }) => {
+      const fault = message || "The part of the page that reads large answers could not be loaded; reload the page.";
+      worker?.terminate();
+      worker = null;
+      const unanswered = [...waiting];
+      waiting.clear();
+      for (const [id, settle] of unanswered) settle({ id, fault });
+    });
   }
   const id = ++lastId;
   const task: Task = { id, bytes, range };

@@ -83,9 +83,17 @@ function add(ms: number, count: number, unit: string): number {
   if (unit in UNITS && !"dw".includes(unit)) return ms + count * (UNITS[unit] ?? 0);
   const date = wallClock(ms);
   if (unit === "d" || unit === "w") date.setUTCDate(date.getUTCDate() + count * (unit === "w" ? 7 : 1));
-  else if (unit === "y") date.setUTCFullYear(date.getUTCFullYear() + count);
-  else date.setUTCMonth(date.getUTCMonth() + count * (unit === "Q" ? 3 : 1));
+  else addMonths(date, count * (unit === "y" ? 12 : unit === "Q" ? 3 : 1));
   return timeOfWall(date);
+}
+
+/** A month before 31 March is the last day of February: what has no such day ends with its last one. */
+function addMonths(date: Date, count: number): void {
+  const day = date.getUTCDate();
+  date.setUTCMonth(date.getUTCMonth() + count, 1);
+  const last = new Date(date);
+  last.setUTCMonth(last.getUTCMonth() + 1, 0);
+  date.setUTCDate(Math.min(day, last.getUTCDate()));
 }
 
 function startOf(ms: number, unit: string): number {
@@ -175,10 +183,13 @@ export function onGrid({ start, end }: TimeRange, step: number): TimeRange & { s
   return { start: Math.floor(start / step) * step, end: Math.floor(end / step) * step, step };
 }
 
+/** The browser's timers do not wait longer; what is more they take for 0, and never rest. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** How often the page is refreshed, at most each second; 0: only when asked. */
 export const refreshMs = computed(() => {
   const ms = refresh.value ? parseDurationMs(refresh.value) : 0;
-  return ms ? Math.max(ms, 1000) : 0;
+  return ms ? Math.min(Math.max(ms, 1000), LONGEST_TIMER_MS) : 0;
 });
 
 let timer: number | undefined;

@@ -99,15 +99,21 @@ function Heading<T>({
   );
 }
 
-function sort<T>(rows: readonly T[], columns: Column<T>[], order: string): readonly T[] {
+export function sort<T>(rows: readonly T[], columns: Column<T>[], order: string): readonly T[] {
   const column = columns.find(({ name }) => order === name || order === `-${name}`);
   if (!column) return rows;
   const sign = order.startsWith("-") && column.name !== order ? -1 : 1;
-  const keyed = rows.map((row) => ({ row, key: column.value(row) ?? null }));
+  const keyed = rows.map((row) => ({ row, key: keyOfRow(column.value(row)) }));
   keyed.sort((a, b) => {
     if (a.key === null || b.key === null) return a.key === b.key ? 0 : a.key === null ? 1 : -1;
-    if (typeof a.key === "number" && typeof b.key === "number") return sign * (a.key - b.key);
+    // No difference: that of two infinities is NaN.
+    if (typeof a.key === "number" && typeof b.key === "number") return sign * (Number(a.key > b.key) - Number(a.key < b.key));
     return sign * String(a.key).localeCompare(String(b.key), "en", { numeric: true });
   });
   return keyed.map(({ row }) => row);
+}
+
+/** What a row is sorted by; null, which comes last in either order, for NaN, too. */
+function keyOfRow(value: string | number | null | undefined): string | number | null {
+  return value === undefined || Number.isNaN(value) ? null : value;
 }

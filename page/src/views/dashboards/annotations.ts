@@ -1,5 +1,6 @@
 /** Annotations: the times at which expressions are above zero, as marks in graphs. */
 import { queryRange } from "../../api/prometheus";
+import { numberOf } from "../../format/numbers";
 import { formatLegend } from "../../format/series";
 import type { Mark } from "../../plot/plot";
 import { range } from "../../time/range";
@@ -20,7 +21,7 @@ async function marksOf(annotation: Annotation, lookup: Lookup, times: { start: n
     const name = formatLegend(annotation.title || annotation.name, metric);
     const marks: Mark[] = [];
     for (const [time, text] of values) {
-      if (!(Number(text) > 0)) continue;
+      if (!(numberOf(text) > 0)) continue;
       const at = annotation.value_is_time ? Number(text) / 1000 : time;
       const last = marks.at(-1);
       // Samples that follow each other are one region.

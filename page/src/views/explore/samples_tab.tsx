@@ -3,7 +3,7 @@ import { parser } from "@prometheus-io/lezer-promql";
 import { useMemo, useState } from "preact/hooks";
 import { type NativeHistogram, query } from "../../api/prometheus";
 import { formatDurationMs } from "../../format/durations";
-import { formatCount } from "../../format/numbers";
+import { formatCount, numberOf } from "../../format/numbers";
 import { formatSeries } from "../../format/series";
 import { formatTime } from "../../format/times";
 import { Empty, ErrorBox, Loading } from "../../ui/states";
@@ -78,7 +78,7 @@ const COLUMNS: Column<Row>[] = [
   {
     name: "Value",
     isNumber: true,
-    value: (row) => Number(row.value),
+    value: (row) => numberOf(row.value),
     show: (row) => (row.histogram ? <HistogramCell histogram={row.histogram} /> : row.value),
   },
 ];

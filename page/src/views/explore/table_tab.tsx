@@ -1,7 +1,7 @@
 /** The values of an expression at the end of the range. */
 import { useEffect, useMemo } from "preact/hooks";
 import { type NativeHistogram, type QueryData, query } from "../../api/prometheus";
-import { formatCount, formatNumber } from "../../format/numbers";
+import { formatCount, formatNumber, numberOf } from "../../format/numbers";
 import { formatTime } from "../../format/times";
 import { Empty, ErrorBox, Loading, Notices } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
@@ -70,15 +70,17 @@ function columnsOf(rows: readonly Row[]): Column<Row>[] {
   const sorted = [...names].toSorted((a, b) =>
     a === "__name__" ? -1 : b === "__name__" ? 1 : a.localeCompare(b),
   );
+  // A label may be called so itself.
+  const free = (heading: string, other: string) => (names.has(heading) ? other : heading);
   return [
     ...sorted.map((name) => ({
-      name: name === "__name__" ? "name" : name,
+      name: name === "__name__" ? free("name", name) : name,
       value: ({ labels }: Row) => labels[name],
     })),
     {
-      name: "Value",
+      name: free("Value", "Value of the series"),
       isNumber: true,
-      value: ({ value, histogram }: Row) => Number(value ?? histogram?.count),
+      value: ({ value, histogram }: Row) => numberOf(value ?? histogram?.count ?? ""),
       show: ({ value, histogram }: Row) => (histogram ? <HistogramCell histogram={histogram} /> : value),
     },
   ];
@@ -86,11 +88,12 @@ function columnsOf(rows: readonly Row[]): Column<Row>[] {
 
 /** A native histogram in words: how many observations, their sum and mean, and each bucket. */
 export function HistogramCell({ histogram }: { histogram: NativeHistogram }) {
-  const mean = Number(histogram.sum) / Number(histogram.count);
+  const sum = numberOf(histogram.sum);
+  const mean = sum / numberOf(histogram.count);
   return (
     <details>
       <summary>
-        count {histogram.count}, sum {formatNumber(Number(histogram.sum))}, mean {formatNumber(mean)}
+        count {histogram.count}, sum {formatNumber(sum)}, mean {formatNumber(mean)}
       </summary>
       {histogram.buckets?.map(([kind, low, high, count]) => (
         <div class="histogram-cell" key={`${low} ${high}`}>

@@ -1,5 +1,6 @@
 /** Answers of queries as frames, and the names of their series. */
 import type { Labels, MatrixSeries, VectorSeries } from "../../../api/prometheus";
+import { numberOf } from "../../../format/numbers";
 import { formatLegend, formatSeries } from "../../../format/series";
 import type { Field, Frame, Query, Value } from "./types";
 
@@ -67,12 +68,7 @@ export function framesOf(answered: Answered, hasSeveralTables: boolean): Frame[]
 
 function instantColumns({ value, values }: MatrixSeries & VectorSeries, end: number): { times: number[]; values: Value[] } {
   const sample = value ?? values?.at(-1);
-  return { times: [(sample?.[0] ?? end) * 1000], values: [sample ? Number(parsed(sample[1])) : null] };
-}
-
-function parsed(text: string): number {
-  if (text === "+Inf" || text === "Inf") return Infinity;
-  return text === "-Inf" ? -Infinity : Number(text);
+  return { times: [(sample?.[0] ?? end) * 1000], values: [sample ? numberOf(sample[1]) : null] };
 }
 
 /** Every step of the range. */
@@ -84,7 +80,7 @@ function gridOf({ start, end, step }: Answered): number[] {
 /** A value for each step; one without a sample is null. */
 function gridColumns({ values = [] }: MatrixSeries, { start, step }: Answered, times: number[]): { times: number[]; values: Value[] } {
   const column = Array.from<Value>({ length: times.length }).fill(null);
-  for (const [time, text] of values) column[Math.round((time - start) / step)] = parsed(text);
+  for (const [time, text] of values) column[Math.round((time - start) / step)] = numberOf(text);
   return { times, values: column };
 }
 
@@ -93,7 +89,7 @@ function tableFrame({ query, series, isInstant }: Answered, hasSeveralTables: bo
   const names = [...new Set(series.flatMap(({ metric }) => Object.keys(metric)))].toSorted();
   const rows = series.flatMap(({ metric, value, values }) => {
     const samples = isInstant && value ? [value] : (values ?? (value ? [value] : []));
-    return samples.map(([time, text]) => ({ metric, time: time * 1000, value: parsed(text) }));
+    return samples.map(([time, text]) => ({ metric, time: time * 1000, value: numberOf(text) }));
   });
   if (!isInstant) rows.sort((a, b) => a.time - b.time);
   return {
@@ -109,7 +105,7 @@ function tableFrame({ query, series, isInstant }: Answered, hasSeveralTables: bo
 
 /** Cumulative buckets, each less the one below it, from the lowest on. */
 function bucketFrames(frames: Frame[]): Frame[] {
-  const bound = (frame: Frame) => parsed(frame.fields[1]?.labels?.["le"] ?? "NaN");
+  const bound = (frame: Frame) => numberOf(frame.fields[1]?.labels?.["le"] ?? "NaN");
   const groups = new Map<string, Frame[]>();
   for (const frame of frames) {
     const { le: _, ...rest } = frame.fields[1]?.labels ?? {};

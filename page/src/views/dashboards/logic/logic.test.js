@@ -13,7 +13,9 @@ import { reduceValues } from "./reducers";
 import { singleValues } from "./single_values";
 import { transformed } from "./transformations";
 import { formatDate, unitText } from "./units";
+import { numberOf } from "../../../format/numbers";
 import { setZone, timeOfWall, wallClock } from "../../../time/zone";
+import { sort } from "../../../ui/table";
 import { inOrder, optionsOf, parseVariableQuery, selectedOf, valueOf, withFilters } from "./variables";
 
 const HOUR = 3_600_000;
@@ -280,6 +282,13 @@ test("times are those of the zone of the dashboard, which an unknown one does no
     setZone(name);
     assert.equal(formatDate(1.7e12, "H"), String(own));
   }
+});
+
+test("numbers of the API are sorted as numbers, the infinities at the ends and NaN last", () => {
+  const column = { name: "Value", value: numberOf };
+  const texts = ["+Inf", "1", "NaN", "-Inf", "+Inf", "-5", "10"];
+  assert.deepEqual(sort(texts, [column], "Value"), ["-Inf", "-5", "1", "10", "+Inf", "+Inf", "NaN"]);
+  assert.deepEqual(sort(texts, [column], "-Value"), ["+Inf", "+Inf", "10", "1", "-5", "-Inf", "NaN"]);
 });
 
 test("heatmaps and histograms", () => {
