@@ -29,6 +29,7 @@ from sql.samples.arrivals.arrival_log import (
 )
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.allowance import SampleAllowance
+from sql.samples.reading.newest import MAX_HISTOGRAM_BYTES
 from sql.samples.reading.snapshots import SampleSnapshots
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
@@ -37,7 +38,8 @@ from sql.series.series_access import SeriesAccess
 _QUERIES: Final = load_queries("corrections")
 _SERIES_PER_STEP: Final = 256
 _MAX_SAMPLES: Final = 500_000
-"""A step reads at most this many samples: 8 MB, and about as many bytes of new arrivals."""
+"""A step reads at most this many samples: 8 MB, and about as many bytes of new arrivals.
+Histograms have a bound of their own."""
 _SHRINKAGE: Final = 8
 _GROWTH: Final = 2
 
@@ -143,7 +145,9 @@ class CorrectionSteps:
         while True:
             try:
                 async with snapshots.open([tenant_id], start, end) as snapshot:
-                    allowance = SampleAllowance(_MAX_SAMPLES)
+                    # A millisecond cannot be divided.
+                    max_bytes = MAX_HISTOGRAM_BYTES if end - start > 1 else 0
+                    allowance = SampleAllowance(_MAX_SAMPLES, max_histogram_bytes=max_bytes)
                     samples = await snapshot.read(tenant_id, ids, start, end, allowance)
                     read_through = snapshot.view.last_id
             except ExecutionError:

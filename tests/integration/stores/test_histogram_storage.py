@@ -9,7 +9,12 @@ import asyncpg
 import numpy as np
 import pytest
 
-from promcompat.core.corrections import CorrectionRequest, ReplaceSamples, SampleScope
+from promcompat.core.corrections import (
+    CorrectionRequest,
+    RelabelSeries,
+    ReplaceSamples,
+    SampleScope,
+)
 from promcompat.core.histograms.columns import (
     Histograms,
     histogram_cells,
@@ -22,6 +27,7 @@ from promcompat.core.ports import Store
 from promql.values.histogram_columns import HistogramColumns
 from sql.database.database import Database
 from sql.pushdown.rule_choice import PushdownMode
+from sql.samples.corrections import steps as correction_steps
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.reading import newest
 from sql.samples.storage_options import StoreKind
@@ -331,3 +337,26 @@ async def test_histograms_that_replace_samples_come_back(
             found = await read(storage.store)
             assert {labels: rows for labels, rows in found.items() if rows} == wanted
             await drain_and_compact(storage)
+
+
+async def test_series_with_large_histograms_are_renamed_in_small_steps(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correction_steps, "MAX_HISTOGRAM_BYTES", 3 * grown(9).n_bytes)
+    scope = SampleScope([(make_matcher("__name__", "=", "h"),)], MIDNIGHT, MIDNIGHT + DAY_MS)
+    change = RelabelSeries(scope, {"__name__": "n"})
+    async with opened_storage(database_url, store=StoreKind.BLOCKS) as storage:
+        await storage.store.write_batch("default", batch_of(WRITTEN))
+        await drain_and_compact(storage)
+        correction = await storage.corrections.begin(
+            "default", CorrectionRequest(change, "ann", "a test")
+        )
+        n_steps = 0
+        while await storage.corrections.advance(correction):
+            n_steps += 1
+        assert n_steps > 3
+        found = await read(storage.store, select_name("n", MIDNIGHT - 1, MIDNIGHT + DAY_MS))
+        renamed = {
+            make_labels("n", i=labels.get("i")): points for labels, points in WRITTEN.items()
+        }
+        assert found == expected(renamed)
