@@ -36,9 +36,15 @@ FROM exemplar AS e
 WHERE e.exemplar_series_id = ANY($1::bigint[]) AND e.time_ms BETWEEN $2 AND $3
 ORDER BY e.exemplar_series_id, e.time_ms, e.id
 
+-- tenants_with_exemplars --
+-- The tenants that have exemplars.
+SELECT t.id FROM tenant AS t
+WHERE EXISTS (SELECT FROM exemplar AS e WHERE e.tenant_id = t.id)
+ORDER BY t.id
+
 -- delete_excess_exemplars --
--- Deletes what is older than $2, and all but the newest $3 of a series and $4 of a tenant; of tenant $1 or
--- (NULL) of all. The tenants $5 have the numbers $6 in place of $4. Returns how many.
+-- Deletes of tenant $1 what is older than $2, and all but the newest $3 of a series and $4 of the tenant. The
+-- tenants $5 have the numbers $6 in place of $4. Returns how many.
 WITH other AS (
     SELECT t.id AS tenant_id, o.maximum
     FROM unnest($5::text[], $6::bigint[]) AS o (name, maximum)
@@ -51,7 +57,7 @@ ranked AS (
         row_number() OVER (PARTITION BY e.tenant_id ORDER BY e.id DESC) AS of_tenant
     FROM exemplar AS e
     LEFT JOIN other AS o ON o.tenant_id = e.tenant_id
-    WHERE $1::integer IS NULL OR e.tenant_id = $1
+    WHERE e.tenant_id = $1
 ),
 deleted AS (
     DELETE FROM exemplar AS e

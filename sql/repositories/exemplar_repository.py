@@ -80,12 +80,18 @@ class PostgresExemplarRepository(ExemplarRepository):
         return await offload(len(found), _by_series, found, matching)
 
     async def trim(self, limits: ExemplarLimits, now_ms: int, tenant: str | None = None) -> int:
-        """Delete what exceeds the limits; see the port."""
-        tenant_id = None
+        """Delete what exceeds the limits, in a transaction for each tenant; see the port."""
         if tenant is not None:
             tenant_id = await self._database.tenants.find(tenant)
-            if tenant_id is None:
-                return 0
+            return 0 if tenant_id is None else await self._trim(tenant_id, limits, now_ms)
+        async with acquired(self._database.write_pool) as connection:
+            rows = await connection.fetch(_QUERIES["tenants_with_exemplars"])
+        n_deleted = sum([await self._trim(row["id"], limits, now_ms) for row in rows])
+        async with acquired(self._database.write_pool) as connection:
+            await connection.execute(_QUERIES["delete_unused_exemplar_series"])
+        return n_deleted
+
+    async def _trim(self, tenant_id: int, limits: ExemplarLimits, now_ms: int) -> int:
         async with acquired(self._database.write_pool) as connection:
             n_deleted: int = await connection.fetchval(
                 _QUERIES["delete_excess_exemplars"],
@@ -95,8 +101,6 @@ class PostgresExemplarRepository(ExemplarRepository):
                 limits.max_per_tenant,
                 *_columns_of(limits.overrides()),
             )
-            if tenant_id is None:
-                await connection.execute(_QUERIES["delete_unused_exemplar_series"])
         return n_deleted
 
     async def count_excess(self, limits: ExemplarLimits, now_ms: int) -> int:

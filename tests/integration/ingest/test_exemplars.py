@@ -21,7 +21,7 @@ from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimit
 from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import Labels
 from promcompat.metrics.exemplar_service import ExemplarService, ExemplarStep
-from sql.database.database import Database
+from sql.database.database import Database, DatabaseOptions
 from sql.repositories.exemplar_repository import PostgresExemplarRepository
 from tests.support.factories import encode_field, encode_varint, make_labels, make_matcher
 from tests.support.fakes import InMemoryExemplars
@@ -33,6 +33,7 @@ from tests.support.formats.remote_write import (
     encode_request,
     encode_series,
 )
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 
@@ -97,6 +98,26 @@ async def test_what_exceeds_a_limit_is_deleted(repository: PostgresExemplarRepos
     assert await times(repository) == {"a": [8], "b": [3]}
     assert await times(repository, "u") == {}
     assert (await repository.append("t", [of(A, 7)])).out_of_order == (A,)
+
+
+async def test_exemplars_of_each_tenant_are_deleted_in_a_transaction(database_url: str) -> None:
+    limits = ExemplarLimits(max_per_series=1, max_per_tenant=1, retention_ms=1_000)
+    database = await Database.open(database_url, DatabaseOptions(write_timeout_seconds=2.0))
+    try:
+        repository = PostgresExemplarRepository(database)
+        for tenant in "tuv":
+            await repository.append(tenant, [of(A, time_ms) for time_ms in range(101)])
+        async with connected(database_url) as owner:
+            await owner.execute(
+                "CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS"
+                " 'BEGIN PERFORM pg_sleep(0.01); RETURN OLD; END';"
+                "CREATE TRIGGER delay BEFORE DELETE ON exemplar FOR EACH ROW"
+                " EXECUTE FUNCTION delay()"
+            )
+        assert await repository.trim(limits, 100) == 300
+        assert await times(repository, "v") == {"a": [100]}
+    finally:
+        await database.close()
 
 
 async def test_a_tenant_is_bounded_between_two_runs_of_maintenance(
