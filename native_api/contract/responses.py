@@ -1,16 +1,20 @@
 """JSON responses."""
 
 from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import orjson
 from aiohttp import hdrs, web
+from isal import igzip
 from pydantic import BaseModel
 
 from promcompat.http.bodies import work_of
 
-_COMPRESS_FROM_BYTES = 1024
-_BYTES_EACH = 400
-"""About, of an item of a list; making and rendering one takes 20 to 50 µs."""
+_COMPRESS_FROM_BYTES: Final = 1024
+_GZIP_LEVEL: Final = 1
+"""Of ISA-L: 1.4 MB take 1.4 ms, for which zlib takes 40."""
+_BYTES_EACH: Final = 400
+"""About, of an item of a list; making and rendering one takes 5 to 50 µs."""
 
 
 def json_response(
@@ -20,28 +24,46 @@ def json_response(
     headers: dict[str, str] | None = None,
 ) -> web.Response:
     """A response of encoded JSON, a model or plain values; large ones are compressed."""
-    if isinstance(data, bytes):
-        body = data
-    elif isinstance(data, BaseModel):
-        body = data.model_dump_json(by_alias=True).encode()
-    else:
-        body = orjson.dumps(data)
-    response = web.Response(
-        status=status, body=body, content_type="application/json", headers=headers
-    )
-    accepted = request.headers.get(hdrs.ACCEPT_ENCODING, "").lower()
-    if len(body) >= _COMPRESS_FROM_BYTES and "gzip" in accepted and "gzip;q=0" not in accepted:
-        response.enable_compression(web.ContentCoding.gzip)
-    return response
+    return _response(_packed(request, _encoded(data)), status, headers)
 
 
 async def list_response(
-    request: web.Request, n_items: int, make: Callable[[], BaseModel]
+    request: web.Request, n_items: int, make: Callable[[], object]
 ) -> web.Response:
-    """A response with a model of so many items, which is made in a thread if these are many."""
+    """The same of so many items; it is made and compressed in a thread if these are many."""
+    body = await work_of(request).work(
+        n_items * _BYTES_EACH, lambda: _packed(request, _encoded(make()))
+    )
+    return _response(body)
 
-    def render() -> bytes:
-        return make().model_dump_json(by_alias=True).encode()
 
-    body = await work_of(request).work(n_items * _BYTES_EACH, render)
-    return json_response(request, body)
+def _encoded(data: object) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, BaseModel):
+        return data.model_dump_json(by_alias=True).encode()
+    return orjson.dumps(data)
+
+
+class _Body(NamedTuple):
+    content: bytes
+    is_packed: bool
+
+
+def _packed(request: web.Request, content: bytes) -> _Body:
+    accepted = request.headers.get(hdrs.ACCEPT_ENCODING, "").lower()
+    packs = len(content) >= _COMPRESS_FROM_BYTES and (
+        "gzip" in accepted and "gzip;q=0" not in accepted
+    )
+    return _Body(igzip.compress(content, _GZIP_LEVEL, mtime=0) if packs else content, packs)
+
+
+def _response(
+    body: _Body, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    response = web.Response(
+        status=status, body=body.content, content_type="application/json", headers=headers
+    )
+    if body.is_packed:
+        response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+    return response

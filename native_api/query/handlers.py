@@ -11,7 +11,7 @@ from native_api.contract.parameters import (
     metric_name_of,
 )
 from native_api.contract.problem import InvalidRequestError, errors_blamed_on, fault
-from native_api.contract.responses import json_response
+from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import Call, Example, Reply, Route
 from native_api.contract.times import MAX_TIME_MS, MIN_TIME_MS, format_times_ms
 from native_api.query.bucket_json import render_buckets
@@ -40,7 +40,6 @@ from promcompat.core.native_queries import (
     histograms_of_rows,
 )
 from promcompat.core.texts.times import format_time_ms
-from promcompat.http.bodies import work_of
 from promcompat.imports.histogram_objects import histogram_objects
 from promcompat.querying.bucket_grid import count_buckets
 from promcompat.querying.bucket_reader import MAX_BUCKETS
@@ -67,14 +66,16 @@ async def handle_list_samples(call: Call[SampleListQuery, None]) -> web.Response
             after=after,
         ),
     )
-    reply = {
-        "samples": [
+    next_cursor = _next_cursor(query, start_ms, end_ms, rows[-1]) if has_more else None
+
+    def reply() -> dict[str, object]:
+        samples = [
             {"name": row.labels.get(METRIC_NAME), **document}
             for row, document in zip(rows, _row_documents(rows), strict=True)
-        ],
-        "next_cursor": _next_cursor(query, start_ms, end_ms, rows[-1]) if has_more else None,
-    }
-    return json_response(call.request, reply)
+        ]
+        return {"samples": samples, "next_cursor": next_cursor}
+
+    return await list_response(call.request, len(rows), reply)
 
 
 def _page_bounds(query: SampleListQuery, now_ms: int) -> tuple[int, int, SamplePosition | None]:
@@ -112,13 +113,16 @@ async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
     matchers = matchers_of(call.query.label, call.query.source)
     kind = await service.kind(call.tenant, name)
     states, is_cut = await service.latest(call.tenant, name, kind.shape, matchers, call.query.limit)
-    samples = iter(_row_documents([state for state in states if isinstance(state, SampleRow)]))
-    series = [
-        next(samples) if isinstance(state, SampleRow) else _distribution_document(state)
-        for state in states
-    ]
-    reply = {"name": name, "type": kind.type.value, "series": series, "truncated": is_cut}
-    return json_response(call.request, reply)
+
+    def reply() -> dict[str, object]:
+        samples = iter(_row_documents([state for state in states if isinstance(state, SampleRow)]))
+        series = [
+            next(samples) if isinstance(state, SampleRow) else _distribution_document(state)
+            for state in states
+        ]
+        return {"name": name, "type": kind.type.value, "series": series, "truncated": is_cut}
+
+    return await list_response(call.request, len(states), reply)
 
 
 async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
@@ -132,14 +136,17 @@ async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
         (start_ms, end_ms),
         tuple(query.group_by),
     )
-    reply = {
-        "name": name,
-        "type": metric_type.value,
-        "start": format_time_ms(start_ms),
-        "end": format_time_ms(end_ms),
-        "groups": list(map(_statistics_document, groups)),
-    }
-    return json_response(call.request, reply)
+
+    def reply() -> dict[str, object]:
+        return {
+            "name": name,
+            "type": metric_type.value,
+            "start": format_time_ms(start_ms),
+            "end": format_time_ms(end_ms),
+            "groups": list(map(_statistics_document, groups)),
+        }
+
+    return await list_response(call.request, len(groups), reply)
 
 
 async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
@@ -175,8 +182,10 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
                 looks_back=query.fill is Fill.PREVIOUS,
             ),
         )
-    body = await work_of(call.request).in_thread(render_buckets, name, query, answer, now_ms)
-    return json_response(call.request, body)
+    n_items = n_buckets * max(len(answer.buckets.labels), 1)
+    return await list_response(
+        call.request, n_items, lambda: render_buckets(name, query, answer, now_ms)
+    )
 
 
 def _row_documents(rows: list[SampleRow]) -> list[dict[str, object]]:

@@ -167,13 +167,12 @@ async def _pieces(
     for number, matchers in enumerate(matcher_sets):
         earlier = matcher_sets[:number]
         async for found in metrics.portions(tenant, matchers, start_ms, end_ms):
-            block = _without(found, earlier)
-            if piece := await work_of(request).in_thread(_render, block, write):
+            if piece := await work_of(request).in_thread(_render, found, earlier, write):
                 yield piece
 
 
-def _render(block: SampleBlock, write: FormatBlock) -> bytes:
-    return b"".join(write(block))
+def _render(found: SampleBlock, earlier: MatcherSets, write: FormatBlock) -> bytes:
+    return b"".join(write(_without(found, earlier)))
 
 
 def _without(block: SampleBlock, earlier: MatcherSets) -> SampleBlock:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from yarl import URL
 
+from native_api.query import handlers
 from promcompat.core.errors import StaleKnowledgeError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import WriteBatch
@@ -568,3 +569,31 @@ async def test_expressions_of_filters_are_checked_in_a_thread(
     assert (await native.get("/latest/m", label="host=~(a|b)+c"))["series"] == []
     assert len(threads) == 1
     assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("path", ["/", "/latest/m", "/aggregate/m", "/series/m"])
+async def test_long_answers_are_made_in_a_thread(
+    native: NativeClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    await native.ingest(*(sample("m", number, host=f"h{number}") for number in range(200)))
+    names = ("_row_documents", "_statistics_document", "render_buckets")
+    threads: list[threading.Thread] = []
+    for name in names:
+        original = getattr(handlers, name)
+
+        def noting(*args, original=original):  # type: ignore[no-untyped-def]
+            threads.append(threading.current_thread())
+            return original(*args)
+
+        monkeypatch.setattr(handlers, name, noting)
+    options = {
+        "/": {"name": "m", "limit": 1000, **RANGE},
+        "/latest/m": {},
+        "/aggregate/m": {"group_by": "host", **RANGE},
+        "/series/m": {"bucket": "5m", "group_by": "host", "limit": 1000, **RANGE},
+    }[path]
+    page = await native.get(path, **options)
+    found = next(page[name] for name in ("samples", "groups", "series") if name in page)
+    assert len(found) == 200
+    assert threads
+    assert threading.main_thread() not in threads

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import threading
 import zlib
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -16,9 +17,11 @@ import zstandard
 from aiohttp import ClientResponse
 from google.protobuf.proto import serialize_length_prefixed
 
+from promcompat.api.export import export_handlers
 from promcompat.api.ingest import import_handlers
 from promcompat.core.histograms.columns import is_histogram
-from promcompat.core.model import is_stale
+from promcompat.core.model import SampleBlock, is_stale
+from promcompat.core.ports import MatcherSets
 from promcompat.http import bodies, line_bodies
 from promcompat.imports import datadog_series
 from promcompat.imports.datadog_pb2 import (
@@ -243,6 +246,25 @@ async def test_a_protobuf_body_of_many_pieces_is_stored_throughout(
     )
     assert (answer.status, answer.headers[STORED]) == (400, "49")
     assert "series 31" in await answer.text()
+
+
+async def test_series_of_several_selectors_are_told_apart_in_a_thread(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.post("/api/v1/import", data=LINE)
+    threads: list[threading.Thread] = []
+    told_apart = export_handlers._without
+
+    def noting(block: SampleBlock, earlier: MatcherSets) -> SampleBlock:
+        threads.append(threading.current_thread())
+        return told_apart(block, earlier)
+
+    monkeypatch.setattr(export_handlers, "_without", noting)
+    chosen = {"match[]": ["up", '{job="a"}'], "end": "1e10"}
+    answer = await service.get("/api/v1/export", params=chosen)
+    assert await answer.read() == LINE.replace(b"1,2", b"1.0,2.0")
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_lines_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
