@@ -8,7 +8,7 @@ from promcompat.api.envelope import error_headers, error_status
 from promcompat.api.forms import Form
 from promcompat.api.ingest.importing import extra_labels_of, import_lines, url_form
 from promcompat.api.json_text import dump_json
-from promcompat.core.errors import BadDataError, PromcompatError
+from promcompat.core.errors import BadDataError, PromcompatError, RateLimitedError
 from promcompat.http.context import services_of, tenant_of
 from promcompat.http.line_bodies import LinePiece
 from promcompat.imports.columns import ColumnsBuilder
@@ -26,13 +26,17 @@ _CODES: Final = {
 
 
 async def handle_write_v1(request: web.Request) -> web.Response:
-    """`/write`: errors are `{"error": …}`; Telegraf drops what is answered `partial write`."""
+    """`/write`: errors are `{"error": …}`; Telegraf drops what is answered `partial write`.
+
+    It also drops what is answered 429, which it would send again for version 2: so this is 503.
+    """
     outcome = Outcome()
     try:
         form = url_form(request)
         await _write(request, form, form.get("db"), outcome)
     except PromcompatError as exc:
-        return _answer(error_status(exc), {"error": str(exc)}, outcome, error_headers(exc))
+        status = 503 if isinstance(exc, RateLimitedError) else error_status(exc)
+        return _answer(status, {"error": str(exc)}, outcome, error_headers(exc))
     if outcome.faults.number:
         return _answer(400, {"error": f"partial write: {outcome.text()}"}, outcome)
     return web.Response(status=204, headers=outcome.headers() | _VERSION)

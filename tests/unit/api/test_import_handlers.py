@@ -23,7 +23,7 @@ from promcompat.core.histograms.columns import is_histogram
 from promcompat.core.model import SampleBlock, is_stale
 from promcompat.core.ports import MatcherSets
 from promcompat.http import bodies, line_bodies
-from promcompat.imports import datadog_series
+from promcompat.imports import datadog_series, storing
 from promcompat.imports.datadog_pb2 import (
     Dogsketch,
     MetricPayload,
@@ -246,6 +246,20 @@ async def test_a_protobuf_body_of_many_pieces_is_stored_throughout(
     )
     assert (answer.status, answer.headers[STORED]) == (400, "49")
     assert "series 31" in await answer.text()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/write", 503), ("/api/v2/write", 429)])
+async def test_what_comes_too_fast_is_to_be_sent_again(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch, path: str, status: int
+) -> None:
+    # Telegraf drops what is answered 429 to version 1.
+    monkeypatch.setattr(storing, "_PATIENCE_SECONDS", 0.0)
+    service = await start_service(ingestion_rate=1, ingestion_burst_size=2)
+    for number, expected in ((1, 204), (2, status)):
+        body = f"a,n={number} x=1,y=2\n".encode()
+        answer = await service.post(path, data=body)
+        assert answer.status == expected
+    assert int(answer.headers["Retry-After"]) >= 1
 
 
 async def test_series_of_several_selectors_are_told_apart_in_a_thread(
