@@ -27,6 +27,7 @@ from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.reading.kept_times import Retentions
+from sql.samples.reading.newest import MAX_HISTOGRAM_BYTES
 from sql.samples.rollups.outlived import Deleted, Outlived, counted
 from sql.samples.rollups.rollup_pages import (
     DAY,
@@ -246,7 +247,9 @@ class Rollups:
         if not job.ids:
             return 0
         ids, bounds = np.array(job.ids, np.int64), job.bounds_ms
-        allowance = SampleAllowance(_MOST_SAMPLES)
+        # A single series is read whole.
+        max_bytes = MAX_HISTOGRAM_BYTES if self.n_series > 1 else 0
+        allowance = SampleAllowance(_MOST_SAMPLES, max_histogram_bytes=max_bytes)
         # Blocks say themselves which arrivals they are of.
         question = DrainedQuestion(job.tenant_id, ids, *bounds, drained_through=0)
         stored = await self._reader.read(connection, question, allowance)

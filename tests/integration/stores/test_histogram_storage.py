@@ -32,6 +32,7 @@ from sql.samples.draining.drainer import DrainOptions
 from sql.samples.reading import newest
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import StoreMove
+from sql.samples.stores import rollup_work
 from tests.support.factories import make_batch, make_labels, make_matcher, select_name
 from tests.support.histograms import columns_of, histogram_of
 from tests.support.storage.repositories import (
@@ -219,8 +220,12 @@ async def test_pushdown_reads_series_with_histograms_whole(database_url: str) ->
         assert found == {A: [whole[A][5]], B: [whole[B][2]], C: [whole[C][5]]}
 
 
-async def test_rollups_stand_for_no_histogram(database_url: str) -> None:
-    """Series with histograms are read raw; hours of SQL are of numbers."""
+@pytest.mark.parametrize("most_bytes", [newest.MAX_HISTOGRAM_BYTES, 1])
+async def test_rollups_stand_for_no_histogram(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, most_bytes: int
+) -> None:
+    """Series with histograms are read raw, few at once if these are large; hours are of numbers."""
+    monkeypatch.setattr(rollup_work, "MAX_HISTOGRAM_BYTES", most_bytes)
     async with opened_storage(
         database_url,
         store=StoreKind.BLOCKS,
@@ -230,7 +235,9 @@ async def test_rollups_stand_for_no_histogram(database_url: str) -> None:
         await storage.store.write_batch("default", batch_of(WRITTEN))
         await drain_and_compact(storage)
         assert storage.rollups is not None
+        n_at_first = storage.rollups.n_series
         await storage.rollups.run(1_000)
+        assert (storage.rollups.n_series < n_at_first) is (most_bytes == 1)
         whole = expected(WRITTEN)
         for function in ("sum_over_time", "max_over_time", "rate", "last_over_time"):
             hints = SelectHints(
