@@ -134,7 +134,8 @@ class RangeResultCache(QueryRunner):
         if query.eval_range.n_steps <= _MIN_STEPS or len(query.text) > _LONGEST_TEXT:
             return None
         plan = await self._engine.plan(query)
-        return step_reach(plan) if is_reusable(plan.parsed) else None
+        is_usable = is_reusable(plan.parsed) and not plan.keeps_first_param
+        return step_reach(plan) if is_usable else None
 
     async def _answer(self, request: _Request) -> QueryResult:
         asked = request.query.eval_range

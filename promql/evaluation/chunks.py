@@ -90,7 +90,7 @@ def _chunk_grids(
     grid = plan.eval_range
     cells = max(map(_cell_count, plan.selections, blocks), default=0)
     n_chunks = min(-(-cells // cells_per_chunk), grid.n_steps // _MIN_STEPS)
-    if n_chunks <= 1:
+    if n_chunks <= 1 or plan.keeps_first_param:
         return [grid]
     starts = np.linspace(0, grid.n_steps, n_chunks + 1).astype(np.int64).tolist()
     return [

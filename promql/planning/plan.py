@@ -16,14 +16,16 @@ class Plan:
     every `@ start()` and `@ end()` resolved: only `offset_ms`, `range_ms`, `step_ms` and
     `timestamp_ms` remain. `selections[leaf_of[selector]]` is what to read for a selector of `expr`;
     it covers every step the evaluator can need, with subqueries, lookback, offsets and `@`.
-    `step_invariant` are the largest parts of `expr` that read samples or sort, and have the same
-    value at every step; they are evaluated for one step. `shown_parens` are the step-invariant
-    parts that are in parentheses: annotations show their position with the parentheses, as in
-    Prometheus.
+    `step_invariant` are the largest parts of `expr` that read samples, sort, or keep a parameter,
+    and have the same value at every step; they are evaluated for one step. `shown_parens` are the
+    step-invariant parts that are in parentheses: annotations show their position with the
+    parentheses, as in Prometheus.
     `find_resets` are the selectors whose histograms are compared with those before them, see
     `promql.histograms.found_resets`. Of the histograms of `without_buckets` only counts and sums
     are wanted; these selectors have no `anchored` and no `smoothed`. If a plan `can_move`, another
-    time of the same length moves its selections, and changes nothing else.
+    time of the same length moves its selections, and changes nothing else. If it
+    `keeps_first_param`, a step-invariant aggregation has at every step the parameter of the first
+    one, as in Prometheus: steps of another range, or of a part of this one, have other values.
     """
 
     parsed: Expr
@@ -37,6 +39,7 @@ class Plan:
     find_resets: frozenset[VectorSelector] = frozenset()
     without_buckets: frozenset[VectorSelector] = frozenset()
     can_move: bool = False
+    keeps_first_param: bool = False
 
     def moved(self, grid: EvalRange) -> Self:
         """A plan that can move, for a grid of the same length and step; making one takes longer."""
@@ -62,4 +65,5 @@ class Plan:
             self.find_resets,
             self.without_buckets,
             can_move=True,
+            keeps_first_param=self.keeps_first_param,
         )

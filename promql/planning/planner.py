@@ -55,7 +55,7 @@ def make_plan(
     leaves = Leaves(lookback_ms, uses_starts)
     whole = Context(eval_range.start_ms, eval_range.end_ms, eval_range.step_ms)
     leaves.visit(resolved, whole)
-    invariant = _invariant_parts(resolved)
+    invariant, keeps_first_param = _invariant_parts(resolved)
     return Plan(
         parsed=expr,
         expr=resolved,
@@ -68,6 +68,7 @@ def make_plan(
         find_resets=frozenset(leaves.find_resets),
         without_buckets=frozenset(leaves.without_buckets),
         can_move=not any(map(_names_time, walk(expr))),
+        keeps_first_param=keeps_first_param,
     )
 
 
@@ -213,7 +214,8 @@ def _resolve_modifiers(
 class _Part(NamedTuple):
     """A part, and whether its value is the same at every step.
 
-    `is_better_once`: it reads samples, or sorts, which warns if there are several steps.
+    `is_better_once`: it reads samples, or sorts, which warns if there are several steps, or keeps
+    the parameter of the first step.
     """
 
     expr: Expr
@@ -221,24 +223,32 @@ class _Part(NamedTuple):
     is_better_once: bool
 
 
-def _invariant_parts(expr: Expr) -> list[_Part]:
-    """The largest parts that have the same value at every step."""
+def _invariant_parts(expr: Expr) -> tuple[list[_Part], bool]:
+    """The largest parts that have the same value at every step.
+
+    And whether one of them is an aggregation whose parameter has not, see `Plan`.
+    """
     found: list[_Part] = []
+    keeps_first_param = False
 
     def look_at(node: Expr, parts: list[_Part]) -> _Part:
+        nonlocal keeps_first_param
         is_invariant = _is_invariant(node, parts)
+        keeps_param = isinstance(node, AggregateExpr) and is_invariant
+        keeps_param = keeps_param and not all(part.is_invariant for part in parts)
+        keeps_first_param |= keeps_param
         if isinstance(node, SubqueryExpr) or not is_invariant:
             outermost = parts
         else:
             # Prometheus ignores the parameter of an aggregation here.
             outermost = parts[:-1] if isinstance(node, AggregateExpr) else []
         found.extend(part for part in outermost if part.is_invariant)
-        is_better_once = isinstance(node, VectorSelector) or _sorts(node)
+        is_better_once = isinstance(node, VectorSelector) or _sorts(node) or keeps_param
         is_better_once = is_better_once or any(part.is_better_once for part in parts)
         return _Part(node, is_invariant, is_better_once)
 
     whole = fold(expr, look_at)
-    return [*found, whole] if whole.is_invariant else found
+    return [*found, whole] if whole.is_invariant else found, keeps_first_param
 
 
 def _sorts(node: Expr) -> bool:

@@ -68,6 +68,8 @@ def as_text(evaluation: Evaluation) -> str:
         "a offset 3m",
         "a - (a @ end())",
         "a - (a @ start())",
+        "quantile(time() / 2000, a @ 600)",
+        "a * on () group_left () topk(time() % 2, a{n='2'} @ 600)",
         "max_over_time(rate(a[3m])[6m:90s])",
         "max_over_time(a[6m:1m] offset 2m)",
         "a / on(n) b",

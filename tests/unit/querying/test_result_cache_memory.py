@@ -70,10 +70,12 @@ def grid(first_step: int) -> EvalRange:
     return EvalRange(start_ms, start_ms + (N_STEPS - 1) * STEP_MS, STEP_MS)
 
 
-async def check(engine: CountingEngine, cache: RangeResultCache, asked: EvalRange) -> list[int]:
+async def check(
+    engine: CountingEngine, cache: RangeResultCache, asked: EvalRange, text: str = "x"
+) -> list[int]:
     """The answer is the engine's; how many steps were evaluated for it."""
     engine.steps.clear()
-    query = Query("default", "x", asked)
+    query = Query("default", text, asked)
     answer = (await cache.run(query)).value
     evaluated = list(engine.steps)
     expected = (await engine.run(query)).value
@@ -90,6 +92,14 @@ async def test_small_answers_are_joined() -> None:
     assert await check(engine, cache, grid(0)) == [N_STEPS]
     assert await check(engine, cache, grid(20)) == [20]
     assert cache.stats.steps_reused == N_STEPS - 20
+
+
+async def test_a_parameter_that_is_that_of_the_first_step_is_evaluated_for_each_range() -> None:
+    engine, cache = await world(n_early=3, n_late=0)
+    # Prometheus takes `k` of the first step for all, as every step chooses from the same samples.
+    text = "x * on () group_left () topk(time() < bool 3600, vector(1))"
+    assert await check(engine, cache, grid(0), text) == [N_STEPS]
+    assert await check(engine, cache, grid(70), text) == [N_STEPS]
 
 
 async def test_answer_larger_than_an_entry_is_not_kept() -> None:
