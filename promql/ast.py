@@ -332,9 +332,17 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 
 def fold(expr: Expr, combine: Callable[[Expr, list[T]], T]) -> T:
-    """`combine(node, results of its children)` for every node, bottom up; the root's result."""
+    """`combine(node, results of its children)` for every node, bottom up; the root's result.
+
+    Children come before their parents, in the order of the text, so that the first fault is raised.
+    """
     made: dict[int, T] = {}
-    for node in reversed(list(walk(expr))):
+    from_last, waiting = list[Expr](), [expr]
+    while waiting:
+        node = waiting.pop()
+        from_last.append(node)
+        waiting.extend(children(node))
+    for node in reversed(from_last):
         made[id(node)] = combine(node, [made.pop(id(child)) for child in children(node)])
     return made[id(expr)]
 

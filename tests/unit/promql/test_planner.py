@@ -193,6 +193,7 @@ def test_duration_expressions_are_computed() -> None:
         ("rate(foo[5m / (5m-5m)])", "9:20: division by zero"),
         ("max_over_time(foo[5m % (1m - 60)])", "18:31: modulo by zero"),
         ("rate(foo[2^80])", "9:13: duration is out of range"),
+        ("rate(foo[5m-5m]) + rate(foo[2^80])", "9:14: duration must be greater than 0"),
     ],
 )
 def test_unusable_duration_is_refused(text: str, message: str) -> None:
