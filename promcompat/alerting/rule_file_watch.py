@@ -103,7 +103,7 @@ class RuleFileWatch:
         gone = [name for name in known if name.startswith("/") and name not in files]
         if faults := await asyncio.to_thread(folder_faults, gone, self._patterns):
             raise RuleFileError(faults)
-        # First, so that limits have room for a file that has another name now.
+        # Deleted first, so that a renamed file fits into the limits.
         for name in gone:
             await self._groups.delete(self._tenant, name)
         for name, groups in files.items():

@@ -9,7 +9,7 @@ import numpy as np
 from promcompat.core.model import IntArray
 
 _BYTES_OF_ROW: Final = 40
-"""Three columns, and the bounds of the value."""
+"""Of three columns, and of the bounds of the value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def _reason(exc: OSError | UnicodeError) -> str:
         case OSError(strerror=str(text)):
             return text
         case OSError(__cause__=OSError() as cause):
-            # Of UDP, uvloop says only there what is wrong.
+            # uvloop reports faults of UDP only there.
             return _reason(cause)
         case _:
             return str(exc)

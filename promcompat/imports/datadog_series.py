@@ -230,7 +230,7 @@ def _distribution(point: Any, metric: str, now_ms: int) -> tuple[int, Mapping[st
 
 
 def _time_ms(seconds: float, now_ms: int) -> int:
-    # What is later than any time that can be stored stays so, but does not become infinite.
+    # Times beyond all that can be stored stay beyond it, but do not become infinite.
     return round(min(seconds, _FAR_SECONDS) * 1000) if seconds > 0 else now_ms
 
 

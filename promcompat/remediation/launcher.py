@@ -147,7 +147,7 @@ class TemporalRemediationLauncher(RemediationLauncher, RemediationControl):
         return handle.first_execution_run_id or ""
 
     async def withdraw(self, workflow_id: str, reason: str) -> None:
-        """Cancel a request; see the port. A workflow that exists all the same ends as it begins."""
+        """Cancel a request; see the port. A workflow that exists after all ends as it begins."""
         await self._journal.withdraw(workflow_id, reason)
 
     async def decide(self, workflow_id: str, decision: Decision) -> None:

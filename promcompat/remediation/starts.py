@@ -28,8 +28,8 @@ _LEASE_MS: Final = 15_000
 _BATCH: Final = 10
 _SILENCED_SECONDS: Final = 5.0
 _STALE_MS: Final = 3_600_000
-"""How long a remediation whose alert has ended waits for its start, so that a workflow service that
-comes after a week does not repair what was wrong in that week."""
+"""How long a remediation may wait for its start once its alert has ended. Otherwise a workflow
+service that comes back after a week would repair all that was wrong in that week."""
 _MAX_DELAY_SECONDS: Final = 300.0
 _TEMPLATE_FAULT: Final = "<error expanding template: "
 
@@ -77,7 +77,7 @@ class RemediationStarts:
                 await self._start(due[0])
 
     async def _withdraw(self, delivery: Delivery, reason: str) -> None:
-        """Start it no more; an earlier attempt may have recorded it."""
+        """Give up a start; an earlier attempt may have recorded the request."""
         await self._launcher.withdraw(_workflow_id(delivery), reason)
         await self._give_up(delivery, reason)
 

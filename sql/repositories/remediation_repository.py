@@ -73,7 +73,7 @@ class PostgresRemediationRepository(RemediationJournal, RemediationRepository):
             )
 
     async def withdraw(self, workflow_id: str, reason: str) -> None:
-        """Nobody wants it to be started any more; see the port."""
+        """Cancel a request that was not started; see the port."""
         async with acquired(self._database.write_pool) as connection:
             await connection.execute(_QUERIES["withdraw"], workflow_id, reason)
 

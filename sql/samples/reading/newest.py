@@ -30,7 +30,7 @@ _GROWTH: Final = 8
 _SHRINKAGE: Final = 64
 _MAX_SAMPLES: Final = 2_000_000
 MAX_HISTOGRAM_BYTES: Final = 256 << 20
-"""What a window may have; that of a millisecond may have any samples."""
+"""The most that a window may hold; a window of one millisecond has no limit."""
 _SERIES_AT_ONCE: Final = 100_000
 
 
