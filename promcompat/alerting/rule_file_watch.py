@@ -32,8 +32,8 @@ class RuleFileWatch:
     The namespace of a file is its absolute path, and all namespaces that are absolute paths belong
     to the watch: that of a file that is gone is deleted, unless its folder cannot be listed, as
     when a file system is not mounted. As in Prometheus, one bad file keeps all of them as they
-    were; `faults` says why until every file is good again. Files that were refused
-    are tried again each minute: a limit that they exceeded may be a higher one by then. A pattern
+    were; `faults` says why until every file is good again. Files that were refused are tried again
+    each minute: a limit that they exceeded may be a higher one by then. A pattern
     that finds no file is no fault, as in Prometheus; `warnings_of` has it, too: it may be misspelt.
     """
 
@@ -121,7 +121,7 @@ def unused_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 def folder_faults(names: Iterable[str], patterns: Iterable[str]) -> Sequence[str]:
-    """The faults of folders, by which nobody knows whether files of the patterns are gone."""
+    """The faults of folders that cannot be listed: their files may not be gone."""
     absolute = [str(Path(pattern).absolute()) for pattern in patterns]
     faults = {}
     for name in names:
@@ -132,7 +132,7 @@ def folder_faults(names: Iterable[str], patterns: Iterable[str]) -> Sequence[str
             # The files of a pattern that was taken out of the settings are gone all the same.
             if any(Path(name).match(pattern) for pattern in absolute):
                 faults[folder] = (
-                    f"{folder}: {reading_fault(exc)}; make the folder, also if its rules are to end"
+                    f"{folder}: {reading_fault(exc)}; create it; an empty folder ends its rules"
                 )
     return list(faults.values())
 

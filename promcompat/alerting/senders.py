@@ -180,7 +180,7 @@ class AlertmanagerNotifier(Notifier):
         """One alert; a firing one ends when it is not sent again for four intervals.
 
         It does not begin after its end, nor end after now, although its times may be those of a
-        clock that has been set back: Alertmanager refuses the one, and shows the other as firing.
+        clock that was set back: Alertmanager refuses the former and shows the latter as firing.
         """
         alert = notification.alert
         if self._has_tenants:

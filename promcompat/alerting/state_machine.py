@@ -98,7 +98,7 @@ def after_outage(
 
 
 def no_later_than(previous: AlertProgress, at_ms: int) -> AlertProgress:
-    """The alert without times after `at_ms`, which a clock made that was set back since.
+    """The alert with no time after `at_ms`: such times are of a clock that has been set back.
 
     `for` and `keep_firing_for` would otherwise not have passed before the clock is there again.
     """

@@ -25,9 +25,9 @@ from promcompat.remote_write.snappy_block import checked_length, unpack
 PIECE_BYTES: Final = 1 << 20
 MAX_LINE_BYTES: Final = 10_000_000
 _MAX_STEP_BYTES: Final = 1 << 18
-"""What one call of zlib returns at most, and how much is handled between two looks at others."""
+"""The most that one call of zlib returns, and that is handled before other requests get a turn."""
 _GZIP_SLICE_BYTES: Final = 1 << 14
-"""What follows the end of a member is copied, and a member may have twenty bytes."""
+"""zlib copies what follows the end of a member, and a member may be as short as twenty bytes."""
 _ZSTD_SLICE_BYTES: Final = 256
 """A block of zstd has at least four bytes and at most 128 KiB of content: 8 MiB for a slice, which
 take 2 ms."""

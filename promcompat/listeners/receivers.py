@@ -116,7 +116,8 @@ class GraphiteReceiver:
         try:
             await self._flusher.write(columns)
         except asyncio.CancelledError:
-            # The process ends. The last flush stores them; what was stored is the same once more.
+            # The process is ending, and its last flush stores them. Some may be stored already: the
+            # same sample may be stored again.
             self._waiting.give_back(parts)
             raise
 

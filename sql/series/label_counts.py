@@ -112,7 +112,7 @@ class LineCounter:
             self._grow(len(data))
 
     def _grow(self, n_bytes: int) -> None:
-        """Make twice the room, and room for a key of so many bytes."""
+        """Double the room, and add room for a key of `n_bytes` bytes."""
         self._hashes = _longer(self._hashes, 2 * len(self._hashes))
         self._parents = _longer(self._parents, 2 * len(self._parents))
         self._counts = _longer(self._counts, 2 * len(self._counts))
@@ -122,7 +122,7 @@ class LineCounter:
         self._fill_slots()
 
     def _fill_slots(self) -> None:
-        """Two slots for each entry that there is room for."""
+        """Make two slots for each entry that there is room for."""
         self._slots = np.full(2 * len(self._hashes), -1, np.int32)
         n_entries = int(self._state[N_ENTRIES])
         fill_slots(self._slots, self._hashes, np.ones(n_entries, np.uint8), 0, n_entries)

@@ -21,7 +21,7 @@ from sql.samples.tables.slots import class_of_slot, day_of_slot, slot_of
 from sql.times import MS_PER_DAY
 
 _MOST_TRANSACTIONS: Final = 1_000
-"""Of merges or rollups in a run, so that the other steps do not wait for a backlog."""
+"""The most merges or rollups of a run, so that the other steps do not wait for a backlog."""
 _DAYS_AHEAD: Final = 1
 """What is made of a day before it begins; a drain makes what is missing."""
 

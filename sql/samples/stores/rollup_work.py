@@ -58,7 +58,7 @@ _MOST_SAMPLES: Final = 8_000_000
 _FIRST_SERIES: Final = 64
 _MOST_SERIES: Final = 10_000
 _DELETED_AT_ONCE: Final = 1_000
-"""Rows of rollups; with one of 5 minutes up to 24 hours go."""
+"""Rows of rollups. With each row of 5 minutes, up to 24 rows of hours are deleted."""
 _HOURS_AT_ONCE: Final = 20_000
 _EVERYTHING: Final = (1 << 63) - 1
 _HOURS_PER_DAY: Final = 24
