@@ -9,18 +9,16 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import HttpVersion11, hdrs, web
-from isal import isal_zlib
 
-from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, escape_html
+from promcompat.api.envelope import escape_html
 from promcompat.api.json_text import dump_json
 from promcompat.core.errors import PromcompatError
 from promcompat.http.bodies import BODIES
+from promcompat.http.compression import GZIP_HEADERS, accepts_gzip, packed_pieces
 from promcompat.http.context import tenant_of
 
 _LOGGER = logging.getLogger(__name__)
 _PIECE_BYTES = 1 << 18
-_GZIP_WINDOW_BITS = 31
-"""A window of 15 bits, with the header and trailer of gzip."""
 
 
 def new_stream(request: web.Request, content_type: str) -> web.StreamResponse:
@@ -64,13 +62,13 @@ async def stream_success(
 
     A piece is rendered once the client has received most of the previous ones.
     """
-    packs = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+    packs = accepts_gzip(request)
     response = new_stream(request, "application/json")
     if packs:
-        response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        response.headers.update(GZIP_HEADERS)
     # Escaped as Go's encoder does.
     pieces = map(escape_html, joined_pieces(_enveloped(data, warnings, infos)))
-    chunks = _packed(pieces) if packs else pieces
+    chunks = packed_pieces(pieces) if packs else pieces
     threads = request.app[BODIES].of(tenant_of(request))
     # Rendered before the status is sent, so that an error in the first piece gets its status.
     chunk = await threads.in_thread(next, chunks, b"")
@@ -106,12 +104,3 @@ def joined_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
             waiting, n_bytes = [], 0
     if waiting:
         yield b"".join(waiting)
-
-
-def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    packer = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW_BITS)
-    for piece in pieces:
-        # The compressor may buffer a whole piece.
-        if packed := packer.compress(piece):
-            yield packed
-    yield packer.flush()

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from aiohttp import hdrs, web
 
-from promcompat.api.envelope import accepts_gzip, text_error, text_response
+from promcompat.api.envelope import text_error, text_response
 from promcompat.api.export.export_lines import (
     FormatBlock,
     exposition_lines,
@@ -34,6 +34,7 @@ from promcompat.core.model import SampleBlock
 from promcompat.core.ports import MatcherSets
 from promcompat.core.texts.durations import parse_duration_ms
 from promcompat.http.bodies import work_of
+from promcompat.http.compression import accepts_gzip
 from promcompat.http.context import services_of, tenant_of
 from promcompat.imports.parquet_file import ParquetStream
 
@@ -150,7 +151,7 @@ def _response(request: web.Request, content_type: str) -> web.StreamResponse:
     if content_type == _PARQUET:
         # It is compressed itself.
         response.headers[hdrs.CONTENT_DISPOSITION] = 'attachment; filename="export.parquet"'
-    elif accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+    elif accepts_gzip(request):
         response.enable_compression(web.ContentCoding.gzip)
     return response
 

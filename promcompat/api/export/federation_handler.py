@@ -1,13 +1,11 @@
 """`GET /federate`: the newest samples of series, as another Prometheus scrapes them."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import numpy as np
 from aiohttp import hdrs, web
-from isal import igzip
 
-from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, text_error
+from promcompat.api.envelope import text_error
 from promcompat.api.export.exposition_protobuf import Sample, encode_families
 from promcompat.api.export.exposition_text import (
     ClassicHistogram,
@@ -29,10 +27,9 @@ from promcompat.core.model import (
 )
 from promcompat.core.ports import MatcherSets
 from promcompat.http.bodies import work_of
+from promcompat.http.compression import GZIP_HEADERS, is_packed, packed
 from promcompat.http.context import SETTINGS, services_of, tenant_of
 from promql.values.histogram_columns import GAUGE, HistogramColumns
-
-_GZIP_FROM_BYTES: Final = 512
 
 
 async def handle_federate(request: web.Request) -> web.Response:
@@ -45,12 +42,10 @@ async def handle_federate(request: web.Request) -> web.Response:
         body = await _body_of(request, tenant, matcher_sets, chosen)
     except PromcompatError as exc:
         return text_error(exc)
-    headers = {hdrs.CONTENT_TYPE: chosen.content_type}
-    if len(body) >= _GZIP_FROM_BYTES and accepts_gzip(
-        request.headers.get(hdrs.ACCEPT_ENCODING, "")
-    ):
-        body = await work_of(request).in_thread(igzip.compress, body, GZIP_LEVEL, mtime=0)
-        headers[hdrs.CONTENT_ENCODING] = "gzip"
+    headers: dict[str, str] = {hdrs.CONTENT_TYPE: chosen.content_type}
+    if is_packed(request, len(body)):
+        body = await work_of(request).in_thread(packed, body)
+        headers |= GZIP_HEADERS
     return web.Response(body=body, headers=headers)
 
 
