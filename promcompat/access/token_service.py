@@ -1,6 +1,7 @@
 """Making, listing and revoking tokens, in the name of a principal."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from promcompat.core.access import (
     is_reserved_name,
     is_token_name,
 )
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import (
     BadDataError,
     ConflictError,
@@ -46,6 +48,7 @@ class TokenService:
         table: TokenTable | None,
         max_tokens: int,
         limits: Limits = NO_LIMITS,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """`table` is what this process checks requests with; it learns at once of each change.
 
@@ -55,6 +58,7 @@ class TokenService:
         self._table = table
         self._max_tokens = max_tokens
         self._limits = limits
+        self._now_ms = now_ms
 
     async def create(self, request: TokenRequest, by: Principal) -> tuple[Token, str]:
         """A new token and its text, which cannot be shown again.
@@ -79,14 +83,14 @@ class TokenService:
         return token, text
 
     async def _check_limits(self, request: TokenRequest) -> None:
-        """Concurrent requests may exceed the limit a little."""
+        """What has expired does not count. Concurrent requests may exceed the limit a little."""
         if request.tenants is None:
             return
-        stored = (await self._repository.by_digest()).values()
+        now_ms, stored = self._now_ms(), (await self._repository.by_digest()).values()
+        tenants_of_valid = [one.tenants or () for one in stored if not one.has_expired(now_ms)]
         for tenant in sorted(request.tenants):
             limit = self._limits.of(tenant).max_tokens
-            n_tokens = sum(1 for one in stored if one.tenants is not None and tenant in one.tenants)
-            if 0 < limit <= n_tokens:
+            if 0 < limit <= sum(tenant in tenants for tenants in tenants_of_valid):
                 raise ConflictError(self._limits.refuse(tenant, "max_tokens"))
 
     async def list(self, by: Principal) -> list[Token]:

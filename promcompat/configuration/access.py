@@ -33,7 +33,9 @@ class AccessSettings(BaseSettings):
         "and sets the tenant.",
     )
     max_tokens: Annotated[PositiveInt, Field(le=100_000)] = Field(
-        1_000, description="Most tokens that are not revoked; another one is refused with 409."
+        1_000,
+        description="Most tokens that are not revoked; another one is refused with 409, unless one "
+        "of them has expired and gives way.",
     )
     oidc_issuer: str = Field(
         "",

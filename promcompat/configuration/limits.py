@@ -63,7 +63,9 @@ class LimitSettings(BaseSettings):
         "it is in error. 0: any number.",
     )
     max_tokens_per_tenant: PositiveInt = Field(
-        100, description="Most access tokens of a tenant; another one is refused with 409."
+        100,
+        description="Most access tokens of a tenant that are valid; another one is refused with "
+        "409.",
     )
     tenant_weight: Annotated[int, Field(ge=1, le=100)] = Field(
         1,

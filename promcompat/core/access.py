@@ -119,7 +119,8 @@ class TokenRepository(Protocol):
     async def create(self, new: NewToken, max_tokens: int) -> Token:
         """Store a token.
 
-        Raises ConflictError when the name is taken, or when there are `max_tokens` already.
+        Raises ConflictError when the name is taken, or when there are `max_tokens` already, none of
+        which has expired: those that have give way.
         """
 
     async def revoke(self, token_id: int, revoked_by: str) -> bool:

@@ -10,12 +10,26 @@ WHERE revoked_at IS NULL
 
 -- create_token --
 -- Stores token $1 with digest $2, roles $3, tenants $4, the end $5 in Unix ms and its maker $6; nothing if
--- there are $7 already. Tokens that were revoked long ago go.
+-- there are $7 already. Tokens that have expired give way, the first of them first: they are revoked. Those
+-- that were revoked long ago go.
 WITH removed AS (
     DELETE FROM access_token WHERE revoked_at < now() - interval '1 year'
+), stored AS (
+    SELECT count(*) AS n_tokens FROM access_token WHERE revoked_at IS NULL
+), gave_way AS (
+    UPDATE access_token SET revoked_at = now(), revoked_by = $6
+    WHERE id IN (
+        SELECT id FROM access_token
+        WHERE revoked_at IS NULL AND expires_at <= now()
+        ORDER BY expires_at
+        LIMIT greatest((SELECT n_tokens FROM stored) - $7::bigint + 1, 0)
+    )
+    -- Once more, for those that another request has made give way meanwhile.
+    AND revoked_at IS NULL
+    RETURNING id
 ), changed AS (
     UPDATE access_state SET version = version + 1
-    WHERE (SELECT count(*) FROM access_token WHERE revoked_at IS NULL) < $7::bigint
+    WHERE (SELECT n_tokens FROM stored) - (SELECT count(*) FROM gave_way) < $7::bigint
     RETURNING version
 )
 INSERT INTO access_token (name, digest, roles, tenants, expires_at, created_by)

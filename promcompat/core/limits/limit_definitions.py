@@ -356,7 +356,7 @@ LIMITS: Final[Sequence[LimitDefinition]] = (
         "max_tokens",
         "max_tokens_per_tenant",
         unit="tokens",
-        bounds="Access tokens of the tenant.",
+        bounds="Access tokens of the tenant that have not expired.",
         text="the tenant already has {limit} tokens",
         reason="max_tokens",
         status=409,

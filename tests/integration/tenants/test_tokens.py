@@ -12,6 +12,7 @@ from promcompat.access.access import Access
 from promcompat.access.token_table import TokenUses
 from promcompat.access.token_text import digest_of, new_token_text
 from promcompat.core.access import NewToken, Role
+from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import ConflictError, StorageUnavailableError
 from tests.support.services.native_service import OPERATOR, AccessService, running_access_service
 
@@ -252,6 +253,24 @@ async def test_bounds_of_tokens(timescaledb_database_url: str) -> None:
             await service.make("second", Role.READ)
         body = {"name": "second", "roles": ["read"], "tenants": None}
         assert (await service.send("POST", TOKENS, "first", json=body)).status == 403
+
+
+async def test_expired_tokens_make_room_for_new_ones(timescaledb_database_url: str) -> None:
+    async with running_access_service(timescaledb_database_url, max_tokens=2) as service:
+        tokens = service.services.access.tokens
+        now_ms = wall_clock_ms()
+        await service.make("valid", Role.READ)
+        await service.make("short", Role.READ, expires_at_ms=now_ms + 100)
+        with pytest.raises(ConflictError, match="PROMCOMPAT_MAX_TOKENS"):
+            await service.make("third", Role.READ)
+        await asyncio.sleep(0.1)
+        # As long as there is room they stay in the list, for people to see.
+        assert [one.name for one in await tokens.list(OPERATOR)] == ["valid", "short"]
+        await service.make("third", Role.READ)
+        assert [one.name for one in await tokens.list(OPERATOR)] == ["valid", "third"]
+        assert (await service.send("GET", QUERY, "valid")).status == 200
+        with pytest.raises(ConflictError, match="PROMCOMPAT_MAX_TOKENS"):
+            await service.make("fourth", Role.READ)
 
 
 async def test_who_did_it_is_the_name_of_the_token(service: AccessService) -> None:

@@ -33,6 +33,7 @@ class FailingVersion:
             tenants=new.tenants,
             created_by=new.created_by,
             created_at_ms=0,
+            expires_at_ms=new.expires_at_ms,
         )
         self.tokens[new.digest] = token
         return token
@@ -70,3 +71,22 @@ async def test_a_tenant_has_at_most_as_many_tokens_as_its_limit_says() -> None:
     with pytest.raises(ConflictError, match=r"^the tenant already has 2 tokens"):
         await create("c", "blue", "red")
     await create("d", "blue")
+
+
+async def test_expired_tokens_do_not_count_towards_the_limit_of_a_tenant() -> None:
+    repository, now_ms = FailingVersion(), 1_000
+    limits = Limits(SameLimits(TenantLimits(max_tokens=1)))
+    service = TokenService(repository, None, 100, limits, lambda: now_ms)
+
+    async def create(name: str, expires_at_ms: int | None) -> None:
+        tenants, roles = frozenset(("red",)), frozenset((Role.READ,))
+        request = TokenRequest(
+            name=name, roles=roles, tenants=tenants, expires_at_ms=expires_at_ms
+        )
+        await service.create(request, CHIEF)
+
+    await create("a", 2_000)
+    with pytest.raises(ConflictError, match=r"^the tenant already has 1 tokens"):
+        await create("b", None)
+    now_ms = 2_000
+    await create("b", None)
