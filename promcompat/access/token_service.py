@@ -20,11 +20,14 @@ from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import (
     BadDataError,
     ConflictError,
+    FieldFault,
     ForbiddenError,
+    InvalidFieldsError,
     NotFoundError,
     StorageUnavailableError,
 )
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
+from promcompat.core.tenants import tenant_name_fault
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ class TokenService:
         Raises BadDataError for a request that makes no sense, ForbiddenError for more than the
         principal has, ConflictError for a name in use or too many tokens.
         """
-        _check(request, by)
+        _check(request, by, self._now_ms())
         await self._check_limits(request)
         text = new_token_text()
         new = NewToken(
@@ -128,7 +131,7 @@ def _covers(by: Principal, token: Token) -> bool:
     return token.tenants is not None and token.tenants <= by.tenants
 
 
-def _check(request: TokenRequest, by: Principal) -> None:
+def _check(request: TokenRequest, by: Principal, now_ms: int) -> None:
     if is_reserved_name(request.name):
         raise BadDataError(f"the name {request.name} is reserved; choose another one")
     if not is_token_name(request.name):
@@ -140,5 +143,10 @@ def _check(request: TokenRequest, by: Principal) -> None:
         raise BadDataError("a token needs at least one role")
     if request.tenants is not None and not request.tenants:
         raise BadDataError("a token needs at least one tenant")
+    for tenant in sorted(request.tenants or ()):
+        if found := tenant_name_fault(tenant):
+            raise InvalidFieldsError([FieldFault("tenants", found, "names that tenants can have")])
+    if request.expires_at_ms is not None and request.expires_at_ms <= now_ms:
+        raise InvalidFieldsError([FieldFault("expires_at", "has passed", "a time in the future")])
     if by.tenants is not None and (request.tenants is None or not request.tenants <= by.tenants):
         raise ForbiddenError("a token cannot have tenants that its maker has no access to")

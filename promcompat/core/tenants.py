@@ -1,9 +1,28 @@
-"""What a tenant stores, and how long it is kept."""
+"""The names of tenants, what a tenant stores, and how long it is kept."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import Final, Protocol
+
+_MAX_NAME_LENGTH: Final = 150
+_NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9!\-_.*'()]")
+_RESERVED_NAMES: Final = frozenset((".", "..", "__mimir_cluster"))
+"""Mimir rejects these too."""
+
+
+def tenant_name_fault(name: str) -> str:
+    """Why no tenant can have the name, in Mimir's words; empty if one can."""
+    if not name:
+        return "tenant ID is empty"
+    if len(name) > _MAX_NAME_LENGTH:
+        return f"tenant ID is too long: max {_MAX_NAME_LENGTH} characters"
+    if name in _RESERVED_NAMES:
+        return f"tenant ID '{name}' is not allowed"
+    if unsupported := _NOT_IN_NAME.search(name):
+        return f"tenant ID contains unsupported character {unsupported.group()!a}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """What handlers of both HTTP APIs find in the application: its state, settings and metrics."""
 
-import re
 import time
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,14 +10,11 @@ from promcompat.configuration.settings import TENANT_HEADER, Settings
 from promcompat.core.access import ANYBODY, Principal
 from promcompat.core.errors import ForbiddenError
 from promcompat.core.limits.turns import OneOfTenant
+from promcompat.core.tenants import tenant_name_fault
 from promcompat.services import Services
 from promcompat.telemetry.telemetry import Telemetry
 
 DEFAULT_TENANT = "default"
-_MAX_TENANT_LENGTH = 150
-_NOT_IN_TENANT = re.compile(r"[^A-Za-z0-9!\-_.*'()]")
-_RESERVED_TENANTS = frozenset([".", "..", "__mimir_cluster"])
-"""Mimir rejects these too."""
 
 
 class Phase(Enum):
@@ -122,7 +118,8 @@ def tenant_of(request: web.Request) -> str:
     name = names.pop() or _tenant_of_principal(request, principal)
     if not name:
         raise web.HTTPUnauthorized(text="no org id\n")
-    _check_name(name)
+    if found := tenant_name_fault(name):
+        raise web.HTTPBadRequest(text=f"{found}\n")
     if not principal.may_work_for(name):
         raise ForbiddenError(f"{principal.name} has no access to the tenant {name}")
     return name
@@ -144,17 +141,3 @@ def _tenant_of_principal(request: web.Request, principal: Principal) -> str:
     if user in principal.tenants:
         return user
     return next(iter(principal.tenants)) if len(principal.tenants) == 1 else ""
-
-
-def _check_name(name: str) -> None:
-    """Raises HTTPBadRequest for a name that Mimir would reject."""
-    if len(name) > _MAX_TENANT_LENGTH:
-        raise web.HTTPBadRequest(
-            text=f"tenant ID is too long: max {_MAX_TENANT_LENGTH} characters\n"
-        )
-    if name in _RESERVED_TENANTS:
-        raise web.HTTPBadRequest(text=f"tenant ID '{name}' is not allowed\n")
-    unsupported = _NOT_IN_TENANT.search(name)
-    if unsupported:
-        character = ascii(unsupported.group())
-        raise web.HTTPBadRequest(text=f"tenant ID contains unsupported character {character}\n")

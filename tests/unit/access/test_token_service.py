@@ -1,13 +1,15 @@
 """Making and revoking tokens."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from promcompat.access.token_service import TokenRequest, TokenService
 from promcompat.access.token_table import TokenTable
 from promcompat.core.access import NewToken, Principal, Role, Token
-from promcompat.core.errors import ConflictError, StorageUnavailableError
+from promcompat.core.errors import BadDataError, ConflictError, StorageUnavailableError
 from promcompat.core.limits.tenant_limits import Limits, SameLimits, TenantLimits
 
 CHIEF = Principal("chief", frozenset((Role.ADMIN,)), None)
@@ -80,9 +82,7 @@ async def test_expired_tokens_do_not_count_towards_the_limit_of_a_tenant() -> No
 
     async def create(name: str, expires_at_ms: int | None) -> None:
         tenants, roles = frozenset(("red",)), frozenset((Role.READ,))
-        request = TokenRequest(
-            name=name, roles=roles, tenants=tenants, expires_at_ms=expires_at_ms
-        )
+        request = TokenRequest(name=name, roles=roles, tenants=tenants, expires_at_ms=expires_at_ms)
         await service.create(request, CHIEF)
 
     await create("a", 2_000)
@@ -90,3 +90,24 @@ async def test_expired_tokens_do_not_count_towards_the_limit_of_a_tenant() -> No
         await create("b", None)
     now_ms = 2_000
     await create("b", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"expires_at_ms": 1_000}, "expires_at: has passed"),
+        ({"expires_at_ms": 0}, "expires_at: has passed"),
+        ({"tenants": frozenset(("a b",))}, "tenants: tenant ID contains unsupported character ' '"),
+        ({"tenants": frozenset(("",))}, "tenants: tenant ID is empty"),
+        ({"tenants": frozenset(("a", ".."))}, r"tenants: tenant ID '\.\.' is not allowed"),
+        ({"tenants": frozenset(("a" * 151,))}, "tenants: tenant ID is too long"),
+    ],
+)
+async def test_a_token_that_would_open_nothing_is_not_made(
+    changes: dict[str, Any], reason: str
+) -> None:
+    service = TokenService(FailingVersion(), None, 100, now_ms=lambda: 1_000)
+    request = TokenRequest(name="t", roles=frozenset((Role.READ,)), tenants=None)
+    with pytest.raises(BadDataError, match=f"^{reason}"):
+        await service.create(replace(request, **changes), CHIEF)
+    await service.create(replace(request, expires_at_ms=1_001), CHIEF)
