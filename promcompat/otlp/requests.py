@@ -42,7 +42,7 @@ def split_request(body: bytes) -> Iterator[bytes]:
 
 
 def _split(message: bytes, path: tuple[_Fields, ...]) -> Iterator[bytes]:
-    """Messages that share out the parts of a message, which are the fields that the path names.
+    """Messages that share out the parts of a message in order: the fields that the path names.
 
     Every message has all other fields. A part that is too large is split by the rest of the path.
     """
@@ -56,15 +56,16 @@ def _split(message: bytes, path: tuple[_Fields, ...]) -> Iterator[bytes]:
     for number, start, first, end in fields:
         if number not in parts:
             continue
-        if end - start > PIECE_BYTES:
+        is_large = end - start > PIECE_BYTES
+        if held and (is_large or n_bytes >= PIECE_BYTES):
+            yield head + b"".join(held)
+            held, n_bytes = [], 0
+        if is_large:
             for piece in _split(message[first:end], tuple(rest)):
                 yield head + encoded_varint(number << 3 | 2) + encoded_varint(len(piece)) + piece
             continue
         held.append(message[start:end])
         n_bytes += end - start
-        if n_bytes >= PIECE_BYTES:
-            yield head + b"".join(held)
-            held, n_bytes = [], 0
     if held:
         yield head + b"".join(held)
 
