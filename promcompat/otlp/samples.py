@@ -56,7 +56,8 @@ class Samples:
     are `histograms`, in this order. `n_points` are translated; `rejected` counts the other data
     points by the reason for which they are not. `starts_ms` has for each that is translated since
     when its series counts (Unix ms), or 0. `metrics` are those of the request, in order. The rows
-    that a kernel read are in `read`, and not in the lists.
+    that a kernel read are in `read`, and not in the lists. `n_early_target_info` counts the samples
+    of `target_info` besides the last one of each resource.
     """
 
     keys: list[bytes] = field(default_factory=list)
@@ -74,6 +75,7 @@ class Samples:
     metrics: list[TranslatedMetric] = field(default_factory=list)
     read: PointRows | None = None
     n_key_bytes: int = 0
+    n_early_target_info: int = 0
 
     def add(self, key: bytes, timestamp_ms: int, value: float, *, is_stale: bool = False) -> None:
         """Add a row of the data point at hand. Raises as `check_room`."""

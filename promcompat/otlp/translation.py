@@ -42,6 +42,8 @@ _NS_PER_MS: Final = 1_000_000
 _LARGEST_NS: Final = (1 << 63) - 1
 _MAX_TARGET_INFO: Final = 1_000
 """Samples of `target_info` that one resource of a request may make."""
+_MAX_TARGET_INFO_TOGETHER: Final = 10_000
+"""Those of all resources of a request, besides the last one of each: a resource takes few bytes."""
 _NO_VALUE: Final = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint | SummaryDataPoint
 _TARGET_INFO_METADATA: Final = MetricMetadata(TARGET_INFO, "gauge", "Target metadata", "")
@@ -105,9 +107,11 @@ def add_target_info(
     if key is None or span.latest_ms < 0:
         return
     interval_ms = options.target_info_interval_ms
-    first_ms = max(span.earliest_ms, span.latest_ms - _MAX_TARGET_INFO * interval_ms)
+    most = min(_MAX_TARGET_INFO, _MAX_TARGET_INFO_TOGETHER - samples.n_early_target_info)
+    first_ms = max(span.earliest_ms, span.latest_ms - most * interval_ms)
     for time_ms in range(first_ms, span.latest_ms, interval_ms):
         samples.add_to_no_point(key, time_ms, 1.0)
+        samples.n_early_target_info += 1
     samples.add_to_no_point(key, span.latest_ms, 1.0)
     samples.metadata[TARGET_INFO] = _TARGET_INFO_METADATA
 

@@ -1,5 +1,6 @@
 """Data points become the samples that Prometheus makes of them."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -224,6 +225,20 @@ def test_target_info_covers_the_time_of_the_points() -> None:
     assert info == [(labels, time) for time in times]
     assert not [key for key in rows_of(fill)[1].keys if b"target_info" in key]
     assert not [key for key in rows_of(fill, resource={"host.name": "h"})[1].keys if b"info" in key]
+
+
+def test_target_info_of_many_resources_is_bounded_together() -> None:
+    request = ExportMetricsServiceRequest()
+    for number in range(30):
+        resource = request.resource_metrics.add()
+        raw = {"service.name": f"s{number}", "host.name": "h"}
+        resource.resource.attributes.extend(attributes(raw))
+        points = resource.scope_metrics.add().metrics.add(name="g").gauge.data_points
+        points.add(time_unix_nano=0)
+        points.add(time_unix_nano=TIME_MS * 1_000_000)
+    samples = OtlpReader().read(request.SerializeToString(), "default", is_json=False)
+    n_rows = Counter(key for key in samples.keys if b"target_info" in key)
+    assert sorted(n_rows.values()) == [1] * 20 + [1_001] * 10
 
 
 def test_exemplars_belong_to_their_bucket_and_lose_attributes_that_are_too_long() -> None:
