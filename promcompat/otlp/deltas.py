@@ -1,29 +1,47 @@
 """Sums of deltas: SDKs may send what was added since the last export; Prometheus stores totals."""
 
 import threading
+import time
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final, TypeVar
 
+from promcompat.core.limits.limit_definitions import LIMIT_OF
 from promcompat.otlp.native_points import ExponentialCounts
 
 TotalT = TypeVar("TotalT")
 
 MAX_STREAMS: Final = 200_000
 MAX_BYTES: Final = 512 << 20
+_EARLIER_SHARE: Final = 8
+"""An eighth of the bytes is for totals that are not the last ones of their streams."""
 _BYTES_PER_STREAM: Final = 500
 """What a stream takes besides its key and its totals."""
 _BYTES_PER_NUMBER: Final = 32
 """A float and its place in a tuple."""
-_IDLE_NS: Final = 3_600 * 1_000_000_000
+_IDLE_SECONDS: Final = 3_600.0
 """A stream that got nothing for so long may make room for another one."""
+TOO_FAR_AHEAD: Final = LIMIT_OF["creation_grace_period"].text
+_Name = tuple[str, bytes]
+"""A tenant and the key of a series."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Stream:
-    last_ns: int
+    """The totals after a point at `time_ns`, which came with a request, the last time `came_at`.
+
+    Totals of the same `kind` can be added up: so many numbers, with the same bounds; None stands
+    for exponential histograms.
+    """
+
+    time_ns: int
     totals: object
+    kind: bytes | None
+    request: int
+    came_at: float
     n_bytes: int
 
 
@@ -34,52 +52,79 @@ class DeltaTotals:
     histogram: all of its series) of a tenant.
     """
 
-    def __init__(self, max_streams: int = MAX_STREAMS, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        max_streams: int = MAX_STREAMS,
+        max_bytes: int = MAX_BYTES,
+        now_seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._max_streams = max_streams
-        self._max_bytes = max_bytes
+        self._max_earlier_bytes = max_bytes // _EARLIER_SHARE
+        self._max_bytes = max_bytes - self._max_earlier_bytes
+        self._now_seconds = now_seconds
+        self._requests = count()
         self._n_bytes = 0
-        self._streams: OrderedDict[tuple[str, bytes], _Stream] = OrderedDict()
+        self._streams: OrderedDict[_Name, _Stream] = OrderedDict()
+        self._n_earlier_bytes = 0
+        self._earlier: OrderedDict[tuple[_Name, int], _Stream] = OrderedDict()
         self._lock = threading.Lock()
 
+    def request(self, tenant: str, latest_ms: int | None = None) -> "RequestTotals":
+        """What adds the points of a request; none of them may be later than `latest_ms`."""
+        return RequestTotals(self, tenant, next(self._requests), latest_ms)
+
     def add(
-        self, tenant: str, key: bytes, time_ns: int, deltas: Sequence[float]
-    ) -> tuple[float, ...] | str:
-        """The totals after a point; a text if the point cannot be added.
-
-        A point with the time of the last one is that point again, from a sender that got no answer.
-        """
-        return self._add(tenant, key, time_ns, tuple(float(delta) for delta in deltas), _sum)
-
-    def add_exponential(
-        self, tenant: str, key: bytes, time_ns: int, deltas: ExponentialCounts
-    ) -> ExponentialCounts | str:
-        """The same for a point of an exponential histogram."""
-        return self._add(tenant, key, time_ns, deltas.bounded(), ExponentialCounts.plus)
-
-    def _add(
         self,
-        tenant: str,
-        key: bytes,
+        name: _Name,
         time_ns: int,
-        totals: TotalT,
-        add: Callable[[TotalT, TotalT], TotalT],
+        deltas: TotalT,
+        kind: bytes | None,
+        plus: Callable[[TotalT, TotalT], TotalT],
+        request: int,
     ) -> TotalT | str:
+        """See `RequestTotals`; `plus` adds totals of a kind."""
         with self._lock:
-            stream = self._streams.get((tenant, key))
-            if stream is not None and time_ns < stream.last_ns:
-                return "a delta is older than the last one of its series"
-            if stream is not None and isinstance(stream.totals, type(totals)):
-                if time_ns == stream.last_ns:
-                    return stream.totals
-                totals = add(stream.totals, totals)
-            made = _Stream(time_ns, totals, len(key) + _BYTES_PER_STREAM + _bytes_of(totals))
-            if stream is not None:
-                self._streams.move_to_end((tenant, key))
-            if (fault := self._make_room(made, stream)) is not None:
+            before, totals = self._streams.get(name), deltas
+            if before is not None and time_ns < before.time_ns:
+                found = self._earlier.get((name, time_ns))
+                if found is None or found.kind != kind:
+                    return "a delta is older than the last one of its series"
+                return found.totals  # type: ignore[return-value]
+            if before is not None and before.kind == kind:
+                if time_ns == before.time_ns:
+                    before.request, before.came_at = request, self._now_seconds()
+                    return before.totals  # type: ignore[return-value]
+                totals = plus(before.totals, deltas)  # type: ignore[arg-type]
+            made = _Stream(
+                time_ns=time_ns,
+                totals=totals,
+                kind=kind,
+                request=request,
+                came_at=self._now_seconds(),
+                n_bytes=_BYTES_PER_STREAM + len(name[1]) + len(kind or b"") + _bytes_of(totals),
+            )
+            if before is not None:
+                self._streams.move_to_end(name)
+            if (fault := self._make_room(made, before)) is not None:
                 return fault
-            self._streams[tenant, key] = made
-            self._n_bytes += made.n_bytes - (0 if stream is None else stream.n_bytes)
+            if before is not None and before.request == request:
+                self._keep_earlier(name, before)
+            self._streams[name] = made
+            self._n_bytes += made.n_bytes - (0 if before is None else before.n_bytes)
             return totals
+
+    def _keep_earlier(self, name: _Name, before: _Stream) -> None:
+        """Keep totals that are not the last ones any more, in place of the oldest such ones.
+
+        A request that is sent again has all of its points again. Those of the next request come
+        later, so that one point of a stream in a request, which is usual, takes no room here.
+        """
+        replaced = self._earlier.pop((name, before.time_ns), None)
+        self._earlier[name, before.time_ns] = before
+        self._n_earlier_bytes += before.n_bytes - (0 if replaced is None else replaced.n_bytes)
+        while self._n_earlier_bytes > self._max_earlier_bytes:
+            _, oldest = self._earlier.popitem(last=False)
+            self._n_earlier_bytes -= oldest.n_bytes
 
     def _make_room(self, made: _Stream, before: _Stream | None) -> str | None:
         """Give up idle streams until there is room for another one; a text if there is none."""
@@ -87,7 +132,7 @@ class DeltaTotals:
         n_bytes = made.n_bytes - (0 if before is None else before.n_bytes)
         while (fault := self._lack(n_streams, n_bytes)) is not None:
             name, oldest = next(iter(self._streams.items()), (("", b""), None))
-            if oldest is None or oldest is before or made.last_ns - oldest.last_ns < _IDLE_NS:
+            if oldest is None or oldest is before or made.came_at - oldest.came_at < _IDLE_SECONDS:
                 break
             del self._streams[name]
             self._n_bytes -= oldest.n_bytes
@@ -101,6 +146,48 @@ class DeltaTotals:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class RequestTotals:
+    """Adds the points of a request of a tenant to the totals.
+
+    A request that is sent again, since its sender got no answer or 503, becomes the same samples: a
+    point with the time of one that was added is that point. Both methods return the totals after a
+    point, or a text if it cannot be added.
+    """
+
+    _all: DeltaTotals
+    _tenant: str
+    _number: int
+    _latest_ms: int | None
+
+    def add(
+        self, key: bytes, time_ns: int, deltas: Sequence[float], bounds: Sequence[float] = ()
+    ) -> tuple[float, ...] | str:
+        """Add numbers; those of a histogram with other bounds begin again."""
+        numbers = tuple(float(delta) for delta in deltas)
+        kind = array("d", (len(numbers), *bounds)).tobytes()
+        return self._add(key, time_ns, numbers, kind, _sum)
+
+    def add_exponential(
+        self, key: bytes, time_ns: int, deltas: ExponentialCounts
+    ) -> ExponentialCounts | str:
+        """The same for a point of an exponential histogram."""
+        return self._add(key, time_ns, deltas.bounded(), None, ExponentialCounts.plus)
+
+    def _add(
+        self,
+        key: bytes,
+        time_ns: int,
+        deltas: TotalT,
+        kind: bytes | None,
+        plus: Callable[[TotalT, TotalT], TotalT],
+    ) -> TotalT | str:
+        # It would not be stored, but all further points would be older.
+        if self._latest_ms is not None and time_ns // 1_000_000 > self._latest_ms:
+            return TOO_FAR_AHEAD
+        return self._all.add((self._tenant, key), time_ns, deltas, kind, plus, self._number)
+
+
 def _bytes_of(totals: object) -> int:
     if isinstance(totals, ExponentialCounts):
         return totals.n_bytes
@@ -108,7 +195,4 @@ def _bytes_of(totals: object) -> int:
 
 
 def _sum(totals: tuple[float, ...], deltas: tuple[float, ...]) -> tuple[float, ...]:
-    """Of another number of buckets, the totals begin again."""
-    if len(totals) != len(deltas):
-        return deltas
     return tuple(map(float.__add__, totals, deltas))

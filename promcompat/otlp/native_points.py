@@ -13,7 +13,7 @@ import numpy as np
 
 from promcompat.core.histograms.columns import CUSTOM_BUCKETS, Histograms, Ragged
 from promcompat.core.histograms.layout import merged
-from promcompat.core.histograms.validation import LAST_SCHEMA
+from promcompat.core.histograms.validation import LAST_SCHEMA, find_faults
 from promcompat.core.model import IntArray
 from promcompat.otlp.export_pb2 import Buckets, ExponentialHistogramDataPoint
 
@@ -124,6 +124,14 @@ class ExponentialCounts:
             found = found.at_scale(found.scale - 1)
         return found
 
+    def check(self) -> None:
+        """Raises ValueError if they are no valid histogram: no sum with it would be one either."""
+        counts = [*self.positive.counts.tolist(), *self.negative.counts.tolist()]
+        if min(counts, default=0) < 0 or self.zero_count + sum(counts) != self.count:
+            alone = NativeHistograms()
+            alone.add_exponential(self)
+            alone.check()
+
     @property
     def n_bytes(self) -> int:
         """The size of the arrays."""
@@ -189,6 +197,11 @@ class NativeHistograms:
         self.counts.append(count & _COUNT_BITS)
         self.sums.append(total)
         self.shifts.append(shift)
+
+    def check(self) -> None:
+        """Raises ValueError for the first one that is not valid."""
+        for fault in find_faults(self.columns()).values():
+            raise ValueError(fault)
 
     def columns(self) -> Histograms:
         """All histograms in the order in which they were added."""

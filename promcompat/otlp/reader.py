@@ -9,7 +9,7 @@ from operator import itemgetter
 import numpy as np
 
 from promcompat.core.model import IntArray
-from promcompat.otlp.deltas import DeltaTotals
+from promcompat.otlp.deltas import DeltaTotals, RequestTotals
 from promcompat.otlp.exemplars import parse_exemplar, point_exemplars
 from promcompat.otlp.export_kernels import (
     LEFT_FIRST,
@@ -48,35 +48,40 @@ class OtlpReader:
         return self.points.find(message)
 
     def read(
-        self, message: bytes, tenant: str, *, is_json: bool, found: FoundPoints | None = None
+        self,
+        message: bytes,
+        totals: RequestTotals,
+        *,
+        is_json: bool,
+        found: FoundPoints | None = None,
     ) -> Samples:
         """The samples of a request, or of a piece of it. Raises BadDataError.
 
-        `found` is what `find` found if it was called.
+        `totals` are those of the request. `found` is what `find` found if it was called.
         """
         if is_json:
-            return self._translate(parse_json(message), tenant)
+            return self._translate(parse_json(message), totals)
         if (found := found or self.find(message)) is not None:
             rest = parse_protobuf(found.rest())
             # A metric that is rejected is counted below, with the whole request.
             with suppress(RejectedMetricError):
                 made = self.points.make(found)
-                samples = self._with_rest(made, rest, tenant)
+                samples = self._with_rest(made, rest, totals)
                 self.points.learn(made)
                 return samples
-        return self._translate(parse_protobuf(message), tenant)
+        return self._translate(parse_protobuf(message), totals)
 
-    def _translate(self, request: Request, tenant: str) -> Samples:
-        return translate(request, self.options, self.totals, tenant, self.known)
+    def _translate(self, request: Request, totals: RequestTotals) -> Samples:
+        return translate(request, self.options, totals, self.known)
 
-    def _with_rest(self, made: Made, rest: Request, tenant: str) -> Samples:
+    def _with_rest(self, made: Made, rest: Request, totals: RequestTotals) -> Samples:
         """The samples of the points that were read, and of the metrics that were not."""
         found, samples = made.found, Samples()
         keys = made.keys_of_rows()
         samples.add_key_bytes(keys)
         # Before deltas are added up, as a malformed one refuses the whole request.
         exemplars = _exemplars(found, keys, checks_all=self.options.sums_deltas)
-        spans = add_points(samples, rest, self.options, self.totals, tenant, self.known)
+        spans = add_points(samples, rest, self.options, totals, self.known)
         n_rows = len(samples.keys)
         if exemplars:
             exemplars += _exemplars_of_rest(found, samples)

@@ -9,7 +9,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import DataPointFlags
 
 from promcompat.core.model import MetricMetadata
 from promcompat.otlp.attributes import decode_attributes
-from promcompat.otlp.deltas import DeltaTotals
+from promcompat.otlp.deltas import RequestTotals
 from promcompat.otlp.exemplars import parse_exemplar, point_exemplars
 from promcompat.otlp.export_pb2 import (
     ExponentialHistogramDataPoint,
@@ -21,7 +21,7 @@ from promcompat.otlp.export_pb2 import (
     SummaryDataPoint,
 )
 from promcompat.otlp.metrics import DELTA, WITH_TEMPORALITY, describe_metric
-from promcompat.otlp.native_points import ExponentialCounts
+from promcompat.otlp.native_points import ExponentialCounts, NativeHistograms
 from promcompat.otlp.point_keys import (
     KeysOfOrigin,
     KnownKeys,
@@ -52,8 +52,7 @@ _TARGET_INFO_METADATA: Final = MetricMetadata(TARGET_INFO, "gauge", "Target meta
 def translate(
     request: Request,
     options: OtlpOptions,
-    totals: DeltaTotals,
-    tenant: str,
+    totals: RequestTotals,
     known: KnownKeys | None = None,
 ) -> Samples:
     """The samples of a request; what cannot be translated is counted, the rest is not affected.
@@ -62,7 +61,7 @@ def translate(
     the totals.
     """
     samples = Samples()
-    spans = add_points(samples, request, options, totals, tenant, known or KnownKeys())
+    spans = add_points(samples, request, options, totals, known or KnownKeys())
     for resource, span in zip(request.resource_metrics, spans, strict=True):
         add_target_info(samples, target_info_key(resource.resource, options), span, options)
     return samples
@@ -87,15 +86,14 @@ def add_points(
     samples: Samples,
     request: Request,
     options: OtlpOptions,
-    totals: DeltaTotals,
-    tenant: str,
+    totals: RequestTotals,
     known: KnownKeys,
 ) -> list[TimeSpan]:
     """Add everything but `target_info`; the span of each resource. Raises as `translate`."""
     if options.sums_deltas:
         _check_encoded_parts(request, options)
     return [
-        _Resource(resource, options, totals, tenant, samples, known).translate()
+        _Resource(resource, options, totals, samples, known).translate()
         for resource in request.resource_metrics
     ]
 
@@ -129,8 +127,7 @@ class _Resource:
 
     wire: ResourceMetrics
     options: OtlpOptions
-    totals: DeltaTotals
-    tenant: str
+    totals: RequestTotals
     samples: Samples
     known: KnownKeys
     span: TimeSpan = _NO_SPAN
@@ -202,7 +199,7 @@ class _Resource:
         is_stale = bool(point.flags & _NO_VALUE)
         key = _key_of(name, origin, point.attributes)
         if is_delta and not is_stale:
-            totals = self._totals(key, point.time_unix_nano, (value,))
+            totals = self._totals(key, point.time_unix_nano, (value,), ())
             if totals is None:
                 return False
             (value,) = totals
@@ -212,9 +209,9 @@ class _Resource:
         return True
 
     def _totals(
-        self, key: bytes, time_ns: int, deltas: Sequence[float]
+        self, key: bytes, time_ns: int, deltas: Sequence[float], bounds: Sequence[float]
     ) -> tuple[float, ...] | None:
-        found = self.totals.add(self.tenant, key, time_ns, deltas)
+        found = self.totals.add(key, time_ns, deltas, bounds)
         if isinstance(found, str):
             self.samples.rejected[found] += 1
             return None
@@ -239,7 +236,9 @@ class _Resource:
         is_stale = bool(point.flags & _NO_VALUE)
         of_all, of_sum, of_count, *bucket_keys = self._histogram_keys(name, origin, point, bounds)
         if is_delta and not is_stale:
-            totals = self._totals(of_all, point.time_unix_nano, numbers)
+            if self.options.converts_to_custom_buckets and not self._is_valid(point, numbers):
+                return False
+            totals = self._totals(of_all, point.time_unix_nano, numbers, bounds)
             if totals is None:
                 return False
             numbers = list(totals)
@@ -273,6 +272,18 @@ class _Resource:
             found = histogram_keys(name, labels, bounds, self.samples.check_room)
             origin.known.remember(what, sum(map(len, point.attributes)), found)
         return found
+
+    def _is_valid(self, point: HistogramDataPoint, numbers: Sequence[float]) -> bool:
+        """Whether deltas are a valid native histogram: no sum with others would be one either."""
+        _, count, *counts = numbers
+        alone = NativeHistograms()
+        alone.add_explicit(point.explicit_bounds, [*map(int, counts)], int(count), point.sum)
+        try:
+            alone.check()
+        except ValueError as exc:
+            self.samples.rejected[str(exc)] += 1
+            return False
+        return True
 
     def _add_custom_buckets(
         self, point: HistogramDataPoint, key: bytes, time_ms: int, numbers: Sequence[float]
@@ -320,7 +331,8 @@ class _Resource:
             histograms.add_point(point)
             return
         counts = ExponentialCounts.of(point)
-        found = self.totals.add_exponential(self.tenant, key, point.time_unix_nano, counts)
+        counts.check()
+        found = self.totals.add_exponential(key, point.time_unix_nano, counts)
         if isinstance(found, str):
             raise ValueError(found)
         histograms.add_exponential(found)

@@ -12,6 +12,7 @@ from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.series_table import KnownSeries
 from promcompat.otlp import known_points
 from promcompat.otlp.batches import make_batch
+from promcompat.otlp.deltas import DeltaTotals
 from promcompat.otlp.known_points import KnownPoints
 from promcompat.otlp.reader import OtlpReader
 from promcompat.otlp.requests import parse_protobuf
@@ -241,7 +242,9 @@ def columns_of(samples: Samples, known: KnownSeries) -> Any:
 
 def read(reader: OtlpReader, message: bytes, known: KnownSeries) -> Any:
     try:
-        return columns_of(reader.read(message, "default", is_json=False), known)
+        return columns_of(
+            reader.read(message, reader.totals.request("default"), is_json=False), known
+        )
     except BadDataError:
         return None
 
@@ -250,7 +253,8 @@ def expected(reader: OtlpReader, message: bytes, known: KnownSeries) -> Any:
     """The same by translation alone."""
     try:
         request = parse_protobuf(message)
-        samples = translate(request, reader.options, reader.totals, "default", reader.known)
+        totals = reader.totals.request("default")
+        samples = translate(request, reader.options, totals, reader.known)
     except BadDataError:
         return None
     return columns_of(samples, known)
@@ -261,7 +265,7 @@ def series_of(messages: list[bytes], chosen: OtlpOptions) -> KnownSeries:
     keys: dict[bytes, None] = {}
     for message in messages:
         try:
-            samples = translate(parse_protobuf(message), chosen, OtlpReader().totals, "other")
+            samples = translate(parse_protobuf(message), chosen, DeltaTotals().request("other"))
         except BadDataError:
             continue
         keys |= dict.fromkeys(samples.keys)
@@ -319,7 +323,7 @@ def test_what_was_sent_before_is_not_translated_again(monkeypatch: pytest.Monkey
             monkeypatch.setattr(KnownPoints, "_metric", None)
         labels = "ab" if number < 2 else "ba"
         message = request_of("m", *(point_of(10**9, number, label) for label in labels))
-        samples = reader.read(message, "default", is_json=False)
+        samples = reader.read(message, reader.totals.request("default"), is_json=False)
         assert samples.read is not None
         assert samples.read.values.tolist() == [number, number]
         assert len({*samples.read.keys}) == 2
@@ -339,7 +343,7 @@ def test_points_with_exemplars_are_known(monkeypatch: pytest.MonkeyPatch) -> Non
         counts = packed(6, [1, 1, number]) + packed(7, halves)
         point = fixed64(3, 10**9) + fixed64(4, 5) + counts + exemplars + attribute
         message = request_of("m", encode_field(1, point) + varint(2, 2), data=HISTOGRAM)
-        samples = reader.read(message, "default", is_json=False)
+        samples = reader.read(message, reader.totals.request("default"), is_json=False)
         assert samples.read is not None
         assert not samples.keys
         assert samples.read.values.tolist() == [5, 1, 2, 5]

@@ -33,6 +33,7 @@ from promcompat.otlp.batches import (
     find_series,
     make_batch,
 )
+from promcompat.otlp.deltas import TOO_FAR_AHEAD, RequestTotals
 from promcompat.otlp.requests import PIECE_BYTES, split_request
 from promcompat.otlp.responses import failure_body, success_body
 from promcompat.otlp.samples import Samples
@@ -87,17 +88,19 @@ def _failure(
 
 async def _export(request: web.Request, tenant: str, *, is_json: bool) -> Counter[str]:
     """Store the request piece by piece; how many data points are rejected, by reason."""
-    limits = services_of(request).limits
+    services = services_of(request)
+    rates = services.limits.rates
     body = await _read(request, is_json=is_json)
-    limits.rates.check(tenant)
-    allowance = limits.rates.request(tenant)
+    rates.check(tenant)
+    allowance = rates.request(tenant)
+    totals = services.otlp.totals.request(tenant, services.metrics.latest_ms(tenant))
     n_bytes = len(body)
     if is_json or n_bytes <= PIECE_BYTES:
-        return await _store(request, tenant, body, allowance, is_json=is_json)
+        return await _store(request, tenant, body, allowance, totals, is_json=is_json)
     pieces = split_request(body)
     rejected: Counter[str] = Counter()
     while (piece := await request.app[BODIES].of(tenant).work(n_bytes, _next, pieces)) is not None:
-        rejected += await _store(request, tenant, piece, allowance, is_json=False)
+        rejected += await _store(request, tenant, piece, allowance, totals, is_json=False)
     return rejected
 
 
@@ -132,18 +135,21 @@ async def _store(
     tenant: str,
     message: bytes,
     allowance: RequestAllowance,
+    totals: RequestTotals,
     *,
     is_json: bool,
 ) -> Counter[str]:
     """Store a piece; how many of its data points are rejected, by reason."""
     services, bodies = services_of(request), request.app[BODIES].of(tenant)
     held_by(request).take(len(message))
-    samples = await _read_samples(request, tenant, message, is_json=is_json)
+    samples = await _read_samples(request, tenant, message, totals, is_json=is_json)
     with allowance.admitted(len(samples)):
         refused = await _write(request, tenant, samples, len(message))
         if samples.exemplars:
             exemplars = await bodies.parse(len(message), decode_exemplars, samples.exemplars)
             await services.exemplars.write(tenant, exemplars)
+    if n_ahead := samples.rejected[TOO_FAR_AHEAD]:
+        services.metrics.count_refused(tenant, "creation_grace_period", n_ahead)
     rejected = samples.rejected + refused
     metrics = request.app[TELEMETRY].otlp
     metrics.points_received.inc(samples.n_translated + samples.rejected.total())
@@ -152,7 +158,7 @@ async def _store(
 
 
 async def _read_samples(
-    request: web.Request, tenant: str, message: bytes, *, is_json: bool
+    request: web.Request, tenant: str, message: bytes, totals: RequestTotals, *, is_json: bool
 ) -> Samples:
     """The samples of a piece, read on the event loop if nearly all of it is known."""
     otlp, bodies = services_of(request).otlp, request.app[BODIES].of(tenant)
@@ -161,7 +167,7 @@ async def _read_samples(
         found = await bodies.on_loop(n_bytes, otlp.find, message)
         if found is not None and len(found.refs) <= _FEW_ROWS:
             n_bytes = found.n_left_bytes
-    return await bodies.parse(n_bytes, otlp.read, message, tenant, is_json=is_json, found=found)
+    return await bodies.parse(n_bytes, otlp.read, message, totals, is_json=is_json, found=found)
 
 
 async def _make_batch(

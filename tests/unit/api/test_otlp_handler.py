@@ -194,6 +194,35 @@ async def test_deltas_are_added_up_and_a_repeated_request_counts_once(
     assert "promcompat_otlp_points_rejected_total 1.0" in metrics
 
 
+async def test_deltas_of_a_request_that_is_repeated_after_503_are_all_stored(
+    start_service: StartService,
+) -> None:
+    class OftenFull(InMemoryStore):
+        n_full = 2
+
+        async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+            self.n_full -= 1
+            if self.n_full >= 0:
+                raise OverloadedError("full")
+            await super().write_batch(tenant, batch)
+
+    service = await start_service(OftenFull(), otlp_delta="cumulative")
+    metrics = [counter(2, NOW_NS - seconds * 10**9) for seconds in (3, 2, 1)]
+    body = request_of(*metrics).SerializeToString()
+    assert [(await post(service, body)).status for _ in range(3)] == [503, 503, 200]
+    assert (await stored(service))["c_total"] == [2.0, 4.0, 6.0]
+
+
+async def test_a_delta_of_the_future_does_not_keep_others_from_being_added(
+    start_service: StartService,
+) -> None:
+    service = await start_service(otlp_delta="cumulative")
+    answer = await send(service, counter(100, NOW_NS + 10**13), counter(2, NOW_NS))
+    assert answer.partial_success.rejected_data_points == 1
+    assert "too far in the future" in answer.partial_success.error_message
+    assert (await stored(service))["c_total"] == [2.0]
+
+
 async def test_an_overload_is_503_which_every_exporter_repeats(
     start_service: StartService,
 ) -> None:

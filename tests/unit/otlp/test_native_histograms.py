@@ -37,7 +37,7 @@ def batch_of(
     request = ExportMetricsServiceRequest()
     fill(request.resource_metrics.add().scope_metrics.add())
     message = parse_protobuf(request.SerializeToString())
-    samples = translate(message, options, totals or DeltaTotals(), "default")
+    samples = translate(message, options, (totals or DeltaTotals()).request("default"))
     return make_batch(samples, NOTHING_KNOWN, LabelLimits()), samples
 
 
@@ -217,6 +217,36 @@ def test_deltas_are_refused_or_added_up_at_the_lower_scale() -> None:
         assert_stored(batch_of(second, options, totals)[0], expected)
 
 
+@pytest.mark.parametrize("is_exponential", [True, False])
+def test_an_invalid_delta_is_not_added_to_the_totals(is_exponential: bool) -> None:
+    totals = DeltaTotals()
+    options = OtlpOptions(sums_deltas=True, converts_to_custom_buckets=True)
+    largest = 1 << 63
+
+    def fill(count: int, bucket: int, seconds: int) -> Callable[[ScopeMetrics], None]:
+        if is_exponential:
+            return exponential(
+                DELTA, count=count, positive=buckets(0, bucket), time_unix_nano=seconds * NS
+            )
+
+        def explicit(scope: ScopeMetrics) -> None:
+            histogram = scope.metrics.add(name="h").histogram
+            histogram.aggregation_temporality = DELTA
+            histogram.data_points.add(
+                count=count, bucket_counts=[bucket], time_unix_nano=seconds * NS
+            )
+
+        return explicit
+
+    for seconds, (count, bucket, is_valid) in enumerate(
+        [(2, 2, True), (5, 4, False), (largest, largest, False), (3, 3, True)]
+    ):
+        made, samples = batch_of(fill(count, bucket, seconds), options, totals)
+        assert (samples.rejected.total() + len(made.refused) == 0) is is_valid
+    assert made.batch.histograms is not None
+    assert made.batch.histograms.counts.tolist() == [5]
+
+
 def test_totals_of_deltas_have_a_bound() -> None:
     numbers = np.arange(4_000)
     side = CountedBuckets(numbers, np.ones(len(numbers), np.int64))
@@ -225,7 +255,7 @@ def test_totals_of_deltas_have_a_bound() -> None:
     added = many.plus(many)
     assert (added.scale, added.n_buckets) == (6, 1_000)
     assert int(added.positive.counts.sum()) == 8_000
-    first = DeltaTotals().add_exponential("t", b"a", 1, many)
+    first = DeltaTotals().request("t").add_exponential(b"a", 1, many)
     assert isinstance(first, ExponentialCounts)
     assert first.n_buckets == 1_000
 
@@ -238,8 +268,8 @@ def test_a_delta_bucket_of_the_largest_count_does_not_fail_the_request() -> None
         histogram.data_points.add(count=largest, bucket_counts=[largest])
 
     options = OtlpOptions(converts_to_custom_buckets=True, sums_deltas=True)
-    # Totals are floats, of which the next one is 2^64.
-    assert_stored(batch_of(fill, options)[0], WireHistogram(schema=-53))
+    made, samples = batch_of(fill, options)
+    assert (len(made.batch), samples.rejected.total()) == (0, 1)
 
 
 @pytest.mark.parametrize("temporality", [CUMULATIVE, DELTA])

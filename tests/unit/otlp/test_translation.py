@@ -48,10 +48,15 @@ def rows_of(
     wire.resource.attributes.extend(attributes(RESOURCE if resource is None else resource))
     fill(wire.scope_metrics.add(schema_url="https://schema"))
     message = parse_protobuf(request.SerializeToString())
-    samples = translate(message, options, DeltaTotals(), "default")
+    samples = translate(message, options, DeltaTotals().request("default"))
     labels = [decode_series_key(key).as_dict() for key in samples.keys]
     rows = list(zip(labels, samples.timestamps, samples.values, strict=True))
     return [row for row in rows if row[0]["__name__"] != "target_info"], samples
+
+
+def read_all(reader: OtlpReader, request: ExportMetricsServiceRequest) -> Samples:
+    totals = reader.totals.request("default")
+    return reader.read(request.SerializeToString(), totals, is_json=False)
 
 
 def labels_of_gauge(
@@ -236,7 +241,7 @@ def test_target_info_of_many_resources_is_bounded_together() -> None:
         points = resource.scope_metrics.add().metrics.add(name="g").gauge.data_points
         points.add(time_unix_nano=0)
         points.add(time_unix_nano=TIME_MS * 1_000_000)
-    samples = OtlpReader().read(request.SerializeToString(), "default", is_json=False)
+    samples = read_all(OtlpReader(), request)
     n_rows = Counter(key for key in samples.keys if b"target_info" in key)
     assert sorted(n_rows.values()) == [1] * 20 + [1_001] * 10
 
@@ -308,7 +313,7 @@ def test_a_request_with_a_malformed_part_adds_no_delta_to_the_totals(part: str) 
         counter.data_points.add(time_unix_nano=1, as_double=5.0)
         counter.data_points.add(time_unix_nano=2, as_double=2.0)
         counter.data_points.add(time_unix_nano=3, as_double=1.0, **{part: last_part})
-        return translate(message, options, totals, "default").values
+        return translate(message, options, totals.request("default")).values
 
     with pytest.raises(BadDataError, match=f"cannot decode the {part}"):
         translate_deltas([b"\x0a\xff"])
@@ -316,24 +321,68 @@ def test_a_request_with_a_malformed_part_adds_no_delta_to_the_totals(part: str) 
 
 
 def test_the_streams_of_deltas_are_bounded() -> None:
-    totals, hour_ns = DeltaTotals(max_streams=2), 3_600 * 10**9
-    assert totals.add("t", b"a", 1, (1.0,)) == (1.0,)
-    assert totals.add("t", b"b", 1, (1.0,)) == (1.0,)
-    assert totals.add("t", b"c", 2, (1.0,)) == "there are more than 2 series of deltas"
-    assert totals.add("t", b"b", 2, (1.0,)) == (2.0,)
-    assert totals.add("t", b"c", hour_ns + 1, (5.0,)) == (5.0,)
-    assert totals.add("t", b"b", hour_ns + 2, (1.0,)) == (3.0,)
+    seconds = 0.0
+    every = DeltaTotals(max_streams=2, now_seconds=lambda: seconds)
+    totals = every.request("t")
+    assert totals.add(b"a", 1, (1.0,)) == (1.0,)
+    assert totals.add(b"b", 1, (1.0,)) == (1.0,)
+    assert totals.add(b"c", 1 << 62, (1.0,)) == "there are more than 2 series of deltas"
+    assert totals.add(b"b", 2, (1.0,)) == (2.0,)
+    seconds = 3_600.0
+    assert totals.add(b"c", 1, (5.0,)) == (5.0,)
+    assert totals.add(b"b", 3, (1.0,)) == (3.0,)
 
 
 def test_the_bytes_of_deltas_are_bounded() -> None:
-    totals, hour_ns = DeltaTotals(max_bytes=4_000), 3_600 * 10**9
-    refused, wide = "the totals of deltas take more than 4000 bytes", (1.0,) * 40
-    assert totals.add("t", b"a", 1, wide) == wide
-    assert totals.add("t", b"b", 1, wide) == wide
-    assert totals.add("t", b"c", 1, wide) == refused
-    assert totals.add("t", b"b", 2, (1.0,) * 80) == refused
-    assert totals.add("t", b"b", 2, wide) == (2.0,) * 40
-    assert totals.add("t", b"c", hour_ns + 1, wide) == wide
+    seconds = 0.0
+    every = DeltaTotals(max_bytes=4_570, now_seconds=lambda: seconds)
+    totals = every.request("t")
+    refused, wide = "the totals of deltas take more than 3999 bytes", (1.0,) * 40
+    assert totals.add(b"a", 1, wide) == wide
+    assert totals.add(b"b", 1, wide) == wide
+    assert totals.add(b"c", 1, wide) == refused
+    assert totals.add(b"b", 2, (1.0,) * 80) == refused
+    assert totals.add(b"b", 2, wide) == (2.0,) * 40
+    seconds = 3_600.0
+    assert totals.add(b"c", 1, wide) == wide
+
+
+def test_a_request_that_is_sent_again_has_the_same_totals() -> None:
+    every = DeltaTotals()
+    deltas = [(time, (1.0,)) for time in range(1, 6)]
+    for n_before_failure in (2, 3, 5, 5):
+        totals = every.request("t")
+        found = [totals.add(b"a", *delta) for delta in deltas[:n_before_failure]]
+        assert found == [(float(number),) for number in range(1, n_before_failure + 1)]
+    assert every.request("t").add(b"a", 6, (1.0,)) == (6.0,)
+    older = "a delta is older than the last one of its series"
+    assert every.request("other").add(b"a", 1, (1.0,)) == (1.0,)
+    assert every.request("other").add(b"a", 0, (1.0,)) == older
+
+
+def test_totals_of_earlier_points_have_a_bound() -> None:
+    every = DeltaTotals(max_bytes=8 * 5_500)
+    totals = every.request("t")
+    for time in range(100):
+        assert totals.add(b"a", time, (1.0,)) == (time + 1.0,)
+    again = every.request("t")
+    is_known = [not isinstance(again.add(b"a", time, (1.0,)), str) for time in range(100)]
+    assert is_known == [False] * 89 + [True] * 11
+
+
+def test_histograms_of_deltas_with_other_bounds_begin_again() -> None:
+    totals = DeltaTotals().request("t")
+    assert totals.add(b"h", 1, (5.0, 2.0, 2.0), (1.0,)) == (5.0, 2.0, 2.0)
+    assert totals.add(b"h", 2, (5.0, 2.0, 2.0), (9.0,)) == (5.0, 2.0, 2.0)
+    assert totals.add(b"h", 3, (5.0, 2.0, 2.0), (9.0,)) == (10.0, 4.0, 4.0)
+
+
+def test_a_delta_too_far_in_the_future_is_not_added() -> None:
+    every = DeltaTotals()
+    totals = every.request("t", latest_ms=TIME_MS)
+    text = "out of bounds: timestamp is too far in the future"
+    assert totals.add(b"a", (TIME_MS + 1) * 1_000_000, (5.0,)) == text
+    assert totals.add(b"a", TIME_MS * 1_000_000, (2.0,)) == (2.0,)
 
 
 def test_what_is_remembered_is_bounded_though_nothing_is_remembered_of_a_resource(
@@ -350,7 +399,7 @@ def test_what_is_remembered_is_bounded_though_nothing_is_remembered_of_a_resourc
         metric = wire.scope_metrics.add().metrics.add(name="s")
         metric.summary.data_points.add(count=4, sum=2.0)
         assert reader.known.of("kept", 0).find("what") == (b"key",)
-        reader.read(request.SerializeToString(), "default", is_json=False)
+        read_all(reader, request)
     assert reader.known.of("kept", 0).find("what") is None
 
 
