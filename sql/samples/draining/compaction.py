@@ -281,7 +281,9 @@ class _Merge:
             origin = page.origin
             if self.job.slot == FAR_SLOT:
                 inside, carried = self._without_near_days(inside)
-                written.runs += run_rows(replace(origin, level=FINAL_LEVEL), carried)
+                # Above the levels of the job, or its next step would take them again.
+                level = max(FINAL_LEVEL, self.job.out_level)
+                written.runs += run_rows(replace(origin, level=level), carried)
             if len(inside):
                 first, last = origin.first_arrival, origin.last_arrival
                 pieces.append(Piece(inside, first, last, origin.replaces))
