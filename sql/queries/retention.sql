@@ -190,7 +190,7 @@ LIMIT $3
 -- delete_far_blocks --
 -- Deletes far blocks of tenant $1 that ended before their metric keeps samples: $2 are metrics with a
 -- retention of their own, $3 the times in ms from which they are kept, $4 is that of the others. At most $5,
--- of series from $6 on; returns how many, and their bounds.
+-- of series from $6 on; returns how many, their bounds, and what `count_blocks` counts of them.
 WITH expired AS (
     SELECT b.ctid, b.series_id
     FROM sample_block AS b
@@ -204,11 +204,14 @@ WITH expired AS (
 deleted AS (
     DELETE FROM sample_block AS b
     WHERE b.slot = -1073741824 AND b.ctid IN (SELECT ctid FROM expired)
-    RETURNING b.series_id, b.first_ms, b.last_ms
+    RETURNING b.series_id, b.first_ms, b.last_ms, b.n_samples, b.level
 )
 SELECT
     count(*) AS n, min(series_id) AS first_series, max(series_id) AS last_series,
-    min(first_ms) AS first_ms, max(last_ms) AS last_ms
+    min(first_ms) AS first_ms, max(last_ms) AS last_ms,
+    coalesce(sum(n_samples) FILTER (WHERE level < 100), 0)::bigint AS unmerged_samples,
+    count(*) FILTER (WHERE level < 100) AS unmerged_blocks,
+    coalesce(sum(n_samples) FILTER (WHERE level >= 100), 0)::bigint AS merged_samples
 FROM deleted
 
 -- count_far_pages --

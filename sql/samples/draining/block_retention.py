@@ -163,10 +163,13 @@ class BlockRetention:
         self, connection: Connection, question: _FarQuestion, first: int
     ) -> tuple[int, int]:
         """Delete some far blocks of series from `first` on: how many, and the last series."""
-        n_blocks, *bounds = await connection.fetchrow(
+        row = await connection.fetchrow(
             QUERIES["delete_far_blocks"], *question, _ROWS_AT_ONCE, first
         )
+        n_blocks, bounds, counts = row[0], row[1:5], row[5:]
         if n_blocks:
+            gone = [-count for count in counts]
+            await connection.execute(BLOCK_QUERIES["count_blocks"], question[0], FAR_SLOT, *gone)
             await self._note_gone(connection, Touched(question[0], *bounds))
         return n_blocks, bounds[1]
 

@@ -31,6 +31,7 @@ from tests.support.storage.repositories import connected, discard
 from tests.support.storage.stored_blocks import (
     DAY_MS,
     NOW_MS,
+    SERIES_OF_METRICS,
     TODAY,
     Key,
     Model,
@@ -736,16 +737,6 @@ class _OneConnection:
 
     async def drop(self, _connection: asyncpg.Connection, **_options: bool) -> None:
         raise AssertionError("the only connection was dropped")
-
-
-SERIES_OF_METRICS = """
-WITH owner AS (
-    INSERT INTO tenant (id, name) OVERRIDING SYSTEM VALUE VALUES ($1, 'red') RETURNING id
-)
-INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint) OVERRIDING SYSTEM VALUE
-SELECT n, owner.id, CASE n WHEN 3 THEN 'long' ELSE 'm' END, '{}', decode(md5(n::text), 'hex')
-FROM owner, generate_series(1, 3) AS n
-"""
 
 
 async def test_on_the_community_edition(community_url: str) -> None:

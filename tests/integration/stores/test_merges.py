@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
+from sql.query_loader import load_migrations
+from sql.samples.tables.slots import FAR_SLOT
 from tests.support.storage.stored_blocks import (
     DAY_MS,
     NOW_MS,
+    SERIES_OF_METRICS,
     Model,
     StoredBlocks,
     stored_blocks,
@@ -19,8 +22,8 @@ ONE = 4607182418800017408  # The bits of 1.0.
 
 
 @pytest.fixture
-async def blocks(plain_database_url: str) -> AsyncIterator[StoredBlocks]:
-    async with stored_blocks(plain_database_url) as opened:
+async def blocks(database_url: str) -> AsyncIterator[StoredBlocks]:
+    async with stored_blocks(database_url) as opened:
         yield opened
 
 
@@ -50,3 +53,39 @@ async def test_merges_end_although_the_day_of_far_samples_has_become_near(
         await backfill(blocks, model, NOW_MS - (100 + number) * DAY_MS, range(1, 4))
         await blocks.compact_all()
     assert await blocks.read(TENANT, range(1, 6)) == model.read(TENANT, range(1, 6))
+
+
+async def counted_blocks(blocks: StoredBlocks) -> tuple[int, int, int] | None:
+    """The counts of far blocks: samples and number of unmerged ones, samples of merged ones."""
+    async with blocks.connection() as connection:
+        row = await connection.fetchrow(
+            "SELECT unmerged_samples, unmerged_blocks, merged_samples FROM drained_extent"
+            " WHERE slot = $1",
+            FAR_SLOT,
+        )
+    return None if row is None else tuple(row)
+
+
+async def test_blocks_that_retention_deleted_are_no_longer_counted(blocks: StoredBlocks) -> None:
+    """Or the merge of what is counted and not there would be due again and again."""
+    old, older = NOW_MS - 100 * DAY_MS, NOW_MS - 200 * DAY_MS
+    for start_ms in (older, old):
+        await backfill(blocks, Model(), start_ms, range(1, 4))
+    await blocks.compactor.compact()
+    async with blocks.connection() as connection:
+        await connection.execute(SERIES_OF_METRICS, TENANT)
+    [limit] = await blocks.retention.far_limits(150)
+    assert await blocks.retention.clip_far(limit, 150, NOW_MS) == 3
+    assert await counted_blocks(blocks) == (3 * 320, 3, 0)
+    # Versions before migration 0073 left the counts as they were.
+    migration = next(one for one in load_migrations() if one.version == 73)
+    async with blocks.connection() as connection:
+        await connection.execute("UPDATE drained_extent SET unmerged_samples = 9999")
+        await connection.execute(migration.text)
+    assert await counted_blocks(blocks) == (3 * 320, 3, 0)
+    await blocks.compact_all()
+    assert await counted_blocks(blocks) == (0, 0, 3 * 320)
+    [limit] = await blocks.retention.far_limits(50)
+    await blocks.retention.clip_far(limit, 50, NOW_MS)
+    assert await counted_blocks(blocks) is None
+    assert await blocks.compact_all() == 0

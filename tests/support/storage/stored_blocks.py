@@ -45,6 +45,16 @@ SELECT coalesce(max(a.id), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8
 FROM (SELECT id FROM arrival UNION ALL SELECT drained_through FROM drain_state) AS a
 """
 
+# The series 1 to 3 of a new tenant: the last one is of the metric `long`, the others of `m`.
+SERIES_OF_METRICS = """
+WITH owner AS (
+    INSERT INTO tenant (id, name) OVERRIDING SYSTEM VALUE VALUES ($1, 'red') RETURNING id
+)
+INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint) OVERRIDING SYSTEM VALUE
+SELECT n, owner.id, CASE n WHEN 3 THEN 'long' ELSE 'm' END, '{}', decode(md5(n::text), 'hex')
+FROM owner, generate_series(1, 3) AS n
+"""
+
 
 @dataclass
 class Clock:
