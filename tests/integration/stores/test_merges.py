@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from sql.query_loader import load_migrations
-from sql.samples.tables.slots import FAR_SLOT
+from sql.samples.tables.slots import FAR_SLOT, slot_of
 from tests.support.storage.stored_blocks import (
     DAY_MS,
     NOW_MS,
     SERIES_OF_METRICS,
+    TODAY,
     Model,
     StoredBlocks,
     stored_blocks,
@@ -89,3 +90,28 @@ async def test_blocks_that_retention_deleted_are_no_longer_counted(blocks: Store
     await blocks.retention.clip_far(limit, 50, NOW_MS)
     assert await counted_blocks(blocks) is None
     assert await blocks.compact_all() == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 3), (3, 0)])
+async def test_a_merge_before_samples_are_moved_changes_no_answer(
+    before: int, after: int, blocks: StoredBlocks
+) -> None:
+    """Of a sample in both classes, the one in the class that was left came first."""
+    async with blocks.connection() as connection:
+        await connection.execute(SERIES_OF_METRICS, TENANT)
+    await blocks.keep(TENANT, "long", before)
+    await blocks.move_one()
+    await blocks.append(TENANT, {(3, NOW_MS): ONE})
+    await blocks.drainer.drain_all()
+    await blocks.keep(TENANT, "long", after)
+    await blocks.append(TENANT, {(3, NOW_MS): 0, (3, NOW_MS + 1): 0})
+    await blocks.drainer.drain_all()
+    blocks.clock.now_ms += 2 * DAY_MS
+    is_done = False
+    while not is_done:
+        is_done = (await blocks.compactor.compact()).is_done
+        assert await blocks.read(TENANT, [3]) == {(3, NOW_MS): ONE, (3, NOW_MS + 1): 0}
+    await blocks.move_one()
+    await blocks.compact_all()
+    assert await blocks.read(TENANT, [3]) == {(3, NOW_MS): ONE, (3, NOW_MS + 1): 0}
+    assert await blocks.fetchval("SELECT min(slot) FROM sample_run") == slot_of(TODAY, after)
