@@ -139,8 +139,8 @@ class Job:
 
     @property
     def out_level(self) -> int:
-        """The level of what the merge writes."""
-        return self.max_level + 1
+        """The level of what the merge writes; that of a final merge only if it is one."""
+        return self.max_level + 1 if self.is_final else min(self.max_level + 1, FINAL_LEVEL - 1)
 
 
 def due_jobs(

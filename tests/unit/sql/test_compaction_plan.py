@@ -57,6 +57,21 @@ class TestNextJob:
         stored = [*layers(2, 1), *layers(0, 0, *[0] * 8)[2:]]
         assert next_job(stored, [EMPTY], {}, DURING) == Job(1, SLOT, 2, 10, makes_blocks=True)
 
+    def test_only_a_final_merge_has_its_level(self) -> None:
+        """A merge of all layers is of a higher level than each of them, and leaves little in runs.
+
+        What has the level of a final merge is merged by none of the day, and by no first final one.
+        """
+        stored = layers(0)
+        for number in range(200):
+            stored += [Layer(1, SLOT, 100 + 8 * number + one, 0, 1_000) for one in range(8)]
+            job = next_job(stored, [EMPTY], {}, DURING)
+            assert job is not None
+            stored = [one for one in stored if one.level > job.max_level]
+            stored.append(Layer(1, SLOT, job.through, job.out_level, 10))
+            assert len(stored) == 1
+            assert job.out_level < FINAL_LEVEL
+
     def test_the_highest_full_level_decides(self) -> None:
         job = next_job(layers(*[1] * 8, *[0] * 8), [EMPTY], {}, DURING)
         assert job == Job(1, SLOT, max_level=1, through=16, makes_blocks=True)
