@@ -1,5 +1,7 @@
 """`targets`, `targets/metadata`, `scrape_pools`: what this service scrapes."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -8,13 +10,12 @@ from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.json_text import dump_json
 from promcompat.api.params import errors_naming, parse_go_int
+from promcompat.api.query_parsing import limited_in_thread, parse_any_selectors, time_limit
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
-from promcompat.http.bodies import work_of
 from promcompat.http.context import DEFAULT_TENANT, STATE, tenant_of
 from promcompat.scraping.target_documents import MetadataDocument, TargetsDocument
-from promql.parsing.parser import parse_metric_selector
 
 
 async def handle_targets(request: web.Request) -> web.Response:
@@ -46,11 +47,14 @@ async def handle_target_metadata(request: web.Request) -> web.Response:
             raise BadDataError("limit must be a number") from exc
     selector = form.get("match_target")
     with errors_naming("match_target"):
-        matchers = parse_metric_selector(selector) if selector else ()
+        matcher_sets = await parse_any_selectors(request, [selector] if selector else [])
+    # `{}` matches every target, and so does no selector.
+    matchers = matcher_sets[0] if matcher_sets else ()
     document, metric = await _metadata(request), form.get("metric")
+    time = time_limit(request)
     # In a thread, as each of a thousand targets may describe a thousand metrics.
-    found = await work_of(request).in_thread(_metadata_json, document, matchers, metric, limit)
-    return await success_response(request, found)
+    render = partial(_metadata_json, document, matchers, metric, limit, time.check_time)
+    return await success_response(request, await limited_in_thread(request, time, render))
 
 
 async def handle_scrape_pools(request: web.Request) -> web.Response:
@@ -78,19 +82,29 @@ async def _metadata(request: web.Request) -> MetadataDocument:
 
 
 def _metadata_json(
-    document: MetadataDocument, matchers: tuple[LabelMatcher, ...], metric: str, limit: int
+    document: MetadataDocument,
+    matchers: tuple[LabelMatcher, ...],
+    metric: str,
+    limit: int,
+    check_time: Callable[[], None],
 ) -> bytes:
     """What matching targets say about one metric, or about each with its name.
 
     As in Prometheus, no further target is looked at once the limit is reached, if there is one; all
     that the last one says is in the list.
     """
+
+    def matches(matcher: LabelMatcher, target: Labels) -> bool:
+        # There may be more regular expressions than are kept compiled.
+        check_time()
+        return matcher.matches(target.get(matcher.name))
+
     found: list[dict[str, Any]] = []
     for labels, numbers in document.targets:
         if 0 <= limit <= len(found):
             break
         target = Labels.of(labels)
-        if not all(matcher.matches(target.get(matcher.name)) for matcher in matchers):
+        if not all(matches(matcher, target) for matcher in matchers):
             continue
         for number in numbers:
             family, kind, text, unit = document.families[number]

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from promcompat.api import target_handlers
+from promcompat.api import params, target_handlers
 from promcompat.api.json_text import dump_json
+from promcompat.core.matchers import LabelMatcher
 from promcompat.scraping.target_documents import MetadataDocument, TargetsDocument, global_url
+from promql.parsing.parser import parse_metric_selector
 from tests.support.fakes import InMemoryStore
 from tests.support.services.http_service import Service, running_service
 
@@ -99,6 +101,32 @@ async def test_the_metadata_of_many_targets_is_listed_in_a_thread(
     status, _ = await service.ask("targets/metadata")
     assert (status, len(threads)) == (200, 1)
     assert threading.main_thread() not in threads
+
+
+async def test_a_selector_of_many_expressions_is_parsed_in_a_thread(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def noted(text: str, *options: Any) -> tuple[LabelMatcher, ...]:
+        threads.append(threading.current_thread())
+        return parse_metric_selector(text, *options)
+
+    monkeypatch.setattr(params, "parse_metric_selector", noted)
+    many = ",".join(f'a{n}=~"(foo|bar{n}){{1,100}}.*|"' for n in range(1_000))
+    _, answer = await service.ask("targets/metadata", match_target=f"{{{many}}}")
+    assert answer["data"] == [M, N, M | {"target": {"job": "b"}}]
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads
+
+
+async def test_targets_are_matched_within_the_time_of_a_query() -> None:
+    many = ",".join(f'a{n}=~"x{n}.*|"' for n in range(5_000))
+    async with running_service(
+        InMemoryStore(), scraping=Scraping(), query_timeout="1ms"
+    ) as running:
+        status, answer = await running.ask("targets/metadata", match_target=f"{{{many}}}")
+    assert (status, answer["errorType"]) == (503, "timeout")
 
 
 async def test_pools_are_named_and_only_the_default_tenant_has_targets() -> None:
