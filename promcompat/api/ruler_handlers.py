@@ -9,7 +9,7 @@ from aiohttp import web
 
 from promcompat.alerting.rule_files.rule_document import GroupDocument, RuleFileError, read_group
 from promcompat.alerting.rule_files.rule_writer import group_value, namespaces_value, yaml_text
-from promcompat.api.envelope import text_response
+from promcompat.api.envelope import text_error, text_response
 from promcompat.core.errors import BadDataError, NotFoundError
 from promcompat.core.texts.storable_text import text_fault
 from promcompat.core.texts.yaml_nodes import YamlError, first_document
@@ -32,12 +32,10 @@ def _plain_errors(handler: Handler) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         try:
             return await handler(request)
-        except NotFoundError as exc:
-            return text_response(404, f"{exc}\n")
         except RuleFileError as exc:
             return text_response(400, ", ".join(exc.faults) + "\n")
-        except BadDataError as exc:
-            return text_response(400, f"{exc}\n")
+        except (NotFoundError, BadDataError) as exc:
+            return text_error(exc)
 
     return handle
 

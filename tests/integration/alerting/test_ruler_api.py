@@ -1,6 +1,7 @@
 """The ruler API of Mimir: what Grafana and mimirtool send, and what they get."""
 
 import asyncio
+import io
 from collections import Counter
 from collections.abc import AsyncIterator
 from random import Random
@@ -45,6 +46,13 @@ async def ask(native: NativeClient, method: str, path: str, body: str = "") -> t
     """Status, content type and text of an answer."""
     response = await native.client.request(method, path, data=body or None)
     return response.status, response.content_type, await response.text()
+
+
+async def test_a_body_that_cannot_be_taken_gets_the_status_of_why(native: NativeClient) -> None:
+    body = io.BytesIO(b"#" * ((4 << 20) + 1))
+    response = await native.client.post(f"{BASE}/team", data=body)
+    assert (response.status, response.content_type) == (413, "text/plain")
+    assert await response.text() == "the request body is larger than 4194304 bytes\n"
 
 
 async def test_a_group_is_stored_read_replaced_and_deleted(native: NativeClient) -> None:
