@@ -9,14 +9,13 @@ from typing import Final
 
 from promcompat.core.errors import (
     OverloadedError,
-    RateLimitedError,
     StaleKnowledgeError,
     StorageUnavailableError,
     WriteRejectedError,
 )
 from promcompat.core.model import WriteBatch
 from promcompat.imports.columns import Faults, ImportedColumns
-from promcompat.limits.ingest_rates import NOT_STORED, IngestRates
+from promcompat.limits.ingest_rates import IngestRates
 from promcompat.metrics.metric_service import MetricService
 from promcompat.telemetry.ingest import ImportMetrics
 
@@ -97,16 +96,13 @@ class ImportStore:
         one of the portions for too long.
         """
         n_taken = 0
-        try:
+        with self.rates.given_back_unless_stored(tenant, lambda: n_taken):
             while n_taken < n_items:
                 n_portion = self.rates.portion(tenant, n_items - n_taken)
                 await self._wait_for(tenant, n_portion)
                 self.rates.take(tenant, n_portion)
                 n_taken += n_portion
             yield
-        except (RateLimitedError, *NOT_STORED):
-            self.rates.give_back(tenant, n_taken)
-            raise
 
     async def _wait_for(self, tenant: str, n_items: int) -> None:
         """Wait until items can be taken, as long as patience lasts."""

@@ -1,6 +1,5 @@
 """How fast tenants may write: a token bucket for each tenant of a process."""
 
-import asyncio
 import math
 import random
 import sys
@@ -10,20 +9,13 @@ from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
-from promcompat.core.errors import (
-    BadDataError,
-    QueryTimeoutError,
-    RateLimitedError,
-    StorageUnavailableError,
-)
+from promcompat.core.errors import BadDataError, RateLimitedError
 from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.limits.token_buckets import TokenBuckets
 
 _LONGEST_SECONDS: Final = 60
 """Prometheus waits as long as it is told, so it must not be told more."""
 _JITTER: Final = 0.5
-NOT_STORED: Final = (StorageUnavailableError, QueryTimeoutError, asyncio.CancelledError)
-"""How a write ends that stored nothing, and that its sender repeats."""
 
 
 class IngestRates:
@@ -113,16 +105,27 @@ class IngestRates:
 
     @contextmanager
     def admitted(self, tenant: str, n_items: int, n_before: int = 0) -> Iterator[None]:
-        """Take items for a block that stores them; they are given back when it could not.
+        """Take items for a block that stores them; see `given_back_unless_stored`.
 
-        Otherwise those who repeat a write while the database is away would become too fast, and
-        senders drop what is too fast. Raises as `take`.
+        Raises as `take`.
         """
         self.take(tenant, n_items, n_before)
+        with self.given_back_unless_stored(tenant, lambda: n_items):
+            yield
+
+    @contextmanager
+    def given_back_unless_stored(self, tenant: str, n_taken: Callable[[], int]) -> Iterator[None]:
+        """Give items back when the block ends with an error after which senders repeat the write.
+
+        That is any but BadDataError, after which the valid ones are stored. Otherwise those who
+        repeat a write while it fails would become too fast, and senders drop what is too fast.
+        """
         try:
             yield
-        except NOT_STORED:
-            self.give_back(tenant, n_items)
+        except BadDataError:
+            raise
+        except BaseException:
+            self.give_back(tenant, n_taken())
             raise
 
     def give_back(self, tenant: str, n_items: int) -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from promcompat.core.errors import (
     BadDataError,
     OverloadedError,
+    PromcompatError,
+    QueryTimeoutError,
     RateLimitedError,
     WriteRejectedError,
 )
@@ -148,7 +150,16 @@ def test_waits_that_are_cut_still_differ() -> None:
     assert waits == [40, 50, 60]
 
 
-@pytest.mark.parametrize("error", [OverloadedError("full"), asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OverloadedError("full"),
+        QueryTimeoutError("slow"),
+        asyncio.CancelledError(),
+        PromcompatError("a 500"),
+        RuntimeError("a fault of the service"),
+    ],
+)
 def test_what_could_not_be_stored_is_given_back(error: BaseException) -> None:
     limited = rates(10, 100, Clock())
     for _ in range(3):
