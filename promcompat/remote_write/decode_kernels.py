@@ -287,7 +287,10 @@ def _locate(
     first: int,
     end: int,
 ) -> tuple[int, int]:
-    """The entry of a series and the end of its labels; NOT_FOUND and UNUSUAL for what has none."""
+    """The entry of a series and the end of its labels; NOT_FOUND and UNUSUAL for what has none.
+
+    The entry may be that of a removed series.
+    """
     labels_end = _key_end(tenants, table_ids, starts, keys, tenant, guess, message, first, end)
     if labels_end >= 0:
         return guess, labels_end
@@ -383,12 +386,14 @@ def decode_samples(
         if rows_end < 0:
             n_left = _note(left, n_left, first, position, n_rows, UNUSUAL)
             continue
-        if entry >= 0:
+        # Read once: the series may be removed at any time, and may have been before.
+        series_id = table_ids[entry] if entry >= 0 else NOT_FOUND
+        if series_id != NOT_FOUND:
             marks[entry] = 1
             last_entry = entry
         else:
             n_left = _note(left, n_left, first, labels_end, n_rows, rows_end)
         for row in range(n_rows, rows_end):
-            ids[row] = table_ids[entry] if entry >= 0 else NOT_FOUND
+            ids[row] = series_id
         n_rows = rows_end
     return n_rows, n_left, n_others, n_histograms

@@ -6,10 +6,18 @@ from typing import Any
 import pytest
 
 from promcompat.core.model import STALE_NAN_BITS
+from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.pushdown.rule_choice import PushdownMode
-from tests.support.formats.remote_write import encode_metadata, encode_request, encode_series
+from tests.support.factories import select_name
+from tests.support.formats.remote_write import (
+    V2_HEADERS,
+    RequestV2,
+    encode_metadata,
+    encode_request,
+    encode_series,
+)
 from tests.support.services.http_service import NOW_MS, Service, running_service
-from tests.support.storage.repositories import opened_storage
+from tests.support.storage.repositories import delete_samples, drain_and_compact, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -138,3 +146,37 @@ async def test_metadata(service: Service) -> None:
     expected = {"up": [{"type": "gauge", "help": "Is it up?", "unit": "none"}]}
     assert await ask(service, "metadata") == expected
     assert await ask(service, "metadata", "other") == {}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_series_that_maintenance_removed_are_made_again(
+    database_url: str, version: int
+) -> None:
+    """Their sender pauses for longer than their samples are kept, and goes on then."""
+    names = ["removed", *(f"kept_{number}" for number in range(300))]
+
+    async def send(service: Service, time_ms: int) -> int:
+        request, headers = RequestV2(), V2_HEADERS
+        for name in names:
+            request.add([("__name__", name)], (time_ms, 1.0))
+        body = request.body()
+        if version == 1:
+            headers = {"Content-Type": "application/x-protobuf"}
+            body = encode_request(
+                encode_series([("__name__", name)], (time_ms, 1.0)) for name in names
+            )
+        return (await service.post("/api/v1/write", data=body, headers=headers)).status
+
+    async with opened_storage(database_url) as storage, running_service(storage.store) as service:
+        assert await send(service, NOW_MS - 3) == 204
+        assert await send(service, NOW_MS - 2) == 204
+        await drain_and_compact(storage)
+        await delete_samples(storage, "default", select_name("removed", 0, NOW_MS))
+        await drain_and_compact(storage)
+        maintenance = MaintenanceService(storage.maintenance, 0, lambda: NOW_MS)
+        assert (await maintenance.run_once()).n_series_removed == 1
+        assert await send(service, NOW_MS - 1) == 204
+        for name, n_samples in (("removed", "1"), ("kept_7", "3")):
+            query = f"count_over_time({name}[1h])"
+            _, answer = await service.ask("query", query=query, time=str(NOW_MS / 1000))
+            assert answer["data"]["result"][0]["value"][1] == n_samples

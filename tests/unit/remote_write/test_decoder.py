@@ -75,6 +75,15 @@ def test_series_that_were_refused_lately_are_not_decoded_again() -> None:
     assert batch.unknown_keys == list(batch.labels) == [encode_labels((*DOWN, ("x", "1")))]
 
 
+def test_series_that_were_removed_are_new_again() -> None:
+    series = [DOWN, UP, (*DOWN, ("x", "1"))]
+    known = known_series(map(encode_labels, series))
+    known.table.remove([101])
+    batch = decode(encode_request(encode_series(one, (NOW, 1.5)) for one in series), known).batch
+    assert batch.series_ids.tolist() == [100, UNKNOWN_SERIES, 102]
+    assert batch.unknown_keys == list(batch.labels) == [encode_labels(UP)]
+
+
 def test_the_batch_says_when_its_ids_were_known() -> None:
     known = known_series([encode_labels(UP)], version=7)
     assert decode(encode_request([]), known).batch.known_version == 7

@@ -6,7 +6,7 @@ import pytest
 from promcompat.core.errors import BadDataError
 from promcompat.core.histograms.columns import histogram_numbers
 from promcompat.core.limits.label_limits import LabelLimits
-from promcompat.core.model import MetricMetadata
+from promcompat.core.model import UNKNOWN_SERIES, MetricMetadata
 from promcompat.remote_write.decoder import DecodedWrite
 from promcompat.remote_write.left_series import DROPPED
 from promcompat.remote_write.version_2.remote_v2_pb2 import Metadata, Request, Sample, TimeSeries
@@ -40,6 +40,17 @@ def test_series_are_those_that_senders_of_version_1_made_known() -> None:
     assert (decoded.n_received, decoded.n_start_timestamps, decoded.refusals) == (2, 2, ())
     assert batch.starts is not None
     assert batch.starts.tolist() == [500, 500]
+
+
+def test_series_that_were_removed_are_new_again() -> None:
+    request = RequestV2()
+    request.add(OTHER, (1, 1.0))
+    request.add(UP, (1, 1.0), histograms=[HISTOGRAM])
+    known = known_series([encode_labels(OTHER), encode_labels(UP)])
+    known.table.remove([101])
+    batch = decode(request, known).batch
+    assert batch.series_ids.tolist() == [100, UNKNOWN_SERIES, UNKNOWN_SERIES]
+    assert batch.unknown_keys == [encode_labels(UP)] * 2
 
 
 @pytest.mark.parametrize("known", [(), (UP,), (UP, OTHER)])
