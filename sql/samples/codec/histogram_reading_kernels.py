@@ -124,10 +124,15 @@ def unite_groups(
 
 @kernel()
 def count_streams(groups: IntArray, most: int, counts: IntArray) -> bool:
-    """Set the numbers of the excesses and of each stream; False if a section has not so many."""
+    """Set the numbers of the excesses and of each stream; False if a section has not so many.
+
+    No group has more than `most` numbers, for which there is room while they are restored.
+    """
     counts[:] = 0
     for g in range(groups.shape[1]):
         m, n_fields = groups[0, g], groups[2, g] + 1
+        if n_fields * m > most:
+            return False
         if groups[1, g] == RAW:
             counts[4] += (n_fields + 1) * m
         else:

@@ -329,6 +329,9 @@ def get_page(
     ids, counts, section_series, section_bytes = work[0], work[1], work[2], work[3]
     has_histograms = page[begin] == HISTOGRAM_VERSION
     position, n_samples, n_series, n_sections = get_head(page, begin, end)
+    if position < 0:
+        # The floats may end within the head, which the page has room for.
+        return position, found_samples
     head = (n_samples, n_series, n_sections)
     position = get_directory(page, position, end, head, work)
     if position < 0:

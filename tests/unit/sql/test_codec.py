@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promcompat.core.histograms.columns import histogram_cells
 from promcompat.core.model import IntArray
 from sql.samples.codec.column_kernels import DICTIONARY
+from sql.samples.codec.histogram_kernels import BUCKETS
 from sql.samples.codec.page_decoding import CorruptPageError, decode_joined, decode_pages
 from sql.samples.codec.page_encoding import Page, encode_pages
-from sql.samples.codec.page_kernels import DICTIONARY_VERSION, MAX_MS, MAX_SAMPLES, MIN_MS
+from sql.samples.codec.page_kernels import (
+    DICTIONARY_VERSION,
+    MAX_MS,
+    MAX_SAMPLES,
+    MIN_MS,
+    SECTION_SIZE_BYTES,
+)
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
+from tests.support.formats.remote_write import WireHistogram, columns_of
 from tests.support.numbered_histograms import assert_same_histograms
 from tests.support.storage.sample_columns import samples_of, samples_with_histograms, series_samples
 
@@ -229,3 +238,26 @@ def test_damage_under_a_right_checksum_is_refused_or_read_as_samples(
     assert (found.ids[1:] > found.ids[:-1]).all()
     for a, b in zip(found.offsets[:-1], found.offsets[1:], strict=True):
         assert (np.diff(found.timestamps[a:b]) > 0).all()
+
+
+def test_a_section_with_too_few_buckets_for_its_groups_is_refused() -> None:
+    """Three histograms of 20 buckets each, of a section that says that it has 20 in all."""
+    one = WireHistogram(schema=3, positive_spans=[(0, 20)], positive=[1] * 20, count=20)
+    samples = replace(
+        samples_of([(1, [(T0 + place, 0) for place in range(3)])]),
+        values=histogram_cells(np.arange(3)),
+        histograms=columns_of([one] * 3),
+    )
+    page = bytearray(one_page(samples).payload)
+    section = len(page) - SECTION_SIZE_BYTES - int.from_bytes(page[-SECTION_SIZE_BYTES:], "little")
+    assert page[section + BUCKETS] == 60
+    page[section + BUCKETS] = 20
+    with pytest.raises(CorruptPageError):
+        decode_pages([resealed(bytes(page))])
+
+
+def test_a_page_of_histograms_that_begin_within_its_head_is_refused() -> None:
+    page = bytes.fromhex("03d7862d0700010101000e05000000")
+    assert resealed(page) == page
+    with pytest.raises(CorruptPageError):
+        decode_pages([page])
