@@ -148,6 +148,23 @@ def find_entry(
 ) -> int:
     """The entry of the key `data[start:end]` of a tenant, or NOT_FOUND."""
     wanted = hash_key(secret, tenant, data, start, end)
+    return find_hashed(wanted, slots, hashes, tenants, starts, keys, tenant, data, start, end)
+
+
+@kernel(allocates=False)
+def find_hashed(
+    wanted: np.uint64,
+    slots: Slots,
+    hashes: Words,
+    tenants: Ints,
+    starts: Ints,
+    keys: Bytes,
+    tenant: int,
+    data: Bytes,
+    start: int,
+    end: int,
+) -> int:
+    """The same for a key whose hash is known."""
     mask = len(slots) - 1
     slot = np.int64(wanted & np.uint64(mask))
     # Bounded, so that not even a table without an empty slot could keep a thread forever.

@@ -12,7 +12,7 @@ from promcompat.core.series_table_kernels import (
     Ints,
     Slots,
     Words,
-    find_entry,
+    find_hashed,
     hash_key,
 )
 
@@ -64,7 +64,8 @@ def _counted(
     end: int,
 ) -> int:
     """The entry of a text, which is made if necessary, and has one series more; or NO_ROOM."""
-    entry = find_entry(secret, slots, hashes, parents, starts, keys, parent, data, first, end)
+    wanted = hash_key(secret, parent, data, first, end)
+    entry = find_hashed(wanted, slots, hashes, parents, starts, keys, parent, data, first, end)
     if entry < 0:
         entry = signed(state[N_ENTRIES])
         start = starts[entry]
@@ -74,9 +75,9 @@ def _counted(
             keys[start + position - first] = data[position]
         starts[entry + 1] = start + end - first
         parents[entry], counts[entry] = parent, 0
-        hashes[entry] = hash_key(secret, parent, data, first, end)
+        hashes[entry] = wanted
         mask = len(slots) - 1
-        slot = signed(hashes[entry]) & mask
+        slot = signed(wanted) & mask
         while slots[slot] >= 0:
             slot = (slot + 1) & mask
         slots[slot] = entry
