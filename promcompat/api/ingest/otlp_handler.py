@@ -19,12 +19,19 @@ from promcompat.core.errors import (
     PromcompatError,
     RequestTimeoutError,
     StaleKnowledgeError,
+    StorageUnavailableError,
     UnsupportedMediaTypeError,
     WriteRejectedError,
 )
 from promcompat.core.texts.strconv import to_unicode
 from promcompat.http.bodies import BODIES, held_by, media_type
-from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
+from promcompat.http.context import (
+    SETTINGS,
+    TELEMETRY,
+    ServiceUnavailableError,
+    services_of,
+    tenant_of,
+)
 from promcompat.limits.ingest_rates import RequestAllowance
 from promcompat.otlp.batches import (
     PointBatch,
@@ -40,6 +47,13 @@ from promcompat.otlp.samples import Samples
 
 _LOGGER = logging.getLogger(__name__)
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
+_INTERNAL: Final = "internal error, see the server log; send the request again"
+_ANSWERED_ELSEWHERE: Final = (
+    web.HTTPException,
+    web.RequestPayloadError,
+    ConnectionError,
+    ServiceUnavailableError,
+)
 _ATTEMPTS: Final = 3
 _QUICK_BYTES: Final = 2 * PIECE_BYTES
 """Searched on the event loop, in two milliseconds; a piece may be larger than `PIECE_BYTES`."""
@@ -61,6 +75,12 @@ async def handle_export(request: web.Request) -> web.Response:
         rejected = await _export(request, tenant, is_json=is_json)
     except PromcompatError as exc:
         return _failure(request, exc, tenant, is_json=is_json)
+    except _ANSWERED_ELSEWHERE:
+        raise
+    except Exception:
+        # A fault of ours: what answers other requests would answer 500, and the data would be lost.
+        _LOGGER.exception("request failed", extra={"path": request.path})
+        return _failure(request, StorageUnavailableError(_INTERNAL), tenant, is_json=is_json)
     if rejected:
         fields = {"tenant": tenant, "points": rejected.total(), "first": next(iter(rejected))}
         _LOGGER.warning("OTLP data points rejected", extra=fields)

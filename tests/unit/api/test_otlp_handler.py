@@ -236,6 +236,22 @@ async def test_an_overload_is_503_which_every_exporter_repeats(
     assert (await response.read()).startswith(b"\x08\x0e\x12")
 
 
+async def test_a_fault_of_the_service_is_503_as_exporters_drop_what_is_answered_500(
+    start_service: StartService,
+) -> None:
+    class Broken(InMemoryStore):
+        async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+            raise RuntimeError("a bug")
+
+    service = await start_service(Broken())
+    response = await post(service, request_of(gauge("g", 1)).SerializeToString())
+    assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    body = await response.read()
+    assert body.startswith(b"\x08\x0e\x12")
+    assert b"internal error" in body
+    assert b"a bug" not in body
+
+
 @pytest.mark.parametrize(("n_stale", "status"), [(2, 200), (3, 503)])
 async def test_a_batch_is_made_again_when_series_were_removed_meanwhile(
     start_service: StartService, n_stale: int, status: int
