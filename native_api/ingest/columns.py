@@ -26,7 +26,7 @@ from native_api.contract.times import (
 from native_api.ingest.payloads import SPECIAL_VALUES, SamplePayload
 from native_api.ingest.series_identities import Identity, KeyCache, identities_of, labels_of
 from promcompat.core.limits.label_limits import LabelFault, LabelLimits
-from promcompat.core.model import METRIC_NAME, UNKNOWN_SERIES, IntArray, WriteBatch
+from promcompat.core.model import METRIC_NAME, UNKNOWN_SERIES, IntArray, Labels, WriteBatch
 from promcompat.core.series_table import KnownSeries
 from promcompat.core.texts.storable_text import UNICODE_TEXT, text_fault
 from promcompat.core.texts.times import format_time_ms
@@ -74,6 +74,8 @@ class ColumnReader:
         """
         faults: list[SampleFault] = []
         keys = self._series_keys(items, positions, recognised, limits, faults)
+        ids = known.find(keys)
+        labels = _new_labels(keys, positions, ids, limits, faults)
         timestamps = _timestamps(items, positions, now_ms, latest_ms, faults)
         values = _values(items)
         server_timed = np.array([item.get("timestamp") is None for item in items], np.bool_)
@@ -82,17 +84,16 @@ class ColumnReader:
             bad = {found.index for found in faults}
             rows = [row for row, position in enumerate(positions) if position not in bad]
             kept = [positions[row] for row in rows]
-            keys = [keys[row] for row in rows]
+            keys, ids = [keys[row] for row in rows], ids[rows]
             timestamps, values = timestamps[rows], values[rows]
             server_timed = server_timed[rows]
-        ids = known.find(keys)
         unknown_keys = list(compress(keys, (ids == UNKNOWN_SERIES).tolist()))
         batch = WriteBatch(
             ids,
             timestamps,
             values,
             unknown_keys,
-            {key: decode_series_key(key) for key in set(unknown_keys)},
+            {key: labels[key] for key in set(unknown_keys)},
             server_timed=server_timed if server_timed.any() else None,
             known_version=known.version,
         )
@@ -129,6 +130,31 @@ class ColumnReader:
         key = encode_series_key(name, {**labels, "source": source or labels.get("source", "")})
         self._keys.remember(identity, key)
         return key
+
+
+def _new_labels(
+    keys: Sequence[bytes],
+    positions: Sequence[int],
+    ids: IntArray,
+    limits: LabelLimits,
+    faults: list[SampleFault],
+) -> dict[bytes, Labels]:
+    """The labels of the series that the tenant does not have, by key; "" is that of no series.
+
+    They are within its limits, or faults: another tenant may have made them known, which may have
+    larger series.
+    """
+    new = set(compress(keys, (ids == UNKNOWN_SERIES).tolist())) - {b""}
+    labels = {key: decode_series_key(key) for key in new}
+    refused = {key: fault for key in new if (fault := limits.fault_of(labels[key]))}
+    if refused:
+        expected = f"at most {limits.max_names} labels, each with {limits.label_text}"
+        faults += [
+            SampleFault(position, "labels", refused[key], expected)
+            for position, key in zip(positions, keys, strict=True)
+            if key in refused
+        ]
+    return labels
 
 
 def encode_series_key(name: str, labels: Mapping[str, str]) -> bytes:

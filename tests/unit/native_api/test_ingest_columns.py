@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from native_api.ingest.columns import ColumnReader, encode_series_key
 from native_api.ingest.payloads import SamplePayload
 from promcompat.core.limits.label_limits import LabelLimits
-from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.model import METRIC_NAME, Labels, WriteBatch
+from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.series_key import decode_series_key
 from tests.support.factories import encode_labels
 from tests.support.known_series import NOTHING_KNOWN, known_series
@@ -57,6 +58,26 @@ def test_rows_keep_their_place_and_known_series_are_not_decoded() -> None:
         items[:1], [0], recognised, 0, None, known_series(batch.unknown_keys), LabelLimits()
     )  # type: ignore[arg-type]
     assert (again.series_ids.tolist(), again.unknown_keys, again.labels) == ([100], [], {})
+
+
+def test_series_that_another_tenant_made_known_are_within_the_limits_of_this_one() -> None:
+    reader = ColumnReader()
+    items = [
+        {"name": "m", "value": 1, "labels": {"a": "x" * length, "b": "1"}} for length in (5, 50, 5)
+    ]
+
+    def read(limits: LabelLimits, known: KnownSeries = NOTHING_KNOWN) -> tuple[WriteBatch, Any]:
+        keys = reader.recognise(items)
+        batch, kept, faults = reader.read(items, [0, 1, 2], keys, 0, None, known, limits)  # type: ignore[arg-type]
+        assert len(batch) == len(kept) == len(batch.series_ids)
+        return batch, [(kept, fault.index, fault.field, fault.reason.limit) for fault in faults]  # type: ignore[attr-defined]
+
+    batch, faults = read(LabelLimits())
+    assert not faults
+    narrow, few = LabelLimits(max_value_bytes=10), LabelLimits(max_names=2)
+    assert read(narrow)[1] == [([0, 2], 1, "labels", "max_label_value_length")]
+    assert [index for _, index, *_ in read(few)[1]] == [0, 1, 2]
+    assert read(narrow, known_series(batch.unknown_keys))[1] == []
 
 
 def test_times_beyond_the_latest_are_faults_by_their_index() -> None:
