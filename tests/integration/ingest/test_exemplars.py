@@ -81,6 +81,16 @@ async def test_the_order_of_exemplars(repository: PostgresExemplarRepository) ->
     await _check_contract(repository)
 
 
+async def test_an_exemplar_with_nan_that_is_sent_again_is_the_same_one(
+    repository: PostgresExemplarRepository,
+) -> None:
+    for _ in range(3):
+        appended = await repository.append("t", [of(A, 10, float("nan"), trace="x")] * 2)
+        assert appended.n_stored == 2
+    await repository.append("t", [of(A, 10, float("nan"), trace="y"), of(A, 10, 1.0, trace="y")])
+    assert await times(repository) == {"a": [10, 10, 10]}
+
+
 async def test_the_fake_keeps_the_same_order() -> None:
     await _check_contract(InMemoryExemplars())
 
