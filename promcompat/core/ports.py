@@ -13,6 +13,7 @@ from promcompat.core.limits.tenant_limits import StoredAmount
 from promcompat.core.maintenance import MaintenanceTask, StepNotes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
+    IntArray,
     Labels,
     MetricMetadata,
     SampleBlock,
@@ -107,6 +108,12 @@ class Store(SampleReader, Protocol):
         batch. Raises StaleKnowledgeError when known ids in the batch may be gone: decode it again.
         Raises OverloadedError when the queue is full and StorageUnavailableError when the
         database fails; then nothing is acknowledged.
+        """
+
+    async def count_unseen(self, tenant: str, timestamps: IntArray) -> int:
+        """How many samples of a tenant with these times nobody sees: they are past its retention.
+
+        Raises StorageUnavailableError.
         """
 
     async def explain_select(

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
+
+import numpy as np
 
 from promcompat.core.errors import (
     OverloadedError,
@@ -21,6 +23,8 @@ from promcompat.telemetry.ingest import ImportMetrics
 
 SAMPLES_HEADER: Final = "X-Promcompat-Samples-Stored"
 """Says how many samples of a request were stored."""
+UNSEEN_HEADER: Final = "X-Promcompat-Samples-Past-Retention"
+"""Says how many of these nobody sees, if there are any."""
 _ATTEMPTS: Final = 3
 _PATIENCE_SECONDS: Final = 20.0
 """How long an import waits for room. Its first pieces are stored, so a refusal would be partial."""
@@ -36,9 +40,10 @@ Work = Callable[[int, MakeBatch], Awaitable[tuple[WriteBatch, Faults]]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the samples of a request."""
+    """What became of the samples of a request; nobody sees `n_unseen` of those stored."""
 
     n_stored: int = 0
+    n_unseen: int = 0
     n_skipped: int = 0
     faults: Faults = field(default_factory=Faults)
 
@@ -50,8 +55,9 @@ class Outcome:
         return "\n".join([head, *self.faults.reasons])
 
     def headers(self) -> dict[str, str]:
-        """The header with the number of samples stored."""
-        return {SAMPLES_HEADER: str(self.n_stored)}
+        """The headers with the number of samples stored, and past the retention."""
+        unseen = {UNSEEN_HEADER: str(self.n_unseen)} if self.n_unseen else {}
+        return {SAMPLES_HEADER: str(self.n_stored), **unseen}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +144,18 @@ class ImportStore:
         batch, left_out = await self.work(
             _BYTES_PER_ROW * len(columns.series), lambda: columns.to_batch(known, limits)
         )
-        n_rows = len(batch)
+        stored = batch.timestamps
         try:
-            if n_rows or batch.metadata:
+            if len(batch) or batch.metadata:
                 await self.metrics.write(tenant, batch)
         except WriteRejectedError as exc:
-            n_refused = len(exc.rows) + len(exc.refused)
-            n_rows -= n_refused
+            refused = [*exc.rows, *exc.refused]
+            stored = np.delete(stored, refused)
             reasons = [*str(exc).split("\n"), *exc.refused.values()]
-            outcome.faults.add_many(n_refused, dict.fromkeys(reasons))
+            outcome.faults.add_many(len(refused), dict.fromkeys(reasons))
         for limit, number in left_out.by_limit.items():
             self.metrics.count_refused(tenant, limit, number)
-        outcome.n_stored += n_rows
+        outcome.n_stored += len(stored)
         outcome.faults.add_many(left_out.number, left_out.reasons)
+        with suppress(StorageUnavailableError):
+            outcome.n_unseen += await self.metrics.count_unseen(tenant, stored)

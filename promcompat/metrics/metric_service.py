@@ -13,7 +13,7 @@ from promcompat.core.limits.label_limits import LabelFault, LabelLimits
 from promcompat.core.limits.limit_definitions import LIMIT_OF
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import Labels, MetricMetadata, SampleBlock, WriteBatch
+from promcompat.core.model import IntArray, Labels, MetricMetadata, SampleBlock, WriteBatch
 from promcompat.core.ports import Catalogue, MatcherSets, Store
 from promcompat.core.series_table import KnownSeries
 from promcompat.metrics.sample_stream import sample_portions
@@ -106,6 +106,10 @@ class MetricService:
         except WriteRejectedError as exc:
             raise exc.of_larger_batch(np.flatnonzero(is_kept).tolist(), refused) from exc
         raise WriteRejectedError(next(iter(refused.values())), refused=refused)
+
+    async def count_unseen(self, tenant: str, timestamps: IntArray) -> int:
+        """How many samples of a tenant with these times nobody sees; see the port."""
+        return await self._store.count_unseen(tenant, timestamps)
 
     def _untimely(self, tenant: str, batch: WriteBatch) -> dict[int, str]:
         """The rows whose time is out of bounds, and why."""

@@ -33,6 +33,7 @@ from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     UNKNOWN_SERIES,
     FloatArray,
+    IntArray,
     Labels,
     MetricMetadata,
     SampleBlock,
@@ -150,6 +151,7 @@ class InMemoryStore:
 
     def __init__(self) -> None:
         self._tenants: dict[str, TenantData] = {}
+        self.first_kept_ms = -(1 << 62)
 
     def known_series(self, tenant: str) -> KnownSeries:
         """See the port; an id is the place among the label sets seen."""
@@ -181,6 +183,10 @@ class InMemoryStore:
         if conflicts:
             first = next(iter(conflicts.values()))
             raise WriteRejectedError(_conflict_text(*first), tuple(conflicts))
+
+    async def count_unseen(self, tenant: str, timestamps: IntArray) -> int:
+        """See the port; nothing is deleted."""
+        return int(np.count_nonzero(timestamps < self.first_kept_ms))
 
     async def ask_ahead(self, tenant: str) -> float:
         """See the port; there is nothing to ask for."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
-from promcompat.core.model import SampleBlock, SeriesSelection, WriteBatch
+from promcompat.core.model import IntArray, SampleBlock, SeriesSelection, WriteBatch
 from promcompat.core.ports import ChangeReader, CheckBytes, Store, any_bytes
 from promcompat.core.series_table import KnownSeries
 from promcompat.core.texts.times import format_time_ms
@@ -108,12 +108,15 @@ class ArrivalStore(Store, ChangeReader):
         with suppress(StorageUnavailableError):
             await self._tell_unseen(tenant, batch)
 
-    async def _tell_unseen(self, tenant: str, batch: WriteBatch) -> None:
+    async def count_unseen(self, tenant: str, timestamps: IntArray) -> int:
+        """See the port; 0 for a tenant that has written nothing yet."""
         tenant_id = self._database.tenants.known(tenant)
         if tenant_id is None:
-            return
-        n_unseen = await self._sources.snapshots.unseen(tenant_id, batch.timestamps)
-        if n_unseen:
+            return 0
+        return await self._sources.snapshots.unseen(tenant_id, timestamps)
+
+    async def _tell_unseen(self, tenant: str, batch: WriteBatch) -> None:
+        if n_unseen := await self.count_unseen(tenant, batch.timestamps):
             self._stats.samples_past_retention += n_unseen
             oldest = format_time_ms(int(batch.timestamps.min()))
             _LOGGER.warning(

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 
 from promcompat.core.model import EvalRange, Labels
@@ -174,6 +175,9 @@ async def test_samples_that_nobody_will_see_are_counted_and_logged(
         await write(storage, PLAIN, times=[time_of_age(age) for age in ages])
         counted.append(storage.stats.samples_past_retention)
     assert counted == [0, 2, 3]
+    times = np.array([time_of_age(age) for age in (0, 59, 61)], np.int64)
+    assert await storage.store.count_unseen("red", times) == 1
+    assert await storage.store.count_unseen("nobody", times) == 0
     (first, _) = [one for one in caplog.records if "nobody sees them" in one.getMessage()]
     assert (vars(first)["tenant"], vars(first)["samples"]) == ("red", 2)
     assert vars(first)["oldest"] == format_time_ms(time_of_age(90))

@@ -45,6 +45,7 @@ from promcompat.scraping.metric_family_pb2 import (
     Value,
 )
 from tests.support.factories import STALE_NAN, encode_field, make_batch, make_labels
+from tests.support.fakes import InMemoryStore
 from tests.support.services.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 
@@ -98,6 +99,19 @@ async def test_what_grows_a_thousandfold_is_unpacked_in_steps(
     headers = {"Content-Encoding": encoding}
     answer = await service.post("/api/v1/import", data=body, headers=headers)
     assert (answer.status, answer.headers[STORED]) == (204, "2")
+
+
+async def test_the_sender_is_told_of_samples_past_the_retention(
+    start_service: StartService,
+) -> None:
+    store = InMemoryStore()
+    service = await start_service(store)
+    store.first_kept_ms = 1_500
+    conflict = LINE.replace(b"[1,2]", b"[7,2]")
+    for body, n_unseen, status in ((LINE, "1", 204), (conflict, None, 400)):
+        answer = await service.post("/api/v1/import", data=body)
+        unseen = answer.headers.get("X-Promcompat-Samples-Past-Retention")
+        assert (answer.status, unseen) == (status, n_unseen)
 
 
 async def test_good_lines_are_stored_beside_bad_ones(service: Service) -> None:
