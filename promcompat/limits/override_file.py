@@ -54,15 +54,20 @@ class OverrideFile:
     def _refresh(self, path: Path) -> bool:
         try:
             state = state_of(path)
-            if state == self._state and not self.fault:
+            if state == self._state:
                 return False
             if state.n_bytes > _MAX_BYTES:
                 raise BadDataError(f"it has {state.n_bytes} bytes, more than {_MAX_BYTES}")
-            found = parse_override_file(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            # A bad one is not read again until it changes, as that takes seconds if it is large.
+            self._state = state
+            found = parse_override_file(text)
         except (OSError, UnicodeDecodeError, BadDataError) as exc:
+            if isinstance(exc, OSError):
+                self._state = None
             self._refuse(f"PROMCOMPAT_LIMITS_FILE {path}: {reading_fault(exc)}")
             return False
-        self._state, self.fault = state, ""
+        self.fault = ""
         is_changed, self.overrides = found != self.overrides, found
         return is_changed
 

@@ -9,6 +9,7 @@ from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
 from promcompat.core.limits.limit_definitions import LIMIT_OF, LIMITS, parse_overrides
 from promcompat.core.limits.tenant_limits import TenantLimits
+from promcompat.limits import override_file
 from promcompat.limits.override_file import OverrideFile, parse_override_file
 
 _PAGE = Path(__file__).parents[3] / "docs" / "limits.md"
@@ -92,7 +93,9 @@ def test_another_file_is_refused(text: str, reason: str) -> None:
         parse_override_file(text)
 
 
-async def test_a_file_that_becomes_bad_keeps_the_last_overrides(tmp_path: Path) -> None:
+async def test_a_file_that_becomes_bad_keeps_the_last_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "limits.yml"
     file = OverrideFile(path)
     with pytest.raises(BadDataError, match="PROMCOMPAT_LIMITS_FILE"):
@@ -103,6 +106,18 @@ async def test_a_file_that_becomes_bad_keeps_the_last_overrides(tmp_path: Path) 
     path.write_text("overrides: {a: {weight: 200}}")
     assert not await file.refresh()
     assert (file.overrides, "weight" in file.fault) == ({"a": {"weight": 2}}, True)
+    with monkeypatch.context() as without:
+        # A bad file is not parsed again until it changes.
+        without.delattr(override_file, "parse_override_file")
+        assert not await file.refresh()
+    assert "weight" in file.fault
+    # One that was away is read again, even if it is the same one.
+    path.rename(tmp_path / "away")
+    assert not await file.refresh()
+    assert "no such file" in file.fault.lower()
+    (tmp_path / "away").rename(path)
+    assert not await file.refresh()
+    assert "weight" in file.fault
     path.write_text("overrides: {a: {weight: 20}}")
     assert await file.refresh()
     assert (file.overrides, file.fault) == ({"a": {"weight": 20}}, "")
