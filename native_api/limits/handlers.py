@@ -16,7 +16,13 @@ from native_api.contract.route import (
     Reply,
     Route,
 )
-from native_api.limits.payloads import LimitsPatch, LimitsPayload, LimitsReply, parsed_overrides
+from native_api.limits.payloads import (
+    LimitsPatch,
+    LimitsPayload,
+    LimitsReply,
+    parsed_overrides,
+    shown_overrides,
+)
 from promcompat.core.limits.limit_definitions import LimitValues
 from promcompat.core.limits.tenant_limits import StoredOverrides
 
@@ -50,7 +56,7 @@ async def handle_patch_limits(call: Call[NoQuery, dict[str, Any]]) -> web.Respon
     """Change some overrides of the tenant; null removes one."""
 
     def edit(current: LimitValues) -> LimitValues:
-        present = LimitsPayload(overrides=dict(current))
+        present = LimitsPayload(overrides=shown_overrides(current))
         return parsed_overrides(patched(LimitsPayload, present, call.body).overrides)
 
     return await _change(call, edit)

@@ -62,7 +62,7 @@ class LimitsReply(ReplyModel):
         """The reply about a tenant."""
         return cls(
             version=stored.version,
-            overrides={name: LIMIT_OF[name].shown(value) for name, value in stored.values.items()},
+            overrides=shown_overrides(stored.values),
             limits=[
                 LimitReply(
                     name=limit.name,
@@ -78,6 +78,11 @@ class LimitsReply(ReplyModel):
                 for limit in LIMITS
             ],
         )
+
+
+def shown_overrides(values: LimitValues) -> dict[str, LimitJson]:
+    """Overrides as they are written."""
+    return {name: LIMIT_OF[name].shown(value) for name, value in values.items()}
 
 
 def parsed_overrides(given: Mapping[str, Any]) -> LimitValues:

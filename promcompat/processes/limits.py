@@ -11,7 +11,12 @@ from promcompat.access.command_audit import recorded
 from promcompat.composition.limits import stored_limits
 from promcompat.configuration.settings import Settings
 from promcompat.core.errors import BadDataError
-from promcompat.core.limits.limit_definitions import LIMIT_OF, LIMITS, LimitValues, parse_overrides
+from promcompat.core.limits.limit_definitions import (
+    LIMITS,
+    LimitValues,
+    limit_named,
+    parse_overrides,
+)
 from promcompat.core.limits.tenant_limits import Limits
 from promcompat.core.preconditions import Precondition
 from promcompat.database import database_url
@@ -64,8 +69,7 @@ async def _set(service: LimitService, tenant: str, pairs: Sequence[str]) -> None
 
 async def _unset(service: LimitService, tenant: str, names: Sequence[str]) -> None:
     for name in names:
-        if name not in LIMIT_OF:
-            raise BadDataError(f"there is no limit {name!r}; expected one of {', '.join(LIMIT_OF)}")
+        limit_named(name)
 
     def edit(known: LimitValues) -> LimitValues:
         return {name: value for name, value in known.items() if names and name not in names}

@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.limits.limit_definitions import LimitValues, parse_overrides
+from promcompat.core.limits.limit_definitions import LimitValues, limit_named
 from promcompat.core.limits.tenant_limits import LimitOverrideRepository, StoredOverrides
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
@@ -82,7 +82,7 @@ def _overrides_of(tenant: str, row: asyncpg.Record) -> StoredOverrides:
     values: dict[str, int] = {}
     for name, value in stored.items():
         try:
-            values |= parse_overrides({name: value})
+            values[name] = limit_named(name).check(value)
         except BadDataError as exc:
             fields = {"tenant": tenant, "reason": str(exc)}
             _LOGGER.warning("stored limit is not understood", extra=fields)

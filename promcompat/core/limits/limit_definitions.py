@@ -42,18 +42,28 @@ class LimitDefinition:
 
     def parse(self, value: object) -> int:
         """A value as the API, the file and the command line give it. Raises BadDataError."""
-        number = self._number(value)
-        if number is None or not self.least <= number <= self.most:
-            raise BadDataError(f"{self.name}: {value!r} is not allowed; expected {self.expected}")
-        return number
-
-    def _number(self, value: object) -> int | None:
         if isinstance(value, str):
-            try:
-                return parse_duration_ms(value) if self.is_duration else int(value)
-            except ValueError:
-                return None
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
+            return self._within_bounds(self._read(value), value)
+        if self.is_duration and value != 0:
+            # Nobody can tell whether a number means milliseconds, seconds or hours.
+            return self._within_bounds(None, value)
+        return self.check(value)
+
+    def check(self, value: object) -> int:
+        """A value as it is kept. Raises BadDataError for what is no number within the bounds."""
+        number = value if isinstance(value, int) and not isinstance(value, bool) else None
+        return self._within_bounds(number, value)
+
+    def _read(self, text: str) -> int | None:
+        try:
+            return parse_duration_ms(text) if self.is_duration else int(text)
+        except ValueError:
+            return None
+
+    def _within_bounds(self, number: int | None, given: object) -> int:
+        if number is None or not self.least <= number <= self.most:
+            raise BadDataError(f"{self.name}: {given!r} is not allowed; expected {self.expected}")
+        return number
 
     @property
     def is_duration(self) -> bool:
@@ -378,10 +388,12 @@ LIMIT_OF: Final[Mapping[str, LimitDefinition]] = {limit.name: limit for limit in
 
 def parse_overrides(given: Mapping[str, object]) -> dict[str, int]:
     """Overrides by name. Raises BadDataError for an unknown name or a value not allowed."""
-    parsed: dict[str, int] = {}
-    for name, value in given.items():
-        limit = LIMIT_OF.get(name)
-        if limit is None:
-            raise BadDataError(f"there is no limit {name!r}; expected one of {', '.join(LIMIT_OF)}")
-        parsed[name] = limit.parse(value)
-    return parsed
+    return {name: limit_named(name).parse(value) for name, value in given.items()}
+
+
+def limit_named(name: str) -> LimitDefinition:
+    """The limit of a name. Raises BadDataError for an unknown one."""
+    limit = LIMIT_OF.get(name)
+    if limit is None:
+        raise BadDataError(f"there is no limit {name!r}; expected one of {', '.join(LIMIT_OF)}")
+    return limit

@@ -150,6 +150,23 @@ async def test_samples_of_other_times_are_refused_by_the_periods_of_the_tenant(
         assert refusals(service, "too_far_in_future", "b") == 1
 
 
+async def test_durations_have_a_unit(database_url: str) -> None:
+    async with running_native_service(database_url) as service:
+        overrides = {"past_grace_period": 600, "creation_grace_period": "10m"}
+        refused = await service.client.put("/api/v1/limits", json={"overrides": overrides})
+        (found,) = (await refused.json())["errors"]
+        assert (refused.status, found["field"]) == (400, "overrides.past_grace_period")
+        overrides["past_grace_period"] = "10m"
+        assert (await service.client.put("/api/v1/limits", json={"overrides": overrides})).ok
+        patch = {"overrides": {"past_grace_period": "1h", "max_rules": 3}}
+        patched = await service.client.patch("/api/v1/limits", json=patch)
+        assert (await patched.json())["overrides"] == {
+            "past_grace_period": "1h",
+            "creation_grace_period": "10m",
+            "max_rules": 3,
+        }
+
+
 async def test_a_tenant_writes_no_faster_than_its_rate(database_url: str) -> None:
     async with running_native_service(database_url, tenancy="header") as service:
         await set_limits(service, ingestion_rate=1, ingestion_burst_size=10)

@@ -38,13 +38,14 @@ def test_the_limits_and_reasons_are_documented() -> None:
         ("ingestion_rate", 5, 5),
         ("ingestion_rate", "5", 5),
         ("past_grace_period", "1h30m", 5_400_000),
-        ("past_grace_period", 60_000, 60_000),
+        ("past_grace_period", 0, 0),
         ("past_grace_period", "0", 0),
     ],
 )
 def test_values_as_people_write_them(name: str, value: object, parsed: int) -> None:
     assert parse_overrides({name: value}) == {name: parsed}
     assert LIMIT_OF[name].parse(LIMIT_OF[name].shown(parsed)) == parsed
+    assert LIMIT_OF[name].check(parsed) == parsed
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,8 @@ def test_values_as_people_write_them(name: str, value: object, parsed: int) -> N
         ("max_global_exemplars_per_user", -1, "0 for none"),
         ("max_label_names_per_series", 1001, "from 1 to 1000"),
         ("past_grace_period", "soon", "a duration such as 10m"),
+        ("past_grace_period", 600, "a duration such as 10m"),
+        ("past_grace_period", False, "a duration such as 10m"),
         ("max_magic", 1, "there is no limit 'max_magic'; expected one of ingestion_rate,"),
     ],
 )
