@@ -20,6 +20,7 @@ from native_api.contract.parameters import (
 from native_api.contract.problem import FieldError, InvalidRequestError, fault
 from native_api.contract.route import BodyModel, ReplyModel
 from native_api.contract.times import (
+    MAX_TIME_MS,
     TIME_TEXT,
     format_optional_time_ms,
     parse_iso8601_ms,
@@ -218,22 +219,20 @@ class SilencePayload(BodyModel):
         return self
 
     def to_silence(self, now_ms: int, created_by: str) -> Silence:
-        """The core value of this payload. Raises InvalidRequestError when it has two ends."""
+        """The core value of this payload.
+
+        Raises InvalidRequestError when it has two ends, or one after the year 9999.
+        """
         if self.ends_at is not None and self.duration is not None:
-            raise InvalidRequestError(
-                [
-                    fault(
-                        "body",
-                        "ends_at",
-                        "cannot be combined with `duration`",
-                        "only one of the two",
-                    )
-                ]
-            )
+            reason = "cannot be combined with `duration`"
+            raise InvalidRequestError([fault("body", "ends_at", reason, "only one of the two")])
         starts_ms = now_ms if self.starts_at is None else self.starts_at
         ends_ms = self.ends_at
         if ends_ms is None:
             ends_ms = starts_ms + parse_duration_ms(self.duration or _SILENCE_DURATION)
+        if ends_ms > MAX_TIME_MS:
+            reason = "is longer than until the end of the year 9999"
+            raise InvalidRequestError([fault("body", "duration", reason, "a shorter duration")])
         return Silence(
             id=0,
             labels=Labels.of(self.labels),

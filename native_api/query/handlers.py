@@ -41,7 +41,7 @@ from promcompat.core.native_queries import (
 )
 from promcompat.core.texts.times import format_time_ms
 from promcompat.imports.histogram_objects import histogram_objects
-from promcompat.querying.bucket_grid import count_buckets
+from promcompat.querying.bucket_grid import bucket_start, count_buckets
 from promcompat.querying.bucket_reader import MAX_BUCKETS
 from promcompat.querying.metric_kinds import of_metric
 
@@ -156,16 +156,13 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
     start_ms, end_ms = query.bounds_ms(now_ms)
     n_buckets = count_buckets(start_ms, end_ms, query.bucket)
     if n_buckets > MAX_BUCKETS:
-        raise InvalidRequestError(
-            [
-                fault(
-                    "query",
-                    "bucket",
-                    f"divides the range into {n_buckets:,} buckets",
-                    f"at most {MAX_BUCKETS:,} buckets; use a wider bucket or a shorter range",
-                )
-            ]
-        )
+        reason = f"divides the range into {n_buckets:,} buckets"
+        expected = f"at most {MAX_BUCKETS:,} buckets; use a wider bucket or a shorter range"
+        raise InvalidRequestError([fault("query", "bucket", reason, expected)])
+    if bucket_start(start_ms, query.bucket) < MIN_TIME_MS:
+        reason = "makes the first bucket begin before the year 1"
+        expected = "a narrower bucket or a later start"
+        raise InvalidRequestError([fault("query", "bucket", reason, expected)])
     is_grouped = bool(query.group_by) or query.all_series
     with errors_blamed_on("query", "aggregation", "an aggregation that the metric's type supports"):
         answer = await call.services.native_queries.buckets(

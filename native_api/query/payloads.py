@@ -67,7 +67,10 @@ class _RangeQuery(QueryModel):
 
     @model_validator(mode="after")
     def _start_is_before_end(self) -> Self:
-        if self.start is not None and self.end is not None and self.start >= self.end:
+        first = MIN_TIME_MS if self.start is None else self.start
+        if first >= (MAX_TIME_MS if self.end is None else self.end):
+            if self.start is None:
+                raise FieldError("is the first time that there is", "a later time", "end")
             raise FieldError("is not before `end`", "a time before `end`", "start")
         return self
 

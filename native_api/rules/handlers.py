@@ -10,6 +10,7 @@ from native_api.contract.merge_patch import patched
 from native_api.contract.parameters import ID_PART, check_repeated, id_of
 from native_api.contract.responses import json_response, list_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, Reply, Route
+from native_api.contract.times import MIN_TIME_MS
 from native_api.rules.payloads import (
     RuleDeletedReply,
     RuleFields,
@@ -57,7 +58,8 @@ async def handle_test_rule(call: Call[NoQuery, RuleTestPayload]) -> web.Response
     rule = call.body.to_rule()
     await call.services.rules.check(call.tenant, rule)
     end_ms = call.services.metrics.now_ms() if call.body.end is None else call.body.end
-    start_ms = end_ms - _DAY_MS if call.body.start is None else call.body.start
+    a_day_before = max(end_ms - _DAY_MS, MIN_TIME_MS)
+    start_ms = a_day_before if call.body.start is None else call.body.start
     trial = await try_rule(call.services.queries, call.tenant, rule, start_ms, end_ms)
     return json_response(call.request, RuleTestReply.of_trial(trial))
 

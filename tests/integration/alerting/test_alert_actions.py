@@ -123,6 +123,7 @@ async def test_silenced_is_shown_and_silences_may_start_later(service: NativeCli
         {"starts_at": "2099-01-01T00:00:00Z", "ends_at": "2098-01-01T00:00:00Z"},
         {"ends_at": "2099-01-01T00:00:00Z", "duration": "1h"},
         {"starts_at": "tomorrow"},
+        {"starts_at": "9999-12-31T23:00:00Z", "duration": "2h"},
     ],
 )
 async def test_impossible_times_of_a_silence_are_refused_by_field(

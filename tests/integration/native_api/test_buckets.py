@@ -54,6 +54,25 @@ async def test_a_bucket_begins_at_its_timestamp_and_ends_before_the_next(
     assert await points(native, aggregation="sum", **two_hours) == [("10:00", 3.0), ("11:00", 4.0)]
 
 
+async def test_ranges_at_the_ends_of_time(native: NativeClient) -> None:
+    first, last = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"
+    await native.ingest({"name": "edge", "value": 1, "timestamp": first})
+    found = await native.get("/series/edge", start=first, end="0001-01-02T00:00:00Z", bucket="1h")
+    points = found["series"][0]["points"]
+    assert points == [{"timestamp": "0001-01-01T00:00:00.000Z", "value": 1.0}]
+    # Its first bucket would begin before the year 1, which no timestamp can say.
+    problem = await native.get("/series/edge", 400, start=first, end=last, bucket="292y")
+    assert [found["field"] for found in problem["errors"]] == ["bucket"]
+    for path in ("/series/edge", "/aggregate/edge", "/"):
+        problem = await native.get(path, 400, start=last)
+        assert [found["field"] for found in problem["errors"]] == ["start"]
+        problem = await native.get(path, 400, end=first)
+        assert [found["field"] for found in problem["errors"]] == ["end"]
+    body = {"name": "x", "expr": "up > 1", "end": "0001-01-01T01:00:00Z"}
+    trial = await native.send("POST", "/rules/test", status=200, body=body)
+    assert trial["start"].startswith("0001-01-01T00:0")
+
+
 async def test_cut_buckets_hold_the_samples_of_the_range_alone(native: NativeClient) -> None:
     await native.ingest(*(sample(1, TEN + 60 * minute) for minute in range(180)))
     cut = {"bucket": "1h", "aggregation": "sum", "start": TEN + 600, "end": TEN + 2 * HOUR + 900}
