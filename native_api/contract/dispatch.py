@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from native_api.contract.problem import InvalidRequestError, fault, problem_of, problem_response
 from native_api.contract.request_body import check_media_type, read_body
 from native_api.contract.route import BASES, BELOW_BASES, Call, QueryModel, Route
-from native_api.contract.validation import Expectations, faults_of
+from native_api.contract.validation import Expectations, refusal_of
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.http.bodies import BODIES, work_of
 from promcompat.http.context import SETTINGS, ServiceUnavailableError, tenant_of
@@ -70,7 +70,7 @@ def parse_query(request: web.Request, model: type[QueryModel]) -> QueryModel:
     try:
         return model.model_validate(given)
     except ValidationError as exc:
-        raise InvalidRequestError(faults_of(exc, "query", expectations_of(model))) from exc
+        raise refusal_of(exc, "query", expectations_of(model)) from exc
 
 
 async def _parse_body(
@@ -90,7 +90,7 @@ def _validated(route: Route, adapter: TypeAdapter[Any], body: bytes) -> object:
     try:
         return adapter.validate_json(body)
     except ValidationError as exc:
-        raise InvalidRequestError(faults_of(exc, "body", expectations_of(route.body))) from exc
+        raise refusal_of(exc, "body", expectations_of(route.body)) from exc
 
 
 @cache

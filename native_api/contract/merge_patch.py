@@ -8,8 +8,7 @@ from pydantic import BaseModel, ValidationError, WithJsonSchema
 
 from native_api.contract.dispatch import expectations_of
 from native_api.contract.parameters import stored_json
-from native_api.contract.problem import InvalidRequestError
-from native_api.contract.validation import faults_of
+from native_api.contract.validation import refusal_of
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -37,7 +36,7 @@ def patched(model: type[ModelT], present: BaseModel, patch: Mapping[str, Any]) -
         # As JSON, because a strict model accepts enumeration values as strings only in JSON.
         return model.model_validate_json(orjson.dumps(merge_patch(document, patch)))
     except ValidationError as exc:
-        raise InvalidRequestError(faults_of(exc, "body", expectations_of(model))) from exc
+        raise refusal_of(exc, "body", expectations_of(model)) from exc
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

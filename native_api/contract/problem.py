@@ -145,9 +145,13 @@ class FieldError(ValueError):
 class InvalidRequestError(BadDataError):
     """Fields of the request are at fault (400)."""
 
-    def __init__(self, faults: Sequence[Fault], detail: str = "") -> None:
-        """`faults` must not be empty; `detail` defaults to the first fault."""
+    def __init__(self, faults: Sequence[Fault], detail: str = "", n_faults: int = 0) -> None:
+        """`faults` must not be empty; `detail` defaults to the first fault.
+
+        `n_faults` is how many were found, if more than are in `faults`.
+        """
         self.faults = tuple(faults)
+        self.n_faults = n_faults or len(self.faults)
         super().__init__(detail or describe_fault(self.faults[0]))
 
 
@@ -192,8 +196,9 @@ def problem_response(
     detail: str,
     faults: Sequence[Fault] = (),
     headers: dict[str, str] | None = None,
+    n_faults: int = 0,
 ) -> web.Response:
-    """A problem as a response."""
+    """A problem as a response; `n_faults` were found, if more than are in `faults`."""
     faults = faults or [_fault_of_status(status, detail)]
     document: dict[str, object] = {
         "type": f"/docs#{problem_slug(status)}",
@@ -201,7 +206,7 @@ def problem_response(
         "status": status,
         "detail": encodable(detail),
         "errors": fault_documents(faults[:MAX_FAULTS]),
-        "n_errors": len(faults),
+        "n_errors": n_faults or len(faults),
     }
     return web.Response(
         status=status, body=orjson.dumps(document), content_type=CONTENT_TYPE, headers=headers
@@ -246,9 +251,10 @@ def problem_of(error: PromcompatError, path_part: str) -> web.Response:
         case AccessError():
             headers |= challenge_headers(error)
     faults: Sequence[Fault] = ()
+    n_faults = 0
     match error:
         case InvalidRequestError():
-            faults = error.faults
+            faults, n_faults = error.faults, error.n_faults
         case UnsupportedEncodingError():
             faults = [fault("header", "Content-Encoding", str(error), "gzip, or no encoding")]
         case ExistsAlreadyError():
@@ -266,7 +272,7 @@ def problem_of(error: PromcompatError, path_part: str) -> web.Response:
             faults = [
                 fault("body", found.field, found.reason, found.expected) for found in error.faults
             ]
-    return problem_response(error_status(error), str(error), faults, headers)
+    return problem_response(error_status(error), str(error), faults, headers, n_faults)
 
 
 def encodable(text: str) -> str:

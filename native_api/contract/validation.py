@@ -11,7 +11,13 @@ from typing import Any, Literal
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from native_api.contract.problem import Fault, FieldError, fault
+from native_api.contract.problem import (
+    MAX_FAULTS,
+    Fault,
+    FieldError,
+    InvalidRequestError,
+    fault,
+)
 
 Json = Mapping[str, Any]
 Location = tuple[int | str, ...]
@@ -145,20 +151,25 @@ def _such_as(schema: Json) -> str:
     return f", such as {' or '.join(map(str, examples))}" if examples else ""
 
 
-def faults_of(
+def refusal_of(
     error: ValidationError, location: Literal["body", "query"], expectations: Expectations
-) -> list[Fault]:
-    """One fault for each invalid field, the first if it has several."""
-    faults: dict[str, Fault] = {}
+) -> InvalidRequestError:
+    """What is refused: one fault for each invalid field, the first if it has several.
+
+    Only those that are listed are described: a megabyte may have a hundred thousand of them.
+    """
+    faults: list[Fault] = []
+    fields: set[str] = set()
     for found in error.errors(include_url=False):
         own = found.get("ctx", {}).get("error")
         named = own.field if isinstance(own, FieldError) else ""
         field = ".".join(filter(None, (field_path(found["loc"]), named))) or location
-        faults.setdefault(
-            field,
-            fault(location, field, reason_of(found), expected_of(found, expectations)),
-        )
-    return list(faults.values())
+        if field not in fields and len(faults) < MAX_FAULTS:
+            faults.append(
+                fault(location, field, reason_of(found), expected_of(found, expectations))
+            )
+        fields.add(field)
+    return InvalidRequestError(faults, n_faults=len(fields))
 
 
 def field_path(loc: Location) -> str:

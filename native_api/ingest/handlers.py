@@ -27,8 +27,8 @@ from native_api.contract.validation import (
     JSON_TEXT,
     Expectations,
     expected_of,
-    faults_of,
     reason_of,
+    refusal_of,
 )
 from native_api.ingest.columns import ColumnReader, SampleFault
 from native_api.ingest.payloads import (
@@ -195,7 +195,7 @@ def _items_of(document: Any, is_batch: bool) -> Sequence[Any]:
 
 
 def _invalid_body(error: ValidationError, is_batch: bool) -> InvalidRequestError:
-    return InvalidRequestError(faults_of(error, "body", _EXPECTATIONS[is_batch]))
+    return refusal_of(error, "body", _EXPECTATIONS[is_batch])
 
 
 def _shape_faults(

@@ -9,19 +9,21 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from native_api.alerts.payloads import ResolvePayload, SilencePayload
-from native_api.contract.problem import Fault
+from native_api.contract import validation
+from native_api.contract.problem import Fault, fault, problem_of
 from native_api.contract.route import NoQuery
-from native_api.contract.validation import Expectations, faults_of, quoted_value
+from native_api.contract.validation import Expectations, quoted_value, refusal_of
 from native_api.definitions.payloads import DefinitionPayload
 from native_api.query.payloads import SampleListQuery, SeriesQuery
 from native_api.routes import ROUTES
+from native_api.rules.payloads import RulePayload
 
 
 def faults_in(model: type[BaseModel], value: object) -> list[Fault]:
     try:
         model.model_validate(value)
     except ValidationError as exc:
-        return faults_of(exc, "query", Expectations.of(model))
+        return [*refusal_of(exc, "query", Expectations.of(model)).faults]
     return []
 
 
@@ -123,8 +125,28 @@ def faults_in_body(adapter: TypeAdapter[Any], expectations: Expectations, body: 
     try:
         adapter.validate_json(body)
     except ValidationError as exc:
-        return faults_of(exc, "body", expectations)
+        return [*refusal_of(exc, "body", expectations).faults]
     return []
+
+
+def test_all_faults_are_counted_and_the_first_hundred_described(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    described: list[str] = []
+
+    def noted(location: Any, field: str, reason: str, expected: str) -> Fault:
+        described.append(field)
+        return fault(location, field, reason, expected)
+
+    monkeypatch.setattr(validation, "fault", noted)
+    labels = {str(number): number for number in range(5_000)}
+    body = json.dumps({"name": "a", "expr": "up", "interval": "1", "labels": labels})
+    with pytest.raises(ValidationError) as caught:
+        RulePayload.model_validate_json(body)
+    refusal = refusal_of(caught.value, "body", Expectations.of(RulePayload))
+    assert (refusal.n_faults, len(refusal.faults), len(described)) == (5_001, 100, 100)
+    problem = json.loads(problem_of(refusal, "path").body)
+    assert (problem["n_errors"], len(problem["errors"])) == (5_001, 100)
 
 
 def test_values_are_shown_short() -> None:
