@@ -38,6 +38,7 @@ _CORS_HEADERS: Final = {
     hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, OPTIONS",
     hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: "Date",
 }
+_PORTS: Final = {"http": "80", "https": "443"}
 _STYLE: Final = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
@@ -161,8 +162,12 @@ def _check_type(request: web.Request) -> None:
 
 
 def _origin_of(url: str) -> str:
+    """The origin of a URL as browsers name it, without the port that its scheme has anyway."""
     parts = _split(url)
-    return f"{parts.scheme}://{parts.netloc}".lower() if parts and parts.netloc else ""
+    if parts is None or not parts.netloc:
+        return ""
+    port = _PORTS.get(parts.scheme, "")
+    return f"{parts.scheme}://{parts.netloc}".lower().removesuffix(f":{port}")
 
 
 def _split(url: str) -> SplitResult | None:

@@ -97,6 +97,9 @@ def test_an_origin_that_no_header_can_name_may_not_read() -> None:
         ({"access": "tokens"}, "https://m.example:1", "m.example", False),
         ({"external_url": "https://m.example/metrics"}, "https://m.example", "127.0.0.1", True),
         ({"external_url": "https://m.example/metrics"}, "https://n.example", "127.0.0.1", False),
+        ({"external_url": "https://m.example:443/"}, "https://m.example", "127.0.0.1", True),
+        ({"external_url": "http://M.example:80"}, "http://m.example", "127.0.0.1", True),
+        ({"external_url": "http://m.example:443"}, "http://m.example", "127.0.0.1", False),
     ],
 )
 def test_own_pages_may_change_things(
