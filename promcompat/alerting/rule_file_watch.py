@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from glob import glob, iglob
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from promcompat.alerting.rule_files.rule_document import (
     GroupDocument,
@@ -31,10 +31,11 @@ class RuleFileWatch:
 
     The namespace of a file is its absolute path, and all namespaces that are absolute paths belong
     to the watch: that of a file that is gone is deleted, unless its folder cannot be listed, as
-    when a file system is not mounted. As in Prometheus, one bad file keeps all of them as they
-    were; `faults` says why until every file is good again. Files that were refused are tried again
-    each minute: a limit that they exceeded may be a higher one by then. A pattern
-    that finds no file is no fault, as in Prometheus; `warnings_of` has it, too: it may be misspelt.
+    when a file system is not mounted. All files are stored in one transaction. As in Prometheus,
+    one bad file keeps all of them as they were; `faults` says why until every file is good again.
+    Files that were refused are tried again each minute: a limit that they exceeded may be a higher
+    one by then. A pattern that finds no file is no fault, as in Prometheus; `warnings_of` has it,
+    too: it may be misspelt.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RuleFileWatch:
         self._patterns = patterns
         self._stats = stats
         self._clock = clock
-        self._loaded: FileStates | None = None
+        self._loaded: _Found | None = None
         self._again_at = 0.0
         self._unused: tuple[str, ...] = ()
         self.faults: tuple[str, ...] = ()
@@ -66,13 +67,13 @@ class RuleFileWatch:
         """Load the files if any of them has changed. Raises StorageUnavailableError."""
         if not self._patterns:
             return
-        found = await asyncio.to_thread(lambda: states_of(names_of(self._patterns)))
+        found = await asyncio.to_thread(_find, self._patterns)
         self._tell_unused(await asyncio.to_thread(unused_patterns, self._patterns))
         is_changed = found != self._loaded
         if not is_changed and (not self.faults or self._clock() < self._again_at):
             return
         try:
-            files = await asyncio.to_thread(read_rule_files, [name for name, _ in found])
+            files = await asyncio.to_thread(read_rule_files, found.names)
             await self._store(files)
         except BadDataError as exc:
             faults = exc.faults if isinstance(exc, RuleFileError) else (str(exc),)
@@ -103,11 +104,21 @@ class RuleFileWatch:
         gone = [name for name in known if name.startswith("/") and name not in files]
         if faults := await asyncio.to_thread(folder_faults, gone, self._patterns):
             raise RuleFileError(faults)
-        # Deleted first, so that a renamed file fits into the limits.
-        for name in gone:
-            await self._groups.delete(self._tenant, name)
-        for name, groups in files.items():
-            await self._groups.store_namespace(self._tenant, name, groups)
+        # Together, so that the rules of a renamed file are the same rules, and never missing.
+        wanted = {**files, **dict.fromkeys(gone, ())}
+        await self._groups.store_namespaces(self._tenant, wanted)
+
+
+class _Found(NamedTuple):
+    """The files that there are. One without a state cannot be read: its target may be missing."""
+
+    names: Sequence[str]
+    states: FileStates
+
+
+def _find(patterns: Iterable[str]) -> _Found:
+    names = names_of(patterns)
+    return _Found(names, states_of(names))
 
 
 def names_of(patterns: Iterable[str]) -> Sequence[str]:

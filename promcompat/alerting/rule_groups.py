@@ -50,21 +50,22 @@ class RuleGroups:
 
         async def store() -> bool:
             known = await self._rules.list_rules(tenant, group.name, namespace=namespace)
-            return await self._store(tenant, namespace, [group], known)
+            return await self._store(tenant, {namespace: [group]}, known)
 
         return await _last_one_wins(store)
 
-    async def store_namespace(
-        self, tenant: str, namespace: str, groups: Sequence[GroupDocument]
+    async def store_namespaces(
+        self, tenant: str, wanted: Mapping[str, Sequence[GroupDocument]]
     ) -> bool:
-        """Make these the groups of a namespace; returns whether anything changed.
+        """Make these the groups of their namespaces, all of them or none; one may have none.
 
-        Raises as `store_group`.
+        Returns whether anything changed. Raises as `store_group`.
         """
 
         async def store() -> bool:
-            known = await self._rules.list_rules(tenant, namespace=namespace)
-            return await self._store(tenant, namespace, groups, known)
+            rules = await self._rules.list_rules(tenant)
+            known = [rule for rule in rules if rule.namespace in wanted]
+            return await self._store(tenant, wanted, known)
 
         return await _last_one_wins(store)
 
@@ -79,31 +80,37 @@ class RuleGroups:
     async def _store(
         self,
         tenant: str,
-        namespace: str,
-        groups: Sequence[GroupDocument],
+        wanted: Mapping[str, Sequence[GroupDocument]],
         known: Sequence[Rule],
     ) -> bool:
-        _require_short_names(namespace, groups)
+        for namespace, groups in wanted.items():
+            _require_short_names(namespace, groups)
         # First, as it costs less than parsing: who is at the limit must not cost others much.
-        await self._require_room(tenant, namespace, groups, known)
-        n_characters = sum(len(rule.expr) for group in groups for rule in group.rules)
-        if faults := await self._work(tenant, n_characters, partial(group_faults, groups)):
-            raise RuleFileError(faults)
-        wanted = [rule for group in groups for rule in rules_of(namespace, group)]
-        change = changes_between(known, wanted)
+        await self._require_room(tenant, wanted, known)
+        for groups in wanted.values():
+            n_characters = sum(len(rule.expr) for group in groups for rule in group.rules)
+            if faults := await self._work(tenant, n_characters, partial(group_faults, groups)):
+                raise RuleFileError(faults)
+        rules = [
+            rule
+            for namespace, groups in wanted.items()
+            for group in groups
+            for rule in rules_of(namespace, group)
+        ]
+        change = changes_between(known, rules)
         if change:
-            await self._require_bytes(tenant, known, change)
+            await self._require_bytes(tenant, change)
             await self._rules.store_groups(tenant, change)
         return bool(change)
 
     async def _require_room(
         self,
         tenant: str,
-        namespace: str,
-        groups: Sequence[GroupDocument],
+        wanted: Mapping[str, Sequence[GroupDocument]],
         replaced: Sequence[Rule],
     ) -> None:
         limits, refuse = self._limits.of(tenant), self._limits.refuse
+        groups = [group for members in wanted.values() for group in members]
         largest = max((len(group.rules) for group in groups), default=0)
         if largest > limits.ruler_max_rules_per_rule_group > 0:
             detail = f": the group has {largest}"
@@ -114,19 +121,20 @@ class RuleGroups:
             raise BadDataError(refuse(tenant, "max_rules", f": {n_rules}"))
         if limits.ruler_max_rule_groups_per_tenant:
             before = set(_by_group(await self._rules.list_rules(tenant)))
-            after = before - set(_by_group(replaced)) | {(namespace, one.name) for one in groups}
+            after = before - set(_by_group(replaced)) | {
+                (namespace, group.name)
+                for namespace, members in wanted.items()
+                for group in members
+            }
             if len(after) > max(limits.ruler_max_rule_groups_per_tenant, len(before)):
                 detail = f": there would be {len(after)}"
                 raise BadDataError(refuse(tenant, "ruler_max_rule_groups_per_tenant", detail))
 
-    async def _require_bytes(
-        self, tenant: str, known: Sequence[Rule], change: RuleGroupsChange
-    ) -> None:
-        kept_ids = {rule.id for rule in change.kept}
-        replaced = [*change.deleted, *(rule for rule in known if rule.id in kept_ids)]
+    async def _require_bytes(self, tenant: str, change: RuleGroupsChange) -> None:
         stored = (await self._rules.amount(tenant)).n_bytes
         name, size = "max_rules_bytes", self._rules.n_bytes
-        after, before = sum(map(size, (*change.kept, *change.new))), sum(map(size, replaced))
+        after = sum(map(size, (*(rule for _, rule in change.kept), *change.new)))
+        before = sum(map(size, (*(rule for rule, _ in change.kept), *change.deleted)))
         if not self._limits.has_room(tenant, name, stored, after=after, before=before):
             raise BadDataError(self._limits.refuse(tenant, name))
 
@@ -157,35 +165,41 @@ def changes_between(known: Sequence[Rule], wanted: Sequence[Rule]) -> RuleGroups
     """What to do to known rules so that they become the wanted ones.
 
     A rule with the same group, name and labels is the same rule, in the order of evaluation: it
-    keeps its alerts and recorded series, as in Prometheus, and its remediation.
+    keeps its alerts and recorded series, as in Prometheus, and its remediation. Other than in
+    Prometheus, it is so in another namespace, too: that of a file that was renamed.
     """
-    waiting: defaultdict[object, list[Rule]] = defaultdict(list)
-    for rule in reversed(known):
-        waiting[_identity(rule)].append(rule)
-    kept: list[Rule] = []
-    new: list[Rule] = []
-    for rule in wanted:
-        found = waiting[_identity(rule)]
-        if not found:
-            new.append(rule)
-            continue
-        old = found.pop()
-        current = replace(
-            rule,
-            id=old.id,
-            version=old.version,
-            enabled=old.enabled,
-            remediation=old.remediation,
-        )
-        if current != old:
-            kept.append(current)
-    deleted = [rule for left in waiting.values() for rule in left]
-    return RuleGroupsChange(kept=kept, new=new, deleted=deleted)
+    kept: list[tuple[Rule, Rule]] = []
+    new, deleted = list(wanted), list(known)
+    for identity in (_identity, _identity_in_any_namespace):
+        waiting: defaultdict[object, list[Rule]] = defaultdict(list)
+        for rule in reversed(deleted):
+            waiting[identity(rule)].append(rule)
+        unknown: list[Rule] = []
+        for rule in new:
+            if found := waiting[identity(rule)]:
+                old = found.pop()
+                kept.append((old, _continued(old, rule)))
+            else:
+                unknown.append(rule)
+        left = {rule.id for rules in waiting.values() for rule in rules}
+        new, deleted = unknown, [rule for rule in deleted if rule.id in left]
+    changed = [(old, rule) for old, rule in kept if rule != old]
+    return RuleGroupsChange(kept=changed, new=new, deleted=deleted)
+
+
+def _continued(old: Rule, rule: Rule) -> Rule:
+    """A rule as the known one that it replaces."""
+    return replace(
+        rule, id=old.id, version=old.version, enabled=old.enabled, remediation=old.remediation
+    )
 
 
 def _identity(rule: Rule) -> object:
-    labels = tuple(sorted(rule.all_labels.items()))
-    return rule.namespace, rule.group, rule.kind, rule.name, labels
+    return rule.namespace, _identity_in_any_namespace(rule)
+
+
+def _identity_in_any_namespace(rule: Rule) -> object:
+    return rule.group, rule.kind, rule.name, tuple(sorted(rule.all_labels.items()))
 
 
 def _by_group(rules: Iterable[Rule]) -> Mapping[tuple[str, str], list[Rule]]:

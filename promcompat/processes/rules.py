@@ -95,7 +95,7 @@ async def _load(tenant: str, files: Sequence[RuleFile], settings: Settings) -> N
     async with _rule_groups(settings) as (service, audit):
         for file in files:
             async with recorded(audit, "promcompat rules", f"load {file.namespace}", tenant):
-                is_changed = await service.store_namespace(tenant, file.namespace, file.groups)
+                is_changed = await service.store_namespaces(tenant, {file.namespace: file.groups})
             n_rules = sum(len(group.rules) for group in file.groups)
             outcome = "loaded" if is_changed else "nothing has changed"
             sys.stdout.write(f"{file.namespace}: {n_rules} rules, {outcome}\n")

@@ -104,10 +104,10 @@ class PostgresRuleRepository(RuleRepository):
                 name = group_lock(tenant, namespace, group)
                 await connection.execute(_QUERIES["lock"], name)
             deleted_ids = [rule.id for rule in change.deleted]
-            kept_ids = [rule.id for rule in change.kept]
+            kept_ids = [rule.id for _, rule in change.kept]
             await connection.execute(_QUERIES["delete_rules"], tenant_id, deleted_ids)
             await connection.execute(_QUERIES["free_identities"], tenant_id, kept_ids)
-            for rule in change.kept:
+            for _, rule in change.kept:
                 values = (tenant_id, *rule_columns(rule), rule.id, rule.version)
                 if await connection.fetchrow(_QUERIES["update_rule"], *values) is None:
                     raise PreconditionFailedError("the rules were changed in the meantime")
@@ -133,6 +133,7 @@ class PostgresEvaluationSession(EvaluationSession):
             (rule_of_row(row), row["evaluated_at_ms"]) for row in rows
         ]
         self._digests: dict[int, bytes | None] = {row["id"]: row["digest"] for row in rows}
+        self._same = {row["id"] for row in rows if row["is_same"]}
         self._connection = connection
         self._group = group
         self._writer = writer
@@ -169,10 +170,10 @@ class PostgresEvaluationSession(EvaluationSession):
         return known
 
     async def save_recorded(self, rule: Rule, series: Collection[Labels]) -> None:
-        """See the port. Series that did not change are not written again."""
+        """See the port. Series that did not change are not written again, unless the rule did."""
         packed = await offload(len(series), PackedSeries.of, series)
         self._recorded.keep(rule.id, packed.digest, series)
-        if packed.digest == self._digests.get(rule.id):
+        if packed.digest == self._digests.get(rule.id) and rule.id in self._same:
             return
         await self._connection.execute(
             _QUERIES["save_recorded_series"],

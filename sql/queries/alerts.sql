@@ -101,13 +101,16 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('promcompat.' || $1::text, 0))
 SELECT pg_advisory_xact_lock(hashtextextended('promcompat.' || $1::text, 0))
 
 -- scheduled_rules --
--- The enabled rules of a group in order, with their latest evaluation.
+-- The enabled rules of a group in order, with their latest evaluation. `is_same`: what is known of the
+-- series that a rule recorded is of the rule as it is now.
 SELECT
     r.id, r.rule_group AS "group", r.name, r.expr, r.interval_ms, r.for_ms, r.keep_firing_for_ms,
     r.max_alerts, r.severity, r.labels, r.annotations, r.enabled, r.remediation, r.version,
     r.namespace, r.kind, r.position, r.query_offset_ms, r.inherits_interval,
     (extract(epoch FROM coalesce(e.evaluated_at, 'epoch')) * 1000)::bigint AS evaluated_at_ms,
-    w.digest
+    w.digest,
+    (w.namespace, w.rule_group, w.interval_ms, w.query_offset_ms)
+    = (r.namespace, r.rule_group, r.interval_ms, r.query_offset_ms) AS is_same
 FROM alert_rule AS r
 LEFT JOIN alert_rule_evaluation AS e ON e.rule_id = r.id
 LEFT JOIN recorded_series AS w ON w.rule_id = r.id

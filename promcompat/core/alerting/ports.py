@@ -188,10 +188,11 @@ class ReceiverDepth:
 class RuleGroupsChange:
     """What to do to bring groups of rules into a wanted state.
 
-    `kept` are rules with their ids and versions that have changed, `new` those without ids.
+    `kept` are rules that change, each as it is stored and as it shall be, with the same id and
+    version; `new` are those without ids.
     """
 
-    kept: Sequence[Rule]
+    kept: Sequence[tuple[Rule, Rule]]
     new: Sequence[Rule]
     deleted: Sequence[Rule]
 
@@ -202,7 +203,7 @@ class RuleGroupsChange:
     @property
     def groups(self) -> Sequence[tuple[str, str]]:
         """Namespace and name of each group that changes, in order."""
-        rules = (*self.kept, *self.new, *self.deleted)
+        rules = (*(rule for pair in self.kept for rule in pair), *self.new, *self.deleted)
         return sorted({(rule.namespace, rule.group) for rule in rules})
 
 

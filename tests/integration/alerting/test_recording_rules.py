@@ -219,6 +219,34 @@ async def test_the_series_of_a_removed_group_end_two_intervals_later_unless_reco
         assert await found(alerting, "moved", slot(1) + 3_000)
 
 
+async def test_a_rule_that_was_moved_or_changed_ends_as_the_rule_it_is_now(
+    database_url: str,
+) -> None:
+    """Although it recorded the same series in its new group, with its new interval and offset."""
+    async with running_alerting(database_url) as alerting:
+        moved = await alerting.rules.create(TENANT, recording("moved"))
+        slow = await alerting.rules.create(TENANT, recording("slow", group="s"))
+        await alerting.rules.create(TENANT, recording("kept", group="h"))
+        await alerting.write(A, (0, 2.0))
+        await alerting.evaluate(slot(1) + 9_999)
+        moved = await alerting.rules.replace(TENANT, replace(moved, group="h"))
+        slow = await alerting.rules.replace(
+            TENANT, replace(slow, interval_ms=2_000, query_offset_ms=1_000)
+        )
+        await alerting.evaluate(slot(2) + 9_999)
+        assert await found(alerting, "moved", slot(2) + 9_999)
+        for rule in (moved, slow):
+            await alerting.rules.delete(TENANT, rule.id, rule.version)
+        await alerting.evaluator.end_removed()
+        await alerting.evaluate(slot(3) + 9_999)
+        assert await found(alerting, "kept", slot(3) + 9_999)
+        assert await found(alerting, "moved", slot(3) + 9_999) == {}
+        alerting.clock.now_ms = NOW_MS + slot(2) + 9_999 + 4_000
+        await alerting.evaluator.end_removed()
+        assert await found(alerting, "slow", slot(2) + 8_998)
+        assert await found(alerting, "slow", slot(2) + 8_999) == {}
+
+
 async def test_replicas_evaluate_a_group_once_and_missed_slots_are_counted(
     database_url: str,
 ) -> None:

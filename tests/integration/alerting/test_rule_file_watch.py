@@ -1,5 +1,6 @@
 """Watched rule files: what they say is what is stored, and one bad file changes nothing."""
 
+import asyncio
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,11 @@ import pytest
 from promcompat.alerting.rule_file_watch import RuleFileWatch
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.stats import AlertingStats
+from promcompat.core.alerting.alerts import AlertState
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits, TenantLimits
+from promcompat.core.model import Labels
 from sql.alerting.rule_repository import PostgresRuleRepository
+from tests.support.services.alerting import NOW_MS, TENANT, running_alerting
 from tests.support.storage.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
@@ -164,3 +168,81 @@ async def test_a_renamed_file_is_loaded_although_the_limit_is_reached(
         assert [rule.namespace for rule in await repository.list_rules("t")] == [
             f"{tmp_path}/b.yml"
         ]
+
+
+ALERT = "groups: [{name: g, interval: 10s, rules: [{alert: A, expr: m > 5, for: 1m}]}]"
+
+
+@pytest.mark.parametrize("other", ["", "groups: [{name: other, rules: [{record: r, expr: m}]}]"])
+async def test_alerts_go_on_when_their_file_is_renamed(
+    plain_database_url: str, tmp_path: Path, other: str
+) -> None:
+    """Their `for` does not begin anew, no process ever sees the store without the rules."""
+    (tmp_path / "a.yml").write_text(ALERT, encoding="utf-8")
+    async with running_alerting(plain_database_url) as one:
+        repository = PostgresRuleRepository(one.storage.database)
+        groups = RuleGroups(repository, NO_LIMITS)
+        watch = RuleFileWatch(groups, TENANT, [f"{tmp_path}/*.yml"], AlertingStats())
+        await watch.refresh()
+        await one.write(Labels.of({"__name__": "m"}), (0, 9.0), (60_000, 9.0))
+        await one.evaluate(10_000)
+        (pending,) = await one.listed()
+        (before,) = await repository.list_rules(TENANT)
+        (tmp_path / "a.yml").rename(tmp_path / "b.yml")
+        if other:
+            (tmp_path / "a.yml").write_text(other, encoding="utf-8")
+        await watch.refresh()
+        (after,) = [rule for rule in await repository.list_rules(TENANT) if rule.name == "A"]
+        assert (after.id, after.namespace) == (before.id, f"{tmp_path}/b.yml")
+        await one.thresholds.verify()
+        await one.evaluate(pending.active_at_ms - NOW_MS + 70_000)
+        (firing,) = await one.listed()
+        assert firing.state is AlertState.FIRING
+        assert (firing.id, firing.active_at_ms) == (pending.id, pending.active_at_ms)
+
+
+async def test_a_group_that_is_evaluated_is_not_moved_meanwhile(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yml").write_text(ALERT, encoding="utf-8")
+    async with running_alerting(plain_database_url) as one:
+        repository = PostgresRuleRepository(one.storage.database)
+        groups = RuleGroups(repository, NO_LIMITS)
+        watch = RuleFileWatch(groups, TENANT, [f"{tmp_path}/*.yml"], AlertingStats())
+        await watch.refresh()
+        (tmp_path / "a.yml").rename(tmp_path / "b.yml")
+        async with one.repository.evaluating(TENANT, f"{tmp_path}/a.yml", "g") as session:
+            assert session is not None
+            moving = asyncio.create_task(watch.refresh())
+            await asyncio.sleep(0.3)
+            assert not moving.done()
+        await moving
+        assert [rule.namespace for rule in await repository.list_rules(TENANT)] == [
+            f"{tmp_path}/b.yml"
+        ]
+
+
+async def test_the_rules_of_a_link_whose_target_is_missing_go_on(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    target, link = tmp_path / "target", tmp_path / "a.yml"
+    target.write_text(GROUP.format(name="one"), encoding="utf-8")
+    link.symlink_to(target)
+    async with opened_storage(plain_database_url) as storage:
+        repository = PostgresRuleRepository(storage.database)
+        groups = RuleGroups(repository, NO_LIMITS)
+        watch = RuleFileWatch(groups, "t", [f"{tmp_path}/*.yml"], AlertingStats())
+
+        async def names() -> list[str]:
+            await watch.refresh()
+            return [rule.name for rule in await repository.list_rules("t")]
+
+        assert await names() == ["one"]
+        target.unlink()
+        assert await names() == ["one"]
+        assert f"{link}: No such file or directory" in watch.faults[0]
+        target.write_text(GROUP.format(name="two"), encoding="utf-8")
+        assert (await names(), watch.faults) == (["two"], ())
+        target.unlink()
+        link.unlink()
+        assert (await names(), watch.faults) == ([], ())

@@ -202,7 +202,7 @@ def test_rules_with_the_same_name_and_labels_stay_the_same_rule() -> None:
     )
     known = [replace(rule, id=n, version=n) for n, rule in enumerate(rules_of("f", first), 1)]
     change = changes_between(known, rules_of("f", replace(second, name="g")))
-    assert [(rule.id, rule.version, rule.expr, rule.position) for rule in change.kept] == [
+    assert [(rule.id, rule.version, rule.expr, rule.position) for _, rule in change.kept] == [
         (1, 1, "changed", 2), (2, 2, "y", 3),
     ]  # fmt: skip
     assert [(rule.name, rule.position) for rule in change.new] == [("d", 1)]
