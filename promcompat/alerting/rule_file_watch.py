@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from glob import glob, iglob
@@ -17,7 +16,7 @@ from promcompat.alerting.rule_files.rule_document import (
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.errors import BadDataError
-from promcompat.core.file_states import FileStates, states_of
+from promcompat.core.file_states import FileStates, folder_faults, states_of
 from promcompat.core.texts.file_faults import reading_fault
 
 _LOGGER = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class RuleFileWatch:
     async def _store(self, files: Mapping[str, Sequence[GroupDocument]]) -> None:
         known = await self._groups.groups(self._tenant)
         gone = [name for name in known if name.startswith("/") and name not in files]
-        if faults := await asyncio.to_thread(folder_faults, gone, self._patterns):
+        if faults := await asyncio.to_thread(folder_faults, gone, self._patterns, "rules"):
             raise RuleFileError(faults)
         # Together, so that the rules of a renamed file are the same rules, and never missing.
         wanted = {**files, **dict.fromkeys(gone, ())}
@@ -129,23 +128,6 @@ def names_of(patterns: Iterable[str]) -> Sequence[str]:
 def unused_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
     """Those that find no file."""
     return tuple(text for text in patterns if next(iglob(text), None) is None)
-
-
-def folder_faults(names: Iterable[str], patterns: Iterable[str]) -> Sequence[str]:
-    """The faults of folders that cannot be listed: their files may not be gone."""
-    absolute = [str(Path(pattern).absolute()) for pattern in patterns]
-    faults = {}
-    for name in names:
-        folder = str(Path(name).parent)
-        try:
-            os.listdir(folder)
-        except OSError as exc:
-            # The files of a pattern that was taken out of the settings are gone all the same.
-            if any(Path(name).match(pattern) for pattern in absolute):
-                faults[folder] = (
-                    f"{folder}: {reading_fault(exc)}; create it; an empty folder ends its rules"
-                )
-    return list(faults.values())
 
 
 def read_rule_files(names: Iterable[str]) -> Mapping[str, Sequence[GroupDocument]]:

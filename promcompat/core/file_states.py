@@ -1,8 +1,11 @@
-"""What the system says of files, by which a change of them is noticed."""
+"""What the system says of files: whether they have changed, and whether they are gone."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from promcompat.core.texts.file_faults import reading_fault
 
 
 class FileState(NamedTuple):
@@ -32,3 +35,23 @@ def states_of(names: Iterable[str]) -> FileStates:
         except OSError:
             continue
     return tuple(found)
+
+
+def folder_faults(gone: Iterable[str], patterns: Iterable[str], content: str) -> Sequence[str]:
+    """The faults of folders that cannot be listed: their files may not be gone.
+
+    That is so while a file system is not mounted. `gone` are the files that patterns found before,
+    and `content` is what an empty folder would end.
+    """
+    absolute = [str(Path(pattern).absolute()) for pattern in patterns]
+    faults = {}
+    for name in gone:
+        folder = str(Path(name).parent)
+        try:
+            os.listdir(folder)
+        except OSError as exc:
+            # The files of a pattern that was taken out of the settings are gone all the same.
+            if any(Path(name).absolute().match(pattern) for pattern in absolute):
+                advice = f"create it; an empty folder ends its {content}"
+                faults[folder] = f"{folder}: {reading_fault(exc)}; {advice}"
+    return list(faults.values())

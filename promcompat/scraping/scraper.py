@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.file_states import FileStates, states_of
+from promcompat.core.file_states import FileStates, folder_faults, states_of
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scraping.configuration import JobConfig, ScrapeConfig
@@ -26,6 +27,8 @@ from promcompat.telemetry.scraping import ScrapeMetrics
 _LOGGER = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 10.0
 _KEYS_KEPT_SECONDS: Final = 1.0
+_AGAIN_SECONDS: Final = 60.0
+"""How soon a configuration is read again after it could not be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,13 @@ class ScraperOptions:
 class Scraper:
     """Scrapes between `start` and `stop`, by the configuration that `refresh` read last."""
 
-    def __init__(self, options: ScraperOptions, delivery: Delivery, metrics: ScrapeMetrics) -> None:
+    def __init__(
+        self,
+        options: ScraperOptions,
+        delivery: Delivery,
+        metrics: ScrapeMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.is_running = False
         self.fault = ""
         self._options = options
@@ -54,7 +63,11 @@ class Scraper:
         self._config = ScrapeConfig(jobs=options.own_jobs)
         self._patterns: Sequence[str] = ()
         self._loaded: FileStates = ()
+        self._others: frozenset[str] = frozenset()
+        """The files of `scrape_config_files` that the configuration was read from."""
         self._must_reload = False
+        self._clock = clock
+        self._again_at = 0.0
         self._pools: dict[str, ScrapePool] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._live_keys = LiveKeys(self._loops)
@@ -70,11 +83,18 @@ class Scraper:
         return self._pools
 
     def load(self) -> None:
-        """Read the file. Raises BadDataError; then the configuration stays as it was."""
+        """Read the file. Raises BadDataError; then the configuration stays as it was.
+
+        That is also so if the folder of another file, which it names, cannot be listed any more.
+        """
         path = self._options.config_file
         if path is None:
             return
         config = self._read(path)
+        others = frozenset(name for name, _ in self._loaded) - {str(path)}
+        if faults := folder_faults(self._others - others, config.patterns, "jobs"):
+            raise BadDataError("; ".join(faults))
+        self._others = others
         names = {job.name for job in config.jobs}
         own = [job for job in self._options.own_jobs if job.name not in names]
         for section in config.ignored:
@@ -105,20 +125,28 @@ class Scraper:
         if path is None:
             return
         found = await asyncio.to_thread(_states, path, self._patterns)
-        if found == self._loaded and not self._must_reload:
+        is_changed = found != self._loaded or self._must_reload
+        if not is_changed and (not self.fault or self._clock() < self._again_at):
             return
         self._must_reload = False
         try:
             await asyncio.to_thread(self.load)
         except BadDataError as exc:
-            self.fault = f"scrape configuration not loaded, the previous one goes on: {exc}"
-            self._metrics.reload_successful.set(0)
-            _LOGGER.error("scrape configuration not loaded", extra={"reason": str(exc)})
+            self._refuse(str(exc), is_changed=is_changed)
             return
         self.fault = ""
         _LOGGER.info("scrape configuration loaded", extra={"jobs": len(self._config.jobs)})
         if self.is_running:
             self._apply()
+
+    def _refuse(self, reason: str, *, is_changed: bool) -> None:
+        """Note why the configuration cannot be used, and tell it unless that is known."""
+        fault = f"scrape configuration not loaded, the previous one goes on: {reason}"
+        if is_changed or fault != self.fault:
+            _LOGGER.error("scrape configuration not loaded", extra={"reason": reason})
+        self.fault = fault
+        self._metrics.reload_successful.set(0)
+        self._again_at = self._clock() + _AGAIN_SECONDS
 
     def start(self) -> None:
         """Begin to scrape."""

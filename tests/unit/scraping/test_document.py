@@ -186,6 +186,49 @@ async def test_changes_of_every_file_of_the_configuration_are_noticed(tmp_path: 
     assert not scraper.fault
 
 
+@pytest.mark.parametrize("is_relative", [False, True])
+async def test_the_jobs_of_a_folder_that_vanishes_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_relative: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, folder, now = tmp_path / "prometheus.yml", tmp_path / "mounted", [0.0]
+    path.write_text("scrape_config_files: [mounted/*.yml]\nscrape_configs: [{job_name: own}]")
+    folder.mkdir()
+    (folder / "a.yml").write_text("scrape_configs: [{job_name: a}]")
+    metrics = Telemetry().scrapes
+    options = ScraperOptions(config_file=Path("prometheus.yml") if is_relative else path)
+    scraper = Scraper(options, Delivery(Sink(), metrics), metrics, lambda: now[0])
+    scraper.load()
+    scraper.start()
+
+    async def jobs() -> list[str]:
+        now[0] += 61.0
+        await scraper.refresh()
+        return sorted(scraper.pools)
+
+    assert await jobs() == ["a", "own"]
+    folder.rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        assert await jobs() == ["a", "own"]
+        assert "mounted: No such file or directory; create it" in scraper.fault
+    scraper.reload()
+    assert await jobs() == ["a", "own"]
+    (tmp_path / "elsewhere").rename(folder)
+    assert (await jobs(), scraper.fault) == (["a", "own"], "")
+    (folder / "a.yml").unlink()
+    folder.rmdir()
+    assert await jobs() == ["a", "own"]
+    folder.mkdir()
+    assert (await jobs(), scraper.fault) == (["own"], "")
+    (folder / "a.yml").write_text("scrape_configs: [{job_name: a}]")
+    assert await jobs() == ["a", "own"]
+    (folder / "a.yml").unlink()
+    folder.rmdir()
+    path.write_text("scrape_configs: [{job_name: own}]")
+    assert (await jobs(), scraper.fault) == (["own"], "")
+    await scraper.close()
+
+
 def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "prometheus.yml"
     for text, code in (("scrape_configs: [{job_name: x}]", 0), ("scrape_configs: [{job: x}]", 1)):
