@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
+from promcompat.alerting.recording_faults import RECORD, recording_faults
 from promcompat.alerting.templates.nodes import TemplateError
 from promcompat.alerting.templates.template import check_template
 from promcompat.alerting.threshold_series import (
@@ -311,11 +312,6 @@ def rule_faults(rule: Rule) -> list[FieldFault]:
 
 
 def _recording_faults(rule: Rule) -> list[FieldFault]:
-    """What a recording rule cannot have, and a name that no metric can have."""
-    faults = []
-    if "{" in rule.name or "}" in rule.name:
-        reason = f"braces present in the recording rule name; should it be in expr?: {rule.name}"
-        faults.append(FieldFault("name", reason, "the name of a metric"))
     only_for_alerts: dict[str, object] = {
         "for": rule.for_ms,
         "keep_firing_for": rule.keep_firing_for_ms,
@@ -323,10 +319,11 @@ def _recording_faults(rule: Rule) -> list[FieldFault]:
         "severity": rule.severity,
         "remediation": rule.remediation,
     }
-    return faults + [
-        FieldFault(name, f"invalid field '{name}' in recording rule", "a rule without it")
-        for name, value in only_for_alerts.items()
-        if value
+    return [
+        FieldFault("name", reason, "the name of a metric")
+        if field == RECORD
+        else FieldFault(field, reason, "a rule without it")
+        for field, reason in recording_faults(rule.name, only_for_alerts)
     ]
 
 

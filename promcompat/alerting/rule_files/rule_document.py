@@ -6,6 +6,7 @@ from typing import Final
 
 import yaml
 
+from promcompat.alerting.recording_faults import recording_faults
 from promcompat.alerting.templates.nodes import TemplateError
 from promcompat.alerting.templates.template import check_template
 from promcompat.core.errors import BadDataError
@@ -210,7 +211,12 @@ def _rule_faults(rule: RuleDocument) -> list[_Fault]:
     elif text := _expression_fault(rule.expr):
         faults.append((expr, f"could not parse expression: {text}"))
     if rule.record:
-        faults += [(record, text) for text in _record_faults(rule)]
+        only_for_alerts = {
+            "annotations": rule.annotations,
+            "for": rule.for_ms,
+            "keep_firing_for": rule.keep_firing_for_ms,
+        }
+        faults += [(record, text) for _, text in recording_faults(rule.record, only_for_alerts)]
     faults += [
         ("", f"invalid label name: {name}")
         for name in rule.labels
@@ -219,23 +225,6 @@ def _rule_faults(rule: RuleDocument) -> list[_Fault]:
     faults += [("", f"invalid annotation name: {name}") for name in rule.annotations if not name]
     if rule.alert:
         faults += [("", text) for text in _template_faults(rule)]
-    return faults
-
-
-def _record_faults(rule: RuleDocument) -> list[str]:
-    only_for_alerts = {
-        "annotations": bool(rule.annotations),
-        "for": bool(rule.for_ms),
-        "keep_firing_for": bool(rule.keep_firing_for_ms),
-    }
-    faults = [
-        f"invalid field '{name}' in recording rule"
-        for name, is_set in only_for_alerts.items()
-        if is_set
-    ]
-    if "{" in rule.record or "}" in rule.record:
-        name = rule.record
-        faults.append(f"braces present in the recording rule name; should it be in expr?: {name}")
     return faults
 
 
