@@ -52,18 +52,14 @@ LEFT JOIN LATERAL (
     OFFSET 0
 ) AS r ON true
 
--- undrained_bytes --
--- The memory that the undrained arrivals of each tenant need, with $1 bytes for a sample and $2 for an
--- arrival. A page of version 3 has histograms, which take about 8 times their payload in memory. Those
--- that were set aside do not count: no drain will take them.
+-- undrained --
+-- How many undrained arrivals and samples each tenant has, and the memory that they need, with $1 bytes for a
+-- sample and $2 for an arrival. Those that were set aside do not count: no drain will take them.
 SELECT
     tenant_id,
-    sum(
-        greatest(
-            $1::bigint * n_samples,
-            octet_length(payload) * CASE WHEN substr(payload, 1, 1) = '\x03' THEN 8 ELSE 1 END
-        ) + $2::bigint
-    )::bigint AS n_bytes
+    count(*) AS n_arrivals,
+    sum(n_samples)::bigint AS n_samples,
+    sum(greatest($1::bigint * n_samples, unpacked_bytes(payload)) + $2::bigint)::bigint AS n_bytes
 FROM arrival
 WHERE NOT is_aside
 GROUP BY tenant_id

@@ -10,15 +10,6 @@ SELECT
 -- Whether this transaction has the lock of drains and compaction now.
 SELECT try_drain_lock()
 
--- undrained --
--- How many arrivals, samples and bytes no drain has reached.
-SELECT
-    count(*) AS n_arrivals,
-    coalesce(sum(a.n_samples), 0)::bigint AS n_samples,
-    coalesce(sum(octet_length(a.payload)), 0)::bigint AS n_bytes
-FROM arrival AS a
-WHERE a.id > (SELECT drained_through FROM drain_state)
-
 -- drained_through --
 -- The last arrival that a drain has reached.
 SELECT drained_through FROM drain_state
@@ -36,7 +27,7 @@ SELECT
 FROM drain_state AS s
 
 -- next_arrivals --
--- The oldest arrivals after $1: at most $2, with at most $3 samples and $4 bytes, but at least one.
+-- The oldest arrivals after $1: at most $2, with at most $3 samples and $4 unpacked bytes, but at least one.
 SELECT
     a.id, a.tenant_id, a.kind, a.n_samples, a.first_series, a.last_series, a.first_ms, a.last_ms,
     a.payload
@@ -45,7 +36,7 @@ FROM (
         o.*,
         row_number() OVER w AS n,
         sum(o.n_samples) OVER w AS n_samples_until,
-        sum(octet_length(o.payload)) OVER w AS n_bytes_until
+        sum(unpacked_bytes(o.payload)) OVER w AS n_bytes_until
     FROM (SELECT * FROM arrival WHERE id > $1 ORDER BY id LIMIT $2) AS o
     WINDOW w AS (ORDER BY o.id ROWS UNBOUNDED PRECEDING)
 ) AS a

@@ -73,7 +73,8 @@ FROM (
 -- The runs of tenant $1 and slot $2 that may have samples of the series $3, ascending.
 SELECT
     id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, first_series, last_series, first_ms, last_ms
+    n_samples, first_series, last_series, first_ms, last_ms,
+    octet_length(payload) AS n_bytes
 FROM sample_run
 WHERE tenant_id = $1 AND slot = $2
     AND width_bucket(last_series, $3::bigint[]) > width_bucket(first_series - 1, $3::bigint[])
@@ -83,7 +84,8 @@ ORDER BY first_series, id
 -- The blocks of tenant $1 and slot $2 that may have samples of the series $3.
 SELECT
     ctid::text AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, series_id AS first_series, series_id | 15 AS last_series, first_ms, last_ms
+    n_samples, series_id AS first_series, series_id | 15 AS last_series, first_ms, last_ms,
+    octet_length(payload) AS n_bytes
 FROM sample_block
 WHERE tenant_id = $1 AND slot = $2 AND series_id = ANY(block_keys($3))
 ORDER BY series_id, first_ms, last_arrival, replaces

@@ -137,6 +137,11 @@ BEGIN
 END
 $$;
 
+-- The size of a payload; of a page with histograms (version 3), about what they take in memory.
+CREATE OR REPLACE FUNCTION unpacked_bytes(payload bytea) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN octet_length(payload)::bigint * CASE WHEN substr(payload, 1, 1) = '\x03' THEN 8 ELSE 1 END;
+
 -- The last id of an arrival, drained ones included.
 CREATE OR REPLACE FUNCTION last_arrival() RETURNS bigint
 LANGUAGE plpgsql STABLE
@@ -235,6 +240,7 @@ REVOKE EXECUTE ON PROCEDURE commit_arrivals(
     text, integer[], bigint[], bigint, integer[], smallint[], integer[], bigint[], bigint[], bigint[],
     bigint[], bytea[], bigint[], smallint[], float8[], bigint[], bigint[]
 ) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION unpacked_bytes(bytea) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION last_arrival() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION has_arrival_since(
     bigint, integer[], bigint[], bigint[], bigint[], bigint[]

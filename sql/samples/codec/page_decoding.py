@@ -18,6 +18,7 @@ from promcompat.core.model import IntArray
 from sql.samples.codec.column_kernels import INCONSISTENT, READ_AHEAD
 from sql.samples.codec.histogram_sections import SectionError, read_histograms
 from sql.samples.codec.page_kernels import (
+    HISTOGRAM_VERSION,
     MAX_MS,
     MIN_MS,
     SECTION_SIZE_BYTES,
@@ -35,6 +36,18 @@ _FAULTS: Final = {
     -5: "times do not ascend, or are not in the years 1 to 9999",
 }
 _NO_INTEGERS: Final = np.empty(0, np.int64)
+_HISTOGRAM_HEAD: Final = bytes([HISTOGRAM_VERSION])
+_HISTOGRAM_WEIGHT: Final = 8
+"""A byte of a page with histograms becomes about as many more bytes than one with floats."""
+
+
+def unpacked_bytes(payload: bytes) -> int:
+    """The size of a payload; of one with histograms, about what they take in memory.
+
+    Also in sql/routines (`unpacked_bytes`).
+    """
+    has_histograms = payload[:1] == _HISTOGRAM_HEAD
+    return len(payload) * (_HISTOGRAM_WEIGHT if has_histograms else 1)
 
 
 class CorruptPageError(ValueError):

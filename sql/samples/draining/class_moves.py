@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -76,7 +76,10 @@ class ClassMoves:
         series_at_once: int = _SERIES_AT_ONCE,
         samples_at_once: int = _SAMPLES_AT_ONCE,
     ) -> None:
-        """A transaction moves about so many series, from pages with about so many samples."""
+        """A transaction moves about so many series, from pages with about so many samples.
+
+        Histograms count as several, see `StoredPage.weight`.
+        """
         self._pool = pool
         self._series_at_once = series_at_once
         self._samples_at_once = samples_at_once
@@ -151,17 +154,14 @@ class ClassMoves:
                 QUERIES["series_to_move"], *moving.key, after, self._series_at_once
             )
             scope = moving.tenant_id, slot, found
-            pages = [
-                *(await connection.fetch(QUERIES["runs_to_move"], *scope) if found else []),
-                *(await connection.fetch(QUERIES["blocks_to_move"], *scope) if found else []),
-            ]
+            pages = await _pages_to_move(connection, scope) if found else []
         ids = np.array(found, np.int64)
-        pages.sort(key=itemgetter("first_series"))
-        n_samples = np.cumsum([row["n_samples"] for row in pages])
+        pages.sort(key=attrgetter("first_series"))
+        n_samples = np.cumsum([page.weight for page in pages])
         beyond = int(np.searchsorted(n_samples, self._samples_at_once, "right"))
         if beyond == len(pages):
             return ids
-        return ids[: max(int(np.searchsorted(ids, pages[beyond]["first_series"])), 1)]
+        return ids[: max(int(np.searchsorted(ids, pages[beyond].first_series)), 1)]
 
 
 async def moving_classes(connection: Connection) -> list[MovingClass]:
@@ -224,17 +224,24 @@ def _target(moving: MovingClass, slot: int) -> int:
     return slot_of(day_of_slot(slot), moving.retention_class)
 
 
+async def _pages_to_move(
+    connection: Connection, scope: tuple[int, int, Sequence[int]]
+) -> list[StoredPage]:
+    """The pages of a tenant and slot that may have samples of some series."""
+    runs = await connection.fetch(QUERIES["runs_to_move"], *scope)
+    blocks = await connection.fetch(QUERIES["blocks_to_move"], *scope)
+    return [
+        *(StoredPage.of(row, is_block=False) for row in runs),
+        *(StoredPage.of(row, is_block=True) for row in blocks),
+    ]
+
+
 async def _move_series(
     connection: Connection, moving: MovingClass, slot: int, ids: IntArray
 ) -> int:
     """Move all runs and blocks of series (ascending ids) from a slot; returns how many samples."""
     scope = moving.tenant_id, slot, ids.tolist()
-    runs = await connection.fetch(QUERIES["runs_to_move"], *scope)
-    blocks = await connection.fetch(QUERIES["blocks_to_move"], *scope)
-    pages = [
-        *(StoredPage.of(row, is_block=False) for row in runs),
-        *(StoredPage.of(row, is_block=True) for row in blocks),
-    ]
+    pages = await _pages_to_move(connection, scope)
     if not pages:
         return 0
     target = _target(moving, slot)

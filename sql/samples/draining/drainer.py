@@ -26,7 +26,7 @@ from sql.samples.draining.drain_transaction import (
     drain_transaction,
 )
 from sql.samples.tables.block_table import QUERIES
-from sql.samples.writing.backlog import BYTES_PER_ARRIVAL, BYTES_PER_SAMPLE
+from sql.samples.writing.backlog import bytes_in_memory, undrained
 
 T = TypeVar("T")
 _LOGGER: Final = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ class DrainOptions:
 
     Draining starts when the head of undrained samples would take `start_bytes`, or when there are
     `start_arrivals`, and goes on until less than half of that is left: the newest samples stay in
-    memory. A drain takes some 70 bytes of memory for each of its samples.
+    memory. A drain takes some 70 bytes of memory for each of its samples. `max_bytes` are unpacked
+    bytes, of which only histograms have so many.
     """
 
     start_bytes: int = 128 * 1024 * 1024
@@ -55,9 +56,8 @@ class DrainOptions:
     max_samples: int = 1_000_000
     max_bytes: int = 64 * 1024 * 1024
 
-    def is_reached(self, n_samples: int, n_arrivals: int, share: float) -> bool:
+    def is_reached(self, n_bytes: int, n_arrivals: int, share: float) -> bool:
         """Whether so much is undrained, or more, as a share of what starts a drain."""
-        n_bytes = BYTES_PER_SAMPLE * n_samples + BYTES_PER_ARRIVAL * n_arrivals
         return n_bytes >= share * self.start_bytes or n_arrivals >= share * self.start_arrivals
 
 
@@ -88,11 +88,24 @@ class DrainStats:
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
-    """What one transaction moved. `is_busy`: nothing, because another process drains."""
+    """What one transaction moved. `is_busy`: nothing, because another process drains.
+
+    `n_bytes` is the memory that it took in the head.
+    """
 
     n_arrivals: int = 0
     n_samples: int = 0
+    n_bytes: int = 0
     is_busy: bool = False
+
+    @classmethod
+    def of(cls, arrivals: "Sequence[ArrivalRow]") -> "DrainResult":
+        """The result of moving these arrivals."""
+        return cls(
+            len(arrivals),
+            sum(arrival.n_samples for arrival in arrivals),
+            sum(bytes_in_memory(arrival.n_samples, arrival.payload) for arrival in arrivals),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +199,14 @@ class Drainer:
 
     async def drain_due(self) -> int:
         """Drain if enough is undrained, until less than half is left; returns how many samples."""
-        n_samples, n_arrivals = await self._undrained()
+        n_bytes, n_arrivals = await self._undrained()
         n_drained, share = 0, 1.0
-        while self._options.is_reached(n_samples, n_arrivals, share):
+        while self._options.is_reached(n_bytes, n_arrivals, share):
             result = await self.drain()
             if not result.n_arrivals:
                 break
             share = 0.5
-            n_samples -= result.n_samples
+            n_bytes -= result.n_bytes
             n_arrivals -= result.n_arrivals
             n_drained += result.n_samples
         return n_drained
@@ -250,9 +263,10 @@ class Drainer:
             raise exc
 
     async def _undrained(self) -> tuple[int, int]:
+        """The memory of what is undrained, and how many arrivals that are."""
         async with acquired(self._pool) as connection:
-            row = await connection.fetchrow(QUERIES["undrained"])
-        return row["n_samples"], row["n_arrivals"]
+            found = (await undrained(connection)).values()
+        return sum(one.n_bytes for one in found), sum(one.n_arrivals for one in found)
 
     async def _has_samples(self, before_ms: int | None) -> bool:
         """Whether samples before a time (None: anything) may be undrained."""
@@ -277,9 +291,9 @@ class Drainer:
             await note_changes(connection, moved.changes, arrivals[-1].id)
             await change_exactly(connection, "advance_drain", 1, drained_through, arrivals[-1].id)
         await self._target.committed()
-        n_samples = sum(arrival.n_samples for arrival in arrivals)
-        self._count(len(arrivals), n_samples, moved.n_conflicts, started)
-        return DrainResult(len(arrivals), n_samples)
+        result = DrainResult.of(arrivals)
+        self._count(result, moved.n_conflicts, started)
+        return result
 
     async def _take(self, connection: Connection, drained_through: int) -> Sequence[ArrivalRow]:
         """The next arrivals, which are deleted."""
@@ -311,19 +325,20 @@ class Drainer:
             row = await connection.fetchrow(QUERIES["next_arrivals"], drained_through, 1, 0, 0)
             if row is None or row["id"] != arrival_id:
                 return DrainResult(is_busy=True)
-            await change_exactly(connection, "set_arrival_aside", 1, row["id"])
-            if row["kind"] != DELETES:
-                await self._target.passed(connection, ArrivalRow(*row))
-            await change_exactly(connection, "advance_drain", 1, drained_through, row["id"])
+            arrival = ArrivalRow(*row)
+            await change_exactly(connection, "set_arrival_aside", 1, arrival.id)
+            if arrival.kind != DELETES:
+                await self._target.passed(connection, arrival)
+            await change_exactly(connection, "advance_drain", 1, drained_through, arrival.id)
         self._stats.arrivals_set_aside += 1
-        _LOGGER.error("an arrival was set aside", extra={"arrival": row["id"]})
+        _LOGGER.error("an arrival was set aside", extra={"arrival": arrival.id})
         self._max_arrivals = self._options.max_arrivals
-        return DrainResult(1, row["n_samples"])
+        return DrainResult.of([arrival])
 
-    def _count(self, n_arrivals: int, n_samples: int, n_conflicts: int, started: float) -> None:
+    def _count(self, result: DrainResult, n_conflicts: int, started: float) -> None:
         self._stats.drains += 1
-        self._stats.arrivals_drained += n_arrivals
-        self._stats.samples_drained += n_samples
+        self._stats.arrivals_drained += result.n_arrivals
+        self._stats.samples_drained += result.n_samples
         self._stats.conflicts_resolved += n_conflicts
         self._stats.drain_seconds += time.perf_counter() - started
 

@@ -10,8 +10,8 @@ from sql.samples.draining.block_drain import BlockTarget
 from sql.samples.draining.compaction import Compactor
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats, DrainTarget
 from sql.samples.draining.row_drain import RowTarget
-from sql.samples.tables.block_table import QUERIES
 from sql.samples.tables.sample_table import SamplePartitions
+from sql.samples.writing.backlog import undrained
 
 _MAX_UNDRAINED_BYTES: Final = 16 << 20
 _MAX_UNDRAINED_ARRIVALS: Final = 2_000
@@ -50,9 +50,7 @@ class Drains:
 
     async def count_undrained(self, connection: Connection) -> int:
         """How many samples wait for a drain."""
-        row = await connection.fetchrow(QUERIES["undrained"])
-        n_samples: int = row["n_samples"]
-        return n_samples
+        return sum(one.n_samples for one in (await undrained(connection)).values())
 
     async def compact(self, *, is_patient: bool = False) -> None:
         """Compact until nothing is left to do; `is_patient` and errors: see `Compactor.compact`."""

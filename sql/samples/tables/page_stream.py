@@ -11,7 +11,7 @@ import numpy as np
 from promcompat.core.errors import PromcompatError
 from promcompat.core.model import IntArray
 from sql.samples.arrivals.arrival_log import DrainState
-from sql.samples.codec.page_kernels import HISTOGRAM_VERSION
+from sql.samples.codec.page_decoding import unpacked_bytes
 from sql.samples.columns.fold import Deletion
 
 _HEADER_BYTES: Final = 19
@@ -23,8 +23,6 @@ _STATE: Final = 4
 _JOINING_ORDER: Final = attrgetter(
     "source", "slot", "replaces", "last_arrival", "first_series", "first_ms"
 )
-_HISTOGRAM_WEIGHT: Final = 8
-"""A byte of a page with histograms becomes about as many more bytes than one with floats."""
 _ARRAY_HEADER_BYTES: Final = 20
 _ARRAY_ELEMENT: Final = np.dtype([("length", ">i4"), ("id", ">i8")])
 
@@ -111,8 +109,7 @@ class PageStream:
             self.deletions.append(Deletion(last_arrival, ids, first_series, last_series))
             return
         assert payload is not None
-        has_histograms = payload[:1] == bytes([HISTOGRAM_VERSION])
-        self.n_pending_bytes += len(payload) * (_HISTOGRAM_WEIGHT if has_histograms else 1)
+        self.n_pending_bytes += unpacked_bytes(payload)
         self.n_pending_samples += n_samples
         self._pages.append(
             PageRow(

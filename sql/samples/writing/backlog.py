@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from promcompat.core.errors import OverloadedError
-from sql.database.connection_pool import Pool, acquired
+from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.storage_stats import StorageStats
 from sql.query_loader import load_queries
+from sql.samples.codec.page_decoding import unpacked_bytes
 
 _QUERIES: Final = load_queries("arrivals")
-BYTES_PER_SAMPLE: Final = 16
+_BYTES_PER_SAMPLE: Final = 16
 """A time and a value."""
-BYTES_PER_ARRIVAL: Final = 400
+_BYTES_PER_ARRIVAL: Final = 400
 _MEASURED_EVERY_SECONDS: Final = 1.0
 _COST_RATIO: Final = 20
 """A slow measurement is repeated less often, so that measuring takes a twentieth of the time."""
@@ -36,6 +37,26 @@ class BacklogLimits:
 
     max_bytes: int = 1 << 30
     max_tenant_bytes: int = 3 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Undrained:
+    """What is not drained yet: how many arrivals and samples, and the memory that they need."""
+
+    n_arrivals: int
+    n_samples: int
+    n_bytes: int
+
+
+def bytes_in_memory(n_samples: int, payload: bytes) -> int:
+    """The memory that an arrival needs, as the statement `undrained` has it."""
+    return max(_BYTES_PER_SAMPLE * n_samples, unpacked_bytes(payload)) + _BYTES_PER_ARRIVAL
+
+
+async def undrained(connection: Connection) -> dict[int, Undrained]:
+    """What is not drained yet of each tenant that has any."""
+    rows = await connection.fetch(_QUERIES["undrained"], _BYTES_PER_SAMPLE, _BYTES_PER_ARRIVAL)
+    return {tenant_id: Undrained(*amounts) for tenant_id, *amounts in rows}
 
 
 class Backlog:
@@ -82,10 +103,8 @@ class Backlog:
         async with self._measuring:
             started = self._now_seconds()
             async with acquired(self._pool) as connection:
-                rows = await connection.fetch(
-                    _QUERIES["undrained_bytes"], BYTES_PER_SAMPLE, BYTES_PER_ARRIVAL
-                )
-            self._bytes = {row["tenant_id"]: row["n_bytes"] for row in rows}
+                found = await undrained(connection)
+            self._bytes = {tenant_id: one.n_bytes for tenant_id, one in found.items()}
             self._stats.undrained_bytes = self.n_bytes
             now = self._now_seconds()
             self._due_seconds = now + max(_MEASURED_EVERY_SECONDS, _COST_RATIO * (now - started))

@@ -15,6 +15,7 @@ from promcompat.core.corrections import (
     ReplaceSamples,
     SampleScope,
 )
+from promcompat.core.errors import OverloadedError
 from promcompat.core.histograms.columns import (
     Histograms,
     histogram_cells,
@@ -33,6 +34,8 @@ from sql.samples.reading import newest
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import StoreMove
 from sql.samples.stores import rollup_work
+from sql.samples.writing import backlog
+from sql.samples.writing.backlog import BacklogLimits
 from tests.support.factories import make_batch, make_labels, make_matcher, select_name
 from tests.support.histograms import columns_of, histogram_of
 from tests.support.storage.repositories import (
@@ -63,6 +66,14 @@ def grown(k: int) -> Histograms:
         sum_=1.25 * k,
         positive_spans=[(0, 1), (2, len(counts) - 1)],
         positive=counts,
+    )
+
+
+def wide(k: int) -> Histograms:
+    """A histogram with buckets that take a byte and more each."""
+    counts = [(k * 2_654_435_761 + one * 40_503) % 9_973 for one in range(100)]
+    return histogram_of(
+        count=sum(counts), sum_=1.25 * k, positive_spans=[(0, len(counts))], positive=counts
     )
 
 
@@ -367,3 +378,34 @@ async def test_series_with_large_histograms_are_renamed_in_small_steps(
             make_labels("n", i=labels.get("i")): points for labels, points in WRITTEN.items()
         }
         assert found == expected(renamed)
+
+
+@STORES
+async def test_drains_begin_before_writes_are_refused(
+    plain_database_url: str, kind: StoreKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Histograms take many times the memory of floats, in the head and while they are drained."""
+    monkeypatch.setattr(backlog, "_MEASURED_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(backlog, "_COST_RATIO", 0)
+    limits = BacklogLimits(max_bytes=800_000, max_tenant_bytes=600_000)
+    drains = DrainOptions(start_bytes=300_000, max_bytes=100_000)
+    async with opened_storage(
+        plain_database_url, store=kind, backlog=limits, drains=drains
+    ) as storage:
+        n_written = n_refused = 0
+        while n_refused < 3:
+            times = range(n_written, n_written + 20)
+            points = [(MIDNIGHT + 1_000 * k, wide(k)) for k in times]
+            try:
+                await storage.store.write_batch("default", batch_of({A: points}))
+            except OverloadedError:
+                n_refused += 1
+                n_drains = storage.drains.stats.drains
+                n_drained = await storage.drains.drainer.drain_due()
+                assert n_drained > 0
+                assert storage.drains.stats.drains - n_drains > 1, "a drain has a part of them"
+            else:
+                n_written += 20
+        await drain_and_compact(storage)
+        found = await read(storage.store)
+        assert len(found[A]) == n_written
