@@ -6,6 +6,7 @@ import { changedQuery, followLinks, hrefOf, path, place, setViewTest } from "./r
 import { logInReason, session } from "./session";
 import { choice, nextTheme } from "./theme";
 import { TimePicker } from "./time/picker";
+import { Boundary } from "./ui/boundary";
 import { Empty, ErrorBox, Loading } from "./ui/states";
 import { Toasts } from "./ui/toast";
 import { type View, VIEWS, viewOf } from "./views";
@@ -28,12 +29,22 @@ export function App() {
       </a>
       {!isBare && <Header view={view} />}
       <main id="main" tabIndex={-1}>
-        {view ? <Shown key={view.name} view={view} /> : <Unknown />}
+        {view ? (
+          <Boundary key={view.name} retryOn={[place.value]} fallback={failed}>
+            <Shown view={view} />
+          </Boundary>
+        ) : (
+          <Unknown />
+        )}
       </main>
       {logInReason.value && <LogIn reason={logInReason.value} />}
       <Toasts />
     </div>
   );
+}
+
+function failed(error: Error) {
+  return <ErrorBox error={error} title="This part of the page has failed; another one, or a reload, may work." />;
 }
 
 function Header({ view }: { view: View | undefined }) {

@@ -280,6 +280,36 @@ def test_a_panel_that_cannot_be_drawn_as_it_says_leaves_the_others(
     expect(panel_of(tab, 3).get_by_role("alert")).to_contain_text("Invalid regular expression")
 
 
+def test_what_throws_in_a_panel_is_shown_there_alone(machine: Machine, tab: Page) -> None:
+    wrong = {"id": "sortBy", "options": {"sort": 5}}
+    document = {
+        "title": "Thrown",
+        "rows": [
+            {
+                "panels": [
+                    panel(1, "table", 0, 0, queries=[query("up")], transformations=[wrong]),
+                    panel(2, "stat", 8, 0, queries=[query("vector(7)")]),
+                ]
+            }
+        ],
+    }
+    machine.send("/dashboards/thrown", {"dashboard": document}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=thrown&edit=1")
+    expect(panel_of(tab, 1).get_by_role("alert")).to_contain_text("The panel cannot be shown")
+    expect(panel_of(tab, 2)).to_contain_text("7")
+    # Whoever edits it can make it right.
+    panel_of(tab, 1).get_by_role("button", name="Edit").click()
+    tab.get_by_role("button", name="Edit as JSON").click()
+    text = tab.get_by_label("The panel as JSON")
+    right = json.loads(text.input_value()) | {"transformations": []}
+    text.fill("[]")
+    tab.get_by_role("button", name="Apply").click()
+    expect(tab.get_by_text("This is no JSON object")).to_be_visible()
+    text.fill(json.dumps(right))
+    tab.get_by_role("button", name="Apply").click()
+    expect(panel_of(tab, 1).locator("tbody tr")).not_to_have_count(0)
+
+
 def test_a_panel_is_added_moved_and_saved(machine: Machine, tab: Page) -> None:
     machine.send("/dashboards/draft", {"dashboard": {"title": "Draft"}}, "PUT")
     tab.goto(f"{machine.url}/dashboards?uid=draft&edit=1")

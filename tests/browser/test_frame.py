@@ -83,6 +83,16 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(tab: Page, machine: Machine
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+def test_a_view_that_throws_leaves_the_others(tab: Page, machine: Machine) -> None:
+    wrong = {"dashboards": [{"uid": "x", "title": None, "tags": []}]}
+    tab.route("**/api/v1/metrics/dashboards", lambda route: route.fulfill(json=wrong))
+    tab.goto(f"{machine.url}/dashboards")
+    expect(tab.get_by_role("alert")).to_contain_text("This part of the page has failed")
+    tab.get_by_role("link", name="Metrics").click()
+    expect(tab.get_by_role("heading", name="Metrics")).to_be_visible()
+    expect(tab.get_by_role("alert")).to_have_count(0)
+
+
 def tenant_of_completed_names(tab: Page) -> str | None:
     """The tenant whose names of metrics the editor asks for when somebody writes."""
     with tab.expect_request("**/label/__name__/values*") as asked:

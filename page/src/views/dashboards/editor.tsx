@@ -19,6 +19,14 @@ function changed<T extends object>(document: T, change: Partial<T>): T {
   return result as T;
 }
 
+/** An object of JSON that has these fields; the service checks the rest when it is saved. */
+function readObject<T>(text: string, fields: readonly (keyof T & string)[]): T {
+  const found: unknown = JSON.parse(text);
+  if (typeof found !== "object" || found === null || Array.isArray(found)) throw new TypeError("This is no JSON object: it begins with { and ends with }.");
+  for (const field of fields) if (!(field in found)) throw new TypeError(`The field “${field}” is missing.`);
+  return found as T;
+}
+
 function numberOf(text: string): number | undefined {
   return text.trim() === "" || Number.isNaN(Number(text)) ? undefined : Number(text);
 }
@@ -32,7 +40,7 @@ export function PanelEditor({ panel, onSave, onClose }: { panel: Panel; onSave: 
     event.preventDefault();
     if (json === null) return onSave(draft);
     try {
-      onSave({ ...(JSON.parse(json) as Panel), id: panel.id });
+      onSave({ ...readObject<Panel>(json, ["type", "grid"]), id: panel.id });
     } catch (problem) {
       setFault(problem instanceof Error ? problem.message : String(problem));
     }
@@ -139,7 +147,7 @@ export function DocumentEditor({ dashboard, onSave, onClose }: { dashboard: Dash
   const save = (event: SubmitEvent) => {
     event.preventDefault();
     try {
-      onSave(JSON.parse(text) as Dashboard);
+      onSave(readObject<Dashboard>(text, ["title"]));
     } catch (problem) {
       setFault(problem instanceof Error ? problem.message : String(problem));
     }

@@ -4,6 +4,7 @@ import { native } from "../../api/native";
 import { send } from "../../api/transport";
 import { formatAgo } from "../../format/times";
 import { type Place, guardLeaving, hrefOf, navigate, place, setQuery } from "../../router";
+import { Boundary } from "../../ui/boundary";
 import { Dialog } from "../../ui/dialog";
 import { Empty, ErrorBox, Loading } from "../../ui/states";
 import { Table } from "../../ui/table";
@@ -181,13 +182,15 @@ function Edited({ stored, onSaved }: { stored: Stored; onSaved: () => void }) {
         <button type="button" onClick={() => setQuery({ edit: null })}>Discard</button>
         <button type="button" class="primary" disabled={!isChanged} onClick={() => void save()}>Save</button>
       </div>
-      <DashboardView uid={stored.uid} dashboard={draft} editing={{
-        edit: (panel) => setOpen({ panel }),
-        copy: (panel) => setDraft(copyPanel(draft, panel)),
-        remove: (panel) => setDraft(removePanel(draft, panel.id)),
-        move: (panel, columns, lines, resizes) => setDraft(movePanel(draft, panel.id, columns, lines, resizes)),
-        editRow: (index) => setOpen({ row: index }),
-      }} />
+      <Boundary retryOn={[draft]} fallback={(error) => <ErrorBox error={error} title="The dashboard cannot be shown as it is now; its JSON says what it is" />}>
+        <DashboardView uid={stored.uid} dashboard={draft} editing={{
+          edit: (panel) => setOpen({ panel }),
+          copy: (panel) => setDraft(copyPanel(draft, panel)),
+          remove: (panel) => setDraft(removePanel(draft, panel.id)),
+          move: (panel, columns, lines, resizes) => setDraft(movePanel(draft, panel.id, columns, lines, resizes)),
+          editRow: (index) => setOpen({ row: index }),
+        }} />
+      </Boundary>
       {open && typeof open === "object" && "panel" in open && <PanelEditor panel={open.panel} onSave={(panel) => apply(replacePanel(draft, panel))} onClose={() => setOpen(null)} />}
       {row >= 0 && <RowEditor row={draft.rows?.[row] ?? {}} onSave={(changed) => apply(replaceRow(draft, row, changed))} onRemove={() => apply(removeRow(draft, row))} onClose={() => setOpen(null)} />}
       {open === "document" && <DocumentEditor dashboard={draft} onSave={apply} onClose={() => setOpen(null)} />}

@@ -2,6 +2,7 @@
 import type { ComponentType, RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { hrefOf } from "../../router";
+import { Boundary } from "../../ui/boundary";
 import { ErrorBox } from "../../ui/states";
 import { range, to } from "../../time/range";
 import { interpolate } from "./logic/interpolation";
@@ -62,11 +63,35 @@ function useIsNear(): [RefObject<HTMLElement | null>, boolean] {
   return [element, isNear];
 }
 
+/** A panel that fails says so in its place, where it can still be edited. */
 export function PanelCard(props: PanelCardProps) {
+  const { placed, values, builtIn, gridWidth, editing } = props;
+  const { panel } = placed;
+  return (
+    <Boundary retryOn={[panel, values, builtIn]} fallback={(error) => (
+      <section class="panel" style={styleOf(placed)} aria-label={panel.title || `panel ${panel.id}`} data-panel={panel.id}>
+        <Header panel={panel} title={panel.title ?? ""} lookup={() => undefined} isLoading={false} {...(editing && { editing })} column={columnOf(gridWidth)} />
+        <ErrorBox error={error} title="The panel cannot be shown" />
+      </section>
+    )}>
+      <Card {...props} />
+    </Boundary>
+  );
+}
+
+function columnOf(gridWidth: number): number {
+  return (gridWidth + GAP_PIXELS) / 24;
+}
+
+function styleOf({ grid }: Placed) {
+  return { gridColumn: `${grid.x + 1} / span ${grid.width}`, gridRow: `${grid.y + 1} / span ${grid.height}` };
+}
+
+function Card(props: PanelCardProps) {
   const { placed, values, builtIn, filters, gridWidth, editing } = props;
   const { panel, grid, scope: local } = placed;
   const [element, isNear] = useIsNear();
-  const column = (gridWidth + GAP_PIXELS) / 24;
+  const column = columnOf(gridWidth);
   const width = Math.max(grid.width * column - GAP_PIXELS - PADDING_PIXELS, 50);
   const scope = useMemo((): Scope => ({ values, local, builtIn, filters }), [values, local, builtIn, filters]);
   const lookup = useMemo(() => lookupOf(values, local, builtIn), [values, local, builtIn]);
@@ -77,10 +102,9 @@ export function PanelCard(props: PanelCardProps) {
   const height = pixelsOf(grid.height) - (title || editing ? TITLE_PIXELS : 0) - PADDING_PIXELS;
   const Content = TYPES[panel.type];
   const own = panelRange(panel, range.value, to.value.startsWith("now"), lookup);
-  const style = { gridColumn: `${grid.x + 1} / span ${grid.width}`, gridRow: `${grid.y + 1} / span ${grid.height}` };
   const isWaiting = hasQueries && isNear && (!props.isReady || (data.isLoading && !data.frames.length));
   return (
-    <section ref={element} class={`panel ${panel.transparent ? "is-transparent" : ""}`} style={style} aria-label={title || `panel ${panel.id}`} aria-busy={isWaiting || undefined}
+    <section ref={element} class={`panel ${panel.transparent ? "is-transparent" : ""}`} style={styleOf(placed)} aria-label={title || `panel ${panel.id}`} aria-busy={isWaiting || undefined}
       data-panel={panel.id} data-queries={JSON.stringify(data.asked)} data-series={data.counts.join(",")}>
       {(title || editing) && <Header panel={panel} title={title} lookup={lookup} isLoading={data.isLoading} {...(editing && { editing })} column={column} />}
       {data.error ? <ErrorBox error={data.error} /> : isWaiting ? <p class="hint" role="status">…</p> : isNear && Content && (
