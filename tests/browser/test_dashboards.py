@@ -310,6 +310,30 @@ def test_what_throws_in_a_panel_is_shown_there_alone(machine: Machine, tab: Page
     expect(panel_of(tab, 1).locator("tbody tr")).not_to_have_count(0)
 
 
+def test_an_annotation_that_cannot_be_asked_says_why(
+    machine: Machine, tab: Page, check_accessibility: Callable[[Page], None]
+) -> None:
+    document = {
+        "title": "Marks",
+        "annotations": [
+            {"name": "good", "expr": "vector(1)"},
+            {"name": "broken", "expr": "vector("},
+            {"name": "unseen", "expr": "sum(", "hidden": True},
+        ],
+        "rows": [{"panels": [panel(1, "timeseries", 0, 0, queries=[query("vector(7)")])]}],
+    }
+    machine.send("/dashboards/marks", {"dashboard": document}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=marks")
+    bar = tab.get_by_role("group", name="Annotations")
+    expect(bar.get_by_role("alert")).to_have_text(
+        [re.compile("broken: .*parse error"), re.compile("unseen: .*parse error")]
+    )
+    check_accessibility(tab)
+    bar.get_by_label("broken").uncheck()
+    expect(bar.get_by_role("alert")).to_have_text([re.compile("unseen: ")])
+    expect(panel_of(tab, 1).get_by_role("img")).to_be_visible()
+
+
 def test_a_panel_is_added_moved_and_saved(machine: Machine, tab: Page) -> None:
     machine.send("/dashboards/draft", {"dashboard": {"title": "Draft"}}, "PUT")
     tab.goto(f"{machine.url}/dashboards?uid=draft&edit=1")

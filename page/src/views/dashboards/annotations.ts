@@ -1,5 +1,6 @@
 /** Annotations: the times at which expressions are above zero, as marks in graphs. */
 import { queryRange } from "../../api/prometheus";
+import { isAbort } from "../../api/transport";
 import { numberOf } from "../../format/numbers";
 import { formatLegend } from "../../format/series";
 import type { Mark } from "../../plot/plot";
@@ -10,7 +11,14 @@ import { intervalMs } from "./logic/intervals";
 import type { Annotation } from "./logic/types";
 
 const MAX_POINTS = 11_000;
-const NO_MARKS: readonly { annotation: Annotation; marks: Mark[] }[] = [];
+/** An annotation with its marks, or with why there are none. */
+export interface Annotated {
+  annotation: Annotation;
+  marks: Mark[];
+  error?: Error;
+}
+
+const NONE: readonly Annotated[] = [];
 
 async function marksOf(annotation: Annotation, lookup: Lookup, times: { start: number; end: number }, signal: AbortSignal): Promise<Mark[]> {
   const given = (intervalMs(interpolate(annotation.step ?? "60s", lookup, "glob")) ?? 60_000) / 1000;
@@ -33,17 +41,24 @@ async function marksOf(annotation: Annotation, lookup: Lookup, times: { start: n
 }
 
 /** The marks of the annotations that are switched on. */
-export function useAnnotations(annotations: readonly Annotation[], lookup: Lookup, isReady: boolean): readonly { annotation: Annotation; marks: Mark[] }[] {
+export function useAnnotations(annotations: readonly Annotation[], lookup: Lookup, isReady: boolean): readonly Annotated[] {
   const times = range.value;
   const { data } = useRequest(
     isReady && annotations.length
-      ? (signal) => Promise.all(annotations.map(async (annotation) => ({ annotation, marks: await marksOf(annotation, lookup, times, signal).catch(() => []) })))
+      ? (signal) => Promise.all(annotations.map(async (annotation): Promise<Annotated> => {
+          try {
+            return { annotation, marks: await marksOf(annotation, lookup, times, signal) };
+          } catch (problem) {
+            if (isAbort(problem)) throw problem;
+            return { annotation, marks: [], error: problem instanceof Error ? problem : new Error(String(problem)) };
+          }
+        }))
       : null,
     [annotations, lookup, times, isReady],
   );
-  return data ?? NO_MARKS;
+  return data ?? NONE;
 }
 
-export function marksFor(panelId: number, all: readonly { annotation: Annotation; marks: Mark[] }[]): Mark[] {
+export function marksFor(panelId: number, all: readonly Annotated[]): Mark[] {
   return all.filter(({ annotation: { panels, exclude_panels } }) => !panels || panels.includes(panelId) !== Boolean(exclude_panels)).flatMap(({ marks }) => marks);
 }

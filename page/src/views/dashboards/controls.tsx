@@ -4,6 +4,7 @@ import { native } from "../../api/native";
 import { labelNames, labelValues } from "../../api/prometheus";
 import { hrefOf, place } from "../../router";
 import { useRequest } from "../../use_request";
+import type { Annotated } from "./annotations";
 import { ALL, interpolate, type Lookup } from "./logic/interpolation";
 import type { Annotation, DashboardLink, Filter, Variable } from "./logic/types";
 import { FILTER_OPERATORS, filterText, filtersOf } from "./logic/variables";
@@ -36,7 +37,7 @@ function VariableControl({ state }: { state: VariableState }) {
       ) : (
         <Choice id={id} state={state} label={label} />
       )}
-      {error && <span class="is-critical" role="alert" title={error}>⚠ {error.slice(0, 60)}</span>}
+      {error && <Fault text={error} />}
     </div>
   );
 }
@@ -124,9 +125,18 @@ function Choice({ id, state, label }: { id: string; state: VariableState; label:
   );
 }
 
-export function AnnotationSwitches({ annotations, off, onOff }: { annotations: Annotation[]; off: ReadonlySet<string>; onOff: (off: ReadonlySet<string>) => void }) {
+interface AnnotationSwitchesProps {
+  annotations: Annotation[];
+  found: readonly Annotated[];
+  off: ReadonlySet<string>;
+  onOff: (off: ReadonlySet<string>) => void;
+}
+
+/** A switch for each annotation, and why one has no marks. */
+export function AnnotationSwitches({ annotations, found, off, onOff }: AnnotationSwitchesProps) {
   const shown = annotations.filter(({ hidden }) => !hidden);
-  if (!shown.length) return null;
+  const faults = found.filter(({ error }) => error);
+  if (!shown.length && !faults.length) return null;
   const toggle = (name: string) => {
     const next = new Set(off);
     if (!next.delete(name)) next.add(name);
@@ -140,8 +150,14 @@ export function AnnotationSwitches({ annotations, off, onOff }: { annotations: A
           {name}
         </label>
       ))}
+      {faults.map(({ annotation: { name }, error }) => <Fault key={name} text={`${name}: ${error?.message}`} />)}
     </div>
   );
+}
+
+/** A fault in the bar, which has little room: the whole text is its title. */
+function Fault({ text }: { text: string }) {
+  return <span class="is-critical" role="alert" title={text}>⚠ {text.length > 80 ? `${text.slice(0, 80)}…` : text}</span>;
 }
 
 interface Summary {

@@ -68,7 +68,7 @@ export function DashboardView({ uid, dashboard, editing }: DashboardViewProps) {
   const filters = useMemo(() => (dashboard.variables ?? []).flatMap((variable) => (variable.kind === "adhoc" ? filtersOf(variable, query) : [])), [dashboard, query]);
   const [off, setOff] = useState<ReadonlySet<string>>(() => new Set((dashboard.annotations ?? []).filter(({ enabled }) => enabled === false).map(({ name }) => name)));
   const wanted = useMemo(() => (dashboard.annotations ?? []).filter(({ name }) => !off.has(name)), [dashboard, off]);
-  const marks = useAnnotations(wanted, lookup, isReady);
+  const annotated = useAnnotations(wanted, lookup, isReady);
   const rows = useMemo(() => placedRows(dashboard.rows ?? [], (name) => values[name]), [dashboard, values]);
   const panels = useMemo(() => (dashboard.rows ?? []).flatMap((row) => row.panels ?? []), [dashboard]);
   const alone = Number(query.get("panel") ?? 0);
@@ -83,15 +83,15 @@ export function DashboardView({ uid, dashboard, editing }: DashboardViewProps) {
       {!isKiosk && (
         <div class="dashboard-bar">
           <VariableBar states={states} />
-          <AnnotationSwitches annotations={dashboard.annotations ?? []} off={off} onOff={setOff} />
+          <AnnotationSwitches annotations={dashboard.annotations ?? []} found={annotated} off={off} onOff={setOff} />
           <Links links={dashboard.links ?? []} lookup={lookup} />
         </div>
       )}
       {width > 0 && (alone ? (
-        <Alone id={alone} rows={rows} shared={shared} marks={marksFor(alone, marks)} />
+        <Alone id={alone} rows={rows} shared={shared} marks={marksFor(alone, annotated)} />
       ) : (
         rows.map((placed) => (
-          <RowSection key={placed.key} placed={placed} shared={shared} title={interpolate(placed.row.title ?? "", lookupOf(values, placed.scope, builtIn), "text")} marksOf={(id) => marksFor(id, marks)} {...(editing && { onEdit: () => editing.editRow(placed.index) })} />
+          <RowSection key={placed.key} placed={placed} shared={shared} title={interpolate(placed.row.title ?? "", lookupOf(values, placed.scope, builtIn), "text")} marksOf={(id) => marksFor(id, annotated)} {...(editing && { onEdit: () => editing.editRow(placed.index) })} />
         ))
       ))}
     </div>
