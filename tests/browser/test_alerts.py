@@ -64,7 +64,7 @@ def test_an_alert_is_explained_and_handled(
     tab.get_by_role("tab", name="Alerts").click()
     expect(table.get_by_role("row", name=firing).get_by_text("silenced")).to_be_visible()
     tab.get_by_role("tab", name="Silences").click()
-    silences.get_by_role("button", name=f"End the silence of alertname={firing}").click()
+    silences.get_by_role("button", name=f"End now: the silence of alertname={firing}").click()
     expect(silences.get_by_text("maintenance")).to_have_count(0)
     tab.goto(f"{machine.url}/alerts?refresh=1s&labels=alertname={firing}")
     table.get_by_role("link", name=firing).click()
@@ -72,6 +72,30 @@ def test_an_alert_is_explained_and_handled(
     dialog.get_by_label("Reason").fill("it is gone")
     dialog.get_by_role("button", name="Resolve").click()
     expect(tab.get_by_text("ended by ana: it is gone")).to_be_visible()
+
+
+def test_a_silence_of_an_alert_has_its_labels_whatever_they_are(
+    tab: Page, machine: Machine
+) -> None:
+    rule = {"name": "Odd, but ~ so", "group": "odd", "expr": "vector(1)", "interval": "1s"}
+    made = machine.send("/rules", rule | {"labels": {"path": "~.*|x,y", "text": "two\nlines "}})
+    tab.goto(f"{machine.url}/rules?rule={made['id']}")
+    tab.get_by_role("link", name="Its alerts").click()
+    tab.get_by_role("region", name="Alerts", exact=True).get_by_role("link").click()
+    tab.get_by_role("button", name="Silence…").click()
+    dialog = tab.get_by_role("dialog")
+    expect(dialog.get_by_label("Labels that alerts must have")).to_have_value(
+        "alertname=Odd, but ~ so\npath=~~\\.\\*\\|x\\x{2c}y\ntext=~two\\x{a}lines\\x{20}"
+    )
+    dialog.get_by_label("Your name").fill("ana")
+    dialog.get_by_label("Reason").fill("odd labels")
+    dialog.get_by_role("button", name="Silence").click()
+    expect(tab.get_by_role("region", name="Silences").get_by_text("odd labels")).to_be_visible()
+    tab.goto(f"{machine.url}/rules?rule={made['id']}")
+    tab.get_by_role("link", name="Its alerts").click()
+    table = tab.get_by_role("region", name="Alerts", exact=True)
+    expect(table.get_by_text("silenced")).to_be_visible()
+    machine.send(f"/rules/{made['id']}", None, "DELETE")
 
 
 def test_a_rule_is_tested_before_it_is_saved(

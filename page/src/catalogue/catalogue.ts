@@ -2,7 +2,7 @@
 import { native } from "../api/native";
 import { type Metadata, call } from "../api/prometheus";
 import { unitOfName } from "../format/numbers";
-import { promqlName, quote } from "../format/series";
+import { type LabelFilter, promqlName, quote } from "../format/series";
 
 export type MetricType = "counter" | "gauge" | "histogram" | "summary";
 
@@ -191,14 +191,8 @@ export function rateUnitOf(unit: string): string {
   return RATES[unit] ?? `${unit}/s`;
 }
 
-export interface Matcher {
-  name: string;
-  operator: string;
-  value: string;
-}
-
 /** A selector that PromQL reads, whatever characters the name has. */
-export function selectorOf(name: string, matchers: readonly Matcher[] = []): string {
+export function selectorOf(name: string, matchers: readonly LabelFilter[] = []): string {
   const isPlain = promqlName(name) === name;
   const inside = matchers.map((one) => `${promqlName(one.name)}${one.operator}${quote(one.value)}`);
   if (!isPlain) inside.unshift(quote(name));

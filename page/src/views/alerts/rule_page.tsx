@@ -4,6 +4,7 @@ import type { Rule, RuleFields, RuleTest } from "../../api/alerting";
 import { seconds } from "../../api/alerting";
 import { native } from "../../api/native";
 import { formatDurationMs, formatSeconds, parseDurationMs } from "../../format/durations";
+import { equalFilter, filterText } from "../../format/series";
 import { formatTime } from "../../format/times";
 import { hrefOf, navigate, place } from "../../router";
 import { FormDialog } from "../../ui/reason_dialog";
@@ -82,7 +83,7 @@ function Status({ rule, onChange }: { rule: Rule; onChange: () => void }) {
         {rule.enabled ? <Badge tone={tone}>{HEALTH[rule.health]}</Badge> : <Badge>disabled</Badge>}
         <span class="grow" />
         {rule.kind === "alert" && (
-          <a href={hrefOf("alerts", { labels: `alertname=${rule.name}`, state: "all" })}>Its alerts</a>
+          <a href={hrefOf("alerts", { labels: filterText(equalFilter("alertname", rule.name, /[\n,]/)), state: "all" })}>Its alerts</a>
         )}
         {may("edit") && (
           <>

@@ -2,6 +2,7 @@
 import { type Silence, listAll, seconds } from "../../api/alerting";
 import { native } from "../../api/native";
 import type { Labels } from "../../api/prometheus";
+import { equalFilter, filterText } from "../../format/series";
 import { type QueryChange, place, setQuery } from "../../router";
 import { logInReason } from "../../session";
 import { ActorInput, FormDialog, actorField } from "../../ui/reason_dialog";
@@ -18,7 +19,7 @@ const DURATIONS = ["30m", "1h", "2h", "4h", "12h", "1d", "2d", "1w"];
 
 /** The address of a new silence for these labels. */
 export function silenceHref(labels: Labels): QueryChange {
-  const matchers = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+  const matchers = Object.entries(labels).map(([name, value]) => filterText(equalFilter(name, value)));
   return { tab: "silences", silence: "new", matchers: matchers.join("\n") };
 }
 
@@ -117,7 +118,7 @@ function columnsOf(end: (silence: Silence) => void): Column<Silence>[] {
       show: (silence) =>
         may("edit") &&
         stateOf(silence) !== "ended" && (
-          <button type="button" aria-label={`End the silence of ${silence.matchers.join(", ")}`} onClick={() => end(silence)}>
+          <button type="button" aria-label={`End now: the silence of ${silence.matchers.join(", ")}`} onClick={() => end(silence)}>
             End now
           </button>
         ),

@@ -2,10 +2,10 @@
 import { useMemo, useRef, useState } from "preact/hooks";
 import { native } from "../../api/native";
 import { labelValues } from "../../api/prometheus";
-import type { Matcher, Metric, Threshold } from "../../catalogue/catalogue";
+import type { Metric, Threshold } from "../../catalogue/catalogue";
 import { selectorOf } from "../../catalogue/catalogue";
 import { formatDurationMs, parseDurationMs } from "../../format/durations";
-import { formatSeries } from "../../format/series";
+import { type LabelFilter, filterText, formatSeries } from "../../format/series";
 import { Legend } from "../../plot/legend";
 import { type Line, Plot } from "../../plot/plot";
 import { hrefOf, place } from "../../router";
@@ -14,7 +14,7 @@ import { colour, isDark } from "../../theme";
 import { Empty, ErrorBox, Loading, Notices } from "../../ui/states";
 import { useRequest } from "../../use_request";
 import {
-  AGGREGATIONS, type ChartState, addFilter, aggregationOf, chartUnit, filterText, hasLevels, promqlOf, readChart,
+  AGGREGATIONS, type ChartState, addFilter, aggregationOf, chartUnit, hasLevels, promqlOf, readChart,
   writeChart,
 } from "./chart_state";
 
@@ -227,7 +227,7 @@ function Filters({ state, labels, metric }: { state: ChartState; labels: string[
   const form = useRef<HTMLFormElement>(null);
   const selector = selectorOf(metric.parts[0] ?? metric.name);
   const { data: values } = useRequest((signal) => labelValues(label, [selector], signal), [label, selector]);
-  const remove = (filter: Matcher) =>
+  const remove = (filter: LabelFilter) =>
     writeChart({ filters: state.filters.filter((other) => filterText(other) !== filterText(filter)) });
   const submit = (event: SubmitEvent) => {
     event.preventDefault();

@@ -1,6 +1,6 @@
 /** What the chart of a metric shows, as the address has it, and the PromQL that says the same. */
-import { type Matcher, type Metric, rateUnitOf, selectorOf, unitIdOf } from "../../catalogue/catalogue";
-import { promqlName } from "../../format/series";
+import { type Metric, rateUnitOf, selectorOf, unitIdOf } from "../../catalogue/catalogue";
+import { type LabelFilter, equalFilter, filterText, promqlName } from "../../format/series";
 import { place, setQuery } from "../../router";
 
 export const AGGREGATIONS = [
@@ -17,7 +17,7 @@ export interface ChartState {
   /** Each series by itself, all of them together, or groups. */
   split: "each" | "all" | "by";
   by: string[];
-  filters: Matcher[];
+  filters: LabelFilter[];
 }
 
 const FILTER = /^(.+?)(=~|!~|!=|=)(.*)$/s;
@@ -43,12 +43,9 @@ export function writeChart(change: Partial<ChartState>): void {
   });
 }
 
-export function filterText({ name, operator, value }: Matcher): string {
-  return `${name}${operator}${value}`;
-}
-
 /** Show only some series; a second filter with the same text changes nothing. */
-export function addFilter(filter: Matcher): void {
+export function addFilter(added: LabelFilter): void {
+  const filter = added.operator === "=" ? equalFilter(added.name, added.value) : added;
   const { filters } = readChart(place.peek().query);
   if (filters.some((other) => filterText(other) === filterText(filter))) return;
   writeChart({ filters: [...filters, filter] });

@@ -5,6 +5,7 @@ import { type Metadata, call } from "../../api/prometheus";
 import { ApiError, sendForJson } from "../../api/transport";
 import { type Definition, type Metric, type Threshold, metricsOf, selectorOf, unitIdOf } from "../../catalogue/catalogue";
 import { formatCount, formatValue } from "../../format/numbers";
+import { escapeRegex } from "../../format/series";
 import { formatAgo } from "../../format/times";
 import { changedQuery, hrefOf, place, setQuery } from "../../router";
 import { range } from "../../time/range";
@@ -69,10 +70,6 @@ async function findMetric(name: string, signal: AbortSignal): Promise<Found> {
     .filter(({ label_name }) => label_name !== "__name__")
     .map((one) => ({ name: one.label_name, values: one.label_values_count }));
   return { metric, definition, labels, selector };
-}
-
-function escapeRegex(text: string): string {
-  return text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 
 /** By the list, as most metrics have no definition, and that is no error. */

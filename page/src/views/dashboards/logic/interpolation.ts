@@ -1,5 +1,7 @@
 /** Variables in texts: `$name`, `${name}`, `${name:format}`, `${name.field}`, `[[name]]`. */
 
+import { escapeRegex } from "../../../format/series";
+
 export const ALL = "$__all";
 
 /** What a variable stands for. */
@@ -120,10 +122,6 @@ function promql({ values, isMulti }: VariableValue): string {
     text.replaceAll("\\", "\\\\\\\\").replace(/[$^*{}[\]+?.()|]/g, "\\\\$&").replaceAll('"', '\\"'),
   );
   return escaped.length === 1 ? (escaped[0] ?? "") : `(${escaped.join("|")})`;
-}
-
-export function escapeRegex(text: string): string {
-  return text.replace(/[\\^$*+?.()|[\]{}/]/g, "\\$&");
 }
 
 export function escapeHtml(text: string): string {

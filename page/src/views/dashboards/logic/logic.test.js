@@ -14,6 +14,7 @@ import { singleValues } from "./single_values";
 import { transformed } from "./transformations";
 import { formatDate, unitText } from "./units";
 import { numberOf } from "../../../format/numbers";
+import { equalFilter, filterText } from "../../../format/series";
 import { setZone, timeOfWall, wallClock } from "../../../time/zone";
 import { sort } from "../../../ui/table";
 import { inOrder, optionsOf, parseVariableQuery, selectedOf, valueOf, withFilters } from "./variables";
@@ -310,4 +311,11 @@ test("panels are added, copied and moved without covering each other", () => {
   assert.deepEqual(places(copyPanel(dashboard, panel))[6], [0, 12, 12, 8]);
   const rows = [{ panels: dashboard.rows[0].panels }, { title: "R", panels: [{ id: 9, type: "stat", grid: { x: 0, y: 0, width: 6, height: 3 } }] }];
   assert.deepEqual(places(removeRow({ title: "D", rows }, 1))[9], [0, 12, 6, 3]);
+});
+
+test("a filter for one value is a text that is read as that value", () => {
+  const text = (value, lost) => filterText(equalFilter("a", value, lost));
+  assert.deepEqual(["x.y", "a,b", "~x", " x", "x ", "a\nb"].map((value) => text(value)),
+    ["a=x.y", "a=a,b", "a=~~x", "a=~\\x{20}x", "a=~x\\x{20}", "a=~a\\x{a}b"]);
+  assert.equal(text("a,b", /,/), "a=~a\\x{2c}b");
 });

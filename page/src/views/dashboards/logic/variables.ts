@@ -1,5 +1,6 @@
 /** Options of variables: what their queries mean, what of each result counts, and what is selected. */
-import { ALL, escapeRegex, interpolate, type Lookup, type VariableValue, variablesIn } from "./interpolation";
+import { escapeRegex } from "../../../format/series";
+import { ALL, interpolate, type Lookup, type VariableValue, variablesIn } from "./interpolation";
 import type { Filter, Option, Variable } from "./types";
 
 export type VariableQuery =
