@@ -12,6 +12,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.core.patterns.compiled import CompiledPattern, compile_capturing
 from promcompat.core.patterns.expansion import expand
+from promcompat.core.texts.letter_case import to_lower, to_upper
 from promcompat.core.texts.strconv import quote
 from promcompat.core.texts.yaml_nodes import StrictReader, first_document
 
@@ -158,7 +159,7 @@ def _filter_names(rule: RelabelRule, labels: dict[str, str], _value: str) -> boo
 
 def _change_case(rule: RelabelRule, labels: dict[str, str], value: str) -> bool:
     is_lower = rule.action is RelabelAction.LOWERCASE
-    labels[rule.target_label] = value.lower() if is_lower else value.upper()
+    labels[rule.target_label] = to_lower(value) if is_lower else to_upper(value)
     return True
 
 

@@ -14,7 +14,8 @@ from tests.e2e.test_alertmanager import call
 
 pytestmark = pytest.mark.e2e
 
-LABELS = {"a": "Foo bar", "b": "baz", "c": "Foo bar", "é": "ü", "empty": "", "n1_x": "1", "n2": "2"}
+LABELS = {"a": "Foo bar", "b": "baz", "c": "Foo bar", "é": "ü", "empty": "", "n1_x": "1", "n2": "2",
+          "g": "ß İ ΑΣ ΣΑ ᾳ ﬁ"}  # fmt: skip
 CASES: list[list[dict[str, Any]]] = [
     [{"source_labels": ["a", "b"], "target_label": "d", "separator": "-"}],
     [{"source_labels": ["a"], "regex": "F(o+) (?P<r>.*)", "target_label": "d_$1",
@@ -38,6 +39,8 @@ CASES: list[list[dict[str, Any]]] = [
     [{"source_labels": ["a"], "target_label": "l", "action": "lowercase"},
      {"source_labels": ["é"], "target_label": "u", "action": "uppercase"},
      {"source_labels": ["l", "u"], "target_label": "lu"}],
+    [{"source_labels": ["g"], "target_label": "l", "action": "lowercase"},
+     {"source_labels": ["g"], "target_label": "u", "action": "uppercase"}],
 ]  # fmt: skip
 
 

@@ -23,7 +23,9 @@ from promcompat.alerting.templates.values import (
 )
 from promcompat.core.errors import BadDataError
 from promcompat.core.patterns.compiled import CompiledPattern, PatternMatch, compile_capturing
+from promcompat.core.patterns.expansion import expand
 from promcompat.core.texts.durations import parse_duration_ms
+from promcompat.core.texts.letter_case import to_lower, to_title, to_upper
 from promcompat.core.texts.strconv import parse_float
 
 _MAX_PATTERN_COST: Final = 5_000
@@ -55,30 +57,26 @@ def _first(vector: Vector) -> TemplateSample:
 
 
 def _replace_all(pattern: str, replacement: str, text: str) -> str:
-    # Go writes groups as $1 or ${name} and takes the longest name; RE2 writes \1.
-    compiled = _compile(pattern)
-    n_characters = len(text)
+    try:
+        compiled = _compile(pattern)
+    except ValueError as exc:
+        raise ValueError(sprintf("regexp: Compile(%#q): %s", [pattern, str(exc)])) from exc
+    n_characters, last_end = len(text), -1
 
-    def expand(match: PatternMatch) -> str:
-        def group(found: "re.Match[str]") -> str:
-            name = found[1] or found[2]
-            if found[0] == "$$":
-                return "$"
-            try:
-                return match.group(int(name) if name.isdigit() else name) or ""
-            except (IndexError, KeyError):
-                return ""
-
-        nonlocal n_characters
-        n_matched = match.end() - match.start()
-        most = len(replacement) + replacement.count("$") * n_matched
+    def replaced(match: PatternMatch) -> str:
+        nonlocal n_characters, last_end
+        # Other than Python, Go ignores an empty match behind another one.
+        if match.start() == match.end() == last_end:
+            return ""
+        last_end = match.end()
+        most = len(replacement) + replacement.count("$") * (match.end() - match.start())
         if n_characters + most > MAX_TEXT:
             raise TooLongError
-        expanded = re.sub(r"\$\$|\$(?:\{(\w+)\}|(\w+))", group, replacement)
+        expanded = expand(replacement, compiled, match)
         n_characters += len(expanded)
         return expanded
 
-    return compiled.sub(expand, text)
+    return compiled.sub(replaced, text)
 
 
 def _compile(pattern: str) -> CompiledPattern:
@@ -86,10 +84,6 @@ def _compile(pattern: str) -> CompiledPattern:
         return compile_capturing(pattern, max_cost=_MAX_PATTERN_COST)
     except BadDataError as exc:
         raise ValueError(str(exc)) from exc
-
-
-def _title(text: str) -> str:
-    return re.sub(r"\w[\w']*", lambda found: found[0][0].upper() + found[0][1:], text)
 
 
 def _split_host_port(text: str) -> tuple[str, str] | None:
@@ -161,9 +155,9 @@ def _humanize_duration(value: object) -> str:
         return sprintf("%.4gs", [number])
     if abs(number) >= 1:
         sign, number = ("-", -number) if number < 0 else ("", number)
-        whole = int(number)
-        days, hours = whole // 86_400, whole // 3600 % 24
-        minutes, seconds = whole // 60 % 60, whole % 60
+        minutes, seconds = _divided(_to_int64(number), 60)
+        hours, minutes = _divided(minutes, 60)
+        days, hours = _divided(hours, 24)
         if days:
             return f"{sign}{days}d {hours}h {minutes}m {seconds}s"
         if hours:
@@ -179,27 +173,38 @@ def _humanize_duration(value: object) -> str:
     return sprintf("%.4g%ss", [number, prefix])
 
 
+def _to_int64(number: float) -> int:
+    """Without its fraction. What int64 cannot hold becomes its least value, as on amd64."""
+    return int(number) if -(2.0**63) <= number < 2.0**63 else -(1 << 63)
+
+
+def _divided(number: int, by: int) -> tuple[int, int]:
+    """Quotient and remainder as in Go, rounded to 0."""
+    quotient, remainder = divmod(abs(number), by)
+    return (-quotient, -remainder) if number < 0 else (quotient, remainder)
+
+
 def _humanize_percentage(value: object) -> str:
     return sprintf("%.4g%%", [_to_float(value) * 100])
 
 
 def _to_moment(value: object) -> Moment:
     number = _to_float(value)
-    # Go keeps milliseconds: the rest of the float is noise.
-    nanoseconds = math.floor(number * 1000) * 1_000_000 if math.isfinite(number) else 1 << 63
-    if not -(1 << 63) <= nanoseconds < 1 << 63:
+    if not math.isfinite(number):
+        raise ValueError("value is NaN or Inf")
+    nanoseconds = number * 1e9
+    if not -(2.0**63) <= nanoseconds <= 2.0**63:
         raise ValueError(
             f"{sprint([number])} cannot be represented as a nanoseconds timestamp "
             "since it overflows int64"
         )
-    return Moment(nanoseconds)
+    # Prometheus keeps milliseconds.
+    milliseconds, _ = _divided(_to_int64(nanoseconds), 1_000_000)
+    return Moment(milliseconds * 1_000_000)
 
 
 def _to_duration(value: object) -> Duration:
-    nanoseconds = _to_float(value) * 1e9
-    # What int64 cannot hold becomes its least value, as on amd64.
-    fits = -(2.0**63) <= nanoseconds < 2.0**63
-    return Duration(int(nanoseconds) if fits else -(1 << 63))
+    return Duration(_to_int64(_to_float(value) * 1e9))
 
 
 def _humanize_timestamp(value: object) -> str:
@@ -282,8 +287,12 @@ def _js(*values: object) -> str:
     marks = {"\\": "\\\\", "'": "\\'", '"': '\\"', "<": "\\u003C", ">": "\\u003E",
              "&": "\\u0026", "=": "\\u003D"}  # fmt: skip
     return "".join(
-        marks.get(char) or (f"\\u{ord(char):04X}" if ord(char) < 32 else char) for char in text
+        marks.get(char) or (char if _is_shown(char) else f"\\u{ord(char):04X}") for char in text
     )
+
+
+def _is_shown(char: str) -> bool:
+    return char >= " " if char.isascii() else char.isprintable()
 
 
 def _println(*values: object) -> str:
@@ -316,9 +325,9 @@ _STATIC: Final[dict[str, TemplateFunction]] = {
             lambda pattern, text: _compile(pattern).search(text) is not None,
         ),
         ("safeHtml", ("string",), str),
-        ("title", ("string",), _title),
-        ("toUpper", ("string",), str.upper),
-        ("toLower", ("string",), str.lower),
+        ("title", ("string",), to_title),
+        ("toUpper", ("string",), to_upper),
+        ("toLower", ("string",), to_lower),
         ("graphLink", ("string",), lambda expression: _graph_link(expression, 0)),
         ("tableLink", ("string",), lambda expression: _graph_link(expression, 1)),
         ("stripPort", ("string",), _strip_port),

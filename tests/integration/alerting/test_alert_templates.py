@@ -117,6 +117,17 @@ TEMPLATES = (
     "{{ range . }}x{{ end }}",
     "{{ len . }}",
     "{{ if . }}yes{{ end }} {{ with . }}{{ .Value }}{{ end }}",
+    "{{ toUpper `ß ŉ ﬁ ᾳ ᾲ ΐ և ǆ` }} {{ toLower `İ ΑΣ ΣΑ Ǆ` }} {{ js `a\u0301\u200b` }}",
+    "{{ title `ß ﬁx ᾳ ǆ Ǆ a\u0301b ა 3com 4x4 _x a1b foo-bar foo.bar foo:bar` }}",
+    "{{ title `it\u2019s it's x..y 'a'` }}",
+    "{{ title `abcDEF x\u200by a/b 1.a a.1 1,a` }}",
+    "{{ reReplaceAll `b*` `-` `abbc` }} {{ reReplaceAll `(a)(b)?` `$01|${2}|$1a|$$1|${1` `aab` }}",
+    "{{ reReplaceAll `` `-` `é` }} {{ reReplaceAll `é*` `x` `aéb` }}",
+    "{{ reReplaceAll `(` `x` `y` }}",
+    "{{ humanizeTimestamp 4294967296.5 }} {{ toTime 1700000000.123 }} {{ toTime 1700000000.001 }} "
+    "{{ humanizeTimestamp -1e-5 }} {{ humanizeTimestamp -1.0005 }}",
+    '{{ toTime "NaN" }}',
+    '{{ humanizeDuration "1e25" }} {{ humanizeDuration "-1e25" }} {{ humanizeDuration 9e18 }}',
     # Where the faults are: of a chain of fields its second one, of a template its name.
     "{{ .Foo.Bar }}",
     "{{ .Foo.Bar.Baz | print }}",
