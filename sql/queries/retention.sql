@@ -134,6 +134,12 @@ WHERE (b.slot >> 3) < k.first_day
     )
 ORDER BY b.slot
 
+-- slots_of_classes --
+-- The slots with samples of the tenants $1 that are in the classes $2.
+SELECT DISTINCT e.slot
+FROM unnest($1::integer[], $2::integer[]) AS k (tenant_id, class)
+JOIN drained_extent AS e ON e.tenant_id = k.tenant_id AND (e.slot & 7) = k.class
+
 -- slots_without_rollups --
 -- Those of the slots $1 that have days of tenants which are not rolled up.
 SELECT coalesce(array_agg(s.slot), '{}')

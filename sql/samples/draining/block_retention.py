@@ -11,6 +11,7 @@ from typing import Final
 
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.codec.page_decoding import decode_pages
+from sql.samples.draining.class_moves import classes_left_too_early
 from sql.samples.draining.drain_transaction import in_drain_transaction
 from sql.samples.draining.page_moves import StoredPage, Written, take_pages, write_pages
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
@@ -78,6 +79,14 @@ class BlockRetention:
             for slot in slots
             if slot not in waiting or day_of_slot(slot) < waits_from[class_of_slot(slot)]
         ]
+
+    async def slots_to_keep(self, default_days: int) -> set[int]:
+        """The slots with samples that are yet to be moved into a class which is kept longer."""
+        async with acquired(self._pool) as connection:
+            left = await classes_left_too_early(connection, default_days)
+            columns = [one[0] for one in left], [one[1] for one in left]
+            rows = await connection.fetch(QUERIES["slots_of_classes"], *columns)
+        return {row["slot"] for row in rows}
 
     async def first_kept_day(self, default_days: int, now_ms: int) -> int | None:
         """The first UTC day of which any metric keeps samples; None if it is the first of all."""

@@ -27,7 +27,13 @@ from sql.samples.draining.drain_transaction import (
 from sql.samples.draining.page_moves import StoredPage, Written, take_pages, write_pages
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
 from sql.samples.tables.block_table import BlockRow, RunRow, block_rows, run_rows
-from sql.samples.tables.retention_classes import DEFAULT_CLASS, QUERIES, class_for
+from sql.samples.tables.retention_classes import (
+    DEFAULT_CLASS,
+    QUERIES,
+    class_for,
+    days_of_class,
+    is_longer,
+)
 from sql.samples.tables.slots import FAR_SLOT, day_of_slot, slot_of
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -176,6 +182,33 @@ async def due_changes(connection: Connection, default_days: int) -> list[ClassCh
     its tenant: a slot must have samples of at most one earlier class. A tenant waits while some of
     its arrivals are set aside, since they may be drained after later ones.
     """
+    wanted, assigned, moving = await _classes(connection, default_days)
+    aside = await connection.fetch(BLOCK_QUERIES["tenants_with_arrivals_aside"])
+    moving |= {(row["tenant_id"], OF_TENANT) for row in aside}
+    return list(changes_between(wanted, assigned, moving))
+
+
+async def classes_left_too_early(
+    connection: Connection, default_days: int
+) -> list[tuple[int, int]]:
+    """Tenants and classes that have metrics which are to be in one that is kept longer.
+
+    Such changes may have to wait, see `due_changes`; until then nothing may be dropped there.
+    """
+    wanted, assigned, _ = await _classes(connection, default_days)
+    found = set()
+    for change in changes_between(wanted, assigned, ()):
+        tenant_id, has = change.key[0], _assigned_class(assigned, change.key)
+        wants = has if change.retention_class is None else change.retention_class
+        if is_longer(days_of_class(wants, default_days), days_of_class(has, default_days)):
+            found.add((tenant_id, has))
+    return sorted(found)
+
+
+async def _classes(
+    connection: Connection, default_days: int
+) -> tuple[dict[MetricKey, int], dict[MetricKey, int], set[MetricKey]]:
+    """The classes that metrics want, those that they have, and the metrics that are being moved."""
     wanted: dict[MetricKey, int] = {}
     for tenant_id, name, days in await connection.fetch(QUERIES["retentions"]):
         wanted[tenant_id, name] = class_for(days, default_days)
@@ -186,9 +219,12 @@ async def due_changes(connection: Connection, default_days: int) -> list[ClassCh
         assigned[tenant_id, name] = retention_class
         if is_moving:
             moving.add((tenant_id, name))
-    aside = await connection.fetch(BLOCK_QUERIES["tenants_with_arrivals_aside"])
-    moving |= {(row["tenant_id"], OF_TENANT) for row in aside}
-    return list(changes_between(wanted, assigned, moving))
+    return wanted, assigned, moving
+
+
+def _assigned_class(assigned: Mapping[MetricKey, int], key: MetricKey) -> int:
+    """The class that a metric has: its own, or that of its tenant."""
+    return assigned.get(key, assigned.get((key[0], OF_TENANT), DEFAULT_CLASS))
 
 
 def changes_between(
@@ -204,7 +240,7 @@ def changes_between(
             continue
         tenant_has = assigned.get(of_tenant, DEFAULT_CLASS)
         wants = wanted.get(key, wanted.get(of_tenant, DEFAULT_CLASS))
-        has = assigned.get(key, tenant_has)
+        has = _assigned_class(assigned, key)
         if wants != has or (key in wanted and key not in assigned):
             yield ClassChange(key, wants, is_moved=wants != has)
         elif key not in wanted and wants == tenant_has:

@@ -136,7 +136,10 @@ class RetainStep(MaintenanceStep):
         """Drop them one by one; returns how many."""
         n_dropped, scope = 0, (self.task.retention_days, self.task.now_ms)
         first_day = await self.retention.first_kept_day(*scope)
+        kept = await self.retention.slots_to_keep(self.task.retention_days)
         for slot in await self.retention.expired_slots(*scope):
+            if slot in kept:
+                continue
             subject = f"day {day_of_slot(slot)} of class {class_of_slot(slot)}"
             n_dropped += await notes.attempt(subject, self.retention.drop(slot, first_day)) or 0
         return n_dropped

@@ -26,7 +26,7 @@ _DAYS_OF_CLASSES: Final = {1: 7, 2: 30, 3: 90, 4: 400, 5: FOREVER}
 def class_for(days: int, default_days: int) -> int:
     """The class of samples kept for so many days, when the service keeps them `default_days`."""
     classes = {DEFAULT_CLASS: default_days, **_DAYS_OF_CLASSES}
-    long_enough = {one: kept for one, kept in classes.items() if _is_within(days, kept)}
+    long_enough = {one: kept for one, kept in classes.items() if not is_longer(days, kept)}
     return min(long_enough, key=lambda one: (long_enough[one] == FOREVER, long_enough[one], one))
 
 
@@ -37,8 +37,9 @@ def days_of_class(retention_class: int, default_days: int) -> int:
     return _DAYS_OF_CLASSES.get(retention_class, FOREVER)
 
 
-def _is_within(days: int, kept: int) -> bool:
-    return kept == FOREVER or (days != FOREVER and days <= kept)
+def is_longer(days: int, than_days: int) -> bool:
+    """Whether so many days are more than others; FOREVER is more than any number of them."""
+    return than_days != FOREVER and (days == FOREVER or days > than_days)
 
 
 @dataclass(frozen=True, slots=True)

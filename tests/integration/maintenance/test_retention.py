@@ -118,6 +118,30 @@ async def test_a_longer_retention_moves_what_is_stored_before_it_would_be_droppe
     assert {one for _, one in await slots_of(database_url)} == {3}
 
 
+async def test_samples_stay_until_they_can_be_moved_to_where_they_are_kept_longer(
+    storage: MetricStorage, database_url: str, clock: Clock
+) -> None:
+    """While arrivals of a tenant are set aside, its metrics get no other class."""
+    times = kept("plain")
+    await write(storage, PLAIN, SHORT, times=times)
+    await drain_and_compact(storage)
+    await write(storage, SHORT, times=[NOW_MS])
+    async with connected(database_url) as connection:
+        # As if a later version had appended it.
+        arrival_id = await connection.fetchval("UPDATE arrival SET kind = 9 RETURNING id")
+    await storage.drains.drainer.set_aside(arrival_id)
+    await define(storage, "plain", 80)
+    await define(storage, "short", 1)
+    clock.now_ms += 30 * DAY_MS
+    await maintain(storage, clock)
+    assert await times_of(storage, "plain") == times
+    assert {one for _, one in await slots_of(database_url)} == {0}
+    await storage.drains.aside.drop(arrival_id)
+    await maintain(storage, clock)
+    assert await times_of(storage, "plain") == times
+    assert {one for _, one in await slots_of(database_url)} == {3}
+
+
 async def test_every_step_that_deletes_far_samples_is_logged(
     storage: MetricStorage, database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
