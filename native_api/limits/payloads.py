@@ -20,8 +20,9 @@ class LimitsPayload(BodyModel):
     """The overrides of a tenant, all of them."""
 
     overrides: dict[str, LimitJson] = Field(
+        max_length=len(LIMITS),
         description="Values by the names of limits: whole numbers, or durations such as `1h`. "
-        "Other limits have the values of the file of overrides or of the settings."
+        "Other limits have the values of the file of overrides or of the settings.",
     )
 
 

@@ -150,6 +150,14 @@ async def test_samples_of_other_times_are_refused_by_the_periods_of_the_tenant(
         assert refusals(service, "too_far_in_future", "b") == 1
 
 
+async def test_more_overrides_than_limits_are_refused_at_once(database_url: str) -> None:
+    async with running_native_service(database_url) as service:
+        overrides = {f"limit_{number}": 1 for number in range(1_000)}
+        refused = await service.client.put("/api/v1/limits", json={"overrides": overrides})
+        (found,) = (await refused.json())["errors"]
+        assert (refused.status, found["reason"]) == (400, "has 1000 entries")
+
+
 async def test_durations_have_a_unit(database_url: str) -> None:
     async with running_native_service(database_url) as service:
         overrides = {"past_grace_period": 600, "creation_grace_period": "10m"}
