@@ -1,6 +1,6 @@
 """JSON responses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import orjson
@@ -18,7 +18,7 @@ def json_response(
     request: web.Request,
     data: object,
     status: int = 200,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """A response of encoded JSON, a model or plain values; large ones are compressed."""
     return _response(_packed(request, _encoded(data)), status, headers)
@@ -32,6 +32,20 @@ async def list_response(
         n_items * _BYTES_EACH, lambda: _packed(request, _encoded(make()))
     )
     return _response(body)
+
+
+async def document_response(
+    request: web.Request,
+    make: Callable[[], object],
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """Like `json_response`, for what people write; always made and compressed in a thread.
+
+    A single rule or definition may have half a megabyte.
+    """
+    body = await work_of(request).in_thread(lambda: _packed(request, _encoded(make())))
+    return _response(body, status, headers)
 
 
 def _encoded(data: object) -> bytes:
@@ -53,7 +67,7 @@ def _packed(request: web.Request, content: bytes) -> _Body:
 
 
 def _response(
-    body: _Body, status: int = 200, headers: dict[str, str] | None = None
+    body: _Body, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     response = web.Response(
         status=status, body=body.content, content_type="application/json", headers=headers

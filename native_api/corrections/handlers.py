@@ -6,7 +6,7 @@ from aiohttp import web
 
 from native_api.contract.pages import page_of, page_start
 from native_api.contract.parameters import ID_PART, MAX_ID, id_of
-from native_api.contract.responses import json_response, list_response
+from native_api.contract.responses import document_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
 from native_api.corrections.payloads import (
     CorrectionListQuery,
@@ -24,6 +24,7 @@ from promcompat.core.corrections import (
     RelabelSeries,
     SampleChange,
 )
+from promcompat.http.bodies import work_of
 from promcompat.http.context import actor_of
 
 _Body = TypeVar("_Body", DeletePayload, ReplacePayload, ScalePayload, RenamePayload)
@@ -36,7 +37,9 @@ async def handle_delete_samples(call: Call[NoQuery, DeletePayload]) -> web.Respo
 
 async def handle_replace_samples(call: Call[NoQuery, ReplacePayload]) -> web.Response:
     """Replace samples."""
-    return await _correct(call, CorrectionKind.REPLACE, call.body.change)
+    # In a thread, as there may be a hundred thousand samples.
+    change = await work_of(call.request).in_thread(lambda: call.body.change)
+    return await _correct(call, CorrectionKind.REPLACE, change)
 
 
 async def handle_scale_samples(call: Call[NoQuery, ScalePayload]) -> web.Response:
@@ -59,12 +62,16 @@ async def _correct(
         warnings = await service.warnings(call.tenant, change)
     if body.dry_run:
         affected = await service.preview(call.tenant, change.scope)
-        reply = CorrectionReply.of_dry_run(kind.value, body, affected, warnings)
-        return json_response(call.request, reply)
+        return await document_response(
+            call.request, lambda: CorrectionReply.of_dry_run(kind.value, body, affected, warnings)
+        )
     who = actor_of(call.request, body.requested_by or "")
     correction = await service.apply(call.tenant, CorrectionRequest(change, who, body.reason))
-    reply = CorrectionReply.of_correction(correction, warnings)
-    return json_response(call.request, reply, status=202 if correction.is_running else 200)
+    return await document_response(
+        call.request,
+        lambda: CorrectionReply.of_correction(correction, warnings),
+        status=202 if correction.is_running else 200,
+    )
 
 
 async def handle_list_corrections(call: Call[CorrectionListQuery, None]) -> web.Response:
@@ -79,13 +86,13 @@ async def handle_list_corrections(call: Call[CorrectionListQuery, None]) -> web.
         corrections = [CorrectionReply.of_correction(correction) for correction in page]
         return CorrectionListReply(corrections=corrections, next_cursor=next_cursor)
 
-    return await list_response(call.request, len(page), reply)
+    return await document_response(call.request, reply)
 
 
 async def handle_get_correction(call: Call[NoQuery, None]) -> web.Response:
     """One correction."""
     correction = await call.services.corrections.get(call.tenant, id_of(call))
-    return json_response(call.request, CorrectionReply.of_correction(correction))
+    return await document_response(call.request, lambda: CorrectionReply.of_correction(correction))
 
 
 _REPLIES = {

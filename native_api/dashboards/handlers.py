@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from native_api.contract.etags import etag_of, is_not_modified, precondition_of
 from native_api.contract.parameters import ID_PART, check_repeated, id_of
 from native_api.contract.problem import errors_blamed_on
-from native_api.contract.responses import json_response, list_response
+from native_api.contract.responses import document_response, json_response, list_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, PathPart, Reply, Route
 from native_api.dashboards.payloads import (
     DashboardDeletedReply,
@@ -54,7 +54,7 @@ async def handle_create_dashboard(call: Call[NoQuery, DashboardPayload]) -> web.
         actor=_actor(call, call.body.actor),
         reason=call.body.reason,
     )
-    return _answer(call, saved, 201, _location(saved))
+    return await _answer(call, saved, 201, _location(saved))
 
 
 async def handle_get_dashboard(call: Call[NoQuery, None]) -> web.Response:
@@ -62,7 +62,7 @@ async def handle_get_dashboard(call: Call[NoQuery, None]) -> web.Response:
     stored = await call.services.dashboards.get(call.tenant, call.path["uid"])
     if is_not_modified(call.request, stored.version):
         return web.Response(status=304, headers={hdrs.ETAG: etag_of(stored.version)})
-    return _answer(call, stored)
+    return await _answer(call, stored)
 
 
 async def handle_put_dashboard(call: Call[NoQuery, DashboardPayload]) -> web.Response:
@@ -77,7 +77,7 @@ async def handle_put_dashboard(call: Call[NoQuery, DashboardPayload]) -> web.Res
         actor=_actor(call, call.body.actor),
         reason=call.body.reason,
     )
-    return _answer(call, stored, 201 if is_new else 200, _location(stored) if is_new else {})
+    return await _answer(call, stored, 201 if is_new else 200, _location(stored) if is_new else {})
 
 
 async def handle_delete_dashboard(call: Call[NoQuery, None]) -> web.Response:
@@ -102,7 +102,7 @@ async def handle_get_dashboard_version(call: Call[NoQuery, None]) -> web.Respons
     stored = await call.services.dashboards.get(
         call.tenant, call.path["uid"], id_of(call, "version")
     )
-    return _answer(call, stored)
+    return await _answer(call, stored)
 
 
 async def handle_restore_dashboard_version(call: Call[NoQuery, None]) -> web.Response:
@@ -114,7 +114,7 @@ async def handle_restore_dashboard_version(call: Call[NoQuery, None]) -> web.Res
         precondition_of(call.request),
         _actor(call, None),
     )
-    return _answer(call, stored)
+    return await _answer(call, stored)
 
 
 async def handle_export_dashboard(call: Call[NoQuery, None]) -> web.Response:
@@ -124,7 +124,9 @@ async def handle_export_dashboard(call: Call[NoQuery, None]) -> web.Response:
         hdrs.ETAG: etag_of(stored.version),
         hdrs.CONTENT_DISPOSITION: f'attachment; filename="{stored.uid}.json"',
     }
-    return json_response(call.request, {**stored.document, "uid": stored.uid}, headers=headers)
+    return await document_response(
+        call.request, lambda: {**stored.document, "uid": stored.uid}, headers=headers
+    )
 
 
 async def handle_import_dashboard(call: Call[ImportQuery, ImportPayload]) -> web.Response:
@@ -151,15 +153,19 @@ async def handle_import_dashboard(call: Call[ImportQuery, ImportPayload]) -> web
                 call.tenant, imported.dashboard, actor=actor, reason="imported"
             )
         uid, version = stored.uid, stored.version
-    reply = ImportReply(
-        uid=uid,
-        saved=call.query.save,
-        version=version,
-        dashboard=imported.dashboard.document(),
-        unsupported=[FindingReply.of_finding(one) for one in imported.findings if one.is_lost],
-        changed=[FindingReply.of_finding(one) for one in imported.findings if not one.is_lost],
-    )
-    return json_response(call.request, reply)
+
+    def reply() -> ImportReply:
+        findings = imported.findings
+        return ImportReply(
+            uid=uid,
+            saved=call.query.save,
+            version=version,
+            dashboard=imported.dashboard.document(),
+            unsupported=[FindingReply.of_finding(one) for one in findings if one.is_lost],
+            changed=[FindingReply.of_finding(one) for one in findings if not one.is_lost],
+        )
+
+    return await document_response(call.request, reply)
 
 
 def _actor(call: Call[Any, Any], claimed: str | None) -> str:
@@ -171,15 +177,16 @@ def _location(stored: StoredDashboard) -> Mapping[str, str]:
     return {hdrs.LOCATION: f"{BASE}/dashboards/{stored.uid}"}
 
 
-def _answer(
+async def _answer(
     call: Call[Any, Any],
     stored: StoredDashboard,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    reply = DashboardReply.of_stored(stored)
     tags: dict[str, str] = {hdrs.ETAG: etag_of(stored.version), **(headers or {})}
-    return json_response(call.request, reply, status, tags)
+    return await document_response(
+        call.request, lambda: DashboardReply.of_stored(stored), status, tags
+    )
 
 
 _TAG = "Dashboards"

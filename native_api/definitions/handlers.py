@@ -17,7 +17,7 @@ from native_api.contract.parameters import (
     metric_name_of,
 )
 from native_api.contract.problem import InvalidRequestError, fault
-from native_api.contract.responses import json_response, list_response
+from native_api.contract.responses import document_response, json_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, Reply, Route
 from native_api.definitions.payloads import (
     DefinitionDeletedReply,
@@ -31,7 +31,6 @@ from native_api.definitions.payloads import (
 )
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import NotFoundError
-from promcompat.http.bodies import work_of
 from promcompat.metrics.definition_service import SavedDefinition
 
 
@@ -47,7 +46,7 @@ async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.
         definitions = [DefinitionReply.of_definition(definition) for definition in page]
         return DefinitionListReply(definitions=definitions, next_cursor=next_cursor)
 
-    return await list_response(call.request, len(page), reply)
+    return await document_response(call.request, reply)
 
 
 async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:
@@ -111,16 +110,12 @@ async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
     return json_response(call.request, reply)
 
 
-def _definition_json(definition: MetricDefinition) -> bytes:
-    return DefinitionReply.of_definition(definition).model_dump_json(by_alias=True).encode()
-
-
 async def _reply(
     call: Call[Any, Any], saved: SavedDefinition, headers: Mapping[str, str] = MappingProxyType({})
 ) -> web.Response:
-    return json_response(
+    return await document_response(
         call.request,
-        await work_of(call.request).in_thread(_definition_json, saved.definition),
+        lambda: DefinitionReply.of_definition(saved.definition),
         status=201 if saved.is_new else 200,
         headers={hdrs.ETAG: etag_of(saved.definition.version), **headers},
     )

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from native_api.contract.pages import page_of, page_start
 from native_api.contract.parameters import ID_PART, id_of
-from native_api.contract.responses import json_response, list_response
+from native_api.contract.responses import document_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
 from native_api.remediations.payloads import (
     RemediationDetailReply,
@@ -37,14 +37,16 @@ async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> we
         remediations = [_reply(call, remediation) for remediation in page]
         return RemediationListReply(remediations=remediations, next_cursor=next_cursor)
 
-    return await list_response(call.request, len(page), reply)
+    return await document_response(call.request, reply)
 
 
 async def handle_get_remediation(call: Call[NoQuery, None]) -> web.Response:
     """One remediation with its steps."""
     found, steps = await call.services.remediations.get(call.tenant, id_of(call))
-    reply = RemediationDetailReply.of_parts(found, steps, _run_url(call, found))
-    return json_response(call.request, reply)
+    run_url = _run_url(call, found)
+    return await document_response(
+        call.request, lambda: RemediationDetailReply.of_parts(found, steps, run_url)
+    )
 
 
 async def handle_approve_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
@@ -62,15 +64,14 @@ async def handle_cancel_remediation(call: Call[NoQuery, RulingPayload]) -> web.R
     found = await call.services.remediations.cancel(
         call.tenant, id_of(call), call.actor(call.body.actor), call.body.reason
     )
-    return json_response(
-        call.request, _reply(call, found), status=200 if found.state.is_final else 202
-    )
+    status = 200 if found.state.is_final else 202
+    return await document_response(call.request, lambda: _reply(call, found), status)
 
 
 async def _decide(call: Call[NoQuery, RulingPayload], verdict: Verdict) -> web.Response:
     decision = Decision(verdict, call.actor(call.body.actor), call.body.reason)
     found = await call.services.remediations.decide(call.tenant, id_of(call), decision)
-    return json_response(call.request, _reply(call, found))
+    return await document_response(call.request, lambda: _reply(call, found))
 
 
 def _reply(call: Call[Any, Any], remediation: Remediation) -> RemediationReply:

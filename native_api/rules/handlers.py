@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from native_api.contract.etags import etag_of, precondition_of
 from native_api.contract.merge_patch import patched
 from native_api.contract.parameters import ID_PART, check_repeated, id_of
-from native_api.contract.responses import json_response, list_response
+from native_api.contract.responses import document_response, json_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, Reply, Route
 from native_api.contract.times import MIN_TIME_MS
 from native_api.rules.payloads import (
@@ -40,7 +40,7 @@ async def handle_list_rules(call: Call[RuleListQuery, None]) -> web.Response:
             rules=[RuleReply.of_evaluated(rule, evaluations.get(rule.id)) for rule in rules]
         )
 
-    return await list_response(call.request, len(rules), reply)
+    return await document_response(call.request, reply)
 
 
 async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
@@ -50,7 +50,9 @@ async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
         hdrs.ETAG: etag_of(saved.version),
         hdrs.LOCATION: f"{BASE}/rules/{saved.id}",
     }
-    return json_response(call.request, RuleReply.of_evaluated(saved, None), 201, headers)
+    return await document_response(
+        call.request, lambda: RuleReply.of_evaluated(saved, None), 201, headers
+    )
 
 
 async def handle_test_rule(call: Call[NoQuery, RuleTestPayload]) -> web.Response:
@@ -61,7 +63,7 @@ async def handle_test_rule(call: Call[NoQuery, RuleTestPayload]) -> web.Response
     a_day_before = max(end_ms - _DAY_MS, MIN_TIME_MS)
     start_ms = a_day_before if call.body.start is None else call.body.start
     trial = await try_rule(call.services.queries, call.tenant, rule, start_ms, end_ms)
-    return json_response(call.request, RuleTestReply.of_trial(trial))
+    return await document_response(call.request, lambda: RuleTestReply.of_trial(trial))
 
 
 async def handle_get_rule(call: Call[NoQuery, None]) -> web.Response:
@@ -129,8 +131,11 @@ async def _current(call: Call[Any, Any]) -> Rule:
 
 async def _answer(call: Call[Any, Any], rule: Rule) -> web.Response:
     evaluations = await call.services.rules.evaluations(call.tenant)
-    reply = RuleReply.of_evaluated(rule, evaluations.get(rule.id))
-    return json_response(call.request, reply, headers={hdrs.ETAG: etag_of(rule.version)})
+    return await document_response(
+        call.request,
+        lambda: RuleReply.of_evaluated(rule, evaluations.get(rule.id)),
+        headers={hdrs.ETAG: etag_of(rule.version)},
+    )
 
 
 _PARTS = {"id": ID_PART}

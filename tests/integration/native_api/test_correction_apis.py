@@ -1,12 +1,15 @@
 """Corrections over HTTP: the native API, the admin API of Prometheus, and alerts."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from native_api.corrections import payloads
+from promcompat.core.model import Labels, SampleBlock
 from tests.support.services.native_service import NativeClient, running_native_service
 from tests.support.storage.repositories import connected
 
@@ -40,6 +43,23 @@ async def admin(native: NativeClient, path: str, method: str = "POST", **form: A
 
 async def correct(native: NativeClient, kind: str, status: int = 200, **body: Any) -> Any:
     return await native.send("POST", f"/corrections/{kind}", status=status, body=body)
+
+
+async def test_the_samples_of_a_replacement_are_read_in_a_thread(
+    native: NativeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    read = payloads._block_of
+
+    def noted(columns: Mapping[Labels, Mapping[int, float]]) -> SampleBlock:
+        threads.append(threading.current_thread())
+        return read(columns)
+
+    monkeypatch.setattr(payloads, "_block_of", noted)
+    series = [{"name": "m", "samples": [[T0, 1]]}]
+    await correct(native, "replace", name="m", series=series)
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads
 
 
 async def test_native_corrections_are_seen_at_once_and_recorded(native: NativeClient) -> None:

@@ -1,11 +1,14 @@
 """Alert rules over HTTP: what goes in comes out, and goes in again."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from native_api.rules.payloads import RuleReply
+from promcompat.core.alerting.alerts import Rule, RuleEvaluation
 from tests.support.services.native_service import NativeClient, running_native_service, unix_time
 
 pytestmark = pytest.mark.integration
@@ -39,6 +42,24 @@ async def native(plain_database_url: str) -> AsyncIterator[NativeClient]:
 async def make(native: NativeClient, **changes: Any) -> dict[str, Any]:
     made: dict[str, Any] = await native.send("POST", "/rules", status=201, body=RULE | changes)
     return made
+
+
+async def test_rules_are_shown_by_a_thread_as_each_may_be_large(
+    native: NativeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    show = RuleReply.of_evaluated
+
+    def noted(rule: Rule, evaluation: RuleEvaluation | None) -> RuleReply:
+        threads.append(threading.current_thread())
+        return show(rule, evaluation)
+
+    monkeypatch.setattr(RuleReply, "of_evaluated", noted)
+    made = await make(native)
+    await native.get(f"/rules/{made['id']}")
+    await native.get("/rules")
+    assert len(threads) == 3
+    assert threading.main_thread() not in threads
 
 
 async def test_a_rule_goes_through_every_method_unchanged(native: NativeClient) -> None:
