@@ -49,16 +49,20 @@ def decode_attributes(wires: Sequence[bytes], strategy: TranslationStrategy) -> 
 
 
 def label_fields(attributes: Sequence[Attribute]) -> dict[str, bytes]:
-    """The labels that attributes become, as remote write encodes them, by name."""
+    """The labels that attributes become, as remote write encodes them, by name; none is empty."""
     fields = {attribute.label_name: attribute.label for attribute in attributes}
     if len(fields) == len(attributes):
-        return fields
+        return {name: label for name, label in fields.items() if label}
     return {name: encode_label(name, text) for name, text in joined_labels(attributes).items()}
 
 
 def joined_labels(attributes: Sequence[Attribute]) -> dict[str, str]:
-    """Attributes as labels; values of attributes with one name are joined in order of the keys."""
+    """Attributes as labels; values of attributes with one name are joined in order of the keys.
+
+    An empty value is no label.
+    """
     labels: dict[str, str] = {}
     for _, text, name, _ in sorted(attributes):
-        labels[name] = f"{labels[name]};{text}" if name in labels else text
-    return labels
+        before = labels.get(name)
+        labels[name] = f"{before};{text}" if before else text
+    return {name: text for name, text in labels.items() if text}

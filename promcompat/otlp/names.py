@@ -1,4 +1,4 @@
-"""Names and units of OpenTelemetry as names of Prometheus: the rules of Prometheus 3.5's OTLP."""
+"""Names and units of OpenTelemetry as names of Prometheus: the rules of Prometheus 3.14's OTLP."""
 
 import re
 from dataclasses import dataclass
@@ -88,8 +88,9 @@ class UnitWords:
 
     @property
     def text(self) -> str:
-        """Both words, as metadata has them."""
-        return "_".join(filter(None, (self.main, self.per)))
+        """Both words, as metadata has them: with characters of names only."""
+        cleaned = "_".join(filter(None, (_clean(self.main), _clean(self.per))))
+        return cleaned.removeprefix("_").removesuffix("_")
 
 
 def unit_words(unit: str) -> UnitWords:

@@ -61,7 +61,7 @@ _remembered_layout = lru_cache(_LAYOUTS)(_layout)
 class PointKeys:
     """Makes the keys of a data point's series, which differ in name and at most one label."""
 
-    __slots__ = ("_label_name", "_parts")
+    __slots__ = ("_label_name", "_own_label", "_parts")
 
     def __init__(self, fields: Mapping[str, bytes], label_name: str = "") -> None:
         """`fields` are labels as `encode_labels` gives them, without the metric's name.
@@ -69,18 +69,19 @@ class PointKeys:
         `label_name` is the label that differs, `le` say.
         """
         self._label_name = label_name
+        self._own_label = fields.get(label_name, b"")
         names = tuple(fields)
         is_short = len("".join(names)) < _MAX_LAYOUT_CHARACTERS
         layout = (_remembered_layout if is_short else _layout)(names, label_name)
         self._parts = [b"".join([fields[name] for name in part]) for part in layout]
 
     def key(self, metric: str, label_value: str = "") -> bytes:
-        """The key of a series; without a value it does not have the label that differs."""
+        """The key of a series; without a value the label that differs is that of the fields."""
         name = encode_label(METRIC_NAME, metric)
         if not self._label_name:
             first, last = self._parts
             return first + name + last
-        label = encode_label(self._label_name, label_value)
+        label = encode_label(self._label_name, label_value) or self._own_label
         inserted = (name, label) if self._label_name > METRIC_NAME else (label, name)
         first, middle, last = self._parts
         return b"".join((first, inserted[0], middle, inserted[1], last))

@@ -58,14 +58,13 @@ class SeriesLabels:
         """The same in a scope, whose name, version and attributes become labels."""
         if not scope.name:
             return self
-        labels = {
-            "otel_scope_name": scope.name,
-            "otel_scope_version": scope.version,
-            "otel_scope_schema_url": schema_url,
-        }
-        for attribute in sorted(decode_attributes(scope.attributes, self.strategy)):
+        labels = {}
+        for attribute in decode_attributes(scope.attributes, self.strategy):
             name = label_name(f"otel_scope_{attribute.key}", self.strategy)
             labels[name] = attribute.text
+        labels["otel_scope_name"] = scope.name
+        labels["otel_scope_version"] = scope.version
+        labels["otel_scope_schema_url"] = schema_url
         fixed = encode_labels(labels) | self.fixed
         return SeriesLabels(self.promoted, fixed, self.strategy)
 
@@ -93,7 +92,8 @@ def _identity(attributes: Sequence[Attribute]) -> dict[str, str]:
         identity["job"] = namespace + texts[_NAME]
     if _INSTANCE in texts:
         identity["instance"] = texts[_INSTANCE]
-    return identity
+    # One that is empty leaves the label to an attribute of that name.
+    return {name: text for name, text in identity.items() if text}
 
 
 def target_info_key(resource: Resource, options: OtlpOptions) -> bytes | None:
@@ -101,7 +101,7 @@ def target_info_key(resource: Resource, options: OtlpOptions) -> bytes | None:
     attributes = decode_attributes(resource.attributes, options.strategy)
     identity = _identity(attributes)
     others = [attribute for attribute in attributes if attribute.key not in _IDENTIFYING]
-    if not others or not identity:
+    labels = joined_labels(attributes if options.keeps_identifying else others) | identity
+    if not others or not (labels.get("job") or labels.get("instance")):
         return None
-    kept = attributes if options.keeps_identifying else others
-    return PointKeys(encode_labels(joined_labels(kept) | identity)).key(TARGET_INFO)
+    return PointKeys(encode_labels(labels)).key(TARGET_INFO)

@@ -1,4 +1,4 @@
-"""Data points of an export request as samples of series, by the rules of Prometheus 3.5."""
+"""Data points of an export request as samples of series, by the rules of Prometheus 3.14."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence

@@ -96,3 +96,5 @@ def test_labels_of_attributes(name: str, expected: str) -> None:
 def test_metadata_has_the_words_of_units() -> None:
     assert unit_words("By/s").text == "bytes_per_second"
     assert unit_words("{x}").text == ""
+    assert unit_words("s/m/h").text == "seconds_per_m_h"
+    assert unit_words("é#").text == ""

@@ -188,8 +188,8 @@ def test_histograms_become_classic_ones() -> None:
     assert {time for _, time, _ in rows} == {TIME_MS}
     name = "h_milliseconds"
     assert [(labels, number) for labels, _, number in rows] == [
-        ({"__name__": f"{name}_sum", "zone": "z"}, 12.5),
-        ({"__name__": f"{name}_count", "zone": "z"}, 9.0),
+        ({"__name__": f"{name}_sum", "zone": "z", "le": "x"}, 12.5),
+        ({"__name__": f"{name}_count", "zone": "z", "le": "x"}, 9.0),
         ({"__name__": f"{name}_bucket", "zone": "z", "le": "0.005"}, 1.0),
         ({"__name__": f"{name}_bucket", "zone": "z", "le": "1"}, 3.0),
         ({"__name__": f"{name}_bucket", "zone": "z", "le": "250000000"}, 6.0),
@@ -211,6 +211,69 @@ def test_summaries_have_quantiles() -> None:
         ({"__name__": "s_count"}, 4.0),
         ({"__name__": "s", "quantile": "0.5"}, 7.0),
     ]
+
+
+def test_sums_and_counts_keep_attributes_with_the_name_of_the_label_of_buckets() -> None:
+    def fill(scope: ScopeMetrics) -> None:
+        histogram = scope.metrics.add(name="h").histogram
+        histogram.aggregation_temporality = 2
+        raw = attributes({"le": "own"})
+        histogram.data_points.add(
+            sum=1.0, count=1, bucket_counts=[1], explicit_bounds=[2], attributes=raw
+        )
+        raw = attributes({"quantile": "own"})
+        point = scope.metrics.add(name="s").summary.data_points.add(attributes=raw)
+        point.quantile_values.add(quantile=0.5)
+
+    rows, _ = rows_of(fill, resource={})
+    found = {(row[0]["__name__"], row[0].get("le"), row[0].get("quantile")) for row in rows}
+    assert found == {
+        ("h_sum", "own", None),
+        ("h_count", "own", None),
+        ("h_bucket", "2", None),
+        ("h_bucket", "+Inf", None),
+        ("s_sum", None, "own"),
+        ("s_count", None, "own"),
+        ("s", None, "0.5"),
+    }
+
+
+def test_an_empty_attribute_is_none() -> None:
+    options = OtlpOptions(promoted=frozenset({"promoted"}))
+    resource = {"promoted": "p", "service.name": "", "service.instance.id": ""}
+    raw = {"promoted": "", "job": "j", "instance": "i", "a.b": "", "a_b": "v"}
+    found = labels_of_gauge(raw, options, resource)
+    assert found == {"promoted": "p", "job": "j", "instance": "i", "a_b": "v"}
+
+
+@pytest.mark.parametrize(
+    ("resource", "has_info"),
+    [
+        ({"service.name": "", "host.name": "h"}, False),
+        ({"service.name": "", "service.namespace": "n", "host.name": "h"}, True),
+        ({"job": "j"}, True),
+        ({"instance": "i"}, True),
+        ({"host.name": "h"}, False),
+        ({"service.name": "s"}, False),
+    ],
+)
+def test_target_info_needs_a_job_or_an_instance(resource: dict[str, Any], has_info: bool) -> None:
+    def fill(scope: ScopeMetrics) -> None:
+        scope.metrics.add(name="g").gauge.data_points.add(time_unix_nano=TIME_MS * 1_000_000)
+
+    _, samples = rows_of(fill, resource=resource)
+    assert any(b"target_info" in key for key in samples.keys) is has_info
+
+
+def test_attributes_of_a_scope_do_not_replace_its_name_and_version() -> None:
+    def fill(scope: ScopeMetrics) -> None:
+        scope.scope.name, scope.scope.version = "lib", "v1"
+        scope.scope.attributes.extend(attributes({"name": "x", "version": "y", "schema_url": "z"}))
+        scope.metrics.add(name="g").gauge.data_points.add()
+
+    ((labels, _, _),), _ = rows_of(fill, OtlpOptions(promotes_scope=True), {})
+    found = labels["otel_scope_name"], labels["otel_scope_version"], labels["otel_scope_schema_url"]
+    assert found == ("lib", "v1", "https://schema")
 
 
 def test_target_info_covers_the_time_of_the_points() -> None:
