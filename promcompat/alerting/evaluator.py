@@ -145,11 +145,14 @@ class RuleEvaluator:
     async def _evaluate_rules(
         self, session: EvaluationSession, group: ScheduledGroup, *, is_left_behind: bool
     ) -> StorageUnavailableError | None:
-        """Evaluate the rules of a group that are due; returns why one could not be evaluated."""
+        """Evaluate the rules of a group that are due; returns why one could not be evaluated.
+
+        All of them at the slot of one moment, however long they take: a rule must not be evaluated
+        at a time at which those before it, whose samples it may read, have not been yet.
+        """
         unavailable: StorageUnavailableError | None = None
-        read_time, sample_ms = ReadTime(), 0
+        read_time, sample_ms, now_ms = ReadTime(), 0, self._metrics.now_ms()
         for rule, evaluated_ms in session.rules:
-            now_ms = self._metrics.now_ms()
             at_ms = _slot(group, rule.interval_ms, now_ms)
             if at_ms <= evaluated_ms and not (is_left_behind and evaluated_ms > now_ms):
                 continue

@@ -13,7 +13,7 @@ from promcompat.alerting.state_machine import group_slot
 from promcompat.core.alerting.alerts import DEFAULT_NAMESPACE, Rule, RuleKind
 from promcompat.core.model import EvalRange
 from promql.query import Query
-from promql.values.matrix import Matrix
+from promql.values.matrix import Matrix, QueryResult
 from sql.alerting import rule_repository
 from sql.alerting.recorded_series import PackedSeries
 from tests.support.factories import make_labels
@@ -83,6 +83,28 @@ async def test_rules_of_a_group_see_what_the_rules_before_them_recorded(database
         await alerting.evaluate(slot(1))
         assert await found(alerting, "a", slot(1)) == {'{__name__="a", host="a"}': 6.0}
         assert [alert.value for alert in await alerting.alerts.active(TENANT)] == [6.0]
+
+
+async def test_all_rules_of_a_group_are_evaluated_at_one_time_however_long_they_take(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a later rule would be evaluated at a time at which no earlier one has been yet."""
+    async with running_alerting(database_url) as alerting:
+        for position, (name, expr) in enumerate([("a", "m"), ("b", "a")], 1):
+            await alerting.rules.create(TENANT, recording(name, expr, position=position))
+        await alerting.write(A, (0, 1.0), (slot(2) - 1, 2.0))
+        run = alerting.queries.run
+
+        async def run_slowly(query: Query) -> QueryResult:
+            result = await run(query)
+            alerting.clock.now_ms = max(alerting.clock.now_ms, NOW_MS + slot(2) + 5)
+            return result
+
+        monkeypatch.setattr(alerting.queries, "run", run_slowly)
+        await alerting.evaluate(slot(1) + 5)
+        assert list((await found(alerting, "b", slot(1))).values()) == [1.0]
+        await alerting.evaluate(slot(2) + 10)
+        assert list((await found(alerting, "b", slot(2))).values()) == [2.0]
 
 
 async def test_a_query_offset_moves_the_question_and_the_samples(database_url: str) -> None:
