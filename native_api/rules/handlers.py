@@ -24,7 +24,6 @@ from native_api.rules.payloads import (
 )
 from promcompat.alerting.rule_trial import MAX_EVALUATIONS, try_rule
 from promcompat.core.alerting.alerts import Rule
-from promcompat.core.errors import PreconditionFailedError
 
 _DAY_MS = 86_400_000
 
@@ -121,11 +120,9 @@ async def handle_delete_rule(call: Call[NoQuery, None]) -> web.Response:
 
 
 async def _current(call: Call[Any, Any]) -> Rule:
-    """The rule to change, if its version satisfies If-Match."""
+    """The rule to change, if it satisfies the preconditions of the request."""
     rule = await call.services.rules.get(call.tenant, id_of(call))
-    versions = precondition_of(call.request).versions
-    if versions is not None and rule.version not in versions:
-        raise PreconditionFailedError(f"the rule has version {rule.version}")
+    precondition_of(call.request).check("the rule", rule.version)
     return rule
 
 

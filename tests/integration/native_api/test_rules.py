@@ -99,6 +99,10 @@ async def test_patch_changes_what_it_names(native: NativeClient) -> None:
     assert found["expr"] == RULE["expr"]
     headers = {"If-Match": f'"{made["version"]}"'}
     await native.send("PATCH", path, status=412, body={"for": "1m"}, headers=headers)
+    # Only a rule that is not there yet: this one is.
+    headers = {"If-None-Match": "*"}
+    found = await native.send("PUT", path, status=412, body=RULE, headers=headers)
+    assert found["errors"][0]["field"] == "If-None-Match"
     found = await native.send("PATCH", path, status=400, body={"expr": "sum(", "fro": "1m"})
     assert found["errors"][0]["field"] == "fro"
     found = await native.send("PATCH", path, status=400, body={"expr": "sum("})
