@@ -34,8 +34,8 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
         severity=query.severity,
         rule_name=query.rule,
         matchers=matchers_of(query.label),
-        since_ms=query.start or 0,
-        until_ms=query.end or 0,
+        since_ms=query.start,
+        until_ms=query.end,
         before_id=page_start(query, 0),
         limit=query.limit,
     )

@@ -260,8 +260,8 @@ WHERE
     AND ($4::text = '' OR a.rule_name = $4)
     AND ($5::bigint = 0 OR a.id < $5)
     AND a.labels @> $6::text::jsonb
-    AND ($8::bigint = 0 OR a.resolved_at IS NULL OR a.resolved_at >= from_unix_ms($8))
-    AND ($9::bigint = 0 OR a.active_at <= from_unix_ms($9))
+    AND ($8::bigint IS NULL OR a.resolved_at IS NULL OR a.resolved_at >= from_unix_ms($8))
+    AND ($9::bigint IS NULL OR a.active_at <= from_unix_ms($9))
 ORDER BY a.id DESC
 LIMIT $7
 

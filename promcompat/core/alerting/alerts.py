@@ -216,17 +216,17 @@ def matches_labels(matchers: Sequence[LabelMatcher], labels: Labels) -> bool:
 class AlertFilter:
     """Which alerts to list, newest first; an empty field does not restrict the list.
 
-    `since_ms` and `until_ms` (Unix ms, 0: no bound) leave out alerts that had ended before the one
-    or became active after the other. `before_id` is where the previous page ended (0: the first
-    page).
+    `since_ms` and `until_ms` (Unix ms, None: no bound) leave out alerts that had ended before the
+    one or became active after the other. `before_id` is where the previous page ended (0: the
+    first page).
     """
 
     states: tuple[AlertState, ...] = ()
     severity: str = ""
     rule_name: str = ""
     matchers: tuple[LabelMatcher, ...] = ()
-    since_ms: int = 0
-    until_ms: int = 0
+    since_ms: int | None = None
+    until_ms: int | None = None
     before_id: int = 0
     limit: int = 100
 

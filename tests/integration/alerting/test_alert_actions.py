@@ -238,3 +238,4 @@ async def test_alerts_are_listed_by_when_they_were_active(service: NativeClient)
     assert await found(start=resolved, end=resolved + 9) == [alert["id"]]
     assert await found(start=resolved + 1) == []
     assert await found(end=active - 1) == []
+    assert await found(end=0) == []
