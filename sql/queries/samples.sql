@@ -154,8 +154,13 @@ WHERE e.first_ms > excluded.first_ms OR e.last_ms < excluded.last_ms
 SELECT first_ms, last_ms FROM row_extent WHERE tenant_id = $1
 
 -- note_hours --
--- Notes hours whose samples changed after `metrics_hourly` may have computed them.
-INSERT INTO hourly_change (tenant_id, hour) SELECT * FROM unnest($1::integer[], $2::bigint[])
+-- Notes hours whose samples changed after `metrics_hourly` may have computed them: those that it has (after a step
+-- of the clock, of any time), and those that may be computed before this transaction ends ($3).
+INSERT INTO hourly_change (tenant_id, hour)
+SELECT n.tenant_id, n.hour
+FROM unnest($1::integer[], $2::bigint[], $3::boolean[]) AS n (tenant_id, hour, is_old)
+CROSS JOIN hourly_progress AS p
+WHERE n.is_old OR from_unix_ms(n.hour * 3600000) < p.computed_before
 
 -- row_chunks --
 -- The chunks or partitions with rows from $1 to $2 ms, as their first and last ms.

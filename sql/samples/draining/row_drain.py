@@ -66,19 +66,24 @@ _MAX_CHANGED_DAYS: Final = 100
 
 @dataclass(slots=True)
 class _Folded:
-    """What a prefix of the arrivals stores; `added` leaves rows alone, `replacing` does not."""
+    """What a prefix of the arrivals stores; `added` leaves rows alone, `replacing` does not.
+
+    `hours` has a tenant, an hour with samples, and whether it may be computed any moment.
+    """
 
     added: list[SeriesSamples] = field(default_factory=list)
     replacing: list[SeriesSamples] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
-    hours: list[tuple[int, int]] = field(default_factory=list)
+    hours: list[tuple[int, int, bool]] = field(default_factory=list)
     n_conflicts: int = 0
 
     def note(self, tenant_id: int, samples: SeriesSamples, now_ms: int) -> None:
         """Note what samples of a tenant change."""
         times = samples.timestamps
-        old = times[times < now_ms - _HOUR_NOTED_AFTER_MS]
-        self.hours += [(tenant_id, hour) for hour in np.unique(old // MS_PER_HOUR).tolist()]
+        hours = np.unique(times // MS_PER_HOUR)
+        is_old = np.isin(hours, times[times < now_ms - _HOUR_NOTED_AFTER_MS] // MS_PER_HOUR)
+        columns = zip(hours.tolist(), is_old.tolist(), strict=True)
+        self.hours += [(tenant_id, *hour) for hour in columns]
         if len(unix_days(times)) > _MAX_CHANGED_DAYS:
             self.changes.append(_change(tenant_id, samples))
         else:

@@ -188,7 +188,8 @@ class HourStep(MaintenanceStep):
             n_computed += n_hours
             if not is_whole:
                 return n_computed
-        if known_ms < end_ms:
+        if known_ms != end_ms:
+            # Also back, after a step of the clock: readers compute the hours of now.
             await self.chunks.hours_are_computed(end_ms)
         return n_computed
 

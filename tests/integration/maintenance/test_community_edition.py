@@ -68,7 +68,8 @@ async def write_late(connection: asyncpg.Connection, rows: Sequence[tuple[int, f
         )
         hours = {at // HOUR_MS for at in times}
         tenant_id = await connection.fetchval("SELECT max(id) FROM tenant")
-        await connection.execute(_NOTE_HOURS, [tenant_id] * len(hours), list(hours))
+        columns = [tenant_id] * len(hours), list(hours), [True] * len(hours)
+        await connection.execute(_NOTE_HOURS, *columns)
 
 
 async def run_policies(connection: asyncpg.Connection, *names: str) -> None:

@@ -179,3 +179,28 @@ async def test_what_is_pushed_down_leaves_out_what_is_no_longer_kept(
             ):
                 expected = await answer(storage, text, grid)
                 assert await answer(pushed, text, grid) == expected, (n_days, text)
+
+
+async def test_hours_come_although_maintenance_ran_by_a_clock_that_was_ahead(
+    storage: MetricStorage, database_url: str, clock: Clock
+) -> None:
+    await write(storage, PLAIN, times=[time_of_age(1)])
+    clock.now_ms += DAY_MS
+    await maintain(storage, clock)
+    clock.now_ms -= DAY_MS
+    hours: list[int] = []
+    for _ in range(3):
+        hours.append(clock.now_ms // HOUR_MS)
+        await write(storage, PLAIN, times=[clock.now_ms])
+        await drain_and_compact(storage)
+        clock.now_ms += HOUR_MS
+        await maintain(storage, clock)
+    hours.append(clock.now_ms // HOUR_MS)
+    await write(storage, PLAIN, times=[clock.now_ms])
+    await drain_and_compact(storage)
+    async with connected(database_url) as connection:
+        rows = await connection.fetch(
+            "SELECT extract(epoch FROM bucket)::bigint / 3600 AS hour FROM metrics_hourly"
+            " WHERE name = 'plain' ORDER BY 1"
+        )
+    assert [row["hour"] for row in rows][1:] == hours
