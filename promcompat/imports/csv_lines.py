@@ -13,7 +13,7 @@ from typing import Final
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.texts.strconv import parse_float
-from promcompat.imports.columns import ColumnsBuilder
+from promcompat.imports.columns import ColumnsBuilder, check_length
 
 _MAX_COLUMN: Final = 1 << 16
 _TYPES: Final = ("time", "metric", "label")
@@ -146,6 +146,7 @@ def read_csv_lines(
     for number, line in enumerate(lines, start=first_line):
         if line and not line.isspace():
             try:
+                check_length(line)
                 _read_row(_cells(line), builder, form, now_ms)
             except (ValueError, csv.Error, StopIteration) as exc:
                 if number > 1:

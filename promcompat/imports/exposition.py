@@ -11,7 +11,7 @@ from typing import Final
 
 from promcompat.core.model import METRIC_NAME, MetricMetadata
 from promcompat.core.texts.strconv import parse_float
-from promcompat.imports.columns import ColumnsBuilder
+from promcompat.imports.columns import ColumnsBuilder, check_length
 
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _ANY_NAME: Final = re.compile(r'[^\s{}",=#]+')
@@ -59,6 +59,7 @@ def read_exposition(
     """Add the samples of lines to the builder; a bad line is a fault and the others are read."""
     for number, line in enumerate(lines, start=first_line):
         try:
+            check_length(line)
             if line[:1] == "#":
                 _read_comment(line, builder)
             elif line and not line.isspace():

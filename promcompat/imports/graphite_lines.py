@@ -6,7 +6,7 @@ from typing import Final
 
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.texts.strconv import parse_float
-from promcompat.imports.columns import ColumnsBuilder
+from promcompat.imports.columns import ColumnsBuilder, check_length
 
 _NOW: Final = (0, -1)
 """These times mean now."""
@@ -19,6 +19,7 @@ def read_graphite_lines(
     for number, line in enumerate(lines, start=first_line):
         if line and not line.isspace():
             try:
+                check_length(line)
                 _read_line(line, builder, now_ms)
             except ValueError as exc:
                 builder.faults.add(f"line {number}", line, str(exc))

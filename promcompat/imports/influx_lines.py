@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from promcompat.core.model import METRIC_NAME
-from promcompat.imports.columns import ColumnsBuilder
+from promcompat.imports.columns import ColumnsBuilder, check_length
 
 _QUOTED: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 _HEAD: Final = re.compile(r"(?:[^\\ ]++|\\.|\\$)+")
@@ -54,6 +54,7 @@ def read_influx_lines(
         text = line.strip()
         if text and text[0] != "#":
             try:
+                check_length(text)
                 _read_line(text, builder, options)
             except ValueError as exc:
                 builder.faults.add(f"line {number}", text, str(exc))

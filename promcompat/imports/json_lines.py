@@ -21,6 +21,11 @@ _BEHIND_METRIC: Final = '},"values":['
 _EXPECTED: Final = (
     "expected an object with `metric` (an object), `values` and `timestamps` (arrays)"
 )
+_MOST_COMMAS: Final = 1_500_000
+"""A line of ten megabytes with times in milliseconds has 1.2 million."""
+_MOST_PARTS: Final = 300_000
+"""Arrays, objects and members take ten times as long as numbers: three million take seconds, during
+which nothing else runs."""
 _STALE: Final[float] = np.array([STALE_NAN_BITS], np.uint64).view(np.float64).tolist()[0]
 _TEXTS: Final[dict[str | None, float]] = {
     # VictoriaMetrics stores no other NaN than the stale marker, and exports it as null.
@@ -50,6 +55,7 @@ def read_json_lines(lines: Sequence[str], first_line: int, builder: ColumnsBuild
 
 
 def _read_line(line: str, builder: ColumnsBuilder) -> None:
+    _check_tokens(line)
     end = line.find(_BEHIND_METRIC) if line.startswith(_METRIC) else -1
     if end >= 0:
         # A quote in a text is escaped, so that this is the end of the labels, or no JSON at all.
@@ -65,6 +71,17 @@ def _read_line(line: str, builder: ColumnsBuilder) -> None:
             return
     document = _object_of(line)
     _add(builder.number_of(_checked_labels(document.get("metric"))), document, builder)
+
+
+def _check_tokens(line: str) -> None:
+    """Raises ValueError for a line that stands for more objects than may be made in one call."""
+    if len(line) <= _MOST_PARTS:
+        return
+    if sum(map(line.count, "[{:")) > _MOST_PARTS or line.count(",") > _MOST_COMMAS:
+        raise ValueError(
+            f"has more than {_MOST_COMMAS:,} commas, or {_MOST_PARTS:,} colons and opening "
+            "brackets; send several lines"
+        )
 
 
 def _object_of(text: str) -> dict[str, Any]:

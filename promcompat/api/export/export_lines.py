@@ -23,6 +23,9 @@ from promcompat.imports.histogram_objects import histogram_objects
 
 _LINE_ROWS: Final = 10_000
 """The most samples of a JSON line, unless the client asks for fewer."""
+_LINE_HISTOGRAMS: Final = 250
+"""The same of a series with native histograms, each of which may take kilobytes: an import reads
+lines of ten megabytes."""
 
 _INFINITIES: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
@@ -30,12 +33,17 @@ FormatBlock = Callable[[SampleBlock], Iterator[bytes]]
 
 
 def json_lines(block: SampleBlock, max_rows: int = 0) -> Iterator[bytes]:
-    """A line for each series, or several of at most `max_rows` samples (0: 10,000)."""
-    size = min(max_rows, _LINE_ROWS) or _LINE_ROWS
+    """A line for each series, or several of at most `max_rows` samples (0: 10,000).
+
+    Those of a series with native histograms have 250 at most.
+    """
     offsets = block.offsets.tolist()
     for labels, start, end in zip(block.labels, offsets, offsets[1:], strict=False):
         times = np.ascontiguousarray(block.timestamps[start:end])
         values = np.ascontiguousarray(block.values[start:end])
+        has_histograms = block.histograms is not None and bool(is_histogram(values).any())
+        most = _LINE_HISTOGRAMS if has_histograms else _LINE_ROWS
+        size = min(max_rows, most) or most
         for first in range(0, len(times), size):
             line = {
                 "values": _json_values(values[first : first + size], block.histograms),

@@ -128,6 +128,19 @@ def test_exported_lines_are_imported_with_every_bit() -> None:
     assert columns_of(histograms) == columns_of(Histograms.joined([VALID, FLOATS]))
 
 
+def test_lines_of_histograms_are_short_enough_for_an_import() -> None:
+    n_samples = 600
+    block = replace(
+        mixed_block(),
+        timestamps=np.arange(n_samples, dtype=np.int64),
+        values=histogram_cells(np.zeros(n_samples, np.int64)),
+        offsets=np.array([0, n_samples]),
+    )
+    rows = [len(orjson.loads(line)["values"]) for line in json_lines(block)]
+    assert rows == [250, 250, 100]
+    assert len(orjson.loads(next(json_lines(block, 7)))["values"]) == 7
+
+
 def test_other_exports_leave_histograms_out() -> None:
     [lines] = exposition_lines(mixed_block())
     assert lines.decode().splitlines() == ['h{job="a"} 1.5 0', 'h{job="a"} NaN 4']

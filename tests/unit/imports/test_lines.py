@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from promcompat.core.errors import BadDataError
 from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, MetricMetadata
-from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
+from promcompat.imports.columns import MAX_LINE_CHARACTERS, ColumnsBuilder, ImportedColumns
 from promcompat.imports.csv_lines import parse_csv_format, read_csv_lines
 from promcompat.imports.exposition import (
     ExpositionOptions,
@@ -237,6 +238,45 @@ def test_bad_json_lines_are_named(line: str, reason: str) -> None:
 # -- Influx line protocol ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "value", "labels", "is_read"),
+    [
+        (590_000, "1", "", True),
+        (800_000, "1", "", False),
+        (300_000, "[]", "", False),
+        (1, "1", ",".join(f'"{number}":"b"' for number in range(300_000)), False),
+    ],
+)
+def test_a_json_line_stands_for_so_many_objects_at_most(
+    n_samples: int, value: str, labels: str, is_read: bool
+) -> None:
+    metric = f'"__name__":"a"{"," if labels else ""}{labels}'
+    values, times = ",".join([value] * n_samples), ",".join(["1700000000000"] * n_samples)
+    line = f'{{"metric":{{{metric}}},"values":[{values}],"timestamps":[{times}]}}'
+    columns = columns_of(read_json_lines, line)
+    if is_read:
+        assert (len(line) > 9_000_000, len(columns.series)) == (True, n_samples)
+    else:
+        assert "send several lines" in columns.faults.reasons[0]
+
+
+def test_lines_of_other_formats_have_a_length_at_most() -> None:
+    options = InfluxOptions(0, "", "")
+    form = parse_csv_format("1:metric:m,2:label:l")
+    cases: list[tuple[Any, str, str, str, tuple[Any, ...]]] = [
+        (read_exposition, 'm{l="', "x", '"} 1', (ExpositionOptions(0),)),
+        (read_csv_lines, "1,", ",", "", (form, 0)),
+        (read_graphite_lines, "m;l=", "x", " 1 1", (0,)),
+        (read_influx_lines, "m,l=", "x", " f=1", (options,)),
+    ]
+    for read, head, filler, tail, arguments in cases:
+        longest = head + filler * (MAX_LINE_CHARACTERS - len(head + tail)) + tail
+        builder = ColumnsBuilder({})
+        read([longest, head + longest], 2, builder, *arguments)
+        assert (len(builder.series), builder.faults.number) == (1, 1)
+        assert "is longer than 524,288 characters" in builder.faults.reasons[0]
+
+
 def test_influx_fields_are_metrics_and_tags_labels() -> None:
     columns = columns_of(
         influx("s", "metrics"),
@@ -388,9 +428,9 @@ def test_a_percent_sign_in_the_form_of_a_time_is_itself() -> None:
 
 
 def test_labels_that_stand_for_many_series_are_bounded_together() -> None:
-    fields = ",".join(f"f{number}=1" for number in range(100))
+    fields = ",".join(f"f{number}=1" for number in range(400))
     with pytest.raises(BadDataError, match="the labels of the samples take more than"):
-        columns_of(influx(), f"m,a={'x' * 2_000_000} {fields}")
+        columns_of(influx(), f"m,a={'x' * 400_000} {fields}")
     builder = ColumnsBuilder({"a": "x" * 2_000_000})
     with pytest.raises(BadDataError, match="the labels of the samples take more than"):
         read_json_lines(
