@@ -9,7 +9,7 @@ import re
 from typing import Final, Generic, Protocol, TypeVar
 
 from promcompat.core.model import MetricMetadata
-from promcompat.core.texts.strconv import format_g, parse_float
+from promcompat.core.texts.strconv import MAX_INT64, format_g, parse_float
 from promcompat.imports.exposition import describe, parse_series
 
 _TEXT_REST: Final = re.compile(r"[ \t]*([^ \t]+)(?:[ \t]+([0-9]+))?[ \t]*", re.ASCII)
@@ -90,7 +90,7 @@ class _Reader(Generic[SeriesT]):
         if found is None:
             raise ValueError("expected a value and, if any, a timestamp in milliseconds")
         value, time = found.groups()
-        self._lines.add(series, None if time is None else int(time), strict_float(value))
+        self._lines.add(series, None if time is None else _milliseconds(time), strict_float(value))
 
     def _read_open_sample(self, line: str) -> None:
         has_exemplar = _EXEMPLAR in line
@@ -175,6 +175,14 @@ def strict_float(text: str) -> float:
     if not math.isfinite(value):
         # NaN has no sign in Go, and what is too large is no number.
         return parse_float(text)
+    return value
+
+
+def _milliseconds(text: str) -> int:
+    """An integer of 64 bits. Raises ValueError."""
+    value = int(text)
+    if not -MAX_INT64 - 1 <= value <= MAX_INT64:
+        raise ValueError(f"invalid timestamp {text}")
     return value
 
 

@@ -9,6 +9,8 @@ from typing import Final
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.relabelling import RelabelRule
 
+UTF8_NAMES: Final = "allow-utf-8"
+"""The escaping that changes no names."""
 META_URL: Final = "__meta_url"
 """The label with the URL that a target was discovered at."""
 
@@ -155,6 +157,8 @@ class JobConfig:
     tracks_timestamps_staleness: bool = False
     enable_compression: bool = True
     legacy_names: bool = False
+    escaping: str = UTF8_NAMES
+    """How targets are asked to write names that are not letters, digits, colons and underscores."""
     extra_metrics: bool = False
     limits: ScrapeLimits = ScrapeLimits()
     histograms: HistogramOptions = HistogramOptions()

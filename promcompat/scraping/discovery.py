@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.file_states import FileState, state_of
 from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
+from promcompat.core.texts.strconv import format_decimal
 from promcompat.core.texts.yaml_nodes import StrictReader, YamlError, first_document
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scraping.configuration import (
@@ -32,6 +34,7 @@ _LOGGER = logging.getLogger(__name__)
 _WATCH_SECONDS: Final = 1.0
 """How soon a changed file is read."""
 _MAX_LIST_BYTES: Final = 64 << 20
+_JSON: Final = re.compile(r'application/json(;\s*charset=("utf-8"|utf-8))?', re.IGNORECASE)
 
 GroupsChanged = Callable[[], None]
 
@@ -208,11 +211,10 @@ class UrlWatch(Discovery):
         headers = {
             "Accept": "application/json",
             "User-Agent": f"promcompat/{promcompat_version()}",
-            "X-Prometheus-Refresh-Interval-Seconds": f"{seconds:g}",
+            "X-Prometheus-Refresh-Interval-Seconds": format_decimal(seconds),
         }
         answer = await fetcher.get(url, headers, _MAX_LIST_BYTES)
-        media = answer.content_type.replace(" ", "").lower()
-        if media not in ("application/json", "application/json;charset=utf-8"):
+        if not _JSON.fullmatch(answer.content_type):
             raise BadDataError(
                 f'unsupported content type "{answer.content_type}"; it must be application/json'
             )
@@ -240,5 +242,7 @@ def _group_of(item: Any, number: int, url: str) -> TargetGroup:
         raise BadDataError(f"targets of item {number} is not a list of host:port")
     if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
         raise BadDataError(f"labels of item {number} is not an object of texts")
+    if "" in labels:
+        raise BadDataError(f"item {number} has a label without a name")
     addresses = [{"__address__": address} for address in targets]
     return TargetGroup(addresses, {**labels, META_URL: url}, f"{public_url(url)}:{number}")

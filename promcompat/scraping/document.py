@@ -18,6 +18,7 @@ from promcompat.core.texts.yaml_nodes import StrictReader, YamlError, first_docu
 from promcompat.imports.strict_exposition import strict_float
 from promcompat.scraping.configuration import (
     DEFAULT_PROTOCOLS,
+    UTF8_NAMES,
     FileDiscovery,
     HistogramOptions,
     HttpDiscovery,
@@ -43,6 +44,7 @@ _Fields = Mapping[str, yaml.Node]
 _SIZE: Final = re.compile(r"([0-9]+)\s*([KMGTPE]?)(i?)B?", re.IGNORECASE)
 _PATTERN: Final = re.compile(r"[^*]*(\*[^/]*)?\.(json|yml|yaml|JSON|YML|YAML)")
 _DEFAULT_TIMEOUT_MS: Final = 10_000
+_ESCAPINGS: Final = (UTF8_NAMES, "underscores", "dots", "values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def read_config_file(path: Path) -> ScrapeConfig:
     jobs = _jobs(source, fields.get("scrape_configs"), defaults)
     patterns = source.reader.items(fields.get("scrape_config_files"), "[]string")
     texts = [str(path.parent / source.reader.text(pattern)) for pattern in patterns]
-    external = Labels.of(source.reader.texts(with_global.get("external_labels")))
+    external = Labels.of(_labels(source.reader, with_global.get("external_labels")))
     _finish(path, source)
     for name in (name for text in texts for name in sorted(glob(text))):
         jobs += _jobs_of_file(Path(name), defaults)
@@ -118,8 +120,13 @@ def _defaults(source: _Source, fields: _Fields) -> JobConfig:
     """What a job has unless it says something else."""
     interval_ms = _duration(source, fields.get("scrape_interval")) or 60_000
     timeout_ms = _timeout(source, fields, interval_ms, _DEFAULT_TIMEOUT_MS)
-    plain = JobConfig(name="", interval_ms=interval_ms, timeout_ms=timeout_ms, protocols=())
-    return _with_shared(source, fields, plain)
+    plain = JobConfig(
+        name="", interval_ms=interval_ms, timeout_ms=timeout_ms, protocols=(), escaping=""
+    )
+    shared = _with_shared(source, fields, plain)
+    # That of the names that are valid by default, whichever are valid in a job.
+    escaping = "underscores" if shared.legacy_names else ""
+    return replace(shared, escaping=shared.escaping or escaping)
 
 
 def _timeout(source: _Source, fields: _Fields, interval_ms: int, default_ms: int) -> int:
@@ -146,7 +153,10 @@ def _job(source: _Source, node: yaml.Node, defaults: JobConfig) -> JobConfig:
         name=name,
         interval_ms=interval_ms,
         timeout_ms=_timeout(source, fields, interval_ms, defaults.timeout_ms),
-        metrics_path=reader.text(fields.get("metrics_path")) or "/metrics",
+        # An empty path is one, too.
+        metrics_path=reader.text(fields["metrics_path"])
+        if "metrics_path" in fields
+        else "/metrics",
         scheme=_choice(source, fields.get("scheme"), ("http", "https")) or "http",
         params=_params(source, fields.get("params")),
         fallback_protocol=_protocol(source, fields.get("fallback_scrape_protocol")),
@@ -154,13 +164,25 @@ def _job(source: _Source, node: yaml.Node, defaults: JobConfig) -> JobConfig:
         relabel_rules=_rules(source, fields.get("relabel_configs")),
         metric_relabel_rules=_rules(source, fields.get("metric_relabel_configs")),
     )
-    job = replace(job, protocols=job.protocols or _default_protocols(job))
+    protocols = job.protocols or _default_protocols(job)
+    job = replace(job, protocols=protocols, escaping=_escaping(source, node, job))
     return _with_discoveries(source, fields, _with_switches(source, fields, job))
 
 
 def _default_protocols(job: JobConfig) -> tuple[ScrapeProtocol, ...]:
     first = (ScrapeProtocol.PROTOBUF,) if job.histograms.has_native else ()
     return (*first, *DEFAULT_PROTOCOLS)
+
+
+def _escaping(source: _Source, node: yaml.Node, job: JobConfig) -> str:
+    """How names are escaped, by default as those that are valid need it."""
+    if job.legacy_names and job.escaping == UTF8_NAMES:
+        source.reader.refuse(
+            node,
+            "utf8 metric names requested but validation scheme is not set to UTF8;"
+            " use another metric_name_escaping_scheme",
+        )
+    return job.escaping or ("underscores" if job.legacy_names else UTF8_NAMES)
 
 
 def _with_switches(source: _Source, fields: _Fields, job: JobConfig) -> JobConfig:
@@ -200,11 +222,13 @@ def _with_shared(source: _Source, fields: _Fields, defaults: JobConfig) -> JobCo
 
     body = fields.get("body_size_limit")
     validation = _choice(source, fields.get("metric_name_validation_scheme"), ("utf8", "legacy"))
+    escaping = _choice(source, fields.get("metric_name_escaping_scheme"), _ESCAPINGS)
     protocols = reader.items(fields.get("scrape_protocols"), "scrape_protocols")
     return replace(
         defaults,
         protocols=_protocols(source, protocols) or defaults.protocols,
         legacy_names=validation == "legacy" if validation else defaults.legacy_names,
+        escaping=escaping or defaults.escaping,
         extra_metrics=_switch(
             source, fields, "extra_scrape_metrics", default=defaults.extra_metrics
         ),
@@ -266,7 +290,7 @@ def _protocol(source: _Source, node: yaml.Node | None) -> ScrapeProtocol | None:
 def _choice(source: _Source, node: yaml.Node | None, allowed: Sequence[str]) -> str:
     """One of a few texts; `""` if there is none."""
     text = source.reader.text(node)
-    if node is not None and text not in allowed:
+    if node is not None and text and text not in allowed:
         source.reader.refuse(node, f"{text!r} is not one of: {', '.join(allowed)}")
         return ""
     return text
@@ -323,7 +347,14 @@ def read_group(reader: StrictReader, node: yaml.Node) -> TargetGroup:
         if "/" in address:
             reader.refuse(item, f"{address!r} is not a valid hostname; write host:port")
     targets = [{"__address__": address} for _, address in addresses]
-    return TargetGroup(targets, reader.texts(fields.get("labels")))
+    return TargetGroup(targets, _labels(reader, fields.get("labels")))
+
+
+def _labels(reader: StrictReader, node: yaml.Node | None) -> Mapping[str, str]:
+    labels = reader.texts(node)
+    if node is not None and "" in labels:
+        reader.refuse(node, '"" is not a valid label name')
+    return labels
 
 
 def _file_discovery(source: _Source, node: yaml.Node) -> FileDiscovery:

@@ -29,10 +29,12 @@ class LabelLimitError(ScrapeError):
 
 
 def check_labels(labels: Labels, limits: ScrapeLimits) -> None:
-    """Raises ScrapeError for a missing name, and LabelLimitError, with the texts of Prometheus."""
+    """Raises ScrapeError for missing names, and LabelLimitError, with the texts of Prometheus."""
     metric = labels.get(METRIC_NAME)
     if not metric:
         raise ScrapeError("missing metric name (__name__ label)")
+    if not labels.pairs[0][0]:
+        raise ScrapeError(f"invalid metric name or label names: {labels}")
     shown = metric[:_SHOWN]
     if limits.labels and len(labels) > limits.labels:
         raise LabelLimitError(

@@ -11,6 +11,7 @@ from typing import Final
 from promcompat.core.clock import wall_clock_ms
 from promcompat.core.exemplars import SeriesExemplar
 from promcompat.core.model import Labels
+from promcompat.core.texts.strconv import format_decimal
 from promcompat.imports.strict_exposition import ExpositionError, read_open_metrics, read_text
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scraping.configuration import JobConfig, ScrapeProtocol
@@ -239,8 +240,7 @@ class TargetLoop:
 
 def request_headers(job: JobConfig, timeout_ms: int) -> dict[str, str]:
     """The headers of a scrape: formats in the order in which they are preferred, and so on."""
-    escaping = "underscores" if job.legacy_names else "allow-utf-8"
-    accepted = [_MEDIA[protocol].format(escaping) for protocol in job.protocols]
+    accepted = [_MEDIA[protocol].format(job.escaping) for protocol in job.protocols]
     weighted = [
         f"{media};q=0.{_FIRST_WEIGHT - place}" for place, media in enumerate([*accepted, "*/*"])
     ]
@@ -248,7 +248,7 @@ def request_headers(job: JobConfig, timeout_ms: int) -> dict[str, str]:
         "Accept": ",".join(weighted),
         "Accept-Encoding": "gzip" if job.enable_compression else "identity",
         "User-Agent": f"promcompat/{promcompat_version()}",
-        "X-Prometheus-Scrape-Timeout-Seconds": f"{timeout_ms / 1000:g}",
+        "X-Prometheus-Scrape-Timeout-Seconds": format_decimal(timeout_ms / 1000),
     }
 
 

@@ -14,7 +14,8 @@ from promcompat.scraping.configuration import META_URL, JobConfig, TargetGroup
 
 _ADDRESS: Final = "__address__"
 _PARAM: Final = "__param_"
-_PATH_CHARACTERS: Final = "/:@!$&'()*+,;=~%"
+_PATH_CHARACTERS: Final = "/:@$&+,;=~"
+"""What Go does not escape in a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class DiscoveredTargets:
 
 
 def targets_of(job: JobConfig, groups: Sequence[TargetGroup]) -> DiscoveredTargets:
-    """The targets that groups make, each once."""
-    found, seen = DiscoveredTargets(), set()
+    """The targets that groups make, each once: as it was discovered last, as in Prometheus."""
+    found, active = DiscoveredTargets(), {}
     for group in groups:
         for number, own in enumerate(group.targets):
             discovered = _discovered_labels(job, {**group.labels, **own})
@@ -73,9 +74,8 @@ def targets_of(job: JobConfig, groups: Sequence[TargetGroup]) -> DiscoveredTarge
             except ValueError as exc:
                 found.faults.append(f"target {number} of group {group.source!r}: {exc}")
                 continue
-            if target.identity not in seen:
-                seen.add(target.identity)
-                found.active.append(target)
+            active[target.identity] = target
+    found.active = list(active.values())
     return found
 
 
@@ -108,8 +108,8 @@ def _target(job: JobConfig, discovered: Labels, labels: Labels) -> Target:
     timeout_ms = _duration(labels, "__scrape_timeout__", "timeout")
     if timeout_ms > interval_ms:
         raise ValueError(
-            f'scrape timeout cannot be greater than scrape interval ("{timeout_ms}ms" > '
-            f'"{interval_ms}ms")'
+            "scrape timeout cannot be greater than scrape interval "
+            f'("{labels.get("__scrape_timeout__")}" > "{labels.get("__scrape_interval__")}")'
         )
     kept = {name: value for name, value in labels if not name.startswith("__")}
     kept.setdefault("instance", address)
@@ -177,6 +177,6 @@ class LabelMerge:
 
 
 def _free_name(name: str, taken: Mapping[str, str], exposed: Mapping[str, str]) -> str:
-    while name in taken or name in exposed:
+    while taken.get(name) or exposed.get(name):
         name = f"exported_{name}"
     return name

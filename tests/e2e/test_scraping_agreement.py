@@ -96,7 +96,22 @@ JOBS: dict[str, tuple[dict[str, Any], Sequence[Step]]] = {
     "untyped": ({}, [Step("a 1"), Step("a 1", ""), Step("a 1", "text/html"), Step("a 1", "x")]),
     "fallback": ({"fallback_scrape_protocol": "PrometheusText0.0.4"}, [Step("a 1", "")]),
     "honoured": ({"honor_labels": True}, [Step('a{job="x",instance=""} 1')]),
-    "clashing": ({}, [Step('a{job="x",instance="",exported_job="y"} 1')]),
+    "clashing": (
+        {},
+        [
+            Step('a{job="x",instance="",exported_job="y"} 1'),
+            Step('a{job="x",exported_job=""} 1'),
+        ],
+    ),
+    "impossible": (
+        {},
+        [Step('{"a",""="x"} 1'), Step("a 1 99999999999999999999"), Step("a 1\nb 1 -1e3")],
+    ),
+    "dotted": ({"metric_name_escaping_scheme": "dots"}, [Step("a 1")]),
+    "by_value": (
+        {"metric_name_validation_scheme": "legacy", "metric_name_escaping_scheme": "values"},
+        [Step("a 1")],
+    ),
     "relabelled": (
         {
             "metric_relabel_configs": [
@@ -118,6 +133,12 @@ JOBS: dict[str, tuple[dict[str, Any], Sequence[Step]]] = {
 }
 
 
+PATHS = (
+    *("/a%20b", "/a b", "/a?b=c", "/*", "/(a)!'x'", "/ü", "a", "/a;b,c=d&e+f$g@h:i", "/a//b/../c"),
+    *("/~x", "/a[b]", '/a"b<c>`{}|\\^'),
+)
+
+
 def configuration(address: str, exporter: str, folder: Path) -> str:
     jobs: list[dict[str, Any]] = [
         {
@@ -133,6 +154,19 @@ def configuration(address: str, exporter: str, folder: Path) -> str:
         {"job_name": "node", "static_configs": [{"targets": [exporter]}]},
         {"job_name": "files", "file_sd_configs": [{"files": [str(folder / "*.json")]}]},
         {"job_name": "down", "static_configs": [{"targets": ["127.0.0.1:1"]}]},
+        {
+            "job_name": "paths",
+            "static_configs": [
+                {"targets": ["127.0.0.1:1"], "labels": {"__metrics_path__": path, "n": str(number)}}
+                for number, path in enumerate(PATHS)
+            ],
+        },
+        {"job_name": "root", "metrics_path": "", "static_configs": [{"targets": ["127.0.0.1:1"]}]},
+        {
+            "job_name": "twice",
+            "static_configs": [{"targets": ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]}],
+            "relabel_configs": [{"target_label": "__address__", "replacement": "127.0.0.1:1"}],
+        },
         {
             "job_name": "chosen",
             "params": {"p": ["1", "2"]},
@@ -321,8 +355,10 @@ async def compare(
     assert [value for _, value in ended][-2:] == ["1.0", "stale"]
     await compare_bounds(backend, prometheus_url)
     await compare_targets(backend, prometheus_url)
-    for name in ("Accept", "Accept-Encoding", "X-Prometheus-Scrape-Timeout-Seconds"):
+    for name in ("Accept-Encoding", "X-Prometheus-Scrape-Timeout-Seconds"):
         assert targets.headers["promcompat"][name] == targets.headers["Prometheus"][name]
+    for name in JOBS:
+        assert targets.accepted["promcompat", name] == targets.accepted["Prometheus", name]
 
 
 async def compare_bounds(backend: Backend, prometheus_url: str) -> None:

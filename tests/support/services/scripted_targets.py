@@ -40,11 +40,14 @@ class ScriptedTargets:
     address: str = ""
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     headers: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    accepted: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The header `Accept` by scraper and script."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         scraper = request.headers["User-Agent"].partition("/")[0]
         self.headers[scraper] = dict(request.headers)
+        self.accepted[scraper, name] = request.headers["Accept"]
         number = self.asked[scraper, name]
         self.asked[scraper, name] += 1
         if number >= len(self.scripts[name]):

@@ -144,7 +144,10 @@ async def test_a_url_is_asked_again_and_keeps_its_last_list() -> None:
         web.json_response([{"targets": ["a:1"], "labels": {"__meta_x": "1"}}]),
         web.Response(status=500),
         web.Response(text="[]", content_type="text/plain"),
-        web.json_response([{"targets": ["b:1"]}]),
+        web.Response(
+            body='[{"targets": ["b:1"]}]',
+            headers={"Content-Type": 'Application/JSON; charset="utf-8"'},
+        ),
     ]
     asked, failures = [], []
 
@@ -168,7 +171,15 @@ async def test_a_url_is_asked_again_and_keeps_its_last_list() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["{", "{}", "[null]", "[1]", '[{"targets": "a"}]', '[{"targets": [], "labels": {"a": 1}}]'],
+    [
+        '[{"labels": {"": "x"}}]',
+        "{",
+        "{}",
+        "[null]",
+        "[1]",
+        '[{"targets": "a"}]',
+        '[{"targets": [], "labels": {"a": 1}}]',
+    ],
 )
 def test_lists_of_another_form_are_refused(body: str) -> None:
     with pytest.raises(BadDataError):

@@ -148,6 +148,8 @@ def test_every_part_is_read(tmp_path: Path) -> None:
         ("authorization: {type: Basic}", "use basic_auth"),
         ("native_histogram_min_bucket_factor: much", "'much' is not a number"),
         ("tls_config: {min_version: SSL3}", "'SSL3' is not one of"),
+        ("metric_name_escaping_scheme: x", "'x' is not one of: allow-utf-8, underscores, dots"),
+        ("static_configs: [{targets: [a], labels: {'': x}}]", '"" is not a valid label name'),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, line: str, reason: str) -> None:
@@ -166,6 +168,12 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, line: str, reason:
         ("scrape_configs: [{}]", "job_name is empty"),
         ("scrape_config: []", "did you mean scrape_config"),
         ("a: [", "yaml: "),
+        ("global: {external_labels: {'': x}}", '"" is not a valid label name'),
+        (
+            "{global: {metric_name_validation_scheme: legacy}, scrape_configs: "
+            "[{job_name: a, metric_name_escaping_scheme: allow-utf-8}]}",
+            "validation scheme is not set to UTF8",
+        ),
     ],
 )
 def test_bad_documents_are_refused(tmp_path: Path, text: str, reason: str) -> None:
@@ -237,3 +245,24 @@ def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     output, errors = capsys.readouterr()
     assert output == f"{path} can be used\n"
     assert "line 1: unknown key job in a scrape config; did you mean job_name?" in errors
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "escaping"),
+    [
+        ("", "", "allow-utf-8"),
+        ("legacy", "", "underscores"),
+        ("legacy", "metric_name_validation_scheme: utf8", "underscores"),
+        ("", "metric_name_validation_scheme: legacy", "underscores"),
+        ("utf8, metric_name_escaping_scheme: dots", "", "dots"),
+        ("utf8, metric_name_escaping_scheme: dots", "metric_name_escaping_scheme: ''", "dots"),
+        ("legacy", "metric_name_escaping_scheme: values", "values"),
+    ],
+)
+def test_names_are_escaped_as_the_valid_ones_need_it(
+    tmp_path: Path, shared: str, own: str, escaping: str
+) -> None:
+    """Prometheus gives the same, and refuses a job of its own with legacy names without one."""
+    text = f"global: {{metric_name_validation_scheme: {shared or 'utf8'}}}\n"
+    job = read(tmp_path, text + f"scrape_configs:\n- job_name: a\n  {own}").jobs[0]
+    assert job.escaping == escaping
