@@ -328,6 +328,21 @@ CROSS JOIN (
     SELECT coalesce(max(o.version), 0) AS version FROM rollup_version AS o WHERE o.tenant_id = $1
 ) AS v
 
+-- rollup_keys --
+-- The rows that these payloads are of, number $1 of buckets $2, series $3 and periods $4 to $5, without empty
+-- ones and in their order: buckets, series and period; and the state that they belong to.
+SELECT
+    database_epoch() AS epoch, s.drained_through,
+    greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change,
+    ARRAY(
+        SELECT ARRAY[r.bucket_seconds, r.series_id, r.period]
+        FROM sample_rollup AS r
+        WHERE r.bucket_seconds = $2 AND r.series_id = ANY($3::bigint[]) AND r.period BETWEEN $4 AND $5
+            AND CASE $1::integer WHEN 0 THEN r.ends WHEN 1 THEN r.extremes ELSE r.sums END <> ''
+        ORDER BY r.series_id, r.period
+    ) AS keys
+FROM drain_state AS s
+
 -- tenants_with_rollups --
 -- The tenants that have rollups.
 SELECT coalesce(array_agg(t.id ORDER BY t.id), '{}')

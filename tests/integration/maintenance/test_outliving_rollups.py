@@ -17,6 +17,7 @@ from promql.values.matrix import Matrix, QueryResult
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
+from sql.samples.reading.block_reader import StoredPageError
 from sql.samples.storage_options import StoreKind
 from tests.support.factories import STALE_NAN, make_batch, make_labels, select_name
 from tests.support.storage.repositories import connected, delete_samples, opened_storage
@@ -441,3 +442,16 @@ async def test_a_deletion_hides_the_hours_of_its_series_and_day_only(database_ur
 
 def _moment(time_ms: int) -> datetime:
     return datetime.fromtimestamp(time_ms / 1000, UTC)
+
+
+async def test_a_damaged_rollup_is_named_where_its_samples_are_gone(life: Life) -> None:
+    """An answer without it would be wrong, and nobody would notice."""
+    async with connected(life.url) as admin:
+        await admin.execute(
+            "UPDATE sample_rollup SET ends = set_byte(ends, 9, get_byte(ends, 9) # 1)"
+        )
+    recent = life.at(5), life.at(6)
+    assert len(await life.shown("max_over_time(g[1h])", *recent)) == 25
+    assert len(await life.shown("last_over_time(g[1h])", *recent)) == 25
+    with pytest.raises(StoredPageError, match=r"bucket_seconds = 3600, series_id = \d+ and period"):
+        await life.shown("last_over_time(g[1h])", life.at(3), life.at(4))

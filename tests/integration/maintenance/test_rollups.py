@@ -1,9 +1,12 @@
 """Rollups change no answer, whatever was written, deleted, drained, merged and rolled up before."""
 
 import asyncio
+import logging
+import re
 import struct
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 import asyncpg
 import numpy as np
@@ -209,6 +212,12 @@ async def _rollup_rows(url: str) -> dict[str, tuple[int, int]]:
     return {name: (hours, others) for name, hours, others in rows if hours or others}
 
 
+RUNBOOK = Path(__file__).parents[3] / "docs/runbooks/damaged-page.md"
+DAMAGE = (
+    "UPDATE sample_rollup SET ends = set_byte(ends, 9, get_byte(ends, 9) # 1)"
+    " WHERE (bucket_seconds, series_id, period) ="
+    " (SELECT 3600, max(series_id), max(period) FROM sample_rollup WHERE bucket_seconds = 3600)"
+)
 GRID = EvalRange(MIDNIGHT - DAY_MS, MIDNIGHT + 2 * HOUR_MS, HOUR_MS)
 
 
@@ -425,3 +434,42 @@ async def test_rollups_of_series_whose_last_samples_are_dropped_go_too(
         assert await _rollup_rows(plain_database_url) == {}
         await MaintenanceService(storage.maintenance, 1_000, lambda: NOW_MS).run_once()
         assert await count_rows(plain_database_url, "SELECT count(*) FROM series") == 0
+
+
+async def test_samples_are_read_in_place_of_a_damaged_rollup(
+    plain_database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS}
+    async with (
+        opened_storage(plain_database_url, **options) as raw,
+        opened_storage(plain_database_url, **options, pushdown=PushdownMode.AUTO) as storage,
+        connected(plain_database_url) as admin,
+    ):
+        await rolled_storage(storage, "default")
+        expected = await answer(raw, "default", "rate(x[1h])", GRID)
+        asked = storage, "default", "rate(x[1h])", GRID
+        await admin.execute(DAMAGE)
+        with caplog.at_level(logging.ERROR):
+            assert await answer(*asked) == expected
+        (reason,) = [record.__dict__["reason"] for record in caplog.records]
+        bucket_seconds, series_id, period = re.findall(r" = (\d+)", reason)
+        assert bucket_seconds == "3600"
+        assert int(series_id) == await admin.fetchval("SELECT max(id) FROM series")
+        caplog.clear()
+        repair = RUNBOOK.read_text().rpartition("```text")[2].partition("```")[0]
+        for name, number in (
+            ("BUCKET_SECONDS", bucket_seconds),
+            ("SERIES_ID", series_id),
+            ("PERIOD", period),
+            ("DAYS", "16"),
+        ):
+            repair = re.sub(rf"\b{name}\b", number, repair)
+        await admin.execute(repair)
+        assert await answer(*asked) == expected
+        assert storage.rollups is not None
+        assert await storage.rollups.run(1_000)
+        assert await count_rows(plain_database_url, "SELECT count(*) FROM rollup_mark") == 0
+        n_read = storage.stats.samples_selected
+        assert await answer(*asked) == expected
+        assert storage.stats.samples_selected - n_read < 1_000
+        assert caplog.records == []

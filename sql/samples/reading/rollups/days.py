@@ -7,7 +7,9 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 
 from promcompat.core.model import IntArray
+from sql.samples.codec.page_decoding import CorruptPageError
 from sql.samples.head.head import StaleViewError
+from sql.samples.reading.block_reader import StoredPageError
 from sql.samples.reading.rollups.changed_days import (
     Change,
     ChangedDays,
@@ -26,7 +28,12 @@ _MOST_PAGES: Final = 10_000
 """In one answer: a page has at most 64 KiB, and an array of them at most 1 GB."""
 _FEW_PAGES: Final = 1_000
 """They take a millisecond. More would keep the heads of other queries waiting for a connection."""
+_ROLLED_UP_MEANWHILE: Final = "samples were rolled up during a query; try again"
 T = TypeVar("T")
+
+
+class DamagedRollupError(StoredPageError):
+    """A stored rollup cannot be decoded. The samples that it stands for may still be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +109,27 @@ async def rolled_pages(
     """The rollups of a scope, None if no day is rolled up.
 
     `decode` gets the payloads of some series, in the order of series and period, before those of
-    others are read. Raises what it raises, StaleViewError or StorageUnavailableError.
+    others are read. Raises what it raises, DamagedRollupError in place of CorruptPageError,
+    StaleViewError or StorageUnavailableError.
     """
     question, kept, periods = scope.question, scope.kept, scope.periods
     n_periods = periods[1] - periods[0] + 1
-    at_once = max(1, _MOST_PAGES // n_periods)
+    at_once, number = max(1, _MOST_PAGES // n_periods), list(PAYLOADS).index(payload)
     is_short = known_version is not None or len(question.wanted) * n_periods <= _FEW_PAGES
     days: Sequence[int] = ()
     changes: list[Change] = []
     parts: list[T] = []
     version: int | None = None
     for first in range(0, len(question.wanted), at_once):
+        ids = question.wanted[first : first + at_once].tolist()
         row = await snapshot.row_of(
             QUERIES["rolled_pages"],
             question.tenant_id,
             kept.first,
             kept.last,
-            list(PAYLOADS).index(payload),
+            number,
             scope.level.bucket_seconds,
-            question.wanted[first : first + at_once].tolist(),
+            ids,
             *periods,
             known_version,
             is_short=is_short,
@@ -129,14 +138,18 @@ async def rolled_pages(
         if not days:
             return None
         if version is not None and row["version"] != version:
-            raise StaleViewError("samples were rolled up during a query; try again")
+            raise StaleViewError(_ROLLED_UP_MEANWHILE)
         version = row["version"]
         changes += [
             Change(first, last, day, day, bool(is_deletion))
             for day, first, last, is_deletion in row["marks"]
         ]
         if version != known_version:
-            parts.append(await decode(row["payloads"]))
+            try:
+                parts.append(await decode(row["payloads"]))
+            except CorruptPageError as exc:
+                which = number, scope.level.bucket_seconds, ids, *periods
+                raise await _named(snapshot, which, row["payloads"], exc) from exc
     assert version is not None
     runs = _runs(days)
     changes += await _changes_in_head(snapshot, question, runs)
@@ -144,6 +157,24 @@ async def rolled_pages(
     changed = ChangedDays.of(question.wanted, raw, (runs[0][0], runs[-1][1]))
     span = Span(runs, changed, kept.first_whole)
     return RolledPages(span, version, parts)
+
+
+async def _named(
+    snapshot: SampleSnapshot,
+    which: tuple[object, ...],
+    payloads: Sequence[bytes],
+    exc: CorruptPageError,
+) -> DamagedRollupError:
+    """The error with what finds the row of a page; `which` are the parameters that chose them."""
+    row = await snapshot.row_of(QUERIES["rollup_keys"], *which)
+    if len(row["keys"]) != sum(map(bool, payloads)):
+        raise StaleViewError(_ROLLED_UP_MEANWHILE)
+    bucket_seconds, series_id, period = row["keys"][exc.index]
+    return DamagedRollupError(
+        f"stored rollups are damaged: the row of sample_rollup with bucket_seconds = "
+        f"{bucket_seconds}, series_id = {series_id} and period = {period} cannot be decoded "
+        f"({exc.reason}). See docs/runbooks/damaged-page.md"
+    )
 
 
 async def count_rolled_days(snapshot: SampleSnapshot, question: RollupQuestion) -> tuple[int, int]:

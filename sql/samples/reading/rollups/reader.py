@@ -12,6 +12,7 @@ Where rollups outlive their samples, what arrives too late to be kept changes no
 reading takes from rollups only the days of which samples are no longer kept.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -33,6 +34,7 @@ from sql.samples.reading.rollups.cache import (
 )
 from sql.samples.reading.rollups.choice import RollupUse, Stand, coarse_note, inexact_note
 from sql.samples.reading.rollups.days import (
+    DamagedRollupError,
     RollupQuestion,
     RollupScope,
     Span,
@@ -51,6 +53,7 @@ from sql.samples.rollups.rollup_kernels import (
 from sql.samples.rollups.rollup_pages import Column, decoded
 from sql.times import MS_PER_DAY
 
+_LOGGER: Final = logging.getLogger(__name__)
 _PAYLOAD_OF: Final = {
     Stand.ENDS: ("ends", (Column.ENDS, Column.STANDS_FOR)),
     Stand.RESETS: ("ends", (Column.ENDS, Column.STANDS_FOR)),
@@ -104,11 +107,19 @@ class RollupReader:
     ) -> RolledSamples | None:
         """The samples of a question; None if none of its days can be read from rollups.
 
-        `coarse`: where samples are gone, series are read from rollups that are not exact for them.
-        Raises what the allowance raises, StaleViewError and CorruptPageError.
+        Nor can they if a rollup is damaged, while all of their samples are kept. `coarse`: where
+        samples are gone, series are read from rollups that are not exact for them. Raises what the
+        allowance raises, StaleViewError and StoredPageError.
         """
         scope = await rollup_scope(snapshot, question, use.level, is_coarse=use.is_coarse)
-        found = None if scope is None else await self._rolled(snapshot, scope, use, allowance)
+        try:
+            found = None if scope is None else await self._rolled(snapshot, scope, use, allowance)
+        except DamagedRollupError as exc:
+            fields = {"tenant_id": question.tenant_id, "reason": str(exc)}
+            _LOGGER.error("a stored rollup cannot be decoded", extra=fields)
+            if await _outlive_samples(snapshot, question):
+                raise
+            return None
         if found is None:
             return None
         rolled, span = found
@@ -175,6 +186,15 @@ class RollupReader:
         rolled = await in_thread_if(is_long, known.rolled.within, *times, pages.span)
         allowance.add(len(rolled.samples) - n_counted)
         return rolled, pages.span
+
+
+async def _outlive_samples(snapshot: SampleSnapshot, question: RollupQuestion) -> bool:
+    """Whether rollups may be all that is left of a part of a question."""
+    kept = snapshot.kept[question.tenant_id]
+    if kept.rollup_days is None:
+        return False
+    from_ms = await kept.from_ms(question.wanted, snapshot.connection)
+    return question.start_ms + 1 < int(from_ms.max())
 
 
 def _decoded(
