@@ -74,6 +74,9 @@ def decode_histogram_rows(rows: bytes, lengths: IntArray) -> Histograms:
     positive_spans, negative_spans, positive, negative, bounds = (
         _taken(numbers.cells, starts[:, part], counts[:, part]) for part in range(_N_SIZES)
     )
+    are_placed = _are_placed(positive_spans, positive, len(rows))
+    if not are_placed or not _are_placed(negative_spans, negative, len(rows)):
+        raise _damaged()
     is_float = fixed[:, 1] >= _FLOAT_COUNTS
     return Histograms(
         _signed(fixed[:, 2]).astype(np.int8),
@@ -89,6 +92,18 @@ def decode_histogram_rows(rows: bytes, lengths: IntArray) -> Histograms:
         _buckets_of(negative, is_float),
         Ragged(bounds.offsets, _reversed(bounds.cells).view(np.float64)),
     )
+
+
+def _are_placed(spans: Ragged[np.uint64], buckets: Ragged[np.uint64], most: int) -> bool:
+    """Whether spans place as many buckets as there are of each histogram, at most so many.
+
+    Whoever reads the buckets takes the spans at their word.
+    """
+    lengths = spans.cells[1::2]
+    if (lengths > np.uint64(most)).any():
+        return False
+    placed = np.append(0, np.cumsum(lengths.astype(np.int64)))[spans.offsets // 2]
+    return np.array_equal(np.diff(placed), buckets.lengths)
 
 
 def _damaged() -> StorageUnavailableError:

@@ -69,3 +69,14 @@ def test_a_row_that_ends_within_a_number_is_refused() -> None:
     rows, _ = encode_histogram_rows(histogram_of(count=300))
     with pytest.raises(StorageUnavailableError, match="a stored histogram is damaged"):
         decode_histogram_rows(rows[:6], np.array([6]))
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 127])
+def test_spans_that_place_other_buckets_than_there_are_are_refused(length: int) -> None:
+    histogram = histogram_of(count=2, positive_spans=[(4, 2)], positive=[1, 1])
+    rows, lengths = encode_histogram_rows(histogram)
+    place = rows.rindex(bytes([8, 2]))
+    damaged = rows[: place + 1] + bytes([length]) + rows[place + 2 :]
+    assert len(decode_histogram_rows(rows, lengths)) == 1
+    with pytest.raises(StorageUnavailableError, match="a stored histogram is damaged"):
+        decode_histogram_rows(damaged, lengths)
