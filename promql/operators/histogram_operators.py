@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.histograms.columns import histogram_cells, histogram_numbers, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.ast import TRIM_OPERATORS, PositionRange
@@ -237,7 +238,7 @@ def annotate_mixed(
         return
     last = np.zeros(int(cells.steps.max()) + 1, np.uint8)
     last[cells.steps[noted]] = results.notes[noted]
-    for note in np.unique(last[last != _NO_NOTE]).tolist():
+    for note in distinct(last[last != _NO_NOTE].astype(np.int64)).tolist():
         if note == _RECONCILED:
             annotations.info(reconciled_bounds(_OPERATIONS[op]), pos)
         elif note == _COLLISION:

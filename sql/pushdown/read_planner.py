@@ -168,7 +168,7 @@ class ReadPlanner:
         """
         range_ms = selection.end_ms - selection.start_ms
         span_ms = min(range_ms, _COUNTED_MS)
-        picks = np.unique(np.linspace(0, len(series_ids) - 1, _COUNTED_SERIES).astype(np.int64))
+        picks = distinct(np.linspace(0, len(series_ids) - 1, _COUNTED_SERIES).astype(np.int64))
         counted, are_whole, has_histograms = 0, True, False
         for start_ms in (selection.end_ms - span_ms, selection.start_ms):
             span = replace(selection, start_ms=start_ms, end_ms=start_ms + span_ms)

@@ -7,8 +7,7 @@ Pure. The table has the columns series_id, ts and value; the row store names it.
 
 from typing import Final
 
-import numpy as np
-
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.model import IntArray, SeriesSelection
 from sql.database.statements import Params, Statement
 from sql.times import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, MS_PER_DAY, TimeBounds
@@ -115,7 +114,7 @@ def histograms_at_statement(table: str, series_ids: IntArray, times: IntArray) -
     pieces = (days - days.min()) // width
     branches = [
         _probes(table, series_ids[pieces == piece], times[pieces == piece], params)
-        for piece in np.unique(pieces)
+        for piece in distinct(pieces)
     ]
     source = " UNION ALL ".join(branches)
     text = (

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.errors import PromcompatError
 from sql.database.connection_pool import Connection, acquired
 from sql.database.copy_format import DecodedSamples, SampleDecoder
@@ -268,6 +269,6 @@ def _progress(chunk: _Chunk, chunks: list[_Chunk]) -> MoveProgress:
 def _arrivals(samples: SeriesSamples, tenants: NDArray[np.int64]) -> Iterator[NewArrival]:
     """The samples as pages of each tenant; series that do not exist (tenant 0) are left out."""
     of_rows = np.repeat(tenants, np.diff(samples.offsets))
-    for tenant_id in np.unique(tenants[tenants > 0]).tolist():
+    for tenant_id in distinct(tenants[tenants > 0]).tolist():
         some = samples.where(of_rows == tenant_id)
         yield from pages_of(tenant_id, some, ArrivalKind.SAMPLES)

@@ -223,7 +223,7 @@ class _Runs:
             return column
         rows = np.empty(offsets[-1], column.dtype)
         pieces = np.searchsorted(offsets, np.arange(0, offsets[-1], _ROWS_AT_ONCE), "left")
-        bounds = np.unique(np.append(pieces, len(self.lengths))).tolist()
+        bounds = distinct(np.append(pieces, len(self.lengths))).tolist()
         for first, behind in pairwise(bounds):
             begin, end = offsets[first], offsets[behind]
             if behind - first == 1:

@@ -18,6 +18,7 @@ from typing import Final
 import asyncpg
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
 from promcompat.core.histograms.columns import HistogramCells
 from promcompat.core.model import IntArray
@@ -80,7 +81,7 @@ class _Folded:
     def note(self, tenant_id: int, samples: SeriesSamples, now_ms: int) -> None:
         """Note what samples of a tenant change."""
         times = samples.timestamps
-        hours = np.unique(times // MS_PER_HOUR)
+        hours = distinct(times // MS_PER_HOUR)
         is_old = np.isin(hours, times[times < now_ms - _HOUR_NOTED_AFTER_MS] // MS_PER_HOUR)
         columns = zip(hours.tolist(), is_old.tolist(), strict=True)
         self.hours += [(tenant_id, *hour) for hour in columns]

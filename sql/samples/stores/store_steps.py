@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import IntArray
 from promcompat.core.ports import MaintenanceStep
@@ -64,7 +65,7 @@ class UnusedSeries:
         Neither a recent nor a drained one, nor rollups that outlive them.
         """
         sources, used = self._sources, [np.empty(0, np.int64)]
-        tenants = np.unique(tenant_ids).tolist()
+        tenants = distinct(tenant_ids).tolist()
         async with sources.snapshots.open_transaction(tenants) as snapshot:
             for tenant_id in tenants:
                 some = series_ids[tenant_ids == tenant_id]

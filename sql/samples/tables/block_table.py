@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.model import BoolArray, IntArray
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
@@ -109,7 +110,7 @@ def distinct_days(days: IntArray) -> list[int]:
     """The distinct elements, ascending; of days that are close to each other without sorting."""
     first, last = int(days.min()), int(days.max())
     if last - first > len(days):
-        return [int(day) for day in np.unique(days)]
+        return [int(day) for day in distinct(days)]
     return [first + int(index) for index in np.flatnonzero(np.bincount(days - first))]
 
 

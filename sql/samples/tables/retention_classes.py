@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
@@ -59,7 +60,7 @@ class TenantClasses:
         places = np.minimum(np.searchsorted(self.ids, samples.ids), len(self.ids) - 1)
         is_own = self.ids[places] == samples.ids
         of_series[is_own] = self.classes[places[is_own]]
-        found = np.unique(of_series).tolist()
+        found = distinct(of_series).tolist()
         if len(found) == 1:
             yield found[0], samples
             return

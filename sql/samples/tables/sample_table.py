@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.distinct_numbers import distinct
 from promcompat.core.errors import DatabaseRefusedError
 from promcompat.core.histograms.columns import (
     HISTOGRAM_BITS,
@@ -97,7 +98,7 @@ def _encode_unmarked(rows: SampleRows) -> tuple[Sequence[str], bytes]:
 
 def unix_days(timestamps: IntArray) -> IntArray:
     """The distinct days of Unix ms timestamps, ascending, as days since 1970-01-01."""
-    return np.unique(timestamps // MS_PER_DAY)
+    return distinct(timestamps // MS_PER_DAY)
 
 
 class SamplePartitions:
