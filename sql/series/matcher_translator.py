@@ -170,10 +170,10 @@ def series_statement(
 
 
 def chosen_labels_statement(ids: Sequence[int], names: Sequence[str]) -> Statement:
-    """Series by the values that they have for some labels, NULL or empty where they have none.
+    """Series by the values that they have for some labels, NULL where they have none.
 
     Columns: the ids of a group of series, packed as by `series_statement`, and a value for each
-    name.
+    name; that of the metric's name is empty where there is none.
     """
     params = Params()
     where = f"FROM series AS s WHERE s.id = ANY({params.add(ids)}::bigint[])"

@@ -233,7 +233,8 @@ def _shared_labels(
 ) -> PartialLabelSets:
     """Label sets of series: those whose ids are `packed[i]` have the values `keys[i]`.
 
-    A million different ones take seconds, although the loops over them run in C.
+    No series has an empty value (see `Labels`), so that different keys are different label sets. A
+    million different ones take seconds, although the loops over them run in C.
     """
     found = np.frombuffer(b"".join(packed), ">i8")
     if len(found) != len(ids):
