@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, get_origin
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import hdrs, web
 from pydantic import TypeAdapter, ValidationError
@@ -30,6 +31,7 @@ def http_handler(route: Route) -> HttpHandler:
     adapter = None if route.body is None or route.reads_body else route.body_adapter()
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        _check_path(request)
         call: Call[Any, Any] = Call(
             request=request,
             tenant=tenant_of(request),
@@ -40,6 +42,21 @@ def http_handler(route: Route) -> HttpHandler:
         return await route.handler(call)
 
     return handle
+
+
+def _check_path(request: web.Request) -> None:
+    """Raises InvalidRequestError for a path that is not UTF-8.
+
+    Such bytes would stay escaped: `M%FCnchen` would be a name with a percent sign in it.
+    """
+    path = request.rel_url.raw_path
+    if "%" not in path:
+        return
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeError as exc:
+        expected = "UTF-8, percent-encoded"
+        raise InvalidRequestError([fault("path", "path", "is not UTF-8", expected)]) from exc
 
 
 async def _read_query(request: web.Request, model: type[QueryModel]) -> QueryModel:

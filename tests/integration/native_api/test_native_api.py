@@ -438,6 +438,19 @@ async def test_a_metric_of_any_name_is_read_through_its_path(
         assert (await response.json())["name"] == name
 
 
+async def test_a_path_that_is_not_utf_8_names_nothing(native: NativeClient) -> None:
+    for part in ("M%FCnchen", "%ff", "%ED%A0%80", "%C3"):
+        for method, path in (("PUT", f"/definitions/{part}"), ("GET", f"/latest/{part}")):
+            url = URL(f"/api/v1/metrics{path}", encoded=True)
+            response = await native.client.request(method, url, json={})
+            problem = await response.json(content_type=None)
+            assert (response.status, problem["errors"][0]["reason"]) == (400, "is not UTF-8")
+    assert (await native.get("/definitions"))["definitions"] == []
+    url = URL("/api/v1/metrics/definitions/M%C3%BCnchen%25FF", encoded=True)
+    made = await (await native.client.put(url, json={})).json()
+    assert made["name"] == "München%FF"
+
+
 async def test_a_tenant_has_a_bounded_number_of_definitions(database_url: str) -> None:
     async with running_native_service(database_url, max_definitions=2) as native:
         for name in ("a", "b"):
