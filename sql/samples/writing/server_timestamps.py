@@ -17,17 +17,20 @@ from sql.database.copy_format import SampleRows
 from sql.samples.columns.series_samples import SeriesSamples
 
 _MAX_SERIES: Final = 100_000
+_STEP_BACK_MS: Final = 60_000
+"""Requests that come later have earlier times by less than that, unless the clock was set back."""
 
 
 class RecentStamps:
     """The last timestamp that this process gave to each series within about the last millisecond.
 
-    It forgets what the clock has passed, and everything when more series than that write at once:
-    the database is asked in any case.
+    It forgets what the clock has passed, and everything when more series than that write at once,
+    or the clock is set back: the database is asked in any case.
     """
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
+        self._latest_ms = -(1 << 63)
 
     def assign(self, rows: SampleRows) -> SampleRows:
         """The rows with server timestamps that no earlier row of this process has."""
@@ -35,10 +38,18 @@ class RecentStamps:
             return rows
         at = np.flatnonzero(rows.server_timed)
         timestamps = rows.timestamps.copy()
+        self._notice_step_back(int(timestamps[at].max()))
         if len(self._last) > _MAX_SERIES:
             self._forget_before(int(timestamps[at].min()))
         timestamps[at] = ascending(rows.series_ids[at], timestamps[at], self._last)
         return replace(rows, timestamps=timestamps)
+
+    def _notice_step_back(self, now_ms: int) -> None:
+        """Forget times that the clock no longer has, or new ones would be put behind them."""
+        if now_ms < self._latest_ms - _STEP_BACK_MS:
+            self._last.clear()
+            self._latest_ms = now_ms
+        self._latest_ms = max(self._latest_ms, now_ms)
 
     def _forget_before(self, now_ms: int) -> None:
         ahead = {series: last for series, last in self._last.items() if last >= now_ms}
