@@ -168,13 +168,10 @@ class Retentions:
         self._rules[tenant_id] = generation, rules
         return self._now(rules)
 
-    def first_ms(self, tenant_id: int) -> int | None:
-        """The time before which no series of a tenant keeps samples, as it was read last.
-
-        None if it was not read yet.
-        """
-        known = self._rules.get(tenant_id)
-        return None if known is None else self._now(known[1]).first_ms
+    @property
+    def kept_by_all_ms(self) -> int:
+        """No retention is so short that it has passed samples from this time on."""
+        return self._now_ms() - MS_PER_DAY
 
     def _now(self, rules: _Rules) -> KeptTimes:
         return KeptTimes(self._pool, rules, self._now_ms(), self._rollup_days)

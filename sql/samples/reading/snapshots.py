@@ -7,6 +7,7 @@ that is more than in the head's view, the question starts again. Rows, and arriv
 has no room for, take several statements and have a REPEATABLE READ transaction instead.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -41,6 +42,7 @@ _QUERIES: Final = load_queries("head")
 _ATTEMPTS: Final = 5
 _ATTEMPTS_OUTSIDE: Final = 2
 _SERIES_WORTH_A_THREAD: Final = 64
+_ASKED_JUST_NOW_SECONDS: Final = 1.0
 
 T = TypeVar("T")
 
@@ -272,14 +274,12 @@ class SampleSnapshots:
     async def unseen(self, tenant_id: int, times: IntArray) -> int:
         """How many samples of some times are older than anything that a tenant keeps.
 
-        The database is asked when a tenant's first samples come, and when some seem to be older.
+        The database is asked when some are so old that the shortest retention has passed them, and
+        they were not asked about just now: another process may have changed the retention.
         """
-        if not len(times):
+        if not len(times) or times.min() >= self._retentions.kept_by_all_ms:
             return 0
-        first_ms = self._retentions.first_ms(tenant_id)
-        if first_ms is not None and times.min() >= first_ms:
-            return 0
-        kept = await self.kept_now(tenant_id)
+        kept = await self.kept_now(tenant_id, time.monotonic() - _ASKED_JUST_NOW_SECONDS)
         return int(np.count_nonzero(times < kept.first_ms))
 
     async def kept(self, view: HeadView, tenant_id: int) -> KeptTimes:

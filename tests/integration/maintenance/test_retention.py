@@ -16,6 +16,7 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.repositories.tenant_retention import list_retentions, set_retention
 from sql.samples.draining.block_retention import BlockRetention
 from sql.samples.metric_storage import MetricStorage
+from sql.samples.reading import snapshots
 from sql.samples.storage_options import StoreKind
 from sql.samples.tables.slots import FAR_SLOT, class_of_slot, day_of_slot
 from tests.support.factories import block_rows, make_labels, select_name
@@ -215,15 +216,22 @@ async def test_samples_that_nobody_will_see_are_counted_and_logged(
 
 
 async def test_samples_of_a_tenant_that_nobody_asks_for_are_counted_by_its_own_retention(
-    storage: MetricStorage, database_url: str, clock: Clock
+    storage: MetricStorage, database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a worker that only stores samples of the tenant."""
+    monkeypatch.setattr(snapshots, "_ASKED_JUST_NOW_SECONDS", 0.0)
     await write(storage, PLAIN, times=[time_of_age(0)], tenant="blue")
     assert await set_retention(storage.database, "blue", 1)
     async with retaining_storage(database_url, StoreKind.BLOCKS, clock) as other:
         for age in (2, 0, 2):
             await write(other, PLAIN, times=[time_of_age(age)], tenant="blue")
         assert other.stats.samples_past_retention == 2
+        assert await set_retention(storage.database, "blue", 3)
+        await write(other, PLAIN, times=[time_of_age(2)], tenant="blue")
+        assert other.stats.samples_past_retention == 2
+        assert await set_retention(storage.database, "blue", 1)
+        await write(other, PLAIN, times=[time_of_age(2)], tenant="blue")
+        assert other.stats.samples_past_retention == 3
 
 
 async def test_what_a_retention_has_passed_leaves_cached_answers(
