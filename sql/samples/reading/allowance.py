@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.ports import CheckBytes, any_bytes
@@ -16,7 +16,10 @@ from promql.budget import (
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters
 from sql.samples.columns.fold import Piece
+from sql.samples.columns.series_samples import SeriesSamples
 
+_HISTOGRAM_WEIGHT: Final = 4
+"""A byte of histograms that arrive in rows becomes about as many in memory."""
 SourceT = TypeVar("SourceT")
 RequestT = TypeVar("RequestT")
 FoundT = TypeVar("FoundT")
@@ -59,6 +62,7 @@ class SampleAllowance:
         self._max_histogram_bytes = max_histogram_bytes
         self._excess: ExecutionError | MemoryTakenError | None = None
         self._decoders: list[CountedStream] = []
+        self._of_histograms: list[CountedStream] = []
         self._n_settled = 0
         self._n_settled_bytes = 0
         self._n_added = 0
@@ -72,12 +76,12 @@ class SampleAllowance:
 
     def add_pieces(self, pieces: Sequence[Piece]) -> None:
         """Count pieces in memory; raises ExecutionError when they are too many."""
-        self.add_histograms(pieces)
+        self.add_histograms([piece.samples for piece in pieces])
         self.add(sum(len(piece.samples) for piece in pieces))
 
-    def add_histograms(self, pieces: Sequence[Piece]) -> None:
-        """Count the histograms of pieces whose samples are counted already."""
-        pools = [piece.samples.histograms for piece in pieces]
+    def add_histograms(self, parts: Sequence[SeriesSamples]) -> None:
+        """Count the histograms of samples that are counted already."""
+        pools = [part.histograms for part in parts]
         self._n_histogram_bytes += sum(pool.n_bytes for pool in pools if pool is not None)
 
     def add_series(self, n_series: int) -> None:
@@ -89,9 +93,15 @@ class SampleAllowance:
         """Count the rows of a decoder from now on."""
         self._decoders.append(decoder)
 
+    def watch_histograms(self, decoder: CountedStream) -> None:
+        """The same for one of histograms alone, which are bounded while they arrive."""
+        self.watch(decoder)
+        self._of_histograms.append(decoder)
+
     def settle(self, decoder: CountedStream) -> None:
         """Replace a finished decoder by its totals; a query may have thousands of them."""
         self._decoders.remove(decoder)
+        self._of_histograms = [one for one in self._of_histograms if one is not decoder]
         self._n_settled += decoder.n_rows
         self._n_settled_bytes += decoder.n_bytes
 
@@ -115,7 +125,9 @@ class SampleAllowance:
                 raise self._excess
             if self._has_too_many:
                 raise ExecutionError(TOO_MANY_SAMPLES)
-            if 0 < self._max_histogram_bytes < self._n_histogram_bytes:
+            n_arriving = sum(decoder.n_bytes for decoder in self._of_histograms)
+            n_histogram_bytes = self._n_histogram_bytes + n_arriving * _HISTOGRAM_WEIGHT
+            if 0 < self._max_histogram_bytes < n_histogram_bytes:
                 raise ExecutionError(too_much_memory(self._max_histogram_bytes))
             n_bytes = self._n_bytes
             if 0 < self._max_bytes < n_bytes:

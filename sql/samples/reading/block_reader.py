@@ -256,7 +256,7 @@ class _Copy:
         decode = self._decode_all if is_all and not self.stream.deletions else self._decode
         pieces = await in_thread_if(is_large, decode, pages)
         self.stream.n_rows += sum(len(piece.samples) for piece in pieces)
-        self.allowance.add_histograms(pieces)
+        self.allowance.add_histograms([piece.samples for piece in pieces])
         return pieces
 
     def _decode_all(self, pages: Sequence[PageRow]) -> Sequence[Piece]:

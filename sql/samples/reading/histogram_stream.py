@@ -39,9 +39,12 @@ async def with_histograms(
     if keys is None:
         return samples
     decoder = _HistogramDecoder()
-    allowance.watch(decoder)
+    allowance.watch_histograms(decoder)
     await copy_out(connection, statement_of(*keys), decoder, allowance)
-    return await asyncio.to_thread(decoder.joined_to, samples, *keys)
+    joined = await asyncio.to_thread(decoder.joined_to, samples, *keys)
+    allowance.add_histograms([joined])
+    allowance.check()
+    return joined
 
 
 def _marked(samples: SeriesSamples) -> tuple[IntArray, IntArray] | None:

@@ -357,13 +357,14 @@ async def test_histograms_that_replace_samples_come_back(
             await drain_and_compact(storage)
 
 
+@STORES
 async def test_series_with_large_histograms_are_renamed_in_small_steps(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, kind: StoreKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(correction_steps, "MAX_HISTOGRAM_BYTES", 3 * grown(9).n_bytes)
     scope = SampleScope([(make_matcher("__name__", "=", "h"),)], MIDNIGHT, MIDNIGHT + DAY_MS)
     change = RelabelSeries(scope, {"__name__": "n"})
-    async with opened_storage(database_url, store=StoreKind.BLOCKS) as storage:
+    async with opened_storage(database_url, store=kind) as storage:
         await storage.store.write_batch("default", batch_of(WRITTEN))
         await drain_and_compact(storage)
         correction = await storage.corrections.begin(
