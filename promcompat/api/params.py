@@ -170,14 +170,14 @@ def parse_limit(form: Form) -> int:
     return limit
 
 
-def parse_go_int(text: str) -> int:
-    """An int as Go's `strconv.Atoi` reads one. Raises BadDataError in its words."""
+def parse_go_int(text: str, function: str = "Atoi") -> int:
+    """An int as Go's `strconv` reads one. Raises BadDataError in the words of a function of it."""
     if not _INTEGER.fullmatch(text):
-        raise BadDataError(f"strconv.Atoi: parsing {quote(text)}: invalid syntax")
+        raise BadDataError(f"strconv.{function}: parsing {quote(text)}: invalid syntax")
     # Python refuses to convert thousands of digits; a value of 20 digits is out of range anyway.
     value = int(text) if len(text) <= 20 else 1 << 64
     if not -(1 << 63) <= value < 1 << 63:
-        raise BadDataError(f"strconv.Atoi: parsing {quote(text)}: value out of range")
+        raise BadDataError(f"strconv.{function}: parsing {quote(text)}: value out of range")
     return value
 
 

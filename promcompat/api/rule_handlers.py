@@ -1,6 +1,5 @@
 """`rules`, `alerts` and `alertmanagers` as Prometheus answers them."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from promcompat.alerting.rule_service import GroupStatus, RuleStatus
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import Form, read_form
 from promcompat.api.json_text import dump_json
-from promcompat.api.params import invalid_parameter
+from promcompat.api.params import invalid_parameter, parse_go_int
 from promcompat.api.query_parsing import (
     limited_in_thread,
     parse_selectors,
@@ -20,6 +19,7 @@ from promcompat.api.query_parsing import (
 )
 from promcompat.api.rule_json import alert_json, group_json, page_token
 from promcompat.core.alerting.alerts import Alert, matches_labels
+from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
 from promcompat.core.texts.strconv import quote
@@ -206,15 +206,14 @@ def _parse_group_limit(form: Form) -> int:
                 "group_limit needs to be present in order to paginate over the groups",
             )
         return 0
-    if not re.fullmatch(r"[+-]?[0-9]{1,19}", limit, re.ASCII):
-        raise invalid_parameter(
-            "group_limit",
-            "group_limit needs to be a valid number: strconv.ParseInt: "
-            f"parsing {quote(limit)}: invalid syntax",
-        )
-    if int(limit) <= 0:
+    try:
+        number = parse_go_int(limit, "ParseInt")
+    except BadDataError as exc:
+        text = f"group_limit needs to be a valid number: {exc}"
+        raise invalid_parameter("group_limit", text) from exc
+    if number <= 0:
         raise invalid_parameter("group_limit", "group_limit needs to be greater than 0")
-    return int(limit)
+    return number
 
 
 def _page_start(groups: list[GroupStatus], token: str) -> list[GroupStatus]:

@@ -46,6 +46,11 @@ async def test_what_is_always_empty(service: Service, path: str, data: Any) -> N
             'invalid parameter "group_limit": group_limit needs to be greater than 0',
         ),
         (
+            "rules?group_limit=9223372036854775808",
+            'invalid parameter "group_limit": group_limit needs to be a valid number: '
+            'strconv.ParseInt: parsing "9223372036854775808": value out of range',
+        ),
+        (
             "rules?group_limit=x",
             'invalid parameter "group_limit": group_limit needs to be a valid number: '
             'strconv.ParseInt: parsing "x": invalid syntax',
