@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -57,9 +58,10 @@ def _uid(text: str) -> str:
 class DashboardFolder:
     """Keeps dashboards as the files of a folder are, whenever one of them changes.
 
-    Those of files that are gone are deleted. A file that cannot be loaded leaves its dashboard as
-    it was; `faults` says why. It is tried again each minute: what a limit or another dashboard
-    prevents may be possible by then.
+    Those of files that are gone are deleted, unless a folder in it cannot be listed. A file that
+    cannot be loaded, as a link whose target is missing, leaves its dashboard as it was; `faults`
+    says why. It is tried again each minute: what a limit or another dashboard prevents may be
+    possible by then.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class DashboardFolder:
         self._tenant = tenant
         self._folder = folder
         self._clock = clock
-        self._loaded: FileStates | None = None
+        self._loaded: _Found | None = None
         self._again_at = 0.0
         self.faults: tuple[str, ...] = ()
 
@@ -90,12 +92,12 @@ class DashboardFolder:
         """
         if self._folder is None:
             return
-        found = await asyncio.to_thread(_states, self._folder)
+        found = await asyncio.to_thread(_find, self._folder)
         if found == self._loaded and (not self.faults or self._clock() < self._again_at):
             return
-        faults: list[str] = []
+        faults = list(found.faults)
         uids: dict[str, str | None] = {}
-        for name, _ in found:
+        for name in found.names:
             try:
                 uids[name] = await self._load(Path(name), uids)
             except StorageUnavailableError:
@@ -103,11 +105,12 @@ class DashboardFolder:
             except PromcompatError as exc:
                 uids[name] = None
                 faults.append(str(exc))
-        await self._dashboards.forget_files(self._tenant, uids)
+        if not found.faults:
+            await self._dashboards.forget_files(self._tenant, uids)
         if found != self._loaded or tuple(faults) != self.faults:
             for fault in faults:
                 _LOGGER.error("dashboard file not loaded", extra={"reason": fault})
-            _LOGGER.info("dashboards loaded", extra={"files": len(found), "faults": len(faults)})
+            _LOGGER.info("dashboards loaded", extra={"files": len(uids), "faults": len(faults)})
         self.faults, self._loaded = tuple(faults), found
         self._again_at = self._clock() + _AGAIN_SECONDS
 
@@ -131,17 +134,30 @@ class DashboardFolder:
             return await self._dashboards.keep_as_file(self._tenant, uid, dashboard, source)
 
 
-def _states(folder: Path) -> FileStates:
+class _Found(NamedTuple):
+    """The files of a folder. One without a state cannot be read; `faults` are those of folders."""
+
+    names: Sequence[str]
+    states: FileStates
+    faults: Sequence[str]
+
+
+def _find(folder: Path) -> _Found:
     """Hidden folders are left out: those of a ConfigMap have every file a second time.
 
     Raises BadDataError without the folder.
     """
     if not folder.is_dir():
         raise BadDataError(f"there is no folder {folder}; its dashboards stay as they are")
-    root = folder.absolute()
-    found = [path for path in sorted(root.rglob("*.json")) if not _is_hidden(path, root)]
-    return states_of(map(str, found))
+    names: list[str] = []
+    faults: list[str] = []
 
+    def note(error: OSError) -> None:
+        faults.append(f"{error.filename}: {reading_fault(error)}; dashboards of files stay")
 
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+    for place, folders, files in os.walk(folder.absolute(), onerror=note):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found = (name for name in files if name.endswith(".json") and not name.startswith("."))
+        names += [os.path.join(place, name) for name in found]
+    names.sort()
+    return _Found(names, states_of(names), faults)

@@ -248,6 +248,42 @@ async def test_processes_share_a_folder_that_may_be_away(
         assert len(await service.versions("t", "d1")) == 1
 
 
+async def test_dashboards_of_what_cannot_be_read_stay(
+    plain_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link without its target, and a folder that cannot be listed: neither file may be gone."""
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team" / "b.json").write_text(json.dumps({"title": "B", "panels": []}))
+    target, link = tmp_path / "target", tmp_path / "a.json"
+    target.write_text(json.dumps({"title": "A", "panels": []}))
+    link.symlink_to(target)
+    scandir = os.scandir
+
+    def refuse(place: str) -> Any:
+        if str(place).endswith("team"):
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    async with opened_storage(plain_database_url) as storage:
+        service = DashboardService(PostgresDashboardRepository(storage.database), NO_LIMITS)
+        folder = DashboardFolder(service, "t", tmp_path)
+
+        async def titles() -> list[str]:
+            await folder.refresh()
+            return [one.title for one in await service.list_dashboards("t")]
+
+        assert await titles() == ["A", "B"]
+        target.unlink()
+        assert await titles() == ["A", "B"]
+        assert folder.faults == (f"{link}: No such file or directory",)
+        link.unlink()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "scandir", refuse)
+            assert await titles() == ["A", "B"]
+            assert folder.faults[0].startswith(f"{tmp_path / 'team'}: Permission denied")
+        assert (await titles(), folder.faults) == (["B"], ())
+
+
 def test_dashboards_are_checked_imported_listed_and_exported(
     plain_database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
