@@ -30,6 +30,8 @@ _SILENCED_SECONDS: Final = 5.0
 _STALE_MS: Final = 3_600_000
 """How long a remediation may wait for its start once its alert has ended. Otherwise a workflow
 service that comes back after a week would repair all that was wrong in that week."""
+_CLOCK_ERROR_MS: Final = 600_000
+"""How far the clock of another process may be ahead."""
 _MAX_DELAY_SECONDS: Final = 300.0
 _TEMPLATE_FAULT: Final = "<error expanding template: "
 
@@ -89,7 +91,7 @@ class RemediationStarts:
         alert, now_ms = delivery.alert, self._now_ms()
         spec = alert.remediation
         last_ms = await self._deliveries.last_remediation_ms(alert.id)
-        if spec is None or (last_ms and now_ms - last_ms < spec.cooldown_ms):
+        if spec is None or (last_ms and _is_within(spec.cooldown_ms, now_ms - last_ms)):
             return await self._give_up(delivery, "within its cooldown")
         try:
             request = await self._request(delivery)
@@ -137,6 +139,11 @@ class RemediationStarts:
             query=alert.expr,
             series_labels=alert.series_labels.as_dict(),
         )
+
+
+def _is_within(cooldown_ms: int, since_ms: int) -> bool:
+    """Whether a start so long ago prevents another; one ahead of now is of a clock set back."""
+    return -_CLOCK_ERROR_MS <= since_ms < cooldown_ms
 
 
 def _workflow_id(delivery: Delivery) -> str:

@@ -344,6 +344,12 @@ async def test_cooldown_and_broken_templates_start_nothing(database_url: str) ->
         await alerting.write(HOST, (61_000, 9.0))
         await alerting.settle()
         assert alerting.launcher.n_calls == 2
+        # The clock is set back to what is right: a cooldown does not last until it is there again.
+        for back_ms, n_calls in ((300_000, 2), (3_600_000, 3)):
+            alerting.clock.now_ms = NOW_MS + 61_000 - back_ms
+            await alerting.write(HOST, (61_000 + back_ms, 0.0), (61_001 + back_ms, 9.0))
+            await alerting.settle()
+            assert alerting.launcher.n_calls == n_calls
         found = await alerting.listed(AlertFilter(rule_name="other"))
         notes = [step.note for step in await alerting.alerts.history(TENANT, found[0].id)]
         assert 'function "nope" not defined' in notes[-1]
