@@ -46,10 +46,13 @@ class ConditionChecker:
         self._definitions = definitions
 
     async def of_query(
-        self, tenant: str, query: str, series_labels: Mapping[str, str]
+        self, tenant: str, query: str, series_labels: Mapping[str, str], offset_ms: int = 0
     ) -> Condition:
-        """A query holds while its result has an element that has all of `series_labels`."""
-        now = EvalRange.instant(self._queries.now_ms())
+        """A query holds while its result has an element that has all of `series_labels`.
+
+        It is asked `offset_ms` before now.
+        """
+        now = EvalRange.instant(self._queries.now_ms() - offset_ms)
         result = await self._queries.run(
             Query(tenant, query, now, timeout_seconds=_TIMEOUT_SECONDS)
         )
@@ -99,7 +102,8 @@ class ConditionChecker:
 
     async def _of_rule(self, tenant: str, alert: Alert, rule: Rule) -> Condition:
         """By the rule's present expression at this moment, as its next evaluation would."""
-        condition = await self.of_query(tenant, rule.expr, alert.series_labels.as_dict())
+        series = alert.series_labels.as_dict()
+        condition = await self.of_query(tenant, rule.expr, series, rule.query_offset_ms)
         if condition.holds:
             return condition
         timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)

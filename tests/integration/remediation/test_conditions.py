@@ -113,6 +113,21 @@ async def test_rule_is_asked_as_its_evaluator_asks(
     assert not await holds(checker, alert)
 
 
+async def test_rule_is_asked_about_the_time_before_its_offset(
+    alerting: AlertingFixture, checker: ConditionChecker
+) -> None:
+    """What a rule with an offset asks about may not have arrived yet for the time since then."""
+    await alerting.rules.create(TENANT, make_rule("R", "sum(m) > 5", query_offset_ms=60_000))
+    await alerting.write(HOST, (0, 9.0))
+    await alerting.evaluate(65_000)
+    alert = await only_alert(alerting)
+    await alerting.write(HOST, (70_000, 1.0))
+    alerting.clock.now_ms = NOW_MS + 80_000
+    assert await holds(checker, alert)
+    alerting.clock.now_ms = NOW_MS + 130_000
+    assert not await holds(checker, alert)
+
+
 async def test_alert_that_is_kept_firing_has_not_cleared(
     alerting: AlertingFixture, checker: ConditionChecker
 ) -> None:
