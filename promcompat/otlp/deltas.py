@@ -24,6 +24,8 @@ _BYTES_PER_NUMBER: Final = 32
 """A float and its place in a tuple."""
 _IDLE_SECONDS: Final = 3_600.0
 """A stream that got nothing for so long may make room for another one."""
+_ONE_NUMBER: Final = b""
+"""The kind of sums; histograms have more numbers."""
 TOO_FAR_AHEAD: Final = LIMIT_OF["creation_grace_period"].text
 _Name = tuple[str, bytes]
 """A tenant and the key of a series."""
@@ -165,7 +167,9 @@ class RequestTotals:
     ) -> tuple[float, ...] | str:
         """Add numbers; those of a histogram with other bounds begin again."""
         numbers = tuple(float(delta) for delta in deltas)
-        kind = array("d", (len(numbers), *bounds)).tobytes()
+        kind = _ONE_NUMBER
+        if len(numbers) > 1:
+            kind = array("d", (len(numbers), *bounds)).tobytes()
         return self._add(key, time_ns, numbers, kind, _sum)
 
     def add_exponential(

@@ -13,7 +13,12 @@ from promcompat.remote_write.wire_fields import encoded_field
 
 _REASONS_SHOWN: Final = 10
 _INVALID_ARGUMENT, _RESOURCE_EXHAUSTED, _INTERNAL, _UNAVAILABLE = 3, 8, 13, 14
-_CODES: Final = {400: _INVALID_ARGUMENT, 413: _RESOURCE_EXHAUSTED, 415: _INVALID_ARGUMENT}
+_CODES: Final = {
+    400: _INVALID_ARGUMENT,
+    413: _RESOURCE_EXHAUSTED,
+    415: _INVALID_ARGUMENT,
+    429: _RESOURCE_EXHAUSTED,
+}
 """Codes of gRPC by status of HTTP."""
 
 

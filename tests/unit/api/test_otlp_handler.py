@@ -236,6 +236,18 @@ async def test_an_overload_is_503_which_every_exporter_repeats(
     assert (await response.read()).startswith(b"\x08\x0e\x12")
 
 
+async def test_a_tenant_that_is_too_fast_is_told_that_its_resource_is_exhausted(
+    start_service: StartService,
+) -> None:
+    service = await start_service(ingestion_rate=1, ingestion_burst_size=2)
+    body = request_of(gauge("g", 1)).SerializeToString()
+    await post(service, body)
+    response = await post(service, body)
+    assert response.status == 429
+    assert int(response.headers["Retry-After"]) >= 1
+    assert (await response.read()).startswith(b"\x08\x08\x12")
+
+
 async def test_a_fault_of_the_service_is_503_as_exporters_drop_what_is_answered_500(
     start_service: StartService,
 ) -> None:
