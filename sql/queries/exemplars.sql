@@ -68,23 +68,23 @@ deleted AS (
 SELECT count(*) FROM deleted
 
 -- count_excess_exemplars --
--- How many exemplars are older than $1, or not among the newest $2 of their series or $3 of their tenant.
--- The tenants $4 have the numbers $5 in place of $3.
+-- How many exemplars `delete_excess_exemplars` would delete.
 WITH other AS (
     SELECT t.id AS tenant_id, o.maximum
-    FROM unnest($4::text[], $5::bigint[]) AS o (name, maximum)
+    FROM unnest($5::text[], $6::bigint[]) AS o (name, maximum)
     JOIN tenant AS t ON t.name = o.name
 )
 SELECT count(*)
 FROM (
     SELECT
-        e.time_ms, coalesce(o.maximum, $3) AS maximum,
+        e.time_ms, coalesce(o.maximum, $4) AS maximum,
         row_number() OVER (PARTITION BY e.exemplar_series_id ORDER BY e.time_ms DESC, e.id DESC) AS of_series,
         row_number() OVER (PARTITION BY e.tenant_id ORDER BY e.id DESC) AS of_tenant
     FROM exemplar AS e
     LEFT JOIN other AS o ON o.tenant_id = e.tenant_id
+    WHERE e.tenant_id = $1
 ) AS r
-WHERE r.time_ms < $1 OR r.of_series > $2 OR r.of_tenant > r.maximum
+WHERE r.time_ms < $2 OR r.of_series > $3 OR r.of_tenant > r.maximum
 
 -- delete_unused_exemplar_series --
 -- Deletes series without exemplars to which nothing was appended for an hour: a writer may be about to.

@@ -120,8 +120,17 @@ ON CONFLICT (series_id, start_ms) DO UPDATE SET from_ms = excluded.from_ms
 WHERE excluded.from_ms < t.from_ms
 
 -- count_excess_series_starts --
--- How many starts `delete_excess_series_starts` would delete.
-SELECT count(*) FROM excess_series_starts($1)
+-- How many starts `delete_excess_series_starts` would delete, and the last of the series that it would look at.
+WITH part AS MATERIALIZED (
+    SELECT max(n.series_id) AS last_series
+    FROM (
+        SELECT t.series_id FROM series_start AS t WHERE t.series_id > $2 ORDER BY t.series_id LIMIT $3
+    ) AS n
+)
+SELECT
+    (SELECT count(*) FROM excess_series_starts($1, $2, part.last_series)) AS n_excess,
+    part.last_series
+FROM part
 
 -- delete_excess_series_starts --
 -- Deletes the starts that no kept sample has, and those before the newest $1 of a series: of the next series after

@@ -84,36 +84,44 @@ class PostgresExemplarRepository(ExemplarRepository):
         if tenant is not None:
             tenant_id = await self._database.tenants.find(tenant)
             return 0 if tenant_id is None else await self._trim(tenant_id, limits, now_ms)
-        async with acquired(self._database.write_pool) as connection:
-            rows = await connection.fetch(_QUERIES["tenants_with_exemplars"])
-        n_deleted = sum([await self._trim(row["id"], limits, now_ms) for row in rows])
+        n_deleted = sum([await self._trim(one, limits, now_ms) for one in await self._tenants()])
         async with acquired(self._database.write_pool) as connection:
             await connection.execute(_QUERIES["delete_unused_exemplar_series"])
         return n_deleted
 
+    async def _tenants(self) -> list[int]:
+        """The tenants that have exemplars."""
+        async with acquired(self._database.write_pool) as connection:
+            rows = await connection.fetch(_QUERIES["tenants_with_exemplars"])
+        return [row["id"] for row in rows]
+
     async def _trim(self, tenant_id: int, limits: ExemplarLimits, now_ms: int) -> int:
         async with acquired(self._database.write_pool) as connection:
             n_deleted: int = await connection.fetchval(
-                _QUERIES["delete_excess_exemplars"],
-                tenant_id,
-                now_ms - limits.retention_ms,
-                limits.max_per_series,
-                limits.max_per_tenant,
-                *_columns_of(limits.overrides()),
+                _QUERIES["delete_excess_exemplars"], *_excess(tenant_id, limits, now_ms)
             )
         return n_deleted
 
     async def count_excess(self, limits: ExemplarLimits, now_ms: int) -> int:
         """How many exemplars `trim` would delete; see the port."""
-        async with acquired(self._database.read_pool) as connection:
-            n_excess: int = await connection.fetchval(
-                _QUERIES["count_excess_exemplars"],
-                now_ms - limits.retention_ms,
-                limits.max_per_series,
-                limits.max_per_tenant,
-                *_columns_of(limits.overrides()),
-            )
+        n_excess = 0
+        for tenant_id in await self._tenants():
+            async with acquired(self._database.read_pool) as connection:
+                n_excess += await connection.fetchval(
+                    _QUERIES["count_excess_exemplars"], *_excess(tenant_id, limits, now_ms)
+                )
         return n_excess
+
+
+def _excess(tenant_id: int, limits: ExemplarLimits, now_ms: int) -> tuple[object, ...]:
+    """The parameters of statements that find what exceeds the limits of a tenant."""
+    return (
+        tenant_id,
+        now_ms - limits.retention_ms,
+        limits.max_per_series,
+        limits.max_per_tenant,
+        *_columns_of(limits.overrides()),
+    )
 
 
 def _columns_of(overrides: Mapping[str, int]) -> tuple[list[str], list[int]]:

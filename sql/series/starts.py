@@ -79,22 +79,20 @@ class SeriesStartStep(MaintenanceStep):
 
     async def plan(self) -> int:
         """How many there are."""
-        async with acquired(self.pool) as connection:
-            return int(
-                await connection.fetchval(_QUERIES["count_excess_series_starts"], _MAX_STARTS)
-            )
+        return await self._for_all_series("count_excess_series_starts")
 
     async def run(self, notes: StepNotes) -> int:
         """Delete them, those of some series in each transaction; returns how many."""
+        return await self._for_all_series("delete_excess_series_starts")
+
+    async def _for_all_series(self, name: str) -> int:
+        """The sum of what a statement answers for some series after the other."""
         n_starts = 0
         last_series: int | None = _BEFORE_ALL
         while last_series is not None:
             async with acquired(self.pool) as connection:
-                n_deleted, last_series = await connection.fetchrow(
-                    _QUERIES["delete_excess_series_starts"],
-                    _MAX_STARTS,
-                    last_series,
-                    self.looked_at,
+                n_of_part, last_series = await connection.fetchrow(
+                    _QUERIES[name], _MAX_STARTS, last_series, self.looked_at
                 )
-            n_starts += n_deleted
+            n_starts += n_of_part
         return n_starts

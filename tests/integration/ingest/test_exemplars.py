@@ -124,6 +124,7 @@ async def test_exemplars_of_each_tenant_are_deleted_in_a_transaction(database_ur
                 "CREATE TRIGGER delay BEFORE DELETE ON exemplar FOR EACH ROW"
                 " EXECUTE FUNCTION delay()"
             )
+        assert await repository.count_excess(limits, 100) == 300
         assert await repository.trim(limits, 100) == 300
         assert await times(repository, "v") == {"a": [100]}
     finally:

@@ -221,6 +221,7 @@ async def test_maintenance_deletes_any_number_of_starts_in_short_transactions(
     database = await Database.open(database_url, DatabaseOptions(write_timeout_seconds=2.0))
     try:
         step = SeriesStartStep(database.write_pool, looked_at=25)
+        assert await step.plan() == 500
         assert await step.run(StepNotes(step.name)) == 500
         assert await step.plan() == 0
     finally:
