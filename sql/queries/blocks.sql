@@ -446,8 +446,8 @@ WHERE EXISTS (
 )
 
 -- runs_of_series --
--- The payloads of at most $4 runs of tenant $1 that may have samples of the series $2, after run $3.
-SELECT id, payload
+-- At most $4 runs of tenant $1 that may have samples of the series $2, after run $3, with the bounds of their series.
+SELECT id, first_series, last_series, payload
 FROM sample_run
 WHERE tenant_id = $1 AND id > $3
     AND width_bucket(last_series, $2::bigint[]) > width_bucket(first_series - 1, $2::bigint[])

@@ -10,10 +10,15 @@ from functools import partial
 from typing import Final
 
 from sql.database.connection_pool import Connection, Pool, acquired
-from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.draining.class_moves import classes_left_too_early
 from sql.samples.draining.drain_transaction import in_drain_transaction
-from sql.samples.draining.page_moves import StoredPage, Written, take_pages, write_pages
+from sql.samples.draining.page_moves import (
+    StoredPage,
+    Written,
+    samples_of,
+    take_pages,
+    write_pages,
+)
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
 from sql.samples.tables.block_table import run_rows
 from sql.samples.tables.retention_classes import FOREVER, QUERIES, days_of_class
@@ -24,7 +29,7 @@ from sql.samples.tables.rollup_marks import (
     note_touched,
 )
 from sql.samples.tables.slots import FAR_SLOT, N_CLASSES, class_of_slot, day_of_slot
-from sql.times import MAX_TIMESTAMP_MS, MS_PER_DAY
+from sql.times import MS_PER_DAY
 
 _ROWS_AT_ONCE: Final = 5_000
 _PAGES_AT_ONCE: Final = 200
@@ -202,10 +207,7 @@ class BlockRetention:
         )
         pages = [StoredPage.of(row, is_block=False) for row in rows]
         taken = await take_pages(connection, pages)
-        payloads = [payload for _, payload in taken]
-        kept = await asyncio.to_thread(
-            decode_pages, payloads, None, before_ms - 1, MAX_TIMESTAMP_MS
-        )
+        kept = await asyncio.to_thread(samples_of, taken, before_ms - 1)
         written = Written()
         for (page, _), samples in zip(taken, kept, strict=True):
             written.runs += run_rows(page.origin, samples)

@@ -18,13 +18,18 @@ import numpy as np
 
 from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection, Pool, acquired
-from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.draining.drain_transaction import (
     CONTENT_FAULTS,
     PASSING_FAULTS,
     in_drain_transaction,
 )
-from sql.samples.draining.page_moves import StoredPage, Written, take_pages, write_pages
+from sql.samples.draining.page_moves import (
+    StoredPage,
+    Written,
+    samples_of,
+    take_pages,
+    write_pages,
+)
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
 from sql.samples.tables.block_table import BlockRow, RunRow, block_rows, run_rows
 from sql.samples.tables.retention_classes import (
@@ -296,8 +301,7 @@ def _moved(
 ) -> Written:
     """The pages with the samples of some series in another slot, and runs of at least a level."""
     written = Written()
-    decoded = decode_pages([payload for _, payload in taken])
-    for (page, _), samples in zip(taken, decoded, strict=True):
+    for (page, _), samples in zip(taken, samples_of(taken), strict=True):
         is_moved = np.repeat(np.isin(samples.ids, ids), np.diff(samples.offsets))
         moved, rest = samples.where(is_moved), samples.where(~is_moved)
         origin = replace(page.origin, slot=target)

@@ -17,7 +17,6 @@ import numpy as np
 
 from promcompat.core.clock import wall_clock_ms
 from sql.database.connection_pool import Connection, Pool
-from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.columns.fold import Deletion, Piece, count_conflicts, fold
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.draining.compaction_plan import Extent, FillingSlots, Job, Layer, due_jobs
@@ -28,6 +27,7 @@ from sql.samples.draining.page_moves import (
     StoredPage,
     Written,
     deletions_of,
+    samples_of,
     take_pages,
     write_pages,
 )
@@ -275,8 +275,7 @@ class _Merge:
         """The runs and blocks that replace the pages taken."""
         written = Written()
         pieces = []
-        decoded = decode_pages([payload for _, payload in taken])
-        for (page, _), samples in zip(taken, decoded, strict=True):
+        for (page, _), samples in zip(taken, samples_of(taken), strict=True):
             inside, beyond = self._cut(samples)
             origin = page.origin
             if self.job.slot == FAR_SLOT:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sql.database.connection_pool import Connection
-from sql.samples.codec.page_decoding import decode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.draining.page_moves import (
     StoredPage,
     Written,
     deletions_of,
+    samples_of,
     take_pages,
     write_pages,
 )
@@ -68,8 +68,7 @@ def _without_deleted(
     taken: Sequence[tuple[StoredPage, bytes]], deletions: Sequence[Deletion], through: int
 ) -> Written:
     written = Written()
-    decoded = decode_pages([payload for _, payload in taken])
-    for (page, _), samples in zip(taken, decoded, strict=True):
+    for (page, _), samples in zip(taken, samples_of(taken), strict=True):
         origin = page.origin
         piece = Piece(samples, origin.first_arrival, origin.last_arrival, origin.replaces)
         kept = fold([piece], deletions)

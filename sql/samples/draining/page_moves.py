@@ -10,7 +10,10 @@ import numpy as np
 
 from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection
+from sql.samples.codec.page_decoding import CorruptPageError, decode_pages
+from sql.samples.codec.page_kernels import MIN_MS
 from sql.samples.columns.fold import Deletion
+from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drain_transaction import ChangedMeanwhileError
 from sql.samples.tables.block_table import (
     FINAL_LEVEL,
@@ -21,6 +24,7 @@ from sql.samples.tables.block_table import (
     insert_blocks,
     insert_runs,
 )
+from sql.samples.tables.damaged_pages import damaged_page
 
 _BYTES_OF_A_SAMPLE: Final = 4
 """Most floats take less in a page, and a histogram more than ten times as much."""
@@ -90,6 +94,23 @@ async def take_pages(
             f"{len(found)} pages are left of {len(pages)} that were read; nothing was changed"
         )
     return sorted(found, key=lambda taken: taken[0].origin.last_arrival)
+
+
+def samples_of(
+    taken: Sequence[tuple[StoredPage, bytes]], after_ms: int = MIN_MS - 1
+) -> list[SeriesSamples]:
+    """The samples of each page after a time. Raises StoredPageError, which names a damaged one."""
+    try:
+        return decode_pages([payload for _, payload in taken], None, after_ms)
+    except CorruptPageError as exc:
+        page = taken[exc.index][0]
+        raise damaged_page(
+            is_block=page.is_block,
+            first_series=page.first_series,
+            first_ms=page.first_ms,
+            last_arrival=page.origin.last_arrival,
+            reason=exc.reason,
+        ) from exc
 
 
 async def _take_blocks(

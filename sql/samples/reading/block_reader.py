@@ -13,7 +13,6 @@ import asyncpg
 import numpy as np
 
 from promcompat.core.distinct_numbers import distinct
-from promcompat.core.errors import PromcompatError
 from promcompat.core.explanations import ExplanationDepth, RuleOutcome, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
 from promcompat.core.offloading import in_thread_if
@@ -28,6 +27,7 @@ from sql.samples.reading.allowance import SampleAllowance
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.tables.block_groups import block_keys, groups_of
 from sql.samples.tables.block_table import QUERIES
+from sql.samples.tables.damaged_pages import StoredPageError, damaged_page
 from sql.samples.tables.page_stream import PageRow, PageStream
 from sql.samples.tables.slots import day_of_slot, slots_between
 from sql.times import MS_PER_HOUR
@@ -51,15 +51,7 @@ _SLOT_NUMBERS: Final = (5, 6)
 _NOT_PUSHED: Final = "the store `blocks` reads its own memory and decodes blocks itself"
 
 
-class StoredPageError(PromcompatError):
-    """A stored page cannot be decoded, so a query that needs it has no answer (500).
-
-    Leaving it out would be a wrong answer that nobody notices.
-    """
-
-
 _RUN: Final = 0
-_TABLES: Final = ("sample_run", "sample_block", "sample_block")
 
 
 class BlockReader(DrainedReader):
@@ -117,7 +109,8 @@ class BlockReader(DrainedReader):
     ) -> IntArray:
         """Those of some series (ascending ids of the tenant) that have drained samples.
 
-        Samples of deletions that were not worked off yet count as samples.
+        Samples of deletions that were not worked off yet count as samples, and so does whatever a
+        run may have that cannot be decoded.
         """
         found = np.array(
             await connection.fetchval(QUERIES["series_with_blocks"], series_ids.tolist()), np.int64
@@ -129,9 +122,7 @@ class BlockReader(DrainedReader):
             )
             if not rows:
                 break
-            payloads = [row["payload"] for row in rows]
-            runs = await asyncio.to_thread(decode_pages, payloads, missing)
-            found = distinct(found, *(run.ids for run in runs))
+            found = distinct(found, await asyncio.to_thread(_series_of_runs, rows, missing))
             missing, after = series_ids[~np.isin(series_ids, found)], rows[-1]["id"]
         return found
 
@@ -152,6 +143,20 @@ class BlockReader(DrainedReader):
         estimate = 0.0 if connection is None else None
         n_series = len(question.wanted)
         return SelectionExplanation(n_series=n_series, rules=rules, estimated_rows=estimate)
+
+
+def _series_of_runs(rows: Sequence[asyncpg.Record], wanted: IntArray) -> IntArray:
+    """Those of the wanted series that runs have; all within the bounds of a damaged one."""
+    left, found = list(rows), [np.empty(0, np.int64)]
+    while left:
+        try:
+            runs = decode_pages([row["payload"] for row in left], wanted)
+            return distinct(*found, *(run.ids for run in runs))
+        except CorruptPageError as exc:
+            damaged = left.pop(exc.index)
+            is_within = (wanted >= damaged["first_series"]) & (wanted <= damaged["last_series"])
+            found.append(wanted[is_within])
+    return distinct(*found)
 
 
 def _parameters(
@@ -310,10 +315,10 @@ class _Copy:
 
 def _named(page: PageRow, exc: CorruptPageError) -> StoredPageError:
     """The error with what finds the row of the page."""
-    column = "first_series" if page.source == _RUN else "series_id"
-    return StoredPageError(
-        f"stored samples are damaged: the page of {_TABLES[page.source]} with "
-        f"{column} = {page.first_series}, first_ms = {page.first_ms} and "
-        f"last_arrival = {page.last_arrival} cannot be decoded ({exc.reason}). "
-        "Other series and times can be queried; see docs/runbooks/damaged-page.md"
+    return damaged_page(
+        is_block=page.source != _RUN,
+        first_series=page.first_series,
+        first_ms=page.first_ms,
+        last_arrival=page.last_arrival,
+        reason=exc.reason,
     )

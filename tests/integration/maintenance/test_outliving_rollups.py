@@ -17,8 +17,8 @@ from promql.values.matrix import Matrix, QueryResult
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
-from sql.samples.reading.block_reader import StoredPageError
 from sql.samples.storage_options import StoreKind
+from sql.samples.tables.damaged_pages import StoredPageError
 from tests.support.factories import STALE_NAN, make_batch, make_labels, select_name
 from tests.support.storage.repositories import connected, delete_samples, opened_storage
 from tests.support.storage.stored_blocks import Clock

@@ -6,10 +6,16 @@ import time
 import pytest
 
 from promcompat.core.errors import PromcompatError
+from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.samples.storage_options import StoreKind
 from tests.support.factories import make_batch, make_labels, select_name
 from tests.support.services.native_service import running_native_service
-from tests.support.storage.repositories import connected, delete_samples, opened_storage
+from tests.support.storage.repositories import (
+    connected,
+    delete_samples,
+    drain_and_compact,
+    opened_storage,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -48,3 +54,49 @@ async def test_a_damaged_page_ends_the_removal_of_what_was_deleted(plain_databas
             await admin.execute(DAMAGE)
         with pytest.raises(PromcompatError, match=r"docs/runbooks/damaged-page\.md"):
             await asyncio.wait_for(storage.corrections.clean_tombstones("red"), 20)
+
+
+async def test_series_without_samples_are_removed_beside_a_damaged_page(
+    plain_database_url: str,
+) -> None:
+    """A series that the page may have stays; a later one and that of another tenant go."""
+    now_ms = int(time.time() * 1_000)
+    async with opened_storage(plain_database_url, store=StoreKind.BLOCKS) as storage:
+        for tenant, names in (("red", "abc"), ("blue", "d"), ("red", "e")):
+            series = {make_labels(name): [(now_ms, 1.0)] for name in names}
+            await storage.store.write_batch(tenant, make_batch(series))
+        await storage.drains.drainer.drain_all()
+        for tenant, name in (("red", "b"), ("blue", "d"), ("red", "e")):
+            assert await delete_samples(storage, tenant, select_name(name, 0, now_ms)) == 1
+        await drain_and_compact(storage)
+        async with connected(plain_database_url) as admin:
+            await admin.execute(DAMAGE)
+            service = MaintenanceService(storage.maintenance, 0, lambda: now_ms)
+            assert (await service.run_once()).failures == []
+            rows = await admin.fetch("SELECT metric_name FROM series ORDER BY id")
+            assert [row["metric_name"] for row in rows] == ["a", "b", "c"]
+
+
+async def test_a_damaged_page_that_is_to_be_cut_fails_its_tenant_alone(
+    plain_database_url: str,
+) -> None:
+    """Maintenance goes on with other tenants and its other steps, and says what failed."""
+    now_ms = int(time.time() * 1_000)
+    points = [(now_ms - days * 86_400_000, 1.0) for days in (200, 50)]
+    async with (
+        opened_storage(plain_database_url, store=StoreKind.BLOCKS) as storage,
+        connected(plain_database_url) as admin,
+    ):
+        service = MaintenanceService(storage.maintenance, 100, lambda: now_ms)
+        for tenant in ("red", "blue"):
+            await storage.store.write_batch(tenant, make_batch({make_labels("m"): points}))
+            await storage.drains.drainer.drain_all()
+            if tenant == "red":
+                await admin.execute(DAMAGE)
+        red, blue = await admin.fetchrow("SELECT min(id), max(id) FROM tenant")
+        (failure,) = (await service.run_once()).failures
+        assert failure.subject == f"tenant {red}"
+        assert "the page of sample_run with first_series = " in failure.reason
+        n_samples = "SELECT sum(n_samples) FROM sample_run WHERE tenant_id = $1"
+        assert await admin.fetchval(n_samples, red) == 2
+        assert await admin.fetchval(n_samples, blue) == 1

@@ -9,7 +9,6 @@ import numpy as np
 from promcompat.core.model import IntArray
 from sql.samples.codec.page_decoding import CorruptPageError
 from sql.samples.head.head import StaleViewError
-from sql.samples.reading.block_reader import StoredPageError
 from sql.samples.reading.rollups.changed_days import (
     Change,
     ChangedDays,
@@ -18,6 +17,7 @@ from sql.samples.reading.rollups.changed_days import (
 )
 from sql.samples.reading.sample_snapshot import SampleSnapshot
 from sql.samples.rollups.rollup_pages import PAYLOADS, Level
+from sql.samples.tables.damaged_pages import StoredPageError
 from sql.samples.tables.rollup_marks import QUERIES
 from sql.samples.tables.slots import day_of, first_whole_days
 from sql.times import MS_PER_DAY
