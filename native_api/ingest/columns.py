@@ -141,8 +141,8 @@ def _new_labels(
 ) -> dict[bytes, Labels]:
     """The labels of the series that the tenant does not have, by key; "" is that of no series.
 
-    They are within its limits, or faults: another tenant may have made them known, which may have
-    larger series.
+    They are within its limits, or faults: another tenant, which may have larger series, may have
+    made them known. The store would refuse them, too, but store the rest of the batch.
     """
     new = set(compress(keys, (ids == UNKNOWN_SERIES).tolist())) - {b""}
     labels = {key: decode_series_key(key) for key in new}
