@@ -280,4 +280,6 @@ def _labels_of(name: str, text: str) -> Labels:
         isinstance(value, str) for value in document.values()
     ):
         raise ValueError(f"the labels {text!r} are no JSON object of texts")
+    if not name or "" in document:
+        raise ValueError(f"the metric or a label of {name!r} with the labels {text!r} has no name")
     return Labels.of({**document, METRIC_NAME: name})

@@ -16,11 +16,11 @@ from promcompat.core.histograms.columns import (
     histogram_numbers,
     is_histogram,
 )
-from promcompat.core.model import SampleBlock
+from promcompat.core.model import METRIC_NAME, Labels, SampleBlock
 from promcompat.imports.columns import NORMAL_NAN_BITS, ColumnsBuilder, ImportedColumns
 from promcompat.imports.histogram_objects import checked_object, histogram_objects, histograms_of
 from promcompat.imports.json_lines import read_json_lines
-from promcompat.imports.parquet_file import ParquetReader, ParquetWriter
+from promcompat.imports.parquet_file import ParquetError, ParquetReader, ParquetWriter
 from tests.support.factories import STALE_NAN, make_labels
 from tests.support.histograms import columns_of, histogram_columns, histogram_of
 
@@ -153,6 +153,17 @@ def test_a_histogram_that_is_not_valid_costs_only_itself() -> None:
     assert (found.values.tolist(), found.timestamps.tolist()) == ([7, 8], [1, 3])
     assert found.faults.number == 1
     assert "histogram's observation count should equal" in found.faults.reasons[0]
+
+
+@pytest.mark.parametrize("labels", [{"a": "b"}, {METRIC_NAME: "m", "": "b"}])
+def test_parquet_with_a_name_that_is_empty_is_refused(
+    tmp_path: Path, labels: dict[str, str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    with ParquetWriter(tmp_path / "a.parquet") as writer:
+        writer.write(replace(mixed_block(), labels=(Labels.of(labels),)))
+    with pytest.raises(ParquetError, match="has no name"):
+        next(ParquetReader(tmp_path / "a.parquet").batches())
 
 
 def test_parquet_gives_every_bit_back(tmp_path: Path) -> None:
