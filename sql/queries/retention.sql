@@ -255,9 +255,8 @@ RETURNING looked_through
 UPDATE orphan_search SET looked_through = $1
 
 -- end_orphan_search --
--- The search has looked at all series; $1: it is not repeated, since nothing failed.
-UPDATE orphan_search
-SET looked_through = 0, n_answered = CASE WHEN $1::boolean THEN n_seen ELSE n_answered END
+-- The search has looked at all series.
+UPDATE orphan_search SET looked_through = 0, n_answered = n_seen
 
 -- is_orphan_search_due --
 -- The last series that the search for orphans has looked at; NULL if none is due.

@@ -168,11 +168,15 @@ class OrphanStep(MaintenanceStep):
         for _ in range(self.max_pages):
             page = await self.removal.find(last_id, self.series_at_once)
             if page is None:
-                await self._fetchval("end_orphan_search", not notes.failures)
+                await self._fetchval("end_orphan_search")
                 return n_series
             last_id = page.last_id
             removing = self.removal.remove(page.ids)
-            n_series += await notes.attempt(f"orphans up to {last_id}", removing) or 0
+            n_removed = await notes.attempt(f"orphans up to {last_id}", removing)
+            if n_removed is None:
+                # The search goes on, and is repeated after its end, which may be in a later run.
+                await self._fetchval("ask_for_orphans")
+            n_series += n_removed or 0
             await self._fetchval("continue_orphan_search", last_id)
         return n_series
 

@@ -150,6 +150,27 @@ async def test_a_search_for_orphans_goes_on_where_the_last_one_stopped(
     assert n_removed == [2, 2, 1, 0, 0]
 
 
+async def test_a_search_for_orphans_that_failed_somewhere_is_repeated(
+    storage: MetricStorage, database_url: str
+) -> None:
+    """Also if the run that ended it had no failure."""
+    series = [make_labels("load", host=str(number)) for number in range(4)]
+    await write(storage, *series, times=[NOW_MS])
+    await delete_samples(storage, "red", select_name("load", *EVER))
+    await drain_and_compact(storage)
+    async with storage.maintenance.lock() as steps, connected(database_url) as other:
+        assert isinstance(steps, StoreSteps)
+        step = OrphanStep(steps.removal, is_forced=False, series_at_once=2, max_pages=1)
+        notes = StepNotes("orphans")
+        async with other.transaction():
+            await other.execute("LOCK TABLE series_removal IN ROW EXCLUSIVE MODE")
+            assert await step.run(notes) == 0
+        assert notes.failures
+        assert [await step.run(StepNotes("orphans")) for _ in range(4)] == [2, 0, 2, 0]
+        assert await step.run(StepNotes("orphans")) == 0
+        assert await storage.catalogue.series("red", [], *EVER, 0) == []
+
+
 async def test_a_series_that_gets_a_sample_before_it_is_removed_stays(
     storage: MetricStorage,
 ) -> None:
