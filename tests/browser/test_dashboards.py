@@ -255,6 +255,19 @@ def test_times_and_filters_of_a_dashboard(machine: Machine, tab: Page) -> None:
     expect(tab.get_by_role("group", name="Time range")).not_to_contain_text("Tokyo")
 
 
+def test_the_refresh_of_a_dashboard_can_be_switched_off(machine: Machine, tab: Page) -> None:
+    machine.send("/dashboards/fresh", {"dashboard": {"title": "F", "refresh": "30s"}}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=fresh")
+    refresh = tab.get_by_label("Refresh")
+    expect(refresh).to_have_value("30s")
+    refresh.select_option("")
+    expect(refresh).to_have_value("")
+    tab.reload()
+    expect(refresh).to_have_value("")
+    refresh.select_option("10s")
+    expect(refresh).to_have_value("10s")
+
+
 def test_a_panel_that_cannot_be_drawn_as_it_says_leaves_the_others(
     machine: Machine, tab: Page
 ) -> None:

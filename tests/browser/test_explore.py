@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 from urllib.request import Request, urlopen
 
 import pytest
@@ -69,6 +69,24 @@ def test_links_of_prometheus_show_what_they_mean(tab: Page, machine: Machine) ->
     table.get_by_role("button", name="Value").click()
     table.get_by_role("button", name="Value").click()
     expect(table.locator("tbody tr").first).to_contain_text("rome")
+
+
+def test_a_range_that_is_zoomed_out_or_linked_is_as_long_as_it_says(
+    tab: Page, machine: Machine
+) -> None:
+    custom = {"g0_res_type": "custom", "g0_res_step": "60", "g0_range_input": "1h30m"}
+    tab.goto(address(machine, "graph", g0_expr="vector(7)", g0_tab="0", **custom))
+    expect(tab).to_have_url(re.compile(r"from=now-90m&to=now"))
+    expect(tab).to_have_url(re.compile(r"g0.step_input=60"))
+    out = tab.get_by_role("button", name="Zoom out")
+    out.click()
+    expect(tab.get_by_role("group", name="Time range")).to_contain_text("Last 3 hours")
+    tab.goto(address(machine, g0_expr="vector(7)", g0_tab="explain", **{"from": "now-40m"}))
+    expect(tab.get_by_role("list", name="Tree of the query")).to_be_visible()
+    with tab.expect_request("**/api/v1/explain*") as asked:
+        out.click()
+    form = parse_qs(asked.value.post_data or "")
+    assert 4790 <= float(form["end"][0]) - float(form["start"][0]) <= 4810
 
 
 def test_labels_that_are_called_as_other_columns_are_sorted_by_themselves(

@@ -2,8 +2,8 @@
 import { useRef, useState } from "preact/hooks";
 import { formatTime } from "../format/times";
 import { zone } from "./zone";
-import { defaultRange, from, parseTime, range, refresh, reload, setRange, shift, to, zoomOut } from "./range";
-import { setQuery } from "../router";
+import { parseTime } from "./relative";
+import { defaultRange, from, range, refresh, reload, setRange, setRefresh, shift, to, zoomOut } from "./range";
 
 const QUICK: [string, string, string][] = [
   ["Last 5 minutes", "now-5m", "now"],
@@ -91,7 +91,7 @@ export function TimePicker() {
       <select
         aria-label="Refresh"
         value={refresh.value}
-        onChange={(event) => setQuery({ refresh: event.currentTarget.value }, { replace: true })}
+        onChange={(event) => setRefresh(event.currentTarget.value)}
       >
         {(refreshes.includes(refresh.value) ? refreshes : [...refreshes, refresh.value]).map((every) => (
           <option key={every} value={every}>

@@ -1,11 +1,8 @@
 /** The time range of the page: kept in the address as `from`, `to` and `refresh`. */
 import { computed, effect, signal } from "@preact/signals";
 import { place, setQuery } from "../router";
-import { formatDurationMs, parseDurationMs } from "../format/durations";
-import { timeOfWall, wallClock } from "./zone";
-
-/** An end of a range: `now`, `now-1h`, or Unix milliseconds as text. */
-export type TimeText = string;
+import { parseDurationMs } from "../format/durations";
+import { parseTime, type TimeText, timeBefore } from "./relative";
 
 export interface TimeRange {
   /** Unix seconds. */
@@ -33,83 +30,16 @@ export interface TimeSettings {
 export const from = computed(() => place.value.query.get("from") ?? defaultRange.value.from);
 export const to = computed(() => place.value.query.get("to") ?? defaultRange.value.to);
 /** A duration such as `30s`; empty: only when asked. */
-export const refresh = computed(
-  () => place.value.query.get("refresh") ?? defaultRange.value.refresh,
-);
+export const refresh = computed(() => {
+  const given = place.value.query.get("refresh") ?? defaultRange.value.refresh;
+  return given === NO_REFRESH ? "" : given;
+});
+/** In the address, where a dashboard refreshes by itself and the reader does not want that. */
+const NO_REFRESH = "off";
 
-const UNITS: Record<string, number> = {
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-  w: 7 * 86_400_000,
-};
-const TERM = /([+-]\d*|\/)([smhdwMQy])/g;
-
-/**
- * Unix milliseconds of a time: a number of them, ISO 8601, or `now` and any number of `-5m`, `+1d`
- * and `/d`, which goes to the start of the unit, or with `roundsUp` to its last millisecond. Days
- * and longer units are those of the zone in use.
- *
- * Throws RangeError with what is accepted.
- */
-export function parseTime(text: TimeText, nowMs: number, roundsUp = false): number {
-  const trimmed = text.trim();
-  if (/^-?\d{9,}$/.test(trimmed)) return Number(trimmed);
-  const relative = /^now((?:[+-]\d*[smhdwMQy]|\/[smhdwMQy])*)$/.exec(trimmed.replace(/\s/g, ""));
-  if (!relative) {
-    const local = trimmed.replace(" ", "T");
-    const hasZone = /(Z|[+-]\d\d:?\d\d)$/i.test(local) || /[a-z]{2}/i.test(local);
-    const absolute = hasZone ? Date.parse(trimmed) : Date.parse(`${local}${local.includes("T") ? "" : "T00:00"}Z`);
-    if (!Number.isNaN(absolute)) return hasZone ? absolute : timeOfWall(new Date(absolute));
-    throw new RangeError(
-      `“${text}” is no time: use now, now-6h, now/d, or a time such as 2026-11-29 14:30`,
-    );
-  }
-  let time = nowMs;
-  for (const [, sign = "", unit = "s"] of (relative[1] ?? "").matchAll(TERM)) {
-    if (sign === "/") {
-      time = startOf(time, unit);
-      if (roundsUp) time = add(time, 1, unit) - 1;
-    } else {
-      const count = sign.length > 1 ? Number(sign) : sign === "-" ? -1 : 1;
-      time = add(time, count, unit);
-    }
-  }
-  return time;
-}
-
-function add(ms: number, count: number, unit: string): number {
-  if (unit in UNITS && !"dw".includes(unit)) return ms + count * (UNITS[unit] ?? 0);
-  const date = wallClock(ms);
-  if (unit === "d" || unit === "w") date.setUTCDate(date.getUTCDate() + count * (unit === "w" ? 7 : 1));
-  else addMonths(date, count * (unit === "y" ? 12 : unit === "Q" ? 3 : 1));
-  return timeOfWall(date);
-}
-
-/** A month before 31 March is the last day of February: what has no such day ends with its last one. */
-function addMonths(date: Date, count: number): void {
-  const day = date.getUTCDate();
-  date.setUTCMonth(date.getUTCMonth() + count, 1);
-  const last = new Date(date);
-  last.setUTCMonth(last.getUTCMonth() + 1, 0);
-  date.setUTCDate(Math.min(day, last.getUTCDate()));
-}
-
-function startOf(ms: number, unit: string): number {
-  const date = wallClock(ms);
-  if (unit === "s") date.setUTCMilliseconds(0);
-  else if (unit === "m") date.setUTCSeconds(0, 0);
-  else if (unit === "h") date.setUTCMinutes(0, 0, 0);
-  else {
-    date.setUTCHours(0, 0, 0, 0);
-    const first = defaultRange.peek().firstWeekday ?? 1;
-    if (unit === "w") date.setUTCDate(date.getUTCDate() - ((date.getUTCDay() - first + 7) % 7));
-    if (unit === "M") date.setUTCDate(1);
-    if (unit === "Q") date.setUTCMonth(date.getUTCMonth() - (date.getUTCMonth() % 3), 1);
-    if (unit === "y") date.setUTCMonth(0, 1);
-  }
-  return timeOfWall(date);
+/** Refresh so often, which a duration says; empty: only when asked. */
+export function setRefresh(every: string): void {
+  setQuery({ refresh: every || (defaultRange.peek().refresh && NO_REFRESH) }, { replace: true });
 }
 
 /** When `now` was last read; a new value makes views ask again. */
@@ -122,8 +52,9 @@ export function reload(): void {
 
 function resolve(fromText: TimeText, toText: TimeText, nowMs: number): TimeRange {
   try {
-    const start = parseTime(fromText, nowMs) / 1000;
-    const end = parseTime(toText, nowMs, true) / 1000;
+    const { firstWeekday } = defaultRange.value;
+    const start = parseTime(fromText, nowMs, false, firstWeekday) / 1000;
+    const end = parseTime(toText, nowMs, true, firstWeekday) / 1000;
     if (end > start) return { start, end };
   } catch {
     // An address that somebody has edited; the picker refuses such input with the reason.
@@ -152,7 +83,7 @@ export function zoomTo(start: number, end: number): void {
 export function zoomOut(): void {
   const { start, end } = range.peek();
   const length = end - start;
-  if (to.peek() === "now") setRange(`now-${formatDurationMs(Math.round(2 * length) * 1000)}`, "now");
+  if (to.peek() === "now") setRange(timeBefore(2 * length * 1000), "now");
   else zoomTo(start - length / 2, end + length / 2);
 }
 

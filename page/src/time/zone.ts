@@ -43,8 +43,16 @@ export function wallClock(ms: number): Date {
   return new Date(ms + zoneOffset(ms));
 }
 
-/** The time at which a clock of the zone shows what the UTC fields of `wall` are. */
+/**
+ * The time at which a clock of the zone shows what the UTC fields of `wall` are: of two such times the
+ * first one; where the clock leaves that out, as much later as it is put forward.
+ */
 export function timeOfWall(wall: Date): number {
   const ms = wall.getTime();
-  return ms - zoneOffset(ms - zoneOffset(ms));
+  // Those before and after a change of the clock, if one is near.
+  const [before, after] = [zoneOffset(ms - DAY_MS), zoneOffset(ms + DAY_MS)];
+  const found = [before, after].map((offset) => ms - offset).filter((time) => zoneOffset(time) === ms - time);
+  return found.length ? Math.min(...found) : ms - before;
 }
+
+const DAY_MS = 86_400_000;

@@ -1,7 +1,8 @@
 /** The data of a panel: its queries with their steps and variables, and what becomes of the answers. */
 import { useMemo } from "preact/hooks";
 import { query as askNow, queryRange, type MatrixSeries, type VectorSeries } from "../../api/prometheus";
-import { parseTime, range, to } from "../../time/range";
+import { range, to } from "../../time/range";
+import { parseTime } from "../../time/relative";
 import { zoneOffset } from "../../time/zone";
 import { useRequest } from "../../use_request";
 import { withSettings } from "./logic/fields";

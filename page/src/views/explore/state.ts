@@ -2,9 +2,10 @@
  * The queries of Explore as they are in the address, by the names of Prometheus' own page: `g0.expr`
  * is the first expression, `g1.expr` the second one. So links of Prometheus and of alerts work.
  */
-import { formatDurationMs, parseDurationMs } from "../../format/durations";
+import { parseDurationMs } from "../../format/durations";
 import { type QueryChange, place, setQuery } from "../../router";
 import type { TimeRange } from "../../time/range";
+import { timeBefore } from "../../time/relative";
 import type { Finding } from "../../ui/promql/findings";
 
 export const TABS = ["graph", "table", "samples", "explain"] as const;
@@ -55,6 +56,9 @@ export const EMPTY: Panel = {
 /** Prometheus numbers its two oldest tabs. */
 const TAB_TEXTS: Record<Tab, string> = { graph: "0", table: "1", samples: "samples", explain: "explain" };
 
+/** The resolutions of Prometheus that come with a step. */
+const OWN_STEP = /^(fixed|custom)$/;
+
 /** The panels of an address; one empty panel where it has none. */
 export function readPanels(query: URLSearchParams): Panel[] {
   const panels: Panel[] = [];
@@ -66,7 +70,7 @@ export function readPanels(query: URLSearchParams): Panel[] {
       expression: get("expr"),
       tab: tab ?? "graph",
       mode: MODES.find((name) => name === mode) ?? "lines",
-      step: get("step_input") || (get("res_type") === "fixed" ? get("res_step") : ""),
+      step: get("step_input") || (OWN_STEP.test(get("res_type")) ? get("res_step") : ""),
       unit: get("unit"),
       legend: get("legend"),
       logarithmic: get("log") === "1",
@@ -114,7 +118,7 @@ export function adoptRange(): void {
     if (!field) continue;
     change[name] = null;
     if (field === "stacked" && value === "1") change[`${panel}.display_mode`] = "stacked";
-    if (field === "res_type" && value === "fixed") {
+    if (field === "res_type" && OWN_STEP.test(value)) {
       change[`${panel}.step_input`] = query.get(`${panel}.res_step`);
     }
   }
@@ -122,8 +126,8 @@ export function adoptRange(): void {
   if (!query.has("from")) {
     const lengthMs = parseDurationMs(query.get("g0.range_input") ?? "") ?? 3_600_000;
     const end = query.get("g0.end_input") ?? query.get("g0.moment_input") ?? "";
-    const endMs = Date.parse(`${end.replace(" ", "T")}Z`);
-    change.from = Number.isNaN(endMs) ? `now-${formatDurationMs(lengthMs)}` : String(endMs - lengthMs);
+    const endMs = Date.parse(`${end.replace(" ", "T").replace(/Z$/i, "")}Z`);
+    change.from = Number.isNaN(endMs) ? timeBefore(lengthMs) : String(endMs - lengthMs);
     change.to = Number.isNaN(endMs) ? "now" : String(endMs);
   }
   setQuery(change, { replace: true });

@@ -15,6 +15,7 @@ import { transformed } from "./transformations";
 import { formatDate, unitText } from "./units";
 import { numberOf } from "../../../format/numbers";
 import { equalFilter, filterText } from "../../../format/series";
+import { parseTime, timeBefore } from "../../../time/relative";
 import { setZone, timeOfWall, wallClock } from "../../../time/zone";
 import { sort } from "../../../ui/table";
 import { inOrder, optionsOf, parseVariableQuery, selectedOf, valueOf, withFilters } from "./variables";
@@ -318,4 +319,40 @@ test("a filter for one value is a text that is read as that value", () => {
   assert.deepEqual(["x.y", "a,b", "~x", " x", "x ", "a\nb"].map((value) => text(value)),
     ["a=x.y", "a=a,b", "a=~~x", "a=~\\x{20}x", "a=~x\\x{20}", "a=~a\\x{a}b"]);
   assert.equal(text("a,b", /,/), "a=~a\\x{2c}b");
+});
+
+const utc = (...fields) => new Date(Date.UTC(...fields)).toISOString();
+const iso = (text, now, roundsUp) => new Date(parseTime(text, Date.parse(now), roundsUp)).toISOString();
+
+test("a day begins when the clock that is put forward at midnight begins it", () => {
+  setZone("America/Santiago");
+  assert.equal(iso("now/d", "2026-09-06T15:00:00Z"), "2026-09-06T04:00:00.000Z");
+  assert.equal(iso("now/d", "2026-09-05T15:00:00Z", true), "2026-09-06T03:59:59.999Z");
+  setZone("America/New_York");
+  // Half past two is left out on that day.
+  assert.equal(iso("now-1d", "2026-03-09T06:30:00Z"), "2026-03-08T07:30:00.000Z");
+  assert.equal(iso("now-1d", "2026-03-08T15:00:00Z"), "2026-03-07T16:00:00.000Z");
+  setZone("browser");
+});
+
+test("an hour that the clock shows twice is the one of now", () => {
+  for (const [name, changed] of [["Europe/Berlin", Date.UTC(2026, 9, 25, 1)], ["America/New_York", Date.UTC(2026, 10, 1, 6)]]) {
+    setZone(name);
+    for (const hour of [-1, 0]) {
+      const start = changed + hour * HOUR;
+      const now = new Date(start + 1_825_500).toISOString();
+      assert.equal(iso("now/h", now), new Date(start).toISOString());
+      assert.equal(iso("now/h", now, true), new Date(start + HOUR - 1).toISOString());
+      assert.equal(iso("now-5m/m", now), new Date(start + 1_500_000).toISOString());
+    }
+  }
+  setZone("Asia/Kolkata");
+  assert.equal(iso("now/h", "2026-01-01T12:10:00Z"), utc(2026, 0, 1, 11, 30));
+  setZone("browser");
+});
+
+test("a time before now has one unit, which is read again", () => {
+  assert.deepEqual([90 * 60, 80 * 60, 3600, 86_400 * 14, 86_400 * 61 + 3600, 90, 0.2].map((seconds) => timeBefore(seconds * 1000)),
+    ["now-90m", "now-80m", "now-1h", "now-2w", "now-1465h", "now-90s", "now-1s"]);
+  assert.equal(parseTime(timeBefore(5_400_000), 1e12), 1e12 - 5_400_000);
 });
