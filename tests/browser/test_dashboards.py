@@ -255,6 +255,25 @@ def test_times_and_filters_of_a_dashboard(machine: Machine, tab: Page) -> None:
     expect(tab.get_by_role("group", name="Time range")).not_to_contain_text("Tokyo")
 
 
+def test_a_panel_is_explored_and_shown_alone_as_it_is(machine: Machine, tab: Page) -> None:
+    rate = 'rate(orders_total{shop="$shop"}[$__rate_interval])'
+    repeat = {"variable": "shop", "direction": "horizontal"}
+    graph = panel(1, "timeseries", 0, 0, repeat=repeat, queries=[query(rate, legend="of $shop")])
+    document = SHOPS | {"time": {"start": "now-30m", "end": "now"}, "rows": [{"panels": [graph]}]}
+    machine.send("/dashboards/alone", {"dashboard": document}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=alone")
+    rome = panel_of(tab, 1).nth(2)
+    expect(rome).to_contain_text("of rome")
+    rome.get_by_label("Menu of").click()
+    rome.get_by_role("link", name="Show alone").click()
+    expect(panel_of(tab, 1)).to_have_count(1)
+    expect(panel_of(tab, 1)).to_contain_text("of rome")
+    panel_of(tab, 1).get_by_label("Menu of").click()
+    panel_of(tab, 1).get_by_role("link", name="Explore").click()
+    expect(tab.get_by_role("group", name="Time range")).to_contain_text("Last 30 minutes")
+    expect(tab.get_by_role("img", name='rate(orders_total{shop="rome"}[1m0s])')).to_be_visible()
+
+
 def test_the_refresh_of_a_dashboard_can_be_switched_off(machine: Machine, tab: Page) -> None:
     machine.send("/dashboards/fresh", {"dashboard": {"title": "F", "refresh": "30s"}}, "PUT")
     tab.goto(f"{machine.url}/dashboards?uid=fresh")

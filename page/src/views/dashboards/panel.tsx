@@ -1,14 +1,14 @@
 /** A panel in its frame: it asks when it comes into view, and says what went wrong. */
 import type { ComponentType, RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { hrefOf } from "../../router";
+import { hrefOf, type QueryChange } from "../../router";
 import { Boundary } from "../../ui/boundary";
 import { ErrorBox } from "../../ui/states";
-import { range, to } from "../../time/range";
+import { from, range, to } from "../../time/range";
 import { interpolate } from "./logic/interpolation";
 import { GAP_PIXELS, pixelsOf, type Placed } from "./logic/layout";
 import type { Panel } from "./logic/types";
-import { panelRange, type Scope, usePanelData } from "./panel_data";
+import { type Asked, panelRange, type Scope, usePanelData } from "./panel_data";
 import { HeatmapPanel, Histogram, States } from "./panels/cells";
 import { DataTable } from "./panels/data_table";
 import { Graph } from "./panels/graph";
@@ -70,13 +70,18 @@ export function PanelCard(props: PanelCardProps) {
   return (
     <Boundary retryOn={[panel, values, builtIn]} fallback={(error) => (
       <section class="panel" style={styleOf(placed)} aria-label={panel.title || `panel ${panel.id}`} data-panel={panel.id}>
-        <Header panel={panel} title={panel.title ?? ""} lookup={() => undefined} isLoading={false} {...(editing && { editing })} column={columnOf(gridWidth)} />
+        <Header panel={panel} id={idOf(placed)} title={panel.title ?? ""} lookup={() => undefined} explore={undefined} isLoading={false} {...(editing && { editing })} column={columnOf(gridWidth)} />
         <ErrorBox error={error} title="The panel cannot be shown" />
       </section>
     )}>
       <Card {...props} />
     </Boundary>
   );
+}
+
+/** What the address calls a panel, or one of the copies of a repeated one. */
+function idOf({ key, panel, scope }: Placed): string {
+  return Object.keys(scope).length ? key : String(panel.id);
 }
 
 function columnOf(gridWidth: number): number {
@@ -106,7 +111,7 @@ function Card(props: PanelCardProps) {
   return (
     <section ref={element} class={`panel ${panel.transparent ? "is-transparent" : ""}`} style={styleOf(placed)} aria-label={title || `panel ${panel.id}`} aria-busy={isWaiting || undefined}
       data-panel={panel.id} data-queries={JSON.stringify(data.asked)} data-series={data.counts.join(",")}>
-      {(title || editing) && <Header panel={panel} title={title} lookup={lookup} isLoading={data.isLoading} {...(editing && { editing })} column={column} />}
+      {(title || editing) && <Header panel={panel} id={idOf(placed)} title={title} lookup={lookup} explore={data.asked.length ? exploreHref(panel, data.asked, own) : undefined} isLoading={data.isLoading} {...(editing && { editing })} column={column} />}
       {data.error ? <ErrorBox error={data.error} /> : isWaiting ? <p class="hint" role="status">…</p> : isNear && Content && (
         <Content panel={{ ...panel, title }} data={data} lookup={lookup} range={own} width={width} height={height} marks={props.marks} {...(props.cursorKey && { cursorKey: props.cursorKey })} />
       )}
@@ -116,7 +121,13 @@ function Card(props: PanelCardProps) {
   );
 }
 
-function Header({ panel, title, lookup, isLoading, editing, column }: { panel: Panel; title: string; lookup: PanelProps["lookup"]; isLoading: boolean; editing?: EditActions; column: number }) {
+interface HeaderProps extends PanelMenuProps {
+  isLoading: boolean;
+  editing?: EditActions;
+  column: number;
+}
+
+function Header({ panel, id, title, lookup, explore, isLoading, editing, column }: HeaderProps) {
   const ownTime = !panel.hide_time && (panel.time_from || panel.time_shift);
   const drag = editing ? dragOf(panel, editing, column, false) : undefined;
   return (
@@ -132,22 +143,39 @@ function Header({ panel, title, lookup, isLoading, editing, column }: { panel: P
           <button type="button" class="quiet" aria-label={`Delete ${title || "the panel"}`} onClick={() => editing.remove(panel)}>✕</button>
         </span>
       ) : (
-        <PanelMenu panel={panel} title={title} lookup={lookup} />
+        <PanelMenu panel={panel} id={id} title={title} lookup={lookup} explore={explore} />
       )}
     </header>
   );
 }
 
-function PanelMenu({ panel, title, lookup }: { panel: Panel; title: string; lookup: PanelProps["lookup"] }) {
-  const [first] = panel.queries ?? [];
+/** The address of Explore with what a panel has asked, in the same time. */
+function exploreHref(panel: Panel, asked: readonly Asked[], own: { start: number; end: number }): string {
+  const hasOwnTime = panel.time_from || panel.time_shift;
+  const [start, end] = hasOwnTime ? [own.start, own.end].map((seconds) => Math.round(seconds * 1000)) : [from.value, to.value];
+  const queries = asked.map(({ expr, isInstant }, index) => ({ [`g${index}.expr`]: expr, [`g${index}.tab`]: isInstant ? "1" : "0" }));
+  return hrefOf("explore", Object.assign({}, ...queries, { from: start, to: end }) as QueryChange);
+}
+
+interface PanelMenuProps {
+  panel: Panel;
+  /** Its id, or which of its copies it is. */
+  id: string;
+  title: string;
+  lookup: PanelProps["lookup"];
+  /** Undefined while it has asked nothing. */
+  explore: string | undefined;
+}
+
+function PanelMenu({ panel, id, title, lookup, explore }: PanelMenuProps) {
   const query = new URLSearchParams(window.location.search);
-  query.set("panel", String(panel.id));
+  query.set("panel", id);
   return (
     <details class="menu panel-menu">
       <summary aria-label={`Menu of ${title || "the panel"}`}>⋮</summary>
       <div class="menu-box">
         <a href={hrefOf("dashboards", query)}>Show alone</a>
-        {first && <a href={hrefOf("explore", { "g0.expr": interpolate(first.expr, lookup, "promql") })}>Explore</a>}
+        {explore && <a href={explore}>Explore</a>}
         {(panel.links ?? []).map((link, index) => {
           const href = linkHref(link.url, lookup);
           return href && <a key={index} href={href} target={link.new_tab ? "_blank" : undefined} rel="noopener noreferrer">{interpolate(link.title || link.url, lookup, "text")}</a>;

@@ -71,7 +71,7 @@ export function DashboardView({ uid, dashboard, editing }: DashboardViewProps) {
   const annotated = useAnnotations(wanted, lookup, isReady);
   const rows = useMemo(() => placedRows(dashboard.rows ?? [], (name) => values[name]), [dashboard, values]);
   const panels = useMemo(() => (dashboard.rows ?? []).flatMap((row) => row.panels ?? []), [dashboard]);
-  const alone = Number(query.get("panel") ?? 0);
+  const alone = query.get("panel") ?? "";
   const isKiosk = query.has("kiosk");
   const shared: Omit<PanelCardProps, "placed" | "marks"> = {
     panels, values, builtIn, filters, isReady, gridWidth: width,
@@ -88,7 +88,7 @@ export function DashboardView({ uid, dashboard, editing }: DashboardViewProps) {
         </div>
       )}
       {width > 0 && (alone ? (
-        <Alone id={alone} rows={rows} shared={shared} marks={marksFor(alone, annotated)} />
+        <Alone id={alone} rows={rows} shared={shared} marksOf={(id) => marksFor(id, annotated)} />
       ) : (
         rows.map((placed) => (
           <RowSection key={placed.key} placed={placed} shared={shared} title={interpolate(placed.row.title ?? "", lookupOf(values, placed.scope, builtIn), "text")} marksOf={(id) => marksFor(id, annotated)} {...(editing && { onEdit: () => editing.editRow(placed.index) })} />
@@ -98,14 +98,16 @@ export function DashboardView({ uid, dashboard, editing }: DashboardViewProps) {
   );
 }
 
-function Alone({ id, rows, shared, marks }: { id: number; rows: PlacedRow[]; shared: Omit<PanelCardProps, "placed" | "marks">; marks: ReturnType<typeof marksFor> }) {
-  const found = rows.flatMap(({ panels }) => panels).find(({ panel }) => panel.id === id);
+/** `id`: of a panel, or the key of one of its copies. */
+function Alone({ id, rows, shared, marksOf }: { id: string; rows: PlacedRow[]; shared: Omit<PanelCardProps, "placed" | "marks">; marksOf: RowSectionProps["marksOf"] }) {
+  const panels = rows.flatMap((row) => row.panels);
+  const found = panels.find(({ key }) => key === id) ?? panels.find(({ panel }) => String(panel.id) === id);
   if (!found) return <p class="no-data">The dashboard has no panel {id}.</p>;
   const height = Math.max(Math.floor((window.innerHeight - 180) / 38), 8);
   return (
     <>
       <p><button type="button" onClick={() => setQuery({ panel: null })}>← Whole dashboard</button></p>
-      <div class="grid"><PanelCard {...shared} placed={{ ...found, grid: { x: 0, y: 0, width: 24, height } }} marks={marks} /></div>
+      <div class="grid"><PanelCard {...shared} placed={{ ...found, grid: { x: 0, y: 0, width: 24, height } }} marks={marksOf(found.panel.id)} /></div>
     </>
   );
 }
