@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import pytest
 from playwright.sync_api import Dialog, Page, expect
@@ -272,6 +272,25 @@ def test_a_panel_is_explored_and_shown_alone_as_it_is(machine: Machine, tab: Pag
     panel_of(tab, 1).get_by_role("link", name="Explore").click()
     expect(tab.get_by_role("group", name="Time range")).to_contain_text("Last 30 minutes")
     expect(tab.get_by_role("img", name='rate(orders_total{shop="rome"}[1m0s])')).to_be_visible()
+
+
+def test_variables_are_asked_for_the_time_of_the_dashboard(
+    machine: Machine, tab: Page, shops: str
+) -> None:
+    document = SHOPS | {"time": {"start": "now-6h", "end": "now"}, "rows": []}
+    machine.send("/dashboards/long", {"dashboard": document}, "PUT")
+    with tab.expect_request("**/label/shop/values*") as asked:
+        tab.goto(f"{machine.url}/dashboards?uid=long")
+    values = parse_qs(asked.value.url.partition("?")[2])
+    assert float(values["end"][0]) - float(values["start"][0]) == pytest.approx(6 * 3600)
+    expect(tab.get_by_role("group", name="Time range")).to_contain_text("Last 6 hours")
+    # The same dashboard, changed and looked at again, keeps its time.
+    tab.get_by_role("button", name="Edit").click()
+    tab.get_by_role("button", name="Discard").click()
+    expect(tab.get_by_role("button", name="Edit")).to_be_visible()
+    expect(tab.get_by_role("group", name="Time range")).to_contain_text("Last 6 hours")
+    tab.get_by_role("link", name="Explore").click()
+    expect(tab.get_by_role("group", name="Time range")).to_contain_text("Last hour")
 
 
 def test_the_refresh_of_a_dashboard_can_be_switched_off(machine: Machine, tab: Page) -> None:

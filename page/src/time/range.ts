@@ -10,8 +10,10 @@ export interface TimeRange {
   end: number;
 }
 
+export const USUAL_SETTINGS: TimeSettings = { from: "now-1h", to: "now", refresh: "" };
+
 /** What a view uses where the address says nothing; a dashboard has its own. */
-export const defaultRange = signal<TimeSettings>({ from: "now-1h", to: "now", refresh: "" });
+export const defaultRange = signal<TimeSettings>(USUAL_SETTINGS);
 
 export interface TimeSettings {
   from: TimeText;

@@ -1,9 +1,9 @@
 /** Alerts: what fires and why, what is silenced, and the rules behind it. */
 import { navigate, place } from "../../router";
+import { useTimeSettings } from "../../time/use_settings";
 import { Tabs } from "../../ui/tabs";
 import { AlertDetail } from "./alert_detail";
 import { AlertList } from "./alert_list";
-import { useDefaultRange } from "./default_range";
 import { RuleList } from "./rule_list";
 import { RulePage } from "./rule_page";
 import { SilenceList } from "./silences";
@@ -16,7 +16,7 @@ const TABS = [
 ];
 
 export default function Alerts() {
-  useDefaultRange("now-24h");
+  useTimeSettings({ from: "now-24h", to: "now", refresh: "" });
   const { path, query } = place.value;
   const tab = path === "rules" ? "rules" : query.get("tab") === "silences" ? "silences" : "alerts";
   const select = (next: string) => {

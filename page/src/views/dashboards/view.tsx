@@ -2,8 +2,8 @@
 import type { RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { place, setQuery } from "../../router";
-import { defaultRange, range } from "../../time/range";
-import { setZone } from "../../time/zone";
+import { range, type TimeSettings } from "../../time/range";
+import { useTimeSettings } from "../../time/use_settings";
 import { marksFor, useAnnotations } from "./annotations";
 import { AnnotationSwitches, Links, VariableBar } from "./controls";
 import { interpolate } from "./logic/interpolation";
@@ -22,24 +22,15 @@ export interface DashboardViewProps {
 }
 
 /** The times of the dashboard; the address may have another range. */
-export function useDashboardTime(dashboard: Dashboard): void {
-  const { time, refresh = "", refresh_choices = [], now_delay = "", timezone, week_start, hide_time_picker = false } = dashboard;
-  const settings = JSON.stringify([time, refresh, refresh_choices, now_delay, timezone, week_start, hide_time_picker]);
-  useEffect(() => {
-    const before = defaultRange.peek();
-    defaultRange.value = {
-      from: time?.start ?? "now-1h", to: time?.end ?? "now", refresh,
-      ...(refresh_choices.length > 0 && { refreshChoices: refresh_choices }),
-      nowDelayMs: intervalMs(now_delay) ?? 0,
-      firstWeekday: FIRST_WEEKDAYS[week_start || "monday"],
-      hidesPicker: hide_time_picker,
-    };
-    setZone(timezone);
-    return () => {
-      defaultRange.value = before;
-      setZone();
-    };
-  }, [settings]);
+function settingsOf(dashboard: Dashboard): TimeSettings {
+  const { time, refresh = "", refresh_choices = [], now_delay = "", week_start, hide_time_picker = false } = dashboard;
+  return {
+    from: time?.start ?? "now-1h", to: time?.end ?? "now", refresh,
+    ...(refresh_choices.length > 0 && { refreshChoices: refresh_choices }),
+    nowDelayMs: intervalMs(now_delay) ?? 0,
+    firstWeekday: FIRST_WEEKDAYS[week_start || "monday"],
+    hidesPicker: hide_time_picker,
+  };
 }
 
 const FIRST_WEEKDAYS = { sunday: 0, monday: 1, saturday: 6 } as const;
@@ -58,7 +49,7 @@ function useWidth(): [RefObject<HTMLDivElement | null>, number] {
 }
 
 export function DashboardView({ uid, dashboard, editing }: DashboardViewProps) {
-  useDashboardTime(dashboard);
+  useTimeSettings(settingsOf(dashboard), dashboard.timezone);
   const { states, values, isReady } = useVariables(dashboard);
   const [element, width] = useWidth();
   const query = place.value.query;

@@ -4,12 +4,12 @@ import { type Alert, MOST_LISTED, type Remediation, listAll, seconds } from "../
 import { formatSeconds } from "../../format/durations";
 import { hrefOf, place, setQuery } from "../../router";
 import { range, refreshMs, reload } from "../../time/range";
+import { useTimeSettings } from "../../time/use_settings";
 import { Empty, ErrorBox, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { useEvery } from "../../use_every";
 import { useRequest } from "../../use_request";
 import { may } from "../../who";
-import { useDefaultRange } from "../alerts/default_range";
 import { When } from "../alerts/states";
 import { Decisions } from "./decisions";
 import { type Effect, effectsOf } from "./effects";
@@ -20,7 +20,7 @@ import "../alerts/alerts.css";
 const POLL_MS = 5_000;
 
 export default function Repairs() {
-  useDefaultRange("now-7d");
+  useTimeSettings({ from: "now-7d", to: "now", refresh: "" });
   const id = place.value.query.get("repair");
   return (
     <div class="stack">
