@@ -84,9 +84,9 @@ function go(href: string, replace: boolean): void {
   place.value = readPlace();
 }
 
-/** Open another view. */
-export function navigate(path: string, query: URLSearchParams | QueryChange = {}): void {
-  go(hrefOf(path, query), false);
+/** Open another view. `replace`: without an entry in the browser's history. */
+export function navigate(path: string, query: URLSearchParams | QueryChange = {}, options: { replace?: boolean } = {}): void {
+  go(hrefOf(path, query), options.replace ?? false);
 }
 
 /** Change parameters of this view. `replace`: without an entry in the browser's history. */

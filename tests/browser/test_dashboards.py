@@ -293,6 +293,32 @@ def test_variables_are_asked_for_the_time_of_the_dashboard(
     expect(tab.get_by_role("group", name="Time range")).to_contain_text("Last hour")
 
 
+def test_a_value_that_another_one_does_not_have_is_not_kept(machine: Machine, tab: Page) -> None:
+    of_job = 'label_values({job="$job"}, __name__)'
+    document = {
+        "title": "Chain",
+        "variables": [
+            {"name": "job", "kind": "custom", "options": [{"value": "shop"}, {"value": "node"}]},
+            {"name": "metric", "kind": "query", "query": of_job, "sort": "asc"},
+            {"name": "some", "kind": "query", "query": of_job, "multi": True},
+        ],
+    }
+    for option in document["variables"][0]["options"]:  # type: ignore[index]
+        option["text"] = option["value"]
+    machine.send("/dashboards/chain", {"dashboard": document}, "PUT")
+    chosen = "var-job=shop&var-metric=queue_length&var-some=queue_length&var-some=linked"
+    tab.goto(f"{machine.url}/dashboards?uid=chain&{chosen}")
+    expect(tab.get_by_label("some: queue_length + linked", exact=True)).to_be_visible()
+    tab.get_by_label("job: shop").click()
+    tab.get_by_role("option", name="node", exact=True).click()
+    expect(tab.get_by_label("job: node")).to_be_visible()
+    expect(tab).to_have_url(re.compile(r"var-job=node&var-metric=(?!queue)\w+&var-some=(?!queue)\w+$"))
+    expect(tab.get_by_label(re.compile(r"^metric: (?!queue)\w+$"))).to_be_visible()
+    tab.go_back()
+    expect(tab.get_by_label("some: queue_length + linked", exact=True)).to_be_visible()
+    expect(tab.get_by_label("metric: queue_length")).to_be_visible()
+
+
 def test_the_refresh_of_a_dashboard_can_be_switched_off(machine: Machine, tab: Page) -> None:
     machine.send("/dashboards/fresh", {"dashboard": {"title": "F", "refresh": "30s"}}, "PUT")
     tab.goto(f"{machine.url}/dashboards?uid=fresh")

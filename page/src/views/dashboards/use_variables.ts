@@ -1,5 +1,5 @@
 /** The variables of a dashboard: their options, asked for in order, and what the address selects. */
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call, labelNames, labelValues, query, series } from "../../api/prometheus";
 import { formatSeries } from "../../format/series";
 import { navigate, place } from "../../router";
@@ -26,12 +26,17 @@ function inAddress(address: URLSearchParams, name: string): string[] | undefined
 
 /** Write a selection into the address. */
 export function select(name: string, values: readonly string[]): void {
+  write({ [name]: values }, false);
+}
+
+function write(selections: Record<string, readonly string[]>, replace: boolean): void {
   const { path, query: address } = place.peek();
   const changed = new URLSearchParams(address);
-  changed.delete(`var-${name}`);
-  for (const value of values) changed.append(`var-${name}`, value);
-  if (!values.length) changed.append(`var-${name}`, "");
-  navigate(path, changed);
+  for (const [name, values] of Object.entries(selections)) {
+    changed.delete(`var-${name}`);
+    for (const value of values.length ? values : [""]) changed.append(`var-${name}`, value);
+  }
+  navigate(path, changed, { replace });
 }
 
 async function results(text: string, lookup: Lookup, times: { start: number; end: number }): Promise<string[]> {
@@ -82,7 +87,8 @@ function initial(variable: Variable): string[] {
   return Array.isArray(current) ? current : [current];
 }
 
-async function stateOf(variable: Variable, lookup: Lookup, address: URLSearchParams, times: { start: number; end: number }): Promise<VariableState> {
+/** `isKept`: whether what the address selects counts even if it is no option. */
+async function stateOf(variable: Variable, lookup: Lookup, address: URLSearchParams, times: { start: number; end: number }, isKept: boolean): Promise<VariableState> {
   let options: Option[] = [];
   let error: string | undefined;
   try {
@@ -98,7 +104,7 @@ async function stateOf(variable: Variable, lookup: Lookup, address: URLSearchPar
     const value = interpolate(text, lookup, "glob");
     return { variable, options, selected: [text], value: { values: [value], texts: [text], isAll: false, isMulti: false }, ...(error && { error }) };
   }
-  const selected = variable.kind === "datasource" ? initial(variable) : selectedOf(variable, options, wanted, given !== undefined);
+  const selected = variable.kind === "datasource" ? initial(variable) : selectedOf(variable, options, wanted, given !== undefined && (isKept || error !== undefined));
   return { variable, options, selected, value: valueOf(variable, options, selected), ...(error && { error }) };
 }
 
@@ -121,22 +127,35 @@ export function useVariables(dashboard: Dashboard): Variables {
   const dependsOnTime = list.some(({ refresh, query }) => refresh === "time" || /\$__(range|from|to)/.test(query ?? ""));
   const timeKey = dependsOnTime ? `${times.start} ${times.end}` : "";
   const [found, setFound] = useState<{ key: string; list: Variable[]; states: VariableState[] } | null>(null);
+  const settled = useRef<{ address: URLSearchParams; values: Values } | null>(null);
 
   useEffect(() => {
     let isCurrent = true;
+    const before = settled.current;
     void (async () => {
       const values: Values = {};
+      const changed = new Set<string>();
+      const outdated: Record<string, string[]> = {};
+      // What a link names is kept; what was selected among the options of another value is not.
+      const isKept = (variable: Variable) =>
+        !before || !isEqual(inAddress(address, variable.name), inAddress(before.address, variable.name)) || !namesOf(variable).some((name) => changed.has(name));
       const byName = new Map<string, VariableState>();
       const builtIn = timeVariables(times);
       for (const level of levelsOf(inOrder(list))) {
-        const states = await Promise.all(level.map((variable) => stateOf(variable, lookupOf(values, {}, builtIn), address, times)));
+        const states = await Promise.all(level.map((variable) => stateOf(variable, lookupOf(values, {}, builtIn), address, times, isKept(variable))));
         for (const state of states) {
-          values[state.variable.name] = state.value;
-          byName.set(state.variable.name, state);
+          const { name } = state.variable;
+          if (before && !isEqual(state.value, before.values[name])) changed.add(name);
+          if (!isKept(state.variable) && inAddress(address, name)?.some((value) => !state.selected.includes(value))) outdated[name] = state.selected;
+          values[name] = state.value;
+          byName.set(name, state);
         }
       }
+      if (!isCurrent) return;
+      settled.current = { address, values };
+      if (Object.keys(outdated).length) return write(outdated, true);
       const states = list.flatMap(({ name }) => byName.get(name) ?? []);
-      if (isCurrent) setFound({ key, list, states });
+      setFound({ key, list, states });
     })();
     return () => {
       isCurrent = false;
@@ -151,6 +170,15 @@ export function useVariables(dashboard: Dashboard): Variables {
   }, [found, list, key, times]);
 }
 
+function isEqual(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
+/** The variables that the query of one names. */
+function namesOf({ query: text = "", regex = "" }: Variable): string[] {
+  return [...variablesIn(`${text} ${regex}`)];
+}
+
 /** `auto` of an interval depends on the range. */
 function atRange({ variable, selected, value }: VariableState, rangeMs: number): VariableValue {
   if (variable.kind !== "interval" || !selected[0]?.startsWith("$__auto")) return value;
@@ -163,8 +191,7 @@ function levelsOf(ordered: Variable[]): Variable[][] {
   const levels: Variable[][] = [];
   const levelOf = new Map<string, number>();
   for (const variable of ordered) {
-    const names = variablesIn(`${variable.query ?? ""} ${variable.regex ?? ""}`);
-    const level = Math.max(0, ...[...names].map((name) => (levelOf.get(name) ?? -1) + 1));
+    const level = Math.max(0, ...namesOf(variable).map((name) => (levelOf.get(name) ?? -1) + 1));
     levelOf.set(variable.name, level);
     (levels[level] ??= []).push(variable);
   }
