@@ -71,6 +71,48 @@ def test_links_of_prometheus_show_what_they_mean(tab: Page, machine: Machine) ->
     expect(table.locator("tbody tr").first).to_contain_text("rome")
 
 
+SLOW = """
+const ask = window.fetch;
+window.fetch = async (url, init = {}) => {
+  if (/query_range|active_queries/.test(url)) {
+    await new Promise((resolve, reject) => {
+      setTimeout(resolve, 2500);
+      init.signal?.addEventListener("abort", () => reject(new DOMException("", "AbortError")));
+    });
+  }
+  return ask(url, init);
+};
+"""
+
+
+def test_what_failed_is_asked_again(tab: Page, machine: Machine) -> None:
+    asked = "**/api/v1/query_range"
+    tab.route(asked, lambda route: route.fulfill(status=503, body="the database restarts"))
+    # In a time that no refresh moves.
+    end = int(time.time() * 1000)
+    times = {"from": str(end - 3_600_000), "to": str(end)}
+    tab.goto(address(machine, g0_expr="vector(7)", g0_tab="0", **times))
+    expect(tab.get_by_role("alert")).to_contain_text("the database restarts")
+    tab.unroute(asked)
+    tab.get_by_role("button", name="Run").click()
+    expect(tab.get_by_role("img", name="vector(7)")).to_be_visible()
+    tab.route(asked, lambda route: route.fulfill(status=503, body="it restarts again"))
+    tab.get_by_role("button", name="Ask again now").click()
+    expect(tab.get_by_role("alert")).to_contain_text("it restarts again")
+    tab.unroute(asked)
+    tab.get_by_label("Refresh").select_option("5s")
+    expect(tab.get_by_role("img", name="vector(7)")).to_be_visible()
+
+
+def test_a_refresh_waits_for_slow_answers(tab: Page, machine: Machine) -> None:
+    tab.add_init_script(SLOW)
+    each_second = {"from": "now-5m", "refresh": "1s"}
+    tab.goto(address(machine, g0_expr="vector(7)", g0_tab="0", **each_second))
+    expect(tab.get_by_role("img", name="vector(7)")).to_be_visible()
+    tab.goto(f"{machine.url}/status?tab=queries")
+    expect(tab.get_by_text("No query runs in the process that answered.")).to_be_visible()
+
+
 def test_a_range_that_is_zoomed_out_or_linked_is_as_long_as_it_says(
     tab: Page, machine: Machine
 ) -> None:

@@ -122,15 +122,30 @@ function parseError(text: string, status: number): ApiError {
   return new ApiError(text.trim() || `The service answered ${status}.`, status);
 }
 
+let [awaited, awaitedSince] = [0, 0];
+/** As long as a query of Prometheus takes at most; whoever waits longer has lost the connection. */
+const PATIENCE_MS = 120_000;
+
+/** Whether there are requests of `Latest` without an answer. */
+export function isAwaiting(): boolean {
+  return awaited > 0 && Date.now() - awaitedSince < PATIENCE_MS;
+}
+
 /** Of the requests that are started through it, only the newest one goes on. */
 export class Latest {
   private controller: AbortController | null = null;
 
   /** Start what takes a signal; what was started before is aborted. */
-  run<T>(start: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async run<T>(start: (signal: AbortSignal) => Promise<T>): Promise<T> {
     this.abort();
-    this.controller = new AbortController();
-    return start(this.controller.signal);
+    const { signal } = (this.controller = new AbortController());
+    if (!awaited) awaitedSince = Date.now();
+    awaited += 1;
+    try {
+      return await start(signal);
+    } finally {
+      awaited -= 1;
+    }
   }
 
   abort(): void {

@@ -3,7 +3,7 @@ import { useRef, useState } from "preact/hooks";
 import { formatTime } from "../format/times";
 import { zone } from "./zone";
 import { parseTime } from "./relative";
-import { defaultRange, from, range, refresh, reload, setRange, setRefresh, shift, to, zoomOut } from "./range";
+import { askAgain, defaultRange, from, range, refresh, setRange, setRefresh, shift, to, zoomOut } from "./range";
 
 const QUICK: [string, string, string][] = [
   ["Last 5 minutes", "now-5m", "now"],
@@ -85,7 +85,7 @@ export function TimePicker() {
       <button type="button" class="icon" aria-label="Zoom out" onClick={zoomOut}>
         −
       </button>
-      <button type="button" class="icon" aria-label="Ask again now" onClick={reload}>
+      <button type="button" class="icon" aria-label="Ask again now" onClick={askAgain}>
         ↻
       </button>
       <select

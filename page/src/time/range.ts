@@ -1,5 +1,6 @@
 /** The time range of the page: kept in the address as `from`, `to` and `refresh`. */
-import { computed, effect, signal } from "@preact/signals";
+import { batch, computed, effect, signal } from "@preact/signals";
+import { isAwaiting } from "../api/transport";
 import { place, setQuery } from "../router";
 import { parseDurationMs } from "../format/durations";
 import { parseTime, type TimeText, timeBefore } from "./relative";
@@ -44,12 +45,27 @@ export function setRefresh(every: string): void {
   setQuery({ refresh: every || (defaultRange.peek().refresh && NO_REFRESH) }, { replace: true });
 }
 
-/** When `now` was last read; a new value makes views ask again. */
-const readAtMs = signal(Date.now());
+/** When `now` was last read; a new value makes views ask again what depends on it, or has failed. */
+export const readAtMs = signal(Date.now());
+/** How often somebody wanted everything to be asked again. */
+export const askedAgain = signal(0);
 
 /** Ask again, with the current time as `now`. */
 export function reload(): void {
   readAtMs.value = Math.max(Date.now(), readAtMs.peek() + 1);
+}
+
+/** The same by itself: not while answers are awaited, which would never come if they were asked for anew each time. */
+export function refreshNow(): void {
+  if (!isAwaiting()) reload();
+}
+
+/** Ask everything again, also what does not depend on the time. */
+export function askAgain(): void {
+  batch(() => {
+    reload();
+    askedAgain.value += 1;
+  });
 }
 
 function resolve(fromText: TimeText, toText: TimeText, nowMs: number): TimeRange {
@@ -129,9 +145,9 @@ let timer: number | undefined;
 effect(() => {
   window.clearInterval(timer);
   // A hidden page asks nothing, and catches up when it is shown.
-  if (refreshMs.value) timer = window.setInterval(() => document.hidden || reload(), refreshMs.value);
+  if (refreshMs.value) timer = window.setInterval(() => document.hidden || refreshNow(), refreshMs.value);
 });
 document.addEventListener("visibilitychange", () => {
   const everyMs = refreshMs.peek();
-  if (!document.hidden && everyMs && Date.now() - readAtMs.peek() > everyMs) reload();
+  if (!document.hidden && everyMs && Date.now() - readAtMs.peek() > everyMs) refreshNow();
 });

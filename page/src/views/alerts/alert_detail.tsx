@@ -27,7 +27,7 @@ interface Found {
 }
 
 export function AlertDetail({ id }: { id: string }) {
-  const { data, error, reload } = useRequest(
+  const { data, error, reload, poll } = useRequest(
     async (signal): Promise<Found> => {
       const path = `/alerts/${encodeURIComponent(id)}`;
       const [alert, { transitions }] = await Promise.all([
@@ -43,7 +43,7 @@ export function AlertDetail({ id }: { id: string }) {
     },
     [id],
   );
-  useEvery(POLL_MS, reload);
+  useEvery(POLL_MS, poll);
   return (
     <div class="stack">
       <p>

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { type Alert, MOST_LISTED, listAll, seconds } from "../../api/alerting";
 import { formatSeconds } from "../../format/durations";
 import { hrefOf, navigate, place, setQuery } from "../../router";
-import { range, refreshMs, reload } from "../../time/range";
+import { range, refreshMs, refreshNow } from "../../time/range";
 import { Badge, Empty, ErrorBox, LabelList, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 import { useEvery } from "../../use_every";
@@ -75,7 +75,7 @@ function lasted({ active_at, resolved_at }: Alert): number {
 
 export function AlertList() {
   // With a refresh the range changes by itself.
-  useEvery(POLL_MS, () => refreshMs.peek() || reload());
+  useEvery(POLL_MS, () => refreshMs.peek() || refreshNow());
   const { query } = place.value;
   const labels = query.get("labels") ?? "";
   const severity = query.get("severity") ?? "";

@@ -84,7 +84,7 @@ export function RuleList() {
   const { query } = place.value;
   const search = query.get("q") ?? "";
   const state = query.get("state") ?? "";
-  const { data, error, reload } = useRequest(async (signal) => {
+  const { data, error, poll } = useRequest(async (signal) => {
     const states = { state: ["firing", "pending"] };
     const [{ rules }, open] = await Promise.all([
       native.get<{ rules: Rule[] }>("/rules", { signal }),
@@ -98,7 +98,7 @@ export function RuleList() {
       pending: count(rule.id, "pending"),
     }));
   }, []);
-  useEvery(POLL_MS, reload);
+  useEvery(POLL_MS, poll);
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   const shown = (data ?? []).filter((row) => {
     const text = `${row.rule.name} ${row.rule.expr} ${row.rule.namespace} ${row.rule.group}`.toLowerCase();

@@ -31,12 +31,12 @@ function stateOf(silence: Silence): "active" | "scheduled" | "ended" {
 export function SilenceList() {
   const { query } = place.value;
   const includesEnded = query.has("ended");
-  const { data, error, reload } = useRequest(
+  const { data, error, reload, poll } = useRequest(
     (signal) =>
       listAll<Silence>("/silences", "silences", { include_ended: String(includesEnded) }, signal),
     [includesEnded],
   );
-  useEvery(POLL_MS, reload);
+  useEvery(POLL_MS, poll);
   const end = (silence: Silence) => {
     native
       .delete(`/silences/${silence.id}`)

@@ -1,5 +1,5 @@
 /** Dashboards: the list, and one of them to look at or to change. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { native } from "../../api/native";
 import { send } from "../../api/transport";
 import { formatAgo } from "../../format/times";
@@ -86,7 +86,9 @@ function List() {
 }
 
 function Shown({ uid }: { uid: string }) {
-  const { data, error, reload } = useRequest((signal) => native.get<Stored>(`/dashboards/${encodeURIComponent(uid)}`, { signal }), [uid]);
+  const { data: answer, error, reload } = useRequest((signal) => native.get<Stored>(`/dashboards/${encodeURIComponent(uid)}`, { signal }), [uid]);
+  // The same document again is no other one, for which everything in it would be asked again.
+  const data = useMemo(() => answer, [JSON.stringify(answer)]);
   if (error) return <ErrorBox error={error} title="The dashboard cannot be shown" />;
   if (!data) return <Loading />;
   const isEdited = place.value.query.has("edit") && !data.source && may("edit");

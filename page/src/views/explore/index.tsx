@@ -2,7 +2,7 @@
 import { useEffect } from "preact/hooks";
 import { Overview } from "../../catalogue/overview";
 import { place } from "../../router";
-import { range, reload } from "../../time/range";
+import { askAgain, range } from "../../time/range";
 import "./explore.css";
 import { remember } from "./history";
 import { PanelView } from "./panel";
@@ -16,7 +16,7 @@ export default function Explore() {
     if (change.expression !== undefined) {
       remember(change.expression);
       // The same expression again means: with the current time.
-      if (change.expression === panels[index]?.expression) reload();
+      if (change.expression === panels[index]?.expression) askAgain();
     }
     writePanels(next);
   };

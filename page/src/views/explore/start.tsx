@@ -1,9 +1,10 @@
 /** What an empty query offers: the metrics that there are. */
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { labelValues } from "../../api/prometheus";
 import { formatCount } from "../../format/numbers";
 import { promqlName } from "../../format/series";
 import { ErrorBox, Loading } from "../../ui/states";
+import { useEvery } from "../../use_every";
 import { useRequest } from "../../use_request";
 
 const MOST_NAMES = 60;
@@ -11,14 +12,10 @@ const LOOK_AGAIN_MS = 3000;
 
 /** `hasOverview`: what is measured is shown below, so that names are listed only once somebody looks for one. */
 export function Start({ onPick, hasOverview }: { onPick: (expression: string) => void; hasOverview: boolean }) {
-  const { data: names, error, reload } = useRequest((signal) => labelValues("__name__", [], signal), []);
+  const { data: names, error, poll } = useRequest((signal) => labelValues("__name__", [], signal), []);
   const [filter, setFilter] = useState("");
   const isEmpty = names?.length === 0;
-  useEffect(() => {
-    if (!isEmpty) return;
-    const timer = window.setInterval(reload, LOOK_AGAIN_MS);
-    return () => window.clearInterval(timer);
-  }, [isEmpty]);
+  useEvery(LOOK_AGAIN_MS, () => isEmpty && poll());
   if (error) return <ErrorBox error={error} />;
   if (!names) return <Loading what="Looking for metrics" />;
   if (isEmpty) return <p class="hint">Nothing is stored yet.</p>;

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { type Alert, MOST_LISTED, type Remediation, listAll, seconds } from "../../api/alerting";
 import { formatSeconds } from "../../format/durations";
 import { hrefOf, place, setQuery } from "../../router";
-import { range, refreshMs, reload } from "../../time/range";
+import { range, refreshMs, refreshNow } from "../../time/range";
 import { useTimeSettings } from "../../time/use_settings";
 import { Empty, ErrorBox, Loading } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
@@ -32,7 +32,7 @@ export default function Repairs() {
 
 function RepairList() {
   // With a refresh the range changes by itself.
-  useEvery(POLL_MS, () => refreshMs.peek() || reload());
+  useEvery(POLL_MS, () => refreshMs.peek() || refreshNow());
   const { start, end } = range.value;
   const rule = place.value.query.get("rule") ?? "";
   const { data, error, reload: again } = useRequest(

@@ -24,7 +24,7 @@ interface Found {
 }
 
 export function RepairDetail({ id }: { id: string }) {
-  const { data, error, reload } = useRequest(
+  const { data, error, reload, poll } = useRequest(
     async (signal): Promise<Found> => {
       const repair = await native.get<RemediationDetail>(`/remediations/${encodeURIComponent(id)}`, {
         signal,
@@ -40,7 +40,7 @@ export function RepairDetail({ id }: { id: string }) {
     [id],
   );
   const isLive = !data || isOpen(data.repair) || data.alert?.state === "firing";
-  useEvery(POLL_MS, () => isLive && reload());
+  useEvery(POLL_MS, () => isLive && poll());
   return (
     <div class="stack">
       <p>

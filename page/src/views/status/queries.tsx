@@ -48,11 +48,11 @@ export function Queries() {
 }
 
 function RunningQueries() {
-  const { data, error, reload } = useRequest(
+  const { data, error, reload, poll } = useRequest(
     (signal) => sendForJson<{ data: Running[] }>("api/v1/status/active_queries", { signal }),
     [],
   );
-  useEvery(AGAIN_MS, reload);
+  useEvery(AGAIN_MS, poll);
   const cancel = (id: string) =>
     send(`api/v1/status/active_queries/${encodeURIComponent(id)}`, { method: "DELETE" })
       .then(() => {
