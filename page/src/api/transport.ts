@@ -1,5 +1,5 @@
 /** One request to the service: who asks, what an error says, and how a request is superseded. */
-import { hasTenants, logInReason, nativeRoot, sessionHeaders, usesTokens } from "../session";
+import { hasTenants, logInReason, nativeRoot, session, sessionHeaders, usesTokens } from "../session";
 
 /** What the service answered instead of data; the message is its own text. */
 export class ApiError extends Error {
@@ -62,6 +62,7 @@ export async function send(path: string, request: Request = {}): Promise<Respons
   const isNative = /^api\/v1\/(metrics|usage)\b/.test(path);
   const url = `${isNative ? nativeRoot : "."}/${path}${query ? `?${query}` : ""}`;
   const hasForm = request.form !== undefined;
+  const asker = session.peek();
   const init: RequestInit = {
     method: request.method ?? (hasForm ? "POST" : "GET"),
     headers: {
@@ -83,7 +84,12 @@ export async function send(path: string, request: Request = {}): Promise<Respons
     if (isAbort(error)) throw error;
     throw new ApiError("The service cannot be reached.", 0, "network");
   }
-  if (!response.ok) throw await errorOf(response);
+  if (!response.ok) {
+    const error = await errorOf(response);
+    // A late answer to who has logged in anew since says nothing about them.
+    if (error.status === 401 && (usesTokens || hasTenants) && asker === session.peek()) logInReason.value = error.message;
+    throw error;
+  }
   return response;
 }
 
@@ -94,10 +100,7 @@ export async function sendForJson<T>(path: string, request: Request = {}): Promi
 }
 
 async function errorOf(response: Response): Promise<ApiError> {
-  const text = await response.text();
-  const error = parseError(text, response.status);
-  if (response.status === 401 && (usesTokens || hasTenants)) logInReason.value = error.message;
-  return error;
+  return parseError(await response.text(), response.status);
 }
 
 interface ErrorBody {
