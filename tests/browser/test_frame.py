@@ -93,6 +93,19 @@ def test_a_view_that_throws_leaves_the_others(tab: Page, machine: Machine) -> No
     expect(tab.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_text_is_copied_where_the_browser_has_no_clipboard_for_the_page(
+    tab: Page, machine: Machine
+) -> None:
+    # As it is for a page by HTTP of another machine.
+    tab.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    tab.goto(f"{machine.url}/explore?g0.expr=vector(7)&g0.tab=explain")
+    tab.get_by_role("button", name="Copy the formatted query").click()
+    expect(tab.get_by_text("Copied.")).to_be_visible()
+    tab.get_by_role("textbox", name="Expression 1").fill("")
+    tab.keyboard.press("Control+V")
+    expect(tab.get_by_role("textbox", name="Expression 1")).to_have_text("vector(7)")
+
+
 def tenant_of_completed_names(tab: Page) -> str | None:
     """The tenant whose names of metrics the editor asks for when somebody writes."""
     with tab.expect_request("**/label/__name__/values*") as asked:
@@ -117,6 +130,10 @@ def test_with_access_on_the_page_asks_for_a_token(
         log_in.get_by_label("Token", exact=True).fill("wrong")
         log_in.get_by_role("button", name="Log in").click()
         expect(log_in.get_by_role("alert")).to_contain_text("the credential is not valid")
+        # Without a token there is nothing behind it.
+        for _ in range(3):
+            tab.keyboard.press("Escape")
+        expect(log_in).to_be_visible()
         log_in.get_by_label("Token", exact=True).fill(token)
         log_in.get_by_label("Tenant").fill("acme")
         log_in.get_by_role("button", name="Log in").click()

@@ -27,6 +27,8 @@ export function Dialog({
         event.preventDefault();
         onClose?.();
       }}
+      // A browser closes it all the same when Escape is pressed once more.
+      onClose={() => (onClose ? onClose() : dialog.current?.showModal())}
     >
       <header>
         <h2 id={id}>{title}</h2>
