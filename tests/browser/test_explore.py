@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qs, urlencode
 from urllib.request import Request, urlopen
 
@@ -83,6 +84,27 @@ window.fetch = async (url, init = {}) => {
   return ask(url, init);
 };
 """
+
+
+def matrix(*shops: str) -> dict[str, Any]:
+    now = time.time() // 60 * 60
+    result = [{"metric": {"shop": shop}, "values": [[now - 600, "1"]]} for shop in shops]
+    return {"status": "success", "data": {"resultType": "matrix", "result": result}}
+
+
+def test_a_line_that_is_shown_alone_stays_so_when_there_are_others(
+    tab: Page, machine: Machine
+) -> None:
+    answers = [matrix("berlin", "rome"), matrix("amsterdam", "berlin", "rome")]
+    tab.route("**/api/v1/query_range", lambda route: route.fulfill(json=answers.pop(0)))
+    tab.goto(address(machine, g0_expr="shops", g0_tab="0"))
+    legend = tab.get_by_role("region", name="Legend")
+    legend.get_by_role("button", name="rome").click()
+    expect(legend.get_by_role("button", name="berlin")).to_have_attribute("aria-pressed", "false")
+    tab.get_by_role("button", name="Ask again now").click()
+    expect(legend.get_by_role("button", name="amsterdam")).to_be_visible()
+    expect(legend.get_by_role("button", name="berlin")).to_have_attribute("aria-pressed", "false")
+    expect(legend.get_by_role("button", name="rome")).to_have_attribute("aria-pressed", "true")
 
 
 def test_what_failed_is_asked_again(tab: Page, machine: Machine) -> None:

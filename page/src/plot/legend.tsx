@@ -13,8 +13,12 @@ export interface LegendProps {
   decimals?: number;
   /** Columns beside the name. */
   columns?: Reducer[];
-  /** Receives which lines are hidden now. */
-  onHide: (hidden: ReadonlySet<number>) => void;
+  /** Receives the keys of the lines that are hidden now. */
+  onHide: (hidden: ReadonlySet<string>) => void;
+}
+
+export function keyOf({ key, name }: Pick<Line, "key" | "name">): string {
+  return key ?? name;
 }
 
 export function Legend({ lines, unit, decimals, columns = ["last", "min", "max"], onHide }: LegendProps) {
@@ -22,16 +26,17 @@ export function Legend({ lines, unit, decimals, columns = ["last", "min", "max"]
   const values = shown.map((line) => line.values);
   // Whether a line is hidden does not change its numbers.
   const numbers = useMemo(() => values.map(summarize), values);
-  const hidden = new Set(lines.flatMap((line, index) => (line.hidden ? [index] : [])));
-  const toggle = (index: number, onlyOne: boolean) => {
+  const keys = new Set(lines.map(keyOf));
+  const hidden = new Set(lines.flatMap((line) => (line.hidden ? [keyOf(line)] : [])));
+  const toggle = (key: string, onlyOne: boolean) => {
     if (onlyOne) {
       const next = new Set(hidden);
-      if (!next.delete(index)) next.add(index);
+      if (!next.delete(key)) next.add(key);
       onHide(next);
       return;
     }
-    const isAlone = !hidden.has(index) && hidden.size === lines.length - 1;
-    onHide(new Set(isAlone ? [] : [...lines.keys()].filter((other) => other !== index)));
+    const isAlone = !hidden.has(key) && hidden.size === keys.size - 1;
+    onHide(new Set(isAlone ? [] : [...keys].filter((other) => other !== key)));
   };
   return (
     <div class="legend" tabIndex={0} role="region" aria-label="Legend">
@@ -55,7 +60,7 @@ export function Legend({ lines, unit, decimals, columns = ["last", "min", "max"]
                   class="legend-name"
                   aria-pressed={!line.hidden}
                   title="Click: this one alone. Ctrl-click: hide or show it."
-                  onClick={(event) => toggle(index, event.ctrlKey || event.metaKey)}
+                  onClick={(event) => toggle(keyOf(line), event.ctrlKey || event.metaKey)}
                 >
                   <Swatch colour={line.colour ?? seriesColour(index)} />
                   {line.name}

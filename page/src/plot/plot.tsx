@@ -12,6 +12,8 @@ import { seriesColour } from "./palette";
 
 export interface Line {
   name: string;
+  /** What it is, also when another answer has it at another place; the name if not given. */
+  key?: string;
   /** A value for each time of the plot; null is a gap. */
   values: (number | null)[];
   colour?: string;

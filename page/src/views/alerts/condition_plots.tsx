@@ -4,7 +4,7 @@ import { type Labels, query, queryRange } from "../../api/prometheus";
 import { formatSeries } from "../../format/series";
 import { unitOfName } from "../../format/numbers";
 import { plotData } from "../../plot/data";
-import { Legend } from "../../plot/legend";
+import { Legend, keyOf } from "../../plot/legend";
 import { type Line, type Mark, Plot } from "../../plot/plot";
 import { hrefOf } from "../../router";
 import { type TimeRange, autoStep, onGrid, zoomTo } from "../../time/range";
@@ -35,7 +35,7 @@ export function ConditionPlots(props: Shown) {
 
 function ConditionPlot({ condition, range, labels, marks, least = 1 }: Shown & { condition: Condition }) {
   const { text, operator, limit, isConstant } = condition;
-  const [hidden, setHidden] = useState<ReadonlySet<number>>(new Set());
+  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const grid = onGrid(range, autoStep(range, 1000, least));
   const { data, error } = useRequest(
     async (signal) => {
@@ -63,18 +63,9 @@ function ConditionPlot({ condition, range, labels, marks, least = 1 }: Shown & {
     const of = matching(data.plot.series, labels);
     const bounds = matching(data.limits ?? [], labels);
     return [
-      ...of.map(({ labels: own, values }, index): Line => ({
-        name: formatSeries(own),
-        values,
-        hidden: hidden.has(index),
-      })),
-      ...bounds.map(({ labels: own, values }, index): Line => ({
-        name: `${operator} ${formatSeries(own)}`,
-        values,
-        dash: [6, 4],
-        hidden: hidden.has(of.length + index),
-      })),
-    ];
+      ...of.map(({ labels: own, values }): Line => ({ name: formatSeries(own), values })),
+      ...bounds.map(({ labels: own, values }): Line => ({ name: `${operator} ${formatSeries(own)}`, values, dash: [6, 4] })),
+    ].map((line) => ({ ...line, hidden: hidden.has(keyOf(line)) }));
   }, [data, hidden, labels && JSON.stringify(labels)]);
   const unit = unitOfName(/^[\w:]+/.exec(text)?.[0] ?? "");
   const name = limit === null ? text : `${text} ${operator} ${limit}`;

@@ -102,14 +102,13 @@ function HeatmapDrawing({ panel, unit, data }: Parameters<typeof Drawing>[0]) {
 }
 
 function LinesDrawing({ panel, unit, data }: Parameters<typeof Drawing>[0]) {
-  const [hidden, setHidden] = useState<ReadonlySet<number>>(new Set());
+  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const lines = useMemo(
     () =>
-      data.series.map(({ labels, values }, index) => ({
-        name: panel.legend ? formatLegend(panel.legend, labels) : formatSeries(labels),
-        values,
-        hidden: hidden.has(index),
-      })),
+      data.series.map(({ labels, values }) => {
+        const key = formatSeries(labels);
+        return { name: panel.legend ? formatLegend(panel.legend, labels) : key, key, values, hidden: hidden.has(key) };
+      }),
     [data, panel.legend, hidden],
   );
   const expression = panel.expression;

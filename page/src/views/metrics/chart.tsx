@@ -6,7 +6,7 @@ import type { Metric, Threshold } from "../../catalogue/catalogue";
 import { selectorOf } from "../../catalogue/catalogue";
 import { formatDurationMs, parseDurationMs } from "../../format/durations";
 import { type LabelFilter, filterText, formatSeries } from "../../format/series";
-import { Legend } from "../../plot/legend";
+import { Legend, keyOf } from "../../plot/legend";
 import { type Line, Plot } from "../../plot/plot";
 import { hrefOf, place } from "../../router";
 import { autoStep, range, zoomTo } from "../../time/range";
@@ -101,8 +101,8 @@ function Drawn({
   label: string;
   threshold: Partial<Threshold> | null;
 }) {
-  const [hidden, setHidden] = useState<ReadonlySet<number>>(new Set());
-  const shown = useMemo(() => lines.map((line, index) => ({ ...line, hidden: hidden.has(index) })), [lines, hidden]);
+  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
+  const shown = useMemo(() => lines.map((line) => ({ ...line, hidden: hidden.has(keyOf(line)) })), [lines, hidden]);
   const { warning, critical } = threshold ?? {};
   const thresholds = useMemo(
     () => [
