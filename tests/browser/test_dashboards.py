@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import pytest
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Dialog, Page, Route, expect
 
 from tests.browser.conftest import Machine
 
@@ -317,6 +317,29 @@ def test_a_value_that_another_one_does_not_have_is_not_kept(machine: Machine, ta
     tab.go_back()
     expect(tab.get_by_label("some: queue_length + linked", exact=True)).to_be_visible()
     expect(tab.get_by_label("metric: queue_length")).to_be_visible()
+
+
+def test_a_table_with_fewer_rows_shows_its_last_page(machine: Machine, tab: Page) -> None:
+    sizes = [150, 5]
+
+    def answer(route: Route) -> None:
+        now = time.time()
+        rows = [{"metric": {"row": str(n)}, "value": [now, "1"]} for n in range(sizes.pop(0))]
+        data = {"resultType": "vector", "result": rows}
+        route.fulfill(json={"status": "success", "data": data})
+
+    asked = query("up", format="table", instant=True, range=False)
+    document = {
+        "title": "Many",
+        "rows": [{"panels": [panel(1, "table", 0, 0, queries=[asked])]}],
+    }
+    machine.send("/dashboards/many", {"dashboard": document}, "PUT")
+    tab.route("**/api/v1/query", answer)
+    tab.goto(f"{machine.url}/dashboards?uid=many")
+    panel_of(tab, 1).get_by_role("button", name="Next").click()
+    expect(panel_of(tab, 1)).to_contain_text("2 of 2")
+    tab.get_by_role("button", name="Ask again now").click()
+    expect(panel_of(tab, 1).locator("tbody tr")).to_have_count(5)
 
 
 def test_the_refresh_of_a_dashboard_can_be_switched_off(machine: Machine, tab: Page) -> None:

@@ -35,13 +35,15 @@ export function seriesNames(series: readonly Labels[], legend: string, isAuto: b
     const [only = ""] = names;
     return series.map((labels) => labels[only] ?? expr);
   }
+  const [first = {}] = series;
+  const differing = new Set([...names].filter((name) => series.some((labels) => labels[name] !== first[name])));
   return series.map((labels) => {
     if (!Object.keys(labels).length) return expr;
     const { __name__: metric, ...rest } = labels;
     if (metric === undefined) return fullName(rest, expr);
     if (series.length === 1) return fullName(labels, expr);
-    const differing = Object.entries(rest).filter(([name, value]) => series.some((other) => other[name] !== value));
-    return differing.length ? formatSeries(Object.fromEntries(differing)) : fullName(labels, expr);
+    const own = Object.entries(rest).filter(([name]) => differing.has(name));
+    return own.length ? formatSeries(Object.fromEntries(own)) : fullName(labels, expr);
   });
 }
 

@@ -11,7 +11,7 @@ import { compacted, placedRows } from "./layout";
 import { fillsTo, graphData, withGaps } from "./lines";
 import { reduceValues } from "./reducers";
 import { singleValues } from "./single_values";
-import { transformed } from "./transformations";
+import { compareValues, transformed } from "./transformations";
 import { formatDate, unitText } from "./units";
 import { numberOf } from "../../../format/numbers";
 import { equalFilter, filterText } from "../../../format/series";
@@ -219,7 +219,10 @@ test("ad hoc filters are added to every selector", () => {
     "sum by (job) (rate(up[5m]))": 'sum by (job) (rate(up{a="x"}[5m]))',
     'x{b="}"} / on(job) y offset 5m': 'x{b="}",a="x"} / on(job) y{a="x"} offset 5m',
     "sum(x) by (le) > bool 1e3": 'sum(x{a="x"}) by (le) > bool 1e3',
+    "x # it's {a}\n+ y": 'x{a="x"} # it\'s {a}\n+ y{a="x"}',
+    "rate(x[5m] anchored) + x smoothed": 'rate(x{a="x"}[5m] anchored) + x{a="x"} smoothed',
   };
+  assert.equal(withFilters("x", [{ key: "service.name", operator: "=~", value: 'a"b' }]), 'x{"service.name"=~"a\\"b"}');
   for (const [given, expected] of Object.entries(cases)) assert.equal(withFilters(given, filters), expected);
 });
 
@@ -291,6 +294,19 @@ test("numbers of the API are sorted as numbers, the infinities at the ends and N
   const texts = ["+Inf", "1", "NaN", "-Inf", "+Inf", "-5", "10"];
   assert.deepEqual(sort(texts, [column], "Value"), ["-Inf", "-5", "1", "10", "+Inf", "+Inf", "NaN"]);
   assert.deepEqual(sort(texts, [column], "-Value"), ["+Inf", "+Inf", "10", "1", "-5", "-Inf", "NaN"]);
+});
+
+test("what is missing comes last in either order", () => {
+  const found = [2, null, 1, Number.NaN, 3];
+  assert.deepEqual(found.toSorted((a, b) => compareValues(a, b)), [1, 2, 3, null, Number.NaN]);
+  assert.deepEqual(found.toSorted((a, b) => compareValues(a, b, true)), [3, 2, 1, null, Number.NaN]);
+  const table = { ref: "A", format: "table", fields: [{ name: "v", type: "number", values: found, settings: {} }] };
+  const [sorted] = transformed([table], [{ id: "sortBy", options: { sort: [{ field: "v", desc: true }] } }]);
+  assert.deepEqual(sorted.fields[0].values, [3, 2, 1, null, Number.NaN]);
+});
+
+test("decimals that no number has are taken for the nearest that one has", () => {
+  assert.deepEqual([unitText(0, "none", -1), unitText(1.5, "none", -1), unitText(1234, "sci", -1), unitText(0, "none", 2)], ["0", "2", "1e+3", "0.00"]);
 });
 
 test("heatmaps and histograms", () => {

@@ -244,13 +244,14 @@ function reducedRows(frame: Frame, { reducer = "sum", include }: Options): Field
   return column(reducerTitle(reducer), values, "number");
 }
 
-/** Numbers before texts; what is missing comes last. */
-export function compareValues(a: Value, b: Value): number {
+/** Numbers before texts, or from the other end on; what is missing comes last in either order. */
+export function compareValues(a: Value, b: Value, isDescending = false): number {
   if (a === b) return 0;
   if (a === null || Number.isNaN(a)) return 1;
   if (b === null || Number.isNaN(b)) return -1;
-  if (typeof a === "number" && typeof b === "number") return a - b;
-  return String(a).localeCompare(String(b), undefined, { numeric: true });
+  const sign = isDescending ? -1 : 1;
+  if (typeof a === "number" && typeof b === "number") return sign * (a - b);
+  return sign * String(a).localeCompare(String(b), undefined, { numeric: true });
 }
 
 const sortBy: Step = (frames, { sort = [] }) =>
@@ -258,8 +259,7 @@ const sortBy: Step = (frames, { sort = [] }) =>
     const [first] = sort as { field?: string; desc?: boolean }[];
     const field = frame.fields.find((one) => named(one, frame) === first?.field);
     if (!field) return frame;
-    const rows = [...field.values.keys()].toSorted((a, b) => compareValues(field.values[a] ?? null, field.values[b] ?? null));
-    return pick(frame, first?.desc ? rows.toReversed() : rows);
+    return pick(frame, [...field.values.keys()].toSorted((a, b) => compareValues(field.values[a] ?? null, field.values[b] ?? null, first?.desc)));
   });
 
 const reduce: Step = (frames, { reducers = [], mode = "seriesToRows", includeTimeField, labelsToFields: withLabels }) => {

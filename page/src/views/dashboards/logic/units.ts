@@ -13,7 +13,7 @@ const parts = (text: string, suffix = "", prefix = ""): Formatted => ({ prefix, 
 
 /** Three significant digits unless `decimals` says otherwise; whole numbers have none. */
 export function fixed(value: number, decimals?: number): string {
-  if (value === 0) return decimals ? (0).toFixed(Math.min(decimals, 20)) : "0";
+  if (value === 0) return (0).toFixed(Math.min(Math.max(decimals ?? 0, 0), 20));
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
   const digits = Math.min(Math.max(decimals ?? autoDecimals(value), 0), 20);
@@ -182,7 +182,7 @@ const FORMATS: Record<string, Formatter> = {
   none: plain(), "": plain(), short: scaledBy(1000, SHORT), percent: plain("%"),
   percentunit: (value, decimals) => parts(fixed(value * 100, decimals), "%"),
   humidity: plain(" %H"), dB: plain(" dB"), dBm: plain(" dBm"), hex: (value) => parts(Math.round(value).toString(16).toUpperCase()),
-  hex0x: (value) => parts(`0x${Math.round(value).toString(16).toUpperCase()}`), sci: (value, decimals) => parts(value.toExponential(decimals)),
+  hex0x: (value) => parts(`0x${Math.round(value).toString(16).toUpperCase()}`), sci: (value, decimals) => parts(value.toExponential(decimals === undefined ? undefined : Math.min(Math.max(decimals, 0), 20))),
   s: time(1, ["ns", "µs", "ms", "s", ...UNTIL_YEAR]),
   ms: time(1e-3, ["ms", "s", "min", "hour", "day", "year"], YEARS_FROM),
   µs: time(1e-6, ["µs", "ms", "s"]), us: time(1e-6, ["µs", "ms", "s"]),

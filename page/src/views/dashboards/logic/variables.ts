@@ -1,5 +1,5 @@
 /** Options of variables: what their queries mean, what of each result counts, and what is selected. */
-import { escapeRegex } from "../../../format/series";
+import { escapeRegex, promqlName, quote } from "../../../format/series";
 import { ALL, interpolate, type Lookup, type VariableValue, variablesIn } from "./interpolation";
 import type { Filter, Option, Variable } from "./types";
 
@@ -127,7 +127,6 @@ export function regexOf(variable: Variable, lookup: Lookup): string {
   }, "glob");
 }
 
-/** Matchers that are added to each selector of an expression. */
 /** The ad hoc filters that hold: those of the address (`var-name=key|=|value`, as in Grafana), else its own. */
 export function filtersOf(variable: Variable, address: URLSearchParams): Filter[] {
   const given = address.getAll(`var-${variable.name}`);
@@ -146,14 +145,15 @@ export function filterText({ key, operator, value }: Filter): string {
   return [key, operator, value].map((part) => part.replaceAll("|", "__gfp__")).join("|");
 }
 
+/** An expression with these matchers added to each of its selectors. */
 export function withFilters(expr: string, filters: readonly { key: string; operator: string; value: string }[]): string {
   if (!filters.length) return expr;
-  const matchers = filters.map(({ key, operator, value }) => `${key}${operator}${JSON.stringify(value)}`).join(",");
+  const matchers = filters.map(({ key, operator, value }) => `${promqlName(key)}${operator}${quote(value)}`).join(",");
   return addMatchers(expr, matchers);
 }
 
 const WORD = /[a-zA-Z_:][\w:]*/y;
-const KEYWORDS = new Set(["by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset", "and", "or", "unless", "atan2", "inf", "nan", "start", "end"]);
+const KEYWORDS = new Set(["by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset", "anchored", "smoothed", "and", "or", "unless", "atan2", "inf", "nan", "start", "end"]);
 const GROUPINGS = new Set(["by", "without", "on", "ignoring", "group_left", "group_right"]);
 
 /** Walks over the text: names that are no functions, keywords or labels are selectors. */
@@ -165,6 +165,10 @@ function addMatchers(expr: string, matchers: string): string {
       const end = endOfString(expr, at);
       result += expr.slice(at, end);
       at = end;
+    } else if (char === "#") {
+      const end = expr.indexOf("\n", at);
+      result += expr.slice(at, end < 0 ? expr.length : end);
+      at = end < 0 ? expr.length : end;
     } else if (char === "[") {
       const end = expr.indexOf("]", at);
       result += expr.slice(at, end < 0 ? expr.length : end + 1);

@@ -39,7 +39,7 @@ function nameOf(frame: Frame, index: number): string {
 function Rows({ frame, frames, props }: { frame: Frame; frames: Frame[]; props: PanelProps }) {
   const options = props.panel.options ?? {};
   const [order, setOrder] = useState(options.sort_by?.[0] ?? null);
-  const [page, setPage] = useState(0);
+  const [wanted, setPage] = useState(0);
   const columns = useMemo(
     () => frame.fields.filter(({ settings }) => !settings.column_hidden && !settings.hidden?.graph)
       .map((field) => ({ field, name: displayName(field, frame), limits: limitsOf(field, frames) })),
@@ -49,13 +49,14 @@ function Rows({ frame, frames, props }: { frame: Frame; frames: Frame[]; props: 
     const found = [...Array(lengthOf(frame)).keys()];
     const by = columns.find(({ name }) => name === order?.name)?.field;
     if (!by || !order) return found;
-    const sorted = found.toSorted((a, b) => compareValues(by.values[a] ?? null, by.values[b] ?? null));
-    return order.desc ? sorted.toReversed() : sorted;
+    return found.toSorted((a, b) => compareValues(by.values[a] ?? null, by.values[b] ?? null, order.desc));
   }, [frame, columns, order]);
   const footer = options.footer;
   const footerOf = (field: Field) => field.settings.footer ?? (footer && (!footer.fields || footer.fields.includes(displayName(field, frame))) && field.type === "number" ? footer.calcs : []);
   const hasFooter = columns.some(({ field }) => footerOf(field).length);
   const last = Math.max(Math.ceil(rows.length / PAGE) - 1, 0);
+  // Another answer may have fewer.
+  const page = Math.min(wanted, last);
   return (
     <>
       <div class="table-box" tabIndex={0} role="region" aria-label={props.panel.title || "table"}>

@@ -96,7 +96,7 @@ function Tooltip({ hover, graph, off, options }: { hover: Hover; graph: GraphDat
     .map((line, index) => ({ line, index, value: line.values[hover.row] ?? null }))
     .filter(({ line, value }) => value !== null && !off.has(line.name) && !line.settings.hidden?.tooltip && !line.settings.hidden?.graph && !(hide_zeros && value === 0));
   if (mode === "single") rows = rows.filter(({ index }) => index === hover.nearest);
-  if (sort !== "none") rows = rows.toSorted((a, b) => (sort === "asc" ? 1 : -1) * compareValues(a.value, b.value));
+  if (sort !== "none") rows = rows.toSorted((a, b) => compareValues(a.value, b.value, sort === "desc"));
   if (time === undefined || (!rows.length && !hover.exemplar)) return null;
   const isRight = hover.left > 320;
   const style = { top: `${Math.max(hover.top - 20, 0)}px`, ...(isRight ? { right: `calc(100% - ${hover.left - 14}px)` } : { left: `${hover.left + 14}px` }) };
@@ -124,7 +124,7 @@ function GraphLegend({ lines, options, off, onOff }: { lines: GraphLine[]; optio
     const calc = calcs.find((id) => reducerTitle(id) === title);
     return calc ? reduceValues(line.values, calc) : line.name;
   };
-  const sorted = order ? lines.toSorted((a, b) => (order.desc ? -1 : 1) * compareValues(valueOf(a, order.by), valueOf(b, order.by))) : lines;
+  const sorted = order ? lines.toSorted((a, b) => compareValues(valueOf(a, order.by), valueOf(b, order.by), order.desc)) : lines;
   const ordered = sorted.slice(0, LEGEND_ROWS);
   const rest = sorted.length > LEGEND_ROWS && <p class="hint">and {sorted.length - LEGEND_ROWS} more series</p>;
   const text = (line: GraphLine, calc: string) => {
