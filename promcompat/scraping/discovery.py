@@ -17,7 +17,7 @@ from promcompat.core.file_states import FileState, state_of
 from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.secrets import Redactor, public_url, url_secrets
 from promcompat.core.texts.strconv import format_decimal
-from promcompat.core.texts.yaml_nodes import StrictReader, YamlError, first_document
+from promcompat.core.texts.yaml_nodes import StrictReader, first_document
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scraping.configuration import (
     META_URL,
@@ -27,6 +27,7 @@ from promcompat.scraping.configuration import (
     TargetGroup,
 )
 from promcompat.scraping.document import read_group
+from promcompat.scraping.document_keys import GROUP, explaining
 from promcompat.scraping.fetching import FetchError, HttpFetcher
 from promcompat.version import promcompat_version
 
@@ -142,14 +143,11 @@ class FileWatch(Discovery):
 
 
 def read_group_file(path: Path) -> Sequence[TargetGroup]:
-    """The groups of a YAML or JSON file. Raises BadDataError with the file and lines."""
-    reader = StrictReader()
+    """The groups of a YAML or JSON file. Raises BadDataError with the file and the place."""
+    is_json = path.suffix.lower() == ".json"
     try:
-        document = first_document(path.read_text("utf-8"))
-        nodes = reader.items(document, "a list of target groups")
-        groups = [read_group(reader, node) for node in nodes]
-        reader.finish()
-    except (OSError, UnicodeDecodeError, YamlError) as exc:
+        groups = _groups_of_json(path.read_bytes()) if is_json else _groups_of_yaml(path)
+    except (OSError, UnicodeDecodeError, BadDataError) as exc:
         raise BadDataError(f"{path}: {reading_fault(exc)}") from exc
     return [
         replace(
@@ -159,6 +157,14 @@ def read_group_file(path: Path) -> Sequence[TargetGroup]:
         )
         for number, group in enumerate(groups)
     ]
+
+
+def _groups_of_yaml(path: Path) -> Sequence[TargetGroup]:
+    reader = StrictReader()
+    nodes = reader.items(first_document(path.read_text("utf-8")), "a list of target groups")
+    groups = [read_group(reader, node) for node in nodes]
+    reader.finish()
+    return groups
 
 
 class UrlWatch(Discovery):
@@ -222,21 +228,28 @@ class UrlWatch(Discovery):
 
 
 def read_group_list(body: bytes, url: str) -> Sequence[TargetGroup]:
-    """The groups of a JSON list. Raises BadDataError."""
+    """The groups of a JSON list that a URL answers with. Raises BadDataError."""
+    return [
+        replace(group, labels={**group.labels, META_URL: url}, source=f"{public_url(url)}:{number}")
+        for number, group in enumerate(_groups_of_json(body))
+    ]
+
+
+def _groups_of_json(body: bytes) -> Sequence[TargetGroup]:
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise BadDataError(f"the answer is not JSON: {exc}") from exc
-    if not isinstance(found, list):
-        raise BadDataError("the answer is not a list of target groups")
-    return [_group_of(item, number, url) for number, item in enumerate(found)]
+        raise BadDataError(f"no valid JSON: {exc}") from exc
+    if not isinstance(found, list | None):
+        raise BadDataError("no list of target groups")
+    return [_group_of(item, number) for number, item in enumerate(found or ())]
 
 
-def _group_of(item: Any, number: int, url: str) -> TargetGroup:
-    if item is None:
-        raise BadDataError("nil target group item found")
+def _group_of(item: Any, number: int) -> TargetGroup:
     if not isinstance(item, dict):
         raise BadDataError(f"item {number} is not an object with targets and labels")
+    for name in item.keys() - GROUP:
+        raise BadDataError(explaining(f"item {number}", GROUP)(name))
     targets, labels = item.get("targets") or [], item.get("labels") or {}
     if not isinstance(targets, list) or not all(isinstance(text, str) for text in targets):
         raise BadDataError(f"targets of item {number} is not a list of host:port")
@@ -245,4 +258,4 @@ def _group_of(item: Any, number: int, url: str) -> TargetGroup:
     if "" in labels:
         raise BadDataError(f"item {number} has a label without a name")
     addresses = [{"__address__": address} for address in targets]
-    return TargetGroup(addresses, {**labels, META_URL: url}, f"{public_url(url)}:{number}")
+    return TargetGroup(addresses, labels)

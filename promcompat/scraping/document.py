@@ -205,7 +205,7 @@ def _with_discoveries(source: _Source, fields: _Fields, job: JobConfig) -> JobCo
     return replace(
         job,
         static=[
-            replace(read_group(reader, group), source=str(number))
+            replace(_static_group(reader, group), source=str(number))
             for number, group in enumerate(groups)
         ],
         files=[_file_discovery(source, node) for node in files],
@@ -338,15 +338,19 @@ def _rules(source: _Source, node: yaml.Node | None) -> Sequence[RelabelRule]:
         return ()
 
 
+def _static_group(reader: StrictReader, node: yaml.Node) -> TargetGroup:
+    group = read_group(reader, node)
+    for target in group.targets:
+        if "/" in (address := target["__address__"]):
+            reader.refuse(node, f"{address!r} is not a valid hostname; write host:port")
+    return group
+
+
 def read_group(reader: StrictReader, node: yaml.Node) -> TargetGroup:
     """A group of targets, of a static configuration or a discovered file."""
     fields = reader.fields(node, GROUP, "a target group", explaining("a target group", GROUP))
     items = reader.items(fields.get("targets"), "a list of targets")
-    addresses = [(item, reader.text(item)) for item in items]
-    for item, address in addresses:
-        if "/" in address:
-            reader.refuse(item, f"{address!r} is not a valid hostname; write host:port")
-    targets = [{"__address__": address} for _, address in addresses]
+    targets = [{"__address__": reader.text(item)} for item in items]
     return TargetGroup(targets, _labels(reader, fields.get("labels")))
 
 

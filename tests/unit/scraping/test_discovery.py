@@ -185,3 +185,31 @@ def test_lists_of_another_form_are_refused(body: str) -> None:
     with pytest.raises(BadDataError):
         read_group_list(body.encode(), "http://sd/")
     assert read_group_list(json.dumps([]).encode(), "http://sd/") == []
+
+
+def test_json_in_files_is_json_and_bad_addresses_leave_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "a.JSON"
+    file.write_text('[{"targets": ["a:1", "b/"], "labels": {"x": "\\ud83d\\ude00\\/"}}]')
+    (group,) = read_group_file(file)
+    assert group.labels == {"x": "\U0001f600/", "__meta_filepath": str(file)}
+    found = targets_of(JobConfig(name="j"), [group])
+    assert [target.url for target in found.active] == ["http://a:1/metrics"]
+    assert "'b/' is not a valid hostname" in found.faults[0]
+    yaml = file.rename(tmp_path / "a.yml")
+    yaml.write_text("- targets: ['a:1', 'b/']")
+    assert len(targets_of(JobConfig(name="j"), read_group_file(yaml)).active) == 1
+
+
+async def test_a_file_of_json_that_is_just_being_written_keeps_its_targets(tmp_path: Path) -> None:
+    """It is empty for a moment, which is no list without targets."""
+    file = tmp_path / "a.json"
+    file.write_text('[{"targets": ["a:1"]}]')
+    failures: list[int] = []
+    watch = FileWatch(FileDiscovery((str(file),)), lambda: failures.append(1))
+    running = asyncio.create_task(watch.run(lambda: None))
+    await until(lambda: addresses(watch) == ["a:1"])
+    file.write_text("")
+    await until(lambda: failures)
+    assert addresses(watch) == ["a:1"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
