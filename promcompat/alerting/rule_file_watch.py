@@ -16,7 +16,7 @@ from promcompat.alerting.rule_files.rule_document import (
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.errors import BadDataError
-from promcompat.core.file_states import FileStates, folder_faults, states_of
+from promcompat.core.file_states import SETTLE_SECONDS, FileStates, folder_faults, states_of
 from promcompat.core.texts.file_faults import reading_fault
 
 _LOGGER = logging.getLogger(__name__)
@@ -63,12 +63,17 @@ class RuleFileWatch:
         return (*self.faults, *(f"no rule file is found by {one}" for one in self._unused))
 
     async def refresh(self) -> None:
-        """Load the files if any of them has changed. Raises StorageUnavailableError."""
+        """Load the files if any of them has changed. Raises StorageUnavailableError.
+
+        Those that go on changing are left for the next call.
+        """
         if not self._patterns:
             return
         found = await asyncio.to_thread(_find, self._patterns)
         self._tell_unused(await asyncio.to_thread(unused_patterns, self._patterns))
         is_changed = found != self._loaded
+        if is_changed and self._loaded is not None and not await self._is_settled(found):
+            return
         if not is_changed and (not self.faults or self._clock() < self._again_at):
             return
         try:
@@ -82,6 +87,11 @@ class RuleFileWatch:
             self.faults = ()
             _LOGGER.info("rule files loaded", extra={"files": len(files)})
         self._loaded = found
+
+    async def _is_settled(self, found: "_Found") -> bool:
+        """Whether the files stay as they were found."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        return found == await asyncio.to_thread(_find, self._patterns)
 
     def _tell_unused(self, patterns: tuple[str, ...]) -> None:
         for pattern in set(patterns) - set(self._unused):

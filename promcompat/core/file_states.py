@@ -3,9 +3,15 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from promcompat.core.texts.file_faults import reading_fault
+
+SETTLE_SECONDS: Final = 0.5
+"""How long files that have changed must stay as they are before they are read.
+
+Whoever writes one in place empties it first, and a part of a YAML document is often one, too.
+"""
 
 
 class FileState(NamedTuple):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.file_states import FileStates, folder_faults, states_of
+from promcompat.core.file_states import SETTLE_SECONDS, FileStates, folder_faults, states_of
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.outgoing.policy import ANYWHERE, OutgoingPolicy
 from promcompat.scraping.configuration import JobConfig, ScrapeConfig
@@ -120,11 +120,18 @@ class Scraper:
         self._must_reload = True
 
     async def refresh(self) -> None:
-        """Follow a change of the files; a configuration that cannot be used changes nothing."""
+        """Follow a change of the files; a configuration that cannot be used changes nothing.
+
+        Files that go on changing are left for the next call.
+        """
         path = self._options.config_file
         if path is None:
             return
         found = await asyncio.to_thread(_states, path, self._patterns)
+        if found != self._loaded and not self._must_reload:
+            await asyncio.sleep(SETTLE_SECONDS)
+            if found != await asyncio.to_thread(_states, path, self._patterns):
+                return
         is_changed = found != self._loaded or self._must_reload
         if not is_changed and (not self.fault or self._clock() < self._again_at):
             return

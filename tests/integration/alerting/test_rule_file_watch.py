@@ -201,6 +201,29 @@ async def test_alerts_go_on_when_their_file_is_renamed(
         assert (firing.id, firing.active_at_ms) == (pending.id, pending.active_at_ms)
 
 
+async def test_a_file_that_is_being_written_is_not_read_yet(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    """It is empty first, which would end its rules."""
+    file = tmp_path / "a.yml"
+    file.write_text(ALERT, encoding="utf-8")
+    async with opened_storage(plain_database_url) as storage:
+        repository = PostgresRuleRepository(storage.database)
+        stats, groups = AlertingStats(), RuleGroups(repository, NO_LIMITS)
+        watch = RuleFileWatch(groups, TENANT, [f"{tmp_path}/*.yml"], stats)
+        await watch.refresh()
+        (before,) = await repository.list_rules(TENANT)
+        file.write_text("", encoding="utf-8")
+        looking = asyncio.create_task(watch.refresh())
+        await asyncio.sleep(0.2)
+        file.write_text(ALERT.replace("1m", "2m"), encoding="utf-8")
+        await looking
+        assert await repository.list_rules(TENANT) == [before]
+        await watch.refresh()
+        (after,) = await repository.list_rules(TENANT)
+        assert (after.id, after.for_ms, stats.rule_file_loads) == (before.id, 120_000, 2)
+
+
 async def test_a_group_that_is_evaluated_is_not_moved_meanwhile(
     plain_database_url: str, tmp_path: Path
 ) -> None:

@@ -237,6 +237,25 @@ async def test_the_jobs_of_a_folder_that_vanishes_go_on(
     await scraper.close()
 
 
+async def test_a_configuration_that_is_being_written_is_not_read_yet(tmp_path: Path) -> None:
+    path, text = tmp_path / "prometheus.yml", "scrape_configs: [{job_name: a}]"
+    path.write_text(text)
+    metrics = Telemetry().scrapes
+    scraper = Scraper(ScraperOptions(config_file=path), Delivery(Sink(), metrics), metrics)
+    scraper.load()
+    scraper.start()
+    path.write_text("")
+    looking = asyncio.create_task(scraper.refresh())
+    await asyncio.sleep(0.2)
+    assert not looking.done()
+    path.write_text(text.replace("a}", "b}"))
+    await looking
+    assert list(scraper.pools) == ["a"]
+    await scraper.refresh()
+    assert list(scraper.pools) == ["b"]
+    await scraper.close()
+
+
 def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "prometheus.yml"
     for text, code in (("scrape_configs: [{job_name: x}]", 0), ("scrape_configs: [{job: x}]", 1)):
