@@ -40,9 +40,7 @@ class Token(NamedTuple):
         if self.type == "AGGREGATOR":
             return f"<aggr:{self.text}>"
         if self.type in _OPERATOR_TYPES:
-            # Prometheus has no name for `@` and shows a number.
-            number = '"<Item 57400>" ' if self.type == "AT" else ""
-            return f"{number}<op:{self.text}>"
+            return f"<op:{self.text}>"
         return quote(self.text)
 
 
