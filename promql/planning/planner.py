@@ -141,7 +141,8 @@ _QUERY_TIMES: Mapping[str, Callable[[EvalRange], float]] = {
     "start": lambda query: query.start_ms / 1000,
     "end": lambda query: query.end_ms / 1000,
     "range": lambda query: (query.end_ms - query.start_ms) / 1000,
-    "step": lambda query: query.step_ms / 1000,
+    # Of a range that is one time Prometheus says what it says of an instant query.
+    "step": lambda query: query.step_ms / 1000 if query.start_ms < query.end_ms else 0.0,
 }
 """The values of functions that are those of the whole query everywhere, in seconds."""
 
