@@ -252,16 +252,39 @@ def in_cuts(
 def _change(
     spans: Spans, is_left_out: BoolArray, reset_samples: IntArray, limits: IntArray | None
 ) -> Combined:
-    """The change in each window, with at most the resolution in `limits`."""
+    """The change in each window, with at most the resolution in `limits`.
+
+    If the first sample is left out, an empty histogram with the bounds of the second one is its
+    stand-in, as in Prometheus: the result has no bound that this one has not.
+    """
     windows = spans.windows
     _, n_resets = _resets_in(spans, reset_samples)
+    columns, stand_ins = _with_stand_ins(spans, is_left_out)
+    is_left_out = is_left_out & (stand_ins < 0)
 
     def combine_cut(cut: slice) -> Combined:
         offsets, terms, signs = _terms(spans.where(cut), is_left_out[cut], reset_samples)
         numbers, cut_limits = windows.numbers[terms], None if limits is None else limits[cut]
-        return add_and_subtract(windows.columns, offsets, numbers, signs, cut_limits)
+        stands_in = stand_ins[cut] >= 0
+        numbers[offsets[:-1][stands_in] + 1] = stand_ins[cut][stands_in]
+        return add_and_subtract(columns, offsets, numbers, signs, cut_limits)
 
     return in_cuts(windows, 2 - is_left_out + n_resets + spans.rises_to_first, combine_cut)
+
+
+def _with_stand_ins(spans: Spans, is_left_out: BoolArray) -> tuple[HistogramColumns, IntArray]:
+    """The histograms, empty ones behind them, and which of these stands in for each first sample.
+
+    That is -1 unless the first sample is left out, and the next has other bounds than the last one.
+    """
+    columns = spans.windows.columns
+    bounds = spans.of_samples(columns.bounds)
+    second = bounds[np.minimum(spans.first + 1, spans.last)]
+    stands_in = is_left_out & (second >= 0) & (second != bounds[spans.last])
+    if not stands_in.any():
+        return columns, np.full(len(spans), -1, np.int64)
+    empty = HistogramColumns.without_observations(columns.bound_sets)
+    return HistogramColumns.joined([columns, empty]), np.where(stands_in, len(columns) + second, -1)
 
 
 def offsets_of(lengths: IntArray) -> IntArray:

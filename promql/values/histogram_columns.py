@@ -120,6 +120,14 @@ class HistogramColumns:
             self.schemas, self.hints, zeros, zeros, self.counts, self.sums, none, none, bounds
         )
 
+    @classmethod
+    def without_observations(cls, bound_sets: tuple[tuple[float, ...], ...]) -> "HistogramColumns":
+        """A histogram of each list of custom bounds that has no observations."""
+        n = len(bound_sets)
+        zeros, none = np.zeros(n), Buckets.none(n)
+        schemas, hints = np.full(n, CUSTOM_BUCKETS, np.int64), np.full(n, UNKNOWN, np.int64)
+        return cls(schemas, hints, zeros, zeros, zeros, zeros, none, none, np.arange(n), bound_sets)
+
     @staticmethod
     def joined(parts: "Sequence[HistogramColumns]") -> "HistogramColumns":
         """The histograms of all parts, of which there is at least one, one after the other."""
