@@ -148,8 +148,11 @@ class LeafSamples:
         self._budget.check_size(len(block.labels) * grid.n_steps)
         self._budget.check_bytes(len(block.labels) * grid.n_steps * _BYTES_PER_SMOOTHED_CELL)
         times_ms = moved_times(grid, selector.modifiers)
+        columns = None
+        if block.histograms is not None:
+            columns = self._all_histograms(block, without_buckets=selector in self._without_buckets)
         smoothed = SmoothedSelector(
-            times_ms, self._lookback_ms, self._annotations, selector.pos, self._budget
+            times_ms, self._lookback_ms, columns, self._annotations, selector.pos, self._budget
         )
         return without_empty_rows(smoothed_samples(block, smoothed))
 
@@ -180,13 +183,18 @@ class LeafSamples:
             if finds_resets:
                 columns = self._with_found_resets(block, end_ms, selector.range_ms)
             else:
-                columns = HistogramColumns.of(block.histograms)
-                if without_buckets:
-                    self._budget.check_time()
-                    columns = replace(columns, hints=hints_of_neighbours(block, columns))
-                    columns = columns.without_buckets()
+                columns = self._all_histograms(block, without_buckets=without_buckets)
             self._histograms[key] = columns
         return self._histograms[key]
+
+    def _all_histograms(self, block: SampleBlock, *, without_buckets: bool) -> HistogramColumns:
+        """The histograms of a block; without buckets, hints say what these would have shown."""
+        assert block.histograms is not None
+        columns = HistogramColumns.of(block.histograms)
+        if not without_buckets:
+            return columns
+        self._budget.check_time()
+        return replace(columns, hints=hints_of_neighbours(block, columns)).without_buckets()
 
     def _with_found_resets(
         self,

@@ -304,10 +304,14 @@ def _were_reset(
 
 @dataclass(frozen=True, slots=True)
 class SmoothedSelector:
-    """A use of `x smoothed`: where it looks, int64 [n_steps], and what it may need and say."""
+    """A use of `x smoothed`: where it looks, int64 [n_steps], and what it may need and say.
+
+    `columns` are the histograms of the block, None if it has none.
+    """
 
     times_ms: IntArray
     lookback_ms: int
+    columns: HistogramColumns | None
     annotations: Annotations
     position: PositionRange
     budget: QueryBudget
@@ -335,8 +339,8 @@ def with_smoothed_histograms(
     Histograms count as counters unless both are gauges. A time with floats and histograms around
     it, or between exponential and custom buckets, has no value. The arrays of the matrix change.
     """
-    assert block.histograms is not None
-    columns = HistogramColumns.of(block.histograms)
+    columns = selector.columns
+    assert columns is not None
     has_histograms, is_mixed = _kinds_around(block, selector)
     _warn(matrix, is_mixed, mixed_in_range, selector)
     np.logical_and(matrix.present, ~is_mixed, out=matrix.present)

@@ -127,7 +127,7 @@ def smoothed_samples(block: SampleBlock, selector: SmoothedSelector) -> Matrix:
     with np.errstate(all="ignore"):
         line = values + (padded[behind] - values) * elapsed / span
     matrix = Matrix.of(block.labels, np.where(lies_between, line, values), present)
-    if block.histograms is None:
+    if selector.columns is None:
         return matrix
     around = SamplesAround(before, behind, lies_between, elapsed / span)
     return with_smoothed_histograms(matrix, block, around, selector)

@@ -143,11 +143,11 @@ class Leaves:
     ) -> None:
         reach_ms = range_ms or self._lookback_ms
         seen = context.moved(selector.modifiers, reach_ms, context.step_ms)
+        if context.hint_use not in (None, _HintUse.NONE):
+            self.without_buckets.add(selector)
         if selector.extension:
             self._add_extended(selector, matchers, seen, range_ms)
             return
-        if context.hint_use not in (None, _HintUse.NONE):
-            self.without_buckets.add(selector)
         if context.hint_use is _HintUse.ADDED:
             # Each histogram is compared with the one before it, so none may be missing.
             self.find_resets.add(selector)
