@@ -10,13 +10,14 @@ from typing import Any
 
 import yaml
 
-from conformance.http_target import read_data
+from conformance.http_target import ShownHistogram, read_data
 from conformance.prometheus_api import PrometheusApi, Response, format_seconds
 from promcompat.core.model import EvalRange, Labels
 from tests.promqltest.answer import (
     Answer,
     MatrixAnswer,
     Point,
+    Sample,
     ScalarAnswer,
     StringAnswer,
     VectorAnswer,
@@ -264,8 +265,25 @@ def _find_order_difference(expr: str, reference: Answer, candidate: Answer) -> s
     return f"values in the order {found[:5]}…, not {wanted[:5]}…"
 
 
-def nearly_equal(left: float, right: float) -> bool:
+def nearly_equal(left: Sample | ShownHistogram, right: Sample | ShownHistogram) -> bool:
     """Whether two values differ by no more than rounding."""
+    if isinstance(left, ShownHistogram) or isinstance(right, ShownHistogram):
+        return _are_nearly_equal_histograms(left, right)
     if math.isnan(left) or math.isnan(right):
         return math.isnan(left) and math.isnan(right)
     return math.isclose(left, right, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
+
+
+def _are_nearly_equal_histograms(
+    left: Sample | ShownHistogram, right: Sample | ShownHistogram
+) -> bool:
+    if not isinstance(left, ShownHistogram) or not isinstance(right, ShownHistogram):
+        return False
+    if len(left.buckets) != len(right.buckets):
+        return False
+    pairs = zip(_numbers_of(left), _numbers_of(right), strict=True)
+    return all(nearly_equal(one, other) for one, other in pairs)
+
+
+def _numbers_of(shown: ShownHistogram) -> list[float]:
+    return [shown.count, shown.sum, *(number for bucket in shown.buckets for number in bucket)]

@@ -52,7 +52,7 @@ def _reply(response: Response) -> Reply:
 
 
 def read_data(data: Mapping[str, Any]) -> Answer:
-    """The answer in the `data` of a query response; native histograms are not read."""
+    """The answer in the `data` of a query response; native histograms are as they are shown."""
     result = data["result"]
     match data["resultType"]:
         case "scalar":
@@ -60,16 +60,31 @@ def read_data(data: Mapping[str, Any]) -> Answer:
         case "string":
             return StringAnswer(result[1])
         case "vector":
-            return VectorAnswer(
-                [(Labels.of(row["metric"]), float(row["value"][1])) for row in result]
-            )
+            return VectorAnswer([(Labels.of(row["metric"]), _points(row)[0][1]) for row in result])
         case "matrix":
-            return MatrixAnswer(
-                [(Labels.of(row["metric"]), _points(row.get("values", ()))) for row in result]
-            )
+            return MatrixAnswer([(Labels.of(row["metric"]), _points(row)) for row in result])
         case other:
             raise ValueError(f"unknown result type {other!r}")
 
 
-def _points(values: list[tuple[float, str]]) -> list[Point]:
-    return [(round(time * 1000), float(value)) for time, value in values]
+@dataclass(frozen=True, slots=True)
+class ShownHistogram:
+    """A native histogram in JSON, which has no schema; each bucket: kind, bounds and count."""
+
+    count: float
+    sum: float
+    buckets: tuple[tuple[int, float, float, float], ...]
+
+
+def _points(row: Mapping[str, Any]) -> list[Point]:
+    """The points of a series in order of time, of which those of a vector have only one."""
+    floats = [row["value"]] if "value" in row else row.get("values", [])
+    shown = [row["histogram"]] if "histogram" in row else row.get("histograms", [])
+    points = [(round(time * 1000), float(value)) for time, value in floats]
+    points += [(round(time * 1000), _histogram(value)) for time, value in shown]
+    return sorted(points, key=lambda point: point[0])
+
+
+def _histogram(shown: Mapping[str, Any]) -> ShownHistogram:
+    buckets = [(kind, *map(float, numbers)) for kind, *numbers in shown.get("buckets", ())]
+    return ShownHistogram(float(shown["count"]), float(shown["sum"]), tuple(buckets))
