@@ -55,7 +55,8 @@ class RangeVector:
         """The steps of some series, few enough at a time for a query to be stopped in between."""
         n_series = max(1, series.stop - series.start)
         n_samples = int(self.block.offsets[series.stop] - self.block.offsets[series.start])
-        span_ms = int(self.end_ms[-1] - self.end_ms[0]) + self.range_ms
+        # A range of less than a millisecond is 0, and has no samples.
+        span_ms = max(1, int(self.end_ms[-1] - self.end_ms[0]) + self.range_ms)
         visits_each = n_series + n_samples * min(1.0, self.range_ms / span_ms)
         steps_each = max(1, int(_VISITS_PER_PIECE / visits_each))
         for first in range(0, self.n_steps, steps_each):
