@@ -44,8 +44,9 @@ def _walk(
     """The bounds of the windows `(end - range, end]` over the samples of a series."""
     n_steps = len(end_ms)
     step_ms = end_ms[1] - end_ms[0] if n_steps > 1 else 0
-    # Where a window starts, an earlier one may have ended.
-    earlier = range_ms // step_ms if step_ms > 0 and range_ms % step_ms == 0 else n_steps
+    # Where a window starts, an earlier one may have ended. A range may be 0.
+    is_multiple = 0 < step_ms <= range_ms and range_ms % step_ms == 0
+    earlier = range_ms // step_ms if is_multiple else n_steps
     lo = hi = 0
     for step in range(n_steps):
         if step >= earlier:
