@@ -312,7 +312,9 @@ def test_a_value_that_another_one_does_not_have_is_not_kept(machine: Machine, ta
     tab.get_by_label("job: shop").click()
     tab.get_by_role("option", name="node", exact=True).click()
     expect(tab.get_by_label("job: node")).to_be_visible()
-    expect(tab).to_have_url(re.compile(r"var-job=node&var-metric=(?!queue)\w+&var-some=(?!queue)\w+$"))
+    expect(tab).to_have_url(
+        re.compile(r"var-job=node&var-metric=(?!queue)\w+&var-some=(?!queue)\w+$")
+    )
     expect(tab.get_by_label(re.compile(r"^metric: (?!queue)\w+$"))).to_be_visible()
     tab.go_back()
     expect(tab.get_by_label("some: queue_length + linked", exact=True)).to_be_visible()

@@ -8,6 +8,7 @@ from promcompat.core.alerting.alerts import Rule, RuleKind
 
 DEFAULT_INTERVAL_MS: Final = 60_000
 """The interval of groups that state none: Prometheus' default."""
+_MAX_LIMIT: Final = (1 << 31) - 1
 
 
 def rules_of(namespace: str, group: GroupDocument) -> list[Rule]:
@@ -27,7 +28,8 @@ def rules_of(namespace: str, group: GroupDocument) -> list[Rule]:
             query_offset_ms=group.query_offset_ms or 0,
             for_ms=rule.for_ms,
             keep_firing_for_ms=rule.keep_firing_for_ms,
-            max_alerts=group.limit,
+            # Below 0 there is none; what the store cannot hold, no rule reaches.
+            max_alerts=min(max(group.limit, 0), _MAX_LIMIT),
             severity="",
             labels={**group.labels, **rule.labels},
             annotations=dict(rule.annotations),

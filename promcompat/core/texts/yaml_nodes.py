@@ -16,6 +16,8 @@ from promcompat.core.texts.strconv import quote
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
+_SHOWN: Final = 10
+"""Characters of a value that errors show at most, as those of Go's decoder."""
 _MAX_BYTES: Final = 16 << 20
 _MAX_VALUES: Final = 1_000_000
 
@@ -190,7 +192,8 @@ class StrictReader:
         try:
             if node.tag == f"{_TAG}int":
                 number = int(str(node.value).replace("_", ""), 0)
-                if number >= 0 or not go_type.startswith("uint"):
+                is_signed = not go_type.startswith("uint")
+                if -(1 << 63) * is_signed <= number < 1 << (64 - is_signed):
                     return number
         except ValueError:
             pass
@@ -229,7 +232,10 @@ class StrictReader:
 
     def _cannot(self, node: yaml.Node, go_type: str) -> None:
         tag = node.tag.replace(_TAG, "!!")
-        shown = f" `{node.value}`" if isinstance(node, yaml.ScalarNode) else ""
+        shown = ""
+        if isinstance(node, yaml.ScalarNode):
+            value = str(node.value)
+            shown = f" `{value}`" if len(value) <= _SHOWN else f" `{value[: _SHOWN - 3]}...`"
         self._add(node, f"cannot unmarshal {tag}{shown} into {go_type}")
 
 

@@ -98,6 +98,12 @@ groups:
   - {alert: "é b", expr: "m[5m]"}
   - {alert: x, expr: m, annotations: {"a b": c}}
 """,
+    "limits": """
+groups:
+- {name: a, limit: -1, rules: [{record: a, expr: m}]}
+- {name: b, limit: 9223372036854775807, rules: [{record: b, expr: m}]}
+""",
+    "a limit that is too large": "groups: [{name: a, limit: 9223372036854775808}]",
     "the same rule twice, and a second document": """
 groups:
 - name: g
@@ -130,6 +136,11 @@ def test_a_file_is_checked_as_by_promtool(promtool_binary: Path, tmp_path: Path)
         theirs = without_repetition(done.stdout + done.stderr)
         assert without_repetition("\n".join(report.lines)) == theirs, name
         assert report.is_loadable is (done.returncode == 0), name
+
+
+def test_any_limit_can_be_stored() -> None:
+    found = [rules_of("f", group)[0].max_alerts for group in parse_rule_file(FILES["limits"])]
+    assert found == [0, 2**31 - 1]
 
 
 def test_what_a_file_says_is_read_and_written() -> None:
