@@ -1,5 +1,6 @@
 /** Who uses the page: a token and a tenant, which last as long as the tab. */
 import { signal } from "@preact/signals";
+import { ofTab } from "./stores";
 
 const { access = "off", tenancy = "single", root = "." } = document.documentElement.dataset;
 
@@ -19,8 +20,8 @@ export interface Session {
 }
 
 export const session = signal<Session>({
-  token: sessionStorage.getItem(TOKEN) ?? "",
-  tenant: sessionStorage.getItem(TENANT) ?? "",
+  token: ofTab.get(TOKEN) ?? "",
+  tenant: ofTab.get(TENANT) ?? "",
 });
 
 /** Why the page asks for a token or a tenant; empty while it does not. */
@@ -34,15 +35,15 @@ function missing(): string {
 }
 
 export function logIn(next: Session): void {
-  sessionStorage.setItem(TOKEN, next.token);
-  sessionStorage.setItem(TENANT, next.tenant);
+  ofTab.set(TOKEN, next.token);
+  ofTab.set(TENANT, next.tenant);
   session.value = next;
   logInReason.value = "";
 }
 
 export function logOut(): void {
-  sessionStorage.removeItem(TOKEN);
-  sessionStorage.removeItem(TENANT);
+  ofTab.remove(TOKEN);
+  ofTab.remove(TENANT);
   session.value = { token: "", tenant: "" };
   logInReason.value = "You have logged out.";
 }

@@ -1,11 +1,12 @@
 /** Light or dark: as the system, or as chosen. */
 import { effect, signal } from "@preact/signals";
+import { ofBrowser } from "./stores";
 
 export type Choice = "system" | "light" | "dark";
 const KEY = "promcompat.theme";
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
-export const choice = signal<Choice>((localStorage.getItem(KEY) as Choice | null) ?? "system");
+export const choice = signal<Choice>((ofBrowser.get(KEY) as Choice | null) ?? "system");
 export const isDark = signal(false);
 
 function apply(): void {
@@ -15,7 +16,7 @@ function apply(): void {
 
 dark.addEventListener("change", apply);
 effect(() => {
-  localStorage.setItem(KEY, choice.value);
+  ofBrowser.set(KEY, choice.value);
   apply();
 });
 

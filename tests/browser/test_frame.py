@@ -93,6 +93,40 @@ def test_a_view_that_throws_leaves_the_others(tab: Page, machine: Machine) -> No
     expect(tab.get_by_role("alert")).to_have_count(0)
 
 
+DENIED = """
+for (const name of ["localStorage", "sessionStorage"]) {
+  Object.defineProperty(window, name, {get() { throw new DOMException(name, "SecurityError"); }});
+}
+"""
+
+
+def test_the_page_works_where_the_browser_keeps_nothing(tab: Page, machine: Machine) -> None:
+    tab.add_init_script(DENIED)
+    tab.goto(f"{machine.url}/explore?g0.expr=vector(6)&g0.tab=0")
+    expect(tab.get_by_role("img", name="vector(6)")).to_be_visible()
+    tab.get_by_role("button", name="Theme").click()
+    assert tab.locator("html").get_attribute("data-theme") == "light"
+    tab.get_by_role("button", name="Run").click()
+    tab.get_by_text("History").click()
+    expect(tab.get_by_role("button", name="vector(6)")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(502, "answered 502"), (200, "a proxy before it may want a log-in")]
+)
+def test_a_page_of_a_proxy_is_no_message(
+    tab: Page, machine: Machine, status: int, said: str
+) -> None:
+    page = "<html><h1>Nobody reads this</h1></html>"
+    tab.route(
+        "**/api/v1/query_range",
+        lambda route: route.fulfill(status=status, content_type="text/html", body=page),
+    )
+    tab.goto(f"{machine.url}/explore?g0.expr=vector(7)&g0.tab=0")
+    expect(tab.get_by_role("alert")).to_contain_text(said)
+    expect(tab.get_by_text("Nobody reads this")).to_have_count(0)
+
+
 def test_a_text_is_copied_where_the_browser_has_no_clipboard_for_the_page(
     tab: Page, machine: Machine
 ) -> None:

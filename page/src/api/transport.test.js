@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-// What the page finds in a browser when it starts.
+// What the page finds in a browser when it starts; it has no store here, which it can do without.
 globalThis.document = { documentElement: { dataset: { access: "tokens" } } };
-globalThis.sessionStorage = { getItem: () => "old", setItem: () => {}, removeItem: () => {} };
 const { send } = await import("./transport");
 const { logIn, logInReason } = await import("../session");
 

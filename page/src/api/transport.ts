@@ -90,6 +90,7 @@ export async function send(path: string, request: Request = {}): Promise<Respons
     if (error.status === 401 && (usesTokens || hasTenants) && asker === session.peek()) logInReason.value = error.message;
     throw error;
   }
+  if (isHtml(response)) throw new ApiError("The answer is a page, not of this service: a proxy before it may want a log-in; reload.", response.status);
   return response;
 }
 
@@ -99,8 +100,14 @@ export async function sendForJson<T>(path: string, request: Request = {}): Promi
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
+function isHtml(response: Response): boolean {
+  return /^text\/html\b/.test(response.headers.get("Content-Type") ?? "");
+}
+
 async function errorOf(response: Response): Promise<ApiError> {
-  return parseError(await response.text(), response.status);
+  const text = await response.text();
+  // That of a proxy: its page is no message.
+  return parseError(isHtml(response) ? "" : text, response.status);
 }
 
 interface ErrorBody {
@@ -122,7 +129,7 @@ function parseError(text: string, status: number): ApiError {
   } catch {
     // Plain text, as the service answers outside its JSON APIs.
   }
-  return new ApiError(text.trim() || `The service answered ${status}.`, status);
+  return new ApiError(text.trim() || `The service, or a proxy before it, answered ${status}.`, status);
 }
 
 let [awaited, awaitedSince] = [0, 0];

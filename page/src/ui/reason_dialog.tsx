@@ -2,6 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { usesTokens } from "../session";
+import { ofTab } from "../stores";
 import { Dialog } from "./dialog";
 import { ErrorBox } from "./states";
 import { toast } from "./toast";
@@ -12,7 +13,7 @@ const ACTOR = "promcompat.actor";
 export function actorField(data: FormData): { actor?: string } {
   const actor = String(data.get("actor") ?? "").trim();
   if (!actor) return {};
-  sessionStorage.setItem(ACTOR, actor);
+  ofTab.set(ACTOR, actor);
   return { actor };
 }
 
@@ -23,7 +24,7 @@ export function ActorInput() {
       Your name
       <input
         name="actor"
-        defaultValue={sessionStorage.getItem(ACTOR) ?? ""}
+        defaultValue={ofTab.get(ACTOR) ?? ""}
         autocomplete="name"
         maxLength={200}
         required

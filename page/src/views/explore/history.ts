@@ -1,12 +1,13 @@
 /** The expressions that were run in this browser, the newest first. */
 import { signal } from "@preact/signals";
+import { ofBrowser } from "../../stores";
 
 const KEY = "promcompat.history";
 const MOST = 100;
 
 function stored(): string[] {
   try {
-    const read: unknown = JSON.parse(localStorage.getItem(KEY) ?? "[]");
+    const read: unknown = JSON.parse(ofBrowser.get(KEY) ?? "[]");
     return Array.isArray(read) ? read.filter((item) => typeof item === "string") : [];
   } catch {
     return [];
@@ -19,10 +20,10 @@ export function remember(expression: string): void {
   if (!expression.trim()) return;
   const next = [expression, ...stored().filter((other) => other !== expression)].slice(0, MOST);
   history.value = next;
-  localStorage.setItem(KEY, JSON.stringify(next));
+  ofBrowser.set(KEY, JSON.stringify(next));
 }
 
 export function forgetAll(): void {
   history.value = [];
-  localStorage.removeItem(KEY);
+  ofBrowser.remove(KEY);
 }
