@@ -344,6 +344,22 @@ def test_a_table_with_fewer_rows_shows_its_last_page(machine: Machine, tab: Page
     expect(panel_of(tab, 1).locator("tbody tr")).to_have_count(5)
 
 
+def test_a_panel_passes_on_what_the_service_warns_of(machine: Machine, tab: Page) -> None:
+    quantile = query("histogram_quantile(0.9, queue_length)")
+    panels = [
+        panel(1, "timeseries", 0, 0, queries=[quantile]),
+        panel(2, "heatmap", 8, 0, queries=[query("increase(order_size[5m])")]),
+    ]
+    document = {"title": "W", "rows": [{"panels": panels}]}
+    machine.send("/dashboards/warn", {"dashboard": document}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=warn")
+    warning = panel_of(tab, 1).get_by_role("img", name=re.compile('^Warning: .*label "le"'))
+    expect(warning).to_be_visible()
+    # Native histograms are the cells of a heatmap.
+    expect(panel_of(tab, 2).get_by_role("img", name="heatmap 2")).to_be_visible()
+    expect(panel_of(tab, 2)).not_to_contain_text("No data")
+
+
 def test_the_refresh_of_a_dashboard_can_be_switched_off(machine: Machine, tab: Page) -> None:
     machine.send("/dashboards/fresh", {"dashboard": {"title": "F", "refresh": "30s"}}, "PUT")
     tab.goto(f"{machine.url}/dashboards?uid=fresh")

@@ -70,7 +70,7 @@ export function PanelCard(props: PanelCardProps) {
   return (
     <Boundary retryOn={[panel, values, builtIn]} fallback={(error) => (
       <section class="panel" style={styleOf(placed)} aria-label={panel.title || `panel ${panel.id}`} data-panel={panel.id}>
-        <Header panel={panel} id={idOf(placed)} title={panel.title ?? ""} lookup={() => undefined} explore={undefined} isLoading={false} {...(editing && { editing })} column={columnOf(gridWidth)} />
+        <Header panel={panel} id={idOf(placed)} title={panel.title ?? ""} lookup={() => undefined} explore={undefined} warnings={[]} isLoading={false} {...(editing && { editing })} column={columnOf(gridWidth)} />
         <ErrorBox error={error} title="The panel cannot be shown" />
       </section>
     )}>
@@ -111,7 +111,7 @@ function Card(props: PanelCardProps) {
   return (
     <section ref={element} class={`panel ${panel.transparent ? "is-transparent" : ""}`} style={styleOf(placed)} aria-label={title || `panel ${panel.id}`} aria-busy={isWaiting || undefined}
       data-panel={panel.id} data-queries={JSON.stringify(data.asked)} data-series={data.counts.join(",")}>
-      {(title || editing) && <Header panel={panel} id={idOf(placed)} title={title} lookup={lookup} explore={data.asked.length ? exploreHref(panel, data.asked, own) : undefined} isLoading={data.isLoading} {...(editing && { editing })} column={column} />}
+      {(title || editing) && <Header panel={panel} id={idOf(placed)} title={title} lookup={lookup} explore={data.asked.length ? exploreHref(panel, data.asked, own) : undefined} warnings={data.warnings} isLoading={data.isLoading} {...(editing && { editing })} column={column} />}
       {data.error ? <ErrorBox error={data.error} /> : isWaiting ? <p class="hint" role="status">…</p> : isNear && Content && (
         <Content panel={{ ...panel, title }} data={data} lookup={lookup} range={own} width={width} height={height} marks={props.marks} {...(props.cursorKey && { cursorKey: props.cursorKey })} />
       )}
@@ -122,18 +122,20 @@ function Card(props: PanelCardProps) {
 }
 
 interface HeaderProps extends PanelMenuProps {
+  warnings: readonly string[];
   isLoading: boolean;
   editing?: EditActions;
   column: number;
 }
 
-function Header({ panel, id, title, lookup, explore, isLoading, editing, column }: HeaderProps) {
+function Header({ panel, id, title, lookup, explore, warnings, isLoading, editing, column }: HeaderProps) {
   const ownTime = !panel.hide_time && (panel.time_from || panel.time_shift);
   const drag = editing ? dragOf(panel, editing, column, false) : undefined;
   return (
     <header class={editing ? "is-movable" : ""} onPointerDown={drag}>
       <h3 title={panel.description ? interpolate(panel.description, lookup, "text") : title}>{title}</h3>
       {panel.description && <span class="panel-hint" title={interpolate(panel.description, lookup, "text")} role="img" aria-label="Description">?</span>}
+      {warnings.length > 0 && <span class="panel-hint is-warning" title={warnings.join("\n")} role="img" aria-label={`Warning: ${warnings.join("; ")}`}>!</span>}
       {ownTime && <span class="hint">{panel.time_from} {panel.time_shift && `−${panel.time_shift}`}</span>}
       {isLoading && <span class="hint" aria-hidden="true">…</span>}
       {editing ? (

@@ -83,14 +83,14 @@ export function askedOf(panel: Panel, scope: Scope, shared: { start: number; end
 async function answer(asked: Asked, signal: AbortSignal): Promise<Answered> {
   const { expr, start, end, step } = asked;
   if (!asked.isInstant) {
-    const { data } = await queryRange(expr, { start, end, step }, signal);
-    return { ...asked, series: data.result };
+    const { data, warnings } = await queryRange(expr, { start, end, step }, signal);
+    return { ...asked, series: data.result, warnings };
   }
-  const { data } = await askNow(expr, end, signal);
+  const { data, warnings } = await askNow(expr, end, signal);
   if (data.resultType === "vector" || data.resultType === "matrix") {
-    return { ...asked, series: data.result as (MatrixSeries & VectorSeries)[] };
+    return { ...asked, series: data.result as (MatrixSeries & VectorSeries)[], warnings };
   }
-  return { ...asked, series: [{ metric: {}, value: data.result }] };
+  return { ...asked, series: [{ metric: {}, value: data.result }], warnings };
 }
 
 export interface PanelData {
@@ -98,6 +98,7 @@ export interface PanelData {
   asked: Asked[];
   /** How many series each query has answered. */
   counts: number[];
+  warnings: string[];
   error: Error | undefined;
   isLoading: boolean;
 }
@@ -118,11 +119,12 @@ export function usePanelData(panel: Panel, source: Panel, scope: Scope, width: n
   const frames = useMemo(() => {
     const found = (request.data ?? []).map((answered, index) => ({ ...answered, ...pickTexts(answered, asked[index]) }));
     const tables = new Set(found.filter(({ query }) => query.format === "table").map(({ query }) => query.ref));
-    const made = found.flatMap((answered) => framesOf(answered, tables.size > 1));
+    const made = found.flatMap((answered) => framesOf(answered, tables.size > 1, panel.type === "heatmap"));
     return withSettings(transformed(made, panel.transformations), panel.fields, panel.overrides);
   }, [request.data, panel]);
   const counts = (request.data ?? []).map(({ series }) => series.length);
-  return { frames, asked, counts, error: request.error, isLoading: request.isLoading };
+  const warnings = [...new Set((request.data ?? []).flatMap((answered) => answered.warnings ?? []))];
+  return { frames, asked, counts, warnings, error: request.error, isLoading: request.isLoading };
 }
 
 /** The legend and the format may change without a new question. */

@@ -16,6 +16,8 @@ export interface Answered {
   start: number;
   end: number;
   step: number;
+  /** What the service warns of. */
+  warnings?: readonly string[];
 }
 
 /** `name{a="1"}` as Grafana writes it; without any label the expression. */
@@ -47,9 +49,13 @@ export function seriesNames(series: readonly Labels[], legend: string, isAuto: b
   });
 }
 
-/** `hasSeveralTables`: whether columns are called `Value #A`, as a panel with several tables has. */
-export function framesOf(answered: Answered, hasSeveralTables: boolean): Frame[] {
+/**
+ * `isHeatmap`: whether native histograms are buckets, as in heatmaps. `hasSeveralTables`: whether columns are called `Value #A`, as a panel
+ * with several tables has.
+ */
+export function framesOf(answered: Answered, hasSeveralTables: boolean, isHeatmap = false): Frame[] {
   const { query } = answered;
+  if ((isHeatmap || query.format === "heatmap") && answered.series.some(({ histograms }) => histograms?.length)) return nativeFrames(answered);
   if (query.format === "table") return [tableFrame(answered, hasSeveralTables)];
   const names = seriesNames(answered.series.map(({ metric }) => metric), answered.legend, query.auto_legend ?? false, answered.expr);
   // One list for all series of the answer, by which graphs see that they have the same times.
@@ -103,6 +109,29 @@ function tableFrame({ query, series, isInstant }: Answered, hasSeveralTables: bo
       { name: hasSeveralTables ? `Value #${query.ref}` : "Value", type: "number", values: rows.map(({ value }) => value), settings: {} },
     ],
   };
+}
+
+/** The buckets of native histograms by their upper bounds, those of all series added up, from the lowest on. */
+function nativeFrames(answered: Answered): Frame[] {
+  const { query, series, start, step } = answered;
+  const times = gridOf(answered);
+  const rows = new Map<string, Value[]>();
+  for (const { histograms = [] } of series) {
+    for (const [time, { buckets = [] }] of histograms) {
+      const place = Math.round((time - start) / step);
+      for (const [, , high, count] of buckets) {
+        let row = rows.get(high);
+        if (!row) rows.set(high, (row = Array.from<Value>({ length: times.length }).fill(null)));
+        row[place] = Number(row[place] ?? 0) + numberOf(count);
+      }
+    }
+  }
+  const sorted = [...rows].toSorted(([a], [b]) => numberOf(a) - numberOf(b));
+  return sorted.map(([high, values]): Frame => ({
+    ref: query.ref,
+    format: "heatmap",
+    fields: [{ name: "Time", type: "time", values: times, settings: {} }, { name: high, legendName: high, type: "number", values, settings: {} }],
+  }));
 }
 
 /** Cumulative buckets, each less the one below it, from the lowest on. */

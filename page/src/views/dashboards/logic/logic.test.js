@@ -296,6 +296,18 @@ test("numbers of the API are sorted as numbers, the infinities at the ends and N
   assert.deepEqual(sort(texts, [column], "-Value"), ["+Inf", "+Inf", "10", "1", "-5", "-Inf", "NaN"]);
 });
 
+test("the buckets of native histograms are rows of a heatmap, those of all series together", () => {
+  const histogram = (...buckets) => ({ count: "1", sum: "1", buckets: buckets.map(([low, high, count]) => [0, low, high, count]) });
+  const series = [
+    { metric: { a: "1" }, histograms: [[10, histogram(["2", "4", "3"], ["0.5", "1", "1"])]] },
+    { metric: { a: "2" }, histograms: [[10, histogram(["2", "4", "1"])], [20, histogram(["4", "+Inf", "7"])]] },
+  ];
+  const answered = { query: { ref: "A", expr: "x" }, expr: "x", legend: "", isInstant: false, start: 10, end: 20, step: 10, series };
+  const found = cellsOf(framesOf(answered, false, true));
+  assert.deepEqual([found.times, found.rows], [[10_000, 20_000], ["1", "4", "+Inf"]]);
+  assert.deepEqual(found.counts, [[1, null], [4, null], [null, 7]]);
+});
+
 test("what is missing comes last in either order", () => {
   const found = [2, null, 1, Number.NaN, 3];
   assert.deepEqual(found.toSorted((a, b) => compareValues(a, b)), [1, 2, 3, null, Number.NaN]);
