@@ -10,13 +10,28 @@ import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray
 
+
+def _power(base: Any, exponent: Any) -> Any:
+    """`base ^ exponent`.
+
+    For a single exponent of 0.5 NumPy takes the root, which is NaN of -Inf and -0 of -0.
+    `np.float_power` does not, and takes 3 to 30 times as long.
+    """
+    result = np.power(base, exponent)
+    is_root = np.equal(exponent, 0.5)
+    if not is_root.any():
+        return result
+    result = np.where(is_root & np.equal(base, 0), 0.0, result)
+    return np.where(is_root & np.equal(base, -np.inf), np.inf, result)
+
+
 ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
     "/": np.divide,
     "%": np.fmod,
-    "^": np.power,
+    "^": _power,
     "atan2": np.arctan2,
 }
 

@@ -23,6 +23,11 @@ from promql.numbers.float_arithmetic import apply_arithmetic
         (0.5, "^", 2e9, 0.0),
         (-2.0, "^", 2e9 + 1, -math.inf),
         (-2.0, "^", 0.5, math.nan),
+        (2.0, "^", 0.5, math.sqrt(2)),
+        (-math.inf, "^", 0.5, math.inf),
+        (-math.inf, "^", -0.5, 0.0),
+        (-0.0, "^", 0.5, 0.0),
+        (-0.0, "^", 3.0, -0.0),
         (-0.0, "^", -3.0, -math.inf),
         (0.0, "^", 0.0, 1.0),
         (math.nan, "^", 0.0, 1.0),
@@ -41,9 +46,12 @@ from promql.numbers.float_arithmetic import apply_arithmetic
     ],
 )
 def test_arithmetic(lhs: float, op: str, rhs: float, expected: float) -> None:
-    # NumPy takes another path through many elements than through one.
-    result = apply_arithmetic(op, np.full(9, lhs), np.full(9, rhs))
-    np.testing.assert_allclose(result, np.full(9, expected), rtol=1e-12)
+    # NumPy takes other paths through many elements than through one, and for a single exponent.
+    for n_lhs, n_rhs in ((9, 9), (9, 1), (1, 9), (1, 1)):
+        result = apply_arithmetic(op, np.full(n_lhs, lhs), np.full(n_rhs, rhs))
+        wanted = np.full(max(n_lhs, n_rhs), expected)
+        np.testing.assert_allclose(result, wanted, rtol=1e-12)
+        assert (np.signbit(result) == np.signbit(wanted))[~np.isnan(wanted)].all()
 
 
 def test_operands_are_broadcast() -> None:
