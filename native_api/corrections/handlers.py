@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from native_api.contract.pages import page_of, page_start
+from native_api.contract.pages import encode_cursor, page_start
 from native_api.contract.parameters import ID_PART, MAX_ID, id_of
 from native_api.contract.responses import document_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
@@ -77,10 +77,10 @@ async def _correct(
 async def handle_list_corrections(call: Call[CorrectionListQuery, None]) -> web.Response:
     """A page of corrections."""
     query = call.query
-    found = await call.services.corrections.list(
-        call.tenant, page_start(query, MAX_ID), query.limit + 1
+    page, has_more = await call.services.corrections.list(
+        call.tenant, page_start(query, MAX_ID), query.limit
     )
-    page, next_cursor = page_of(query, found, lambda correction: correction.id)
+    next_cursor = encode_cursor(query, page[-1].id) if has_more else None
 
     def reply() -> CorrectionListReply:
         corrections = [CorrectionReply.of_correction(correction) for correction in page]

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from native_api.contract.pages import page_of, page_start
+from native_api.contract.pages import encode_cursor, page_start
 from native_api.contract.parameters import ID_PART, id_of
 from native_api.contract.responses import document_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
@@ -28,10 +28,10 @@ async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> we
         rule_name=query.rule,
         alert_id=query.alert,
         before_id=page_start(query, 0),
-        limit=query.limit + 1,
+        limit=query.limit,
     )
-    found = await call.services.remediations.list(call.tenant, wanted)
-    page, next_cursor = page_of(query, found, lambda remediation: remediation.id)
+    page, has_more = await call.services.remediations.list(call.tenant, wanted)
+    next_cursor = encode_cursor(query, page[-1].id) if has_more else None
 
     def reply() -> RemediationListReply:
         remediations = [_reply(call, remediation) for remediation in page]

@@ -184,8 +184,11 @@ class CorrectionRepository(Protocol):
 
     async def list(
         self, tenant: str, before_id: int, limit: int, only_id: int | None = None
-    ) -> Sequence[Correction]:
-        """Corrections with smaller ids, the newest first; with `only_id` that one alone."""
+    ) -> tuple[Sequence[Correction], bool]:
+        """Corrections with smaller ids, the newest first, and whether there are more.
+
+        At most `limit`, and fewer if they are large. With `only_id` that one alone.
+        """
 
     async def clean_tombstones(self, tenant: str) -> None:
         """Remove from disk what was deleted before; returns when that is done."""

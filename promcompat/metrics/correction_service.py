@@ -80,13 +80,15 @@ class CorrectionService:
 
     async def get(self, tenant: str, correction_id: int) -> Correction:
         """What is recorded of a correction. Raises NotFoundError."""
-        found = await self._repository.list(tenant, _NEWEST, 1, correction_id)
+        found, _ = await self._repository.list(tenant, _NEWEST, 1, correction_id)
         if not found:
             raise NotFoundError(f"there is no correction {correction_id}")
         return found[0]
 
-    async def list(self, tenant: str, before_id: int | None, limit: int) -> Sequence[Correction]:
-        """Corrections with ids before `before_id`, the newest first."""
+    async def list(
+        self, tenant: str, before_id: int | None, limit: int
+    ) -> tuple[Sequence[Correction], bool]:
+        """Corrections with ids before `before_id`, the newest first; see the port."""
         return await self._repository.list(tenant, before_id or _NEWEST, limit)
 
     async def run_due(self) -> None:

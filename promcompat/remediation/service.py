@@ -28,8 +28,8 @@ class RemediationService:
         self._journal = journal
         self._control = control
 
-    async def list(self, tenant: str, wanted: RemediationFilter) -> list[Remediation]:
-        """Remediations that fit, newest first."""
+    async def list(self, tenant: str, wanted: RemediationFilter) -> tuple[list[Remediation], bool]:
+        """Remediations that fit, newest first, and whether there are more; see the port."""
         return await self._repository.list(tenant, wanted)
 
     async def get(

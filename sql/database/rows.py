@@ -20,6 +20,8 @@ _ROWS_AT_ONCE: Final = 50
 """An alert takes 50 µs."""
 _ROWS_OF_PORTION: Final = 1_000
 """asyncpg takes 4 µs for each; the first few hundred cost one round trip more than all at once."""
+_ROWS_OF_DOCUMENTS: Final = 10
+_PAGE_BYTES: Final = 16 << 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -62,6 +64,32 @@ async def fetch_many(
     while portion := await cursor.fetch(_ROWS_OF_PORTION, timeout=limit_seconds):
         rows += portion
     return rows
+
+
+async def fetch_page(
+    connection: Connection, statement: str, *values: object, limit: int
+) -> tuple[list[asyncpg.Record], bool]:
+    """Up to `limit` rows of a statement, and whether there are more; fewer if they are large.
+
+    For rows that may have a megabyte each. The connection is in a transaction.
+    """
+    cursor = await connection.cursor(statement, *values)
+    limit_seconds: float = connection.limit_seconds
+    rows: list[asyncpg.Record] = []
+    n_bytes = 0
+    while portion := await cursor.fetch(_ROWS_OF_DOCUMENTS, timeout=limit_seconds):
+        for row in portion:
+            if len(rows) == limit or n_bytes >= _PAGE_BYTES:
+                return rows, True
+            rows.append(row)
+            n_bytes += sum(map(_n_characters, row.values()))
+    return rows, False
+
+
+def _n_characters(value: object) -> int:
+    if isinstance(value, list):
+        return sum(map(_n_characters, value))
+    return len(value) if isinstance(value, str) else 0
 
 
 async def read_rows(rows: Sequence[RowT], read: Callable[[RowT], ValueT]) -> list[ValueT]:

@@ -166,20 +166,20 @@ class PostgresRemediationRepository(RemediationJournal, RemediationRepository):
         row = await self._database.row_of(tenant, _QUERIES["find_remediation"], remediation_id)
         return None if row is None else _remediation_of(row)
 
-    async def list(self, tenant: str, wanted: RemediationFilter) -> list[Remediation]:
+    async def list(self, tenant: str, wanted: RemediationFilter) -> tuple[list[Remediation], bool]:
         """Remediations, newest first; see the port."""
         if not is_storable_text(wanted.rule_name or ""):
-            return []
-        rows = await self._database.rows_of(
+            return [], False
+        rows, has_more = await self._database.page_of(
             tenant,
             _QUERIES["list_remediations"],
             wanted.state.value if wanted.state else None,
             wanted.rule_name,
             wanted.alert_id,
             wanted.before_id,
-            wanted.limit,
+            limit=wanted.limit,
         )
-        return await read_rows(rows, _remediation_of)
+        return await read_rows(rows, _remediation_of), has_more
 
     @read_again
     async def steps(self, remediation_id: int) -> Sequence[RemediationStep]:

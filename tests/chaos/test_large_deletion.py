@@ -34,7 +34,7 @@ async def test_a_deletion_is_worked_off_in_transactions_of_bounded_size(
         assert N_SERIES <= n_series <= N_SERIES + N_KEPT, str(found)
         # A step ends with the page that reaches its limit.
         assert max(sizes) < STEP_SAMPLES + SERIES_TOGETHER * PER_DAY, str(found)
-        (record,) = await storage.corrections.list(TENANT, 1 << 62, 10)
+        [record], _ = await storage.corrections.list(TENANT, 1 << 62, 10)
         assert not record.has_tombstones
         for name, n_series in (("deleted", 0), ("kept", N_KEPT)):
             (block,) = await storage.store.select(TENANT, [select_name(name, *EVER)])

@@ -249,7 +249,7 @@ async def correct(storage: MetricStorage, tenant: str, change: SampleChange) -> 
     correction_id = await repository.begin(tenant, CorrectionRequest(change, "ann", ""))
     while await repository.advance(correction_id):
         pass
-    (record,) = await repository.list(tenant, 1 << 62, 1, correction_id)
+    [record], _ = await repository.list(tenant, 1 << 62, 1, correction_id)
     assert record.state is CorrectionState.DONE, record.failure
 
 

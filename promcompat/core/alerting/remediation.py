@@ -263,8 +263,11 @@ class RemediationRepository(Protocol):
     async def find(self, tenant: str, remediation_id: int) -> Remediation | None:
         """One remediation of the tenant."""
 
-    async def list(self, tenant: str, wanted: RemediationFilter) -> list[Remediation]:
-        """Remediations of the tenant, newest first."""
+    async def list(self, tenant: str, wanted: RemediationFilter) -> tuple[list[Remediation], bool]:
+        """Remediations of the tenant, newest first, and whether there are more.
+
+        At most the filter's `limit`, and fewer if they are large.
+        """
 
     async def steps(self, remediation_id: int) -> Sequence[RemediationStep]:
         """The steps of a remediation in the order of their first start."""

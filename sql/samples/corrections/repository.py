@@ -28,6 +28,7 @@ from promcompat.core.errors import BadDataError, PromcompatError, StaleKnowledge
 from promcompat.core.model import IntArray, SampleBlock
 from promcompat.core.ports import MatcherSets
 from sql.database.connection_pool import acquired, read_again
+from sql.database.rows import read_rows
 from sql.query_loader import load_queries
 from sql.samples.arrivals.arrival_log import (
     AppendConditions,
@@ -241,16 +242,13 @@ class PostgresCorrections(CorrectionRepository):
 
     async def list(
         self, tenant: str, before_id: int, limit: int, only_id: int | None = None
-    ) -> Sequence[Correction]:
+    ) -> tuple[Sequence[Correction], bool]:
         """What is recorded; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return ()
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(
-                _QUERIES["corrections"], tenant_id, min(before_id, _BEFORE_ALL), limit, only_id
-            )
-        return [_correction(row) for row in rows]
+        values = min(before_id, _BEFORE_ALL), only_id
+        rows, has_more = await self._database.page_of(
+            tenant, _QUERIES["corrections"], *values, limit=limit
+        )
+        return await read_rows(rows, _correction), has_more
 
     async def clean_tombstones(self, tenant: str) -> None:
         """Remove what was deleted; see the port. Other processes may do some of the work.

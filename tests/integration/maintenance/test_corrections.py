@@ -118,7 +118,7 @@ async def test_deletion_hides_samples_at_once_and_is_worked_off(
     assert await stored(storage) == expected
     assert await stored(storage, "other") == {OTHER: {0: 7}}
     await write(storage, {A: points(9, start=2)})
-    (record,) = await storage.corrections.list(TENANT, 1 << 62, 10)
+    [record], _ = await storage.corrections.list(TENANT, 1 << 62, 10)
     assert (record.id, record.state, record.affected.n_samples) == (
         correction_id,
         CorrectionState.DONE,
@@ -129,7 +129,7 @@ async def test_deletion_hides_samples_at_once_and_is_worked_off(
     assert record.has_tombstones
     await storage.corrections.clean_tombstones(TENANT)
     assert await stored(storage) == {A: {0: 1, 2: 9, 3: 4}, B: {0: 5}}
-    (record,) = await storage.corrections.list(TENANT, 1 << 62, 10)
+    [record], _ = await storage.corrections.list(TENANT, 1 << 62, 10)
     assert not record.has_tombstones
 
 
@@ -176,7 +176,7 @@ async def test_scaling_leaves_nan_and_stale_markers(
         ]
         assert [bits for _, bits in rows[B]] == [value_bits(1.5), value_bits(1.6)]
         await drain_and_compact(storage)
-    (record,) = await storage.corrections.list(TENANT, 1 << 62, 10, correction_id)
+    [record], _ = await storage.corrections.list(TENANT, 1 << 62, 10, correction_id)
     assert (record.affected.n_samples, record.n_series_done) == (4, 2)
 
 
@@ -248,7 +248,7 @@ async def test_label_that_cannot_be_stored_fails_and_changes_nothing(
 ) -> None:
     await write(storage, {A: points(1)})
     correction_id = await correct(storage, RelabelSeries(scope_of("m"), {"host": "x" * 100_000}))
-    (record,) = await storage.corrections.list(TENANT, 1 << 62, 1, correction_id)
+    [record], _ = await storage.corrections.list(TENANT, 1 << 62, 1, correction_id)
     assert record.state is CorrectionState.FAILED
     assert record.failure
     assert await stored(storage) == {A: {0: 1}}
@@ -316,8 +316,32 @@ async def test_samples_that_arrive_during_a_step_are_not_lost(
 async def test_unknown_tenant_has_nothing(storage: MetricStorage) -> None:
     repository = storage.corrections
     assert (await repository.count("nobody", scope_of("m"))).n_samples == 0
-    assert await repository.list("nobody", 1 << 62, 10) == ()
+    assert await repository.list("nobody", 1 << 62, 10) == ([], False)
     await repository.clean_tombstones("nobody")
+
+
+async def test_pages_of_the_record_are_bounded_in_bytes(
+    storage: MetricStorage, database_url: str
+) -> None:
+    await write(storage, {A: points(1)})
+    ids = [await correct(storage, DeleteSamples(scope_of("m", 10))) for _ in range(5)]
+    repository = storage.corrections
+    page, has_more = await repository.list(TENANT, 1 << 62, 4)
+    assert ([record.id for record in page], has_more) == (ids[:0:-1], True)
+    async with connected(database_url) as connection:
+        await connection.execute(
+            "UPDATE promcompat.correction SET selectors = $1", ["s" * (6 << 20)]
+        )
+    shown, before = [], 1 << 62
+    while True:
+        page, has_more = await repository.list(TENANT, before, 10)
+        assert sum(len(record.selectors[0]) for record in page) < 24 << 20
+        shown += [record.id for record in page]
+        if not has_more:
+            break
+        before = shown[-1]
+    assert shown == ids[::-1]
+    assert len(page) < len(ids)
 
 
 async def test_sql_readers_see_the_record_of_their_tenants(

@@ -150,7 +150,7 @@ async def test_another_process_finishes_what_was_killed_at_any_statement(
             await write(first, tenant, {B: STORED[B]})
             was_killed = await is_killed(killer, first, tenant, change, number)
             await finish(second)
-            records = await second.corrections.list(tenant, 1 << 62, 10)
+            records, _ = await second.corrections.list(tenant, 1 << 62, 10)
             assert [one.state for one in records] in ([], [CorrectionState.DONE])
             await check_answer(second, tenant, expected if records else STORED)
             n_done += bool(records)

@@ -46,7 +46,7 @@ async def waiting_remediation(records: PostgresRemediationRepository) -> tuple[s
     await records.request(request)
     await records.mark_started(request.workflow_id, "run")
     await records.await_approval(request.workflow_id, NOW_MS)
-    (found, *_) = await records.list(TENANT, RemediationFilter(limit=1))
+    [found], _ = await records.list(TENANT, RemediationFilter(limit=1))
     assert found.workflow_id == request.workflow_id
     return request.workflow_id, found.id
 

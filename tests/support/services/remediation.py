@@ -68,7 +68,7 @@ class Stage:
 
     async def recorded(self, workflow_id: str) -> Remediation:
         """The record of a workflow."""
-        found = await self.remediations.list(TENANT, RemediationFilter(limit=1000))
+        found, _ = await self.remediations.list(TENANT, RemediationFilter(limit=1000))
         return next(record for record in found if record.workflow_id == workflow_id)
 
     async def steps(self, workflow_id: str) -> list[RemediationStep]:

@@ -88,7 +88,7 @@ async def delete_samples(storage: MetricStorage, tenant: str, selection: SeriesS
     scope = SampleScope((selection.matchers,), selection.start_ms + 1, selection.end_ms)
     request = CorrectionRequest(DeleteSamples(scope), "tests", "")
     number = await storage.corrections.begin(tenant, request)
-    (done,) = await storage.corrections.list(tenant, number + 1, 1, number)
+    [done], _ = await storage.corrections.list(tenant, number + 1, 1, number)
     return done.affected.n_samples
 
 
