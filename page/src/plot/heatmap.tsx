@@ -142,14 +142,15 @@ function draw(
   context.fillStyle = colour("--heat");
   for (const { column, low, high, count } of cells) {
     const middle = range.start + column * range.step;
-    const left = geometry.x(middle - range.step / 2);
-    const right = geometry.x(middle + range.step / 2);
+    // Whole pixels: where cells share one, it is a stripe.
+    const left = Math.round(geometry.x(middle - range.step / 2) * scale) / scale;
+    const right = Math.round(geometry.x(middle + range.step / 2) * scale) / scale;
     const top = geometry.y(high);
     // Small counts can be seen beside large ones.
     context.globalAlpha = 0.08 + 0.92 * Math.sqrt(count / most);
     // A gap between cells, unless they are so narrow that it would be most of them.
     const gap = right - left > 6 ? 1 : 0;
-    context.fillRect(left, top, Math.max(right - left - gap, 1), Math.max(geometry.y(low) - top - 1, 1));
+    context.fillRect(left, top, Math.max(right - left - gap, 1 / scale), Math.max(geometry.y(low) - top - 1, 1));
   }
   context.restore();
   context.fillStyle = colour("--soft-text");

@@ -122,7 +122,7 @@ function RowSection({ placed, title, shared, marksOf, onEdit }: RowSectionProps)
       {hasHeader && (
         <h2 class="row">
           <button type="button" class="quiet" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
-            <span aria-hidden="true">{isOpen ? "▾" : "▸"}</span> {title || "Row"} {!isOpen && <span class="hint">({panels.length} panels)</span>}
+            <span aria-hidden="true">{isOpen ? "▾" : "▸"}</span> {title || "Row"} {!isOpen && <span class="hint">({panels.length === 1 ? "1 panel" : `${panels.length} panels`})</span>}
           </button>
           {onEdit && <button type="button" class="quiet" onClick={onEdit}>Edit row</button>}
         </h2>

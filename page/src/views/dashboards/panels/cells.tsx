@@ -100,17 +100,19 @@ function drawHeatmap(context: CanvasRenderingContext2D, cells: Cells, labels: st
   const max = color.max ?? drawn.reduce((a, b) => Math.max(a, b), -Infinity);
   const dark = isDark.peek();
   const fill = namedColor(color.fill ?? "dark-orange", dark);
+  // Where cells share a pixel, it is a stripe.
+  const whole = (x: number) => Math.round(x * devicePixelRatio) / devicePixelRatio;
   const y = (row: number) => height - BOTTOM - (row + 1) * rowHeight;
   cells.counts.forEach((row, index) => {
     row.forEach((count, column) => {
       const at = intensity(count, min, max, options);
-      const x = place(cells.times[column] ?? 0);
+      const x = whole(place(cells.times[column] ?? 0));
       if (at === null || x > width) return;
-      const length = place((cells.times[column] ?? 0) + cells.stepMs) - x;
+      const length = whole(place((cells.times[column] ?? 0) + cells.stepMs)) - x;
       if (x + length < left) return;
       context.globalAlpha = color.mode === "opacity" ? Math.max(at, 0.03) : 1;
       context.fillStyle = color.mode === "opacity" ? fill : heatmapColor(color.scheme ?? "Oranges", at, dark);
-      context.fillRect(Math.max(x, left), y(index), Math.max(length - (length > 4 ? 1 : 0), 1), Math.max(rowHeight - (rowHeight > 4 ? 1 : 0), 1));
+      context.fillRect(Math.max(x, left), y(index), Math.max(length - (length > 6 ? 1 : 0), whole(1)), Math.max(rowHeight - (rowHeight > 4 ? 1 : 0), 1));
     });
   });
   context.globalAlpha = 1;

@@ -227,7 +227,7 @@ function plotOptions(
   });
   if (!keys.length) scales["y"] = { range: () => [0, 100] };
   return {
-    width, height, padding: [8, 8, 0, 0], legend: { show: false }, tzDate: plotDate, scales, axes, bands,
+    width, height, padding: [8, 20, 0, 0], legend: { show: false }, tzDate: plotDate, scales, axes, bands,
     series: [{}, ...lines.map((line) => seriesOf(line, `y${keys.indexOf(line.scale)}`, isHidden(line), isMany))],
     cursor: {
       drag: { x: true, y: false, setScale: false }, points: { show: !isMany },
