@@ -7,6 +7,7 @@ import { logInReason, session } from "./session";
 import { choice, nextTheme } from "./theme";
 import { TimePicker } from "./time/picker";
 import { Boundary } from "./ui/boundary";
+import { closeMenus } from "./ui/menus";
 import { Empty, ErrorBox, Loading } from "./ui/states";
 import { Toasts } from "./ui/toast";
 import { type View, VIEWS, viewOf } from "./views";
@@ -21,6 +22,7 @@ export function App() {
   useEffect(() => {
     document.title = view ? `${view.name} · promcompat` : "promcompat";
   }, [view]);
+  useEffect(closeMenus, []);
   const isBare = place.value.query.has("kiosk");
   return (
     <div class="frame" onClick={followLinks}>

@@ -76,6 +76,21 @@ def test_the_frame_follows_wcag(
     check_accessibility(tab)
 
 
+def test_a_menu_closes_by_escape_and_by_a_press_beside_it(tab: Page, machine: Machine) -> None:
+    tab.goto(machine.url)
+    menu = tab.locator("summary", has_text="Last hour")
+    choice = tab.get_by_role("button", name="Last 6 hours")
+    menu.click()
+    choice.focus()
+    tab.keyboard.press("Escape")
+    expect(choice).to_be_hidden()
+    expect(menu).to_be_focused()
+    menu.click()
+    expect(choice).to_be_visible()
+    tab.mouse.click(100, 880)
+    expect(choice).to_be_hidden()
+
+
 def test_a_narrow_screen_needs_no_sideways_scrolling(tab: Page, machine: Machine) -> None:
     tab.set_viewport_size({"width": 360, "height": 700})
     tab.goto(machine.url)
@@ -201,5 +216,6 @@ def test_with_access_on_the_page_asks_for_a_token(
         recipe = tab.get_by_label("Settings for Prometheus")
         expect(recipe).to_contain_text("headers: {X-Scope-OrgID: beta}")
         expect(recipe).to_contain_text("authorization: {credentials_file:")
+        menu.locator("summary").click()
         menu.get_by_role("button", name="Log out").click()
         expect(log_in).to_be_visible()

@@ -53,11 +53,7 @@ export function TimePicker() {
       <button type="button" class="icon" aria-label="Earlier" onClick={() => shift(-1)}>
         ‹
       </button>
-      <details
-        ref={details}
-        class="menu"
-        onKeyDown={(event) => event.key === "Escape" && close()}
-      >
+      <details ref={details} class="menu">
         <summary>
           {rangeName(from.value, to.value)}
           {zone.value && <span class="hint"> {zone.value}</span>}

@@ -105,7 +105,7 @@ function Choice({ id, state, label }: { id: string; state: VariableState; label:
   const found = [...all, ...options].filter(({ text }) => text.toLowerCase().includes(search.toLowerCase()));
   const shown = value.isAll ? "All" : value.texts.join(" + ") || "none";
   return (
-    <details ref={details} class="menu choice" onToggle={onToggle} onKeyDown={(event) => event.key === "Escape" && close()}>
+    <details ref={details} class="menu choice" onToggle={onToggle}>
       <summary id={id} aria-label={`${label}: ${shown}`}>{shown.length > 60 ? `${shown.slice(0, 60)}…` : shown}</summary>
       <div class="menu-box">
         {options.length > 8 && <input aria-label={`Search ${label}`} placeholder="Search" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />}
