@@ -180,7 +180,8 @@ const UNIT_WORDS: Record<string, string> = {
 
 /** The id of the unit for `formatValue`, of what is told about a metric, else of its name. */
 export function unitIdOf(name: string, unit: string): string {
-  if (!unit) return unitOfName(name);
+  // Buckets count what the name measures.
+  if (!unit) return name.endsWith("_bucket") ? "" : unitOfName(name);
   return UNIT_WORDS[unit.toLowerCase()] ?? unit;
 }
 
