@@ -53,12 +53,8 @@ def every_loop(
     telemetry: Telemetry,
     backend: Backend,
     give_back_memory: Callable[[], Awaitable[object]],
-    check_own_database: Callable[[], Awaitable[object]] | None,
 ) -> list[PeriodicLoop]:
-    """Every loop of a serving process: its name, its pause in seconds, and what it runs.
-
-    `check_own_database` is None in a process that runs no database.
-    """
+    """Every loop of a serving process: its name, its pause in seconds, and what it runs."""
     services, storage = backend.services, backend.storage
     loops = [
         PeriodicLoop("heartbeat", 5.0, storage.database.heartbeat.beat),
@@ -93,8 +89,6 @@ def every_loop(
         loops.append(PeriodicLoop("dashboard files", 5.0, services.dashboard_folder.refresh))
     if services.scraping.is_wanted:
         loops.append(PeriodicLoop("scraping", 1.0, services.scraping.run_once))
-    if check_own_database is not None:
-        loops.append(PeriodicLoop("own database", 0.5, check_own_database))
     if not settings.alerting:
         return loops
     return [

@@ -16,12 +16,7 @@ from promcompat.composition.listeners import open_listeners
 from promcompat.composition.network import ServiceAddress, tls_files
 from promcompat.composition.services import open_backend
 from promcompat.configuration.settings import Settings
-from promcompat.database import (
-    Patience,
-    migrate_when_answering,
-    own_database,
-    try_until_answered,
-)
+from promcompat.database import Patience, migrate_when_answering, try_until_answered
 from promcompat.http.context import Phase, ServiceState
 from promcompat.http.listening import base_url, default_external_url
 from promcompat.http.server import HttpServer
@@ -30,11 +25,11 @@ from promcompat.loops import certificate_loops, every_loop, listener_loops, runn
 from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory, use_huge_pages
 from promcompat.processes.open_files import allowed_connections
 from promcompat.processes.serving.supervise import WorkerLink, new_own_secret
+from promcompat.processes.serving.watched_database import watched_database
 from promcompat.processes.termination import Termination
 from promcompat.services import Services
 from promcompat.telemetry.telemetry import Telemetry
 from promql.parsing.parser import parse_expr
-from sql.embedded.database import EmbeddedDatabase
 
 _LOGGER = logging.getLogger(__name__)
 _SWITCH_SECONDS = 0.0001
@@ -174,16 +169,13 @@ async def _open_services(
         own_url=base_url(bound, is_tls=is_tls),
         own_secret=own_secret,
     )
-    check_own_database = None
     async with AsyncExitStack() as opened:
         if not is_worker:
-            own = await opened.enter_async_context(own_database(settings))
-            if own is not None:
-                check_own_database = partial(_check_own_database, own, termination)
+            await opened.enter_async_context(watched_database(settings, termination))
             await migrate_when_answering(settings, patience)
         opening = partial(open_backend, settings, telemetry, address, freed.large_query_ended)
         backend = await try_until_answered(lambda: opened.enter_async_context(opening()), patience)
-        loops = every_loop(settings, telemetry, backend, freed.give_back, check_own_database)
+        loops = every_loop(settings, telemetry, backend, freed.give_back)
         listeners = await opened.enter_async_context(
             open_listeners(settings, backend.services, telemetry, is_worker=is_worker)
         )
@@ -192,12 +184,6 @@ async def _open_services(
         # The first parse builds the tables of the grammar, 0.1 s that no write has to wait for.
         await asyncio.to_thread(parse_expr, "0")
         yield backend.services
-
-
-async def _check_own_database(database: EmbeddedDatabase, termination: Termination) -> None:
-    """End the process when its database has ended; the supervisor of the service restarts both."""
-    if not database.is_running:
-        termination.fail("the database stopped unexpectedly")
 
 
 async def _settle_memory() -> None:

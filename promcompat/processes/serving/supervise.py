@@ -24,9 +24,10 @@ from pathlib import Path
 from prometheus_client.multiprocess import mark_process_dead
 
 from promcompat.configuration.settings import Settings
-from promcompat.database import migrate_when_answering, own_database
+from promcompat.database import migrate_when_answering
 from promcompat.processes.serving.metrics_folder import metrics_folder
 from promcompat.processes.serving.stacks import STACKS_SIGNAL
+from promcompat.processes.serving.watched_database import watched_database
 from promcompat.processes.termination import Termination
 from promcompat.telemetry.telemetry import MULTIPROCESS_VARIABLE
 
@@ -126,7 +127,7 @@ async def supervise(
     workers get them too. Raises PromcompatError if the database can never be used.
     """
     termination = Termination()
-    async with own_database(settings):
+    async with watched_database(settings, termination):
         if await termination.unless_asked(migrate_when_answering(settings)) is not None:
             await _keep_workers(settings, reserved, announce, arguments, termination)
     return termination.exit_code

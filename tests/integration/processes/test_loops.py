@@ -42,7 +42,7 @@ async def test_every_loop_runs_on_an_empty_database(database_url: str) -> None:
     async with open_backend(
         settings, telemetry, ServiceAddress(external_url="http://here")
     ) as backend:
-        loops = every_loop(settings, telemetry, backend, nothing, nothing)
+        loops = every_loop(settings, telemetry, backend, nothing)
         for loop in loops:
             await loop.run()
     receivers = ["notify alertmanager", *["notify webhook", "bound webhook"] * 2]
@@ -50,7 +50,6 @@ async def test_every_loop_runs_on_an_empty_database(database_url: str) -> None:
         *ALWAYS,
         *DRAINS,
         *BLOCKS,
-        "own database",
         *ALERTING,
         "alert retention",
         *receivers,
@@ -69,5 +68,5 @@ async def test_without_alerting_only_the_others_run(
     async with open_backend(
         settings, telemetry, ServiceAddress(external_url="http://here")
     ) as backend:
-        loops = every_loop(settings, telemetry, backend, nothing, None)
+        loops = every_loop(settings, telemetry, backend, nothing)
     assert names_of(loops) == [*ALWAYS, *DRAINS, *expected]

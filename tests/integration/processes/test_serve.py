@@ -125,6 +125,20 @@ def test_own_database_survives_restarts_and_kill_9(
     assert f"{third.url}/api/v1/write" in text
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_service_ends_when_its_own_database_does(
+    timescaledb_distribution: PostgresDistribution, tmp_path: Path, workers: str
+) -> None:
+    """Nobody else starts that database again: whoever supervises the service restarts both."""
+    data_dir, log = tmp_path / "data", tmp_path / "log"
+    with running_promcompat(None, log, data_dir=str(data_dir), workers=workers) as service:
+        wait_for_text(log, "is ready, compatible")
+        pid_file = data_dir / "postgres" / "postmaster.pid"
+        os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
+        assert service.process.wait(timeout=30) == 1
+        wait_for_text(log, "the database stopped unexpectedly")
+
+
 def test_sigterm_lets_a_write_in_flight_finish(timescaledb_url: str, tmp_path: Path) -> None:
     now_ms = time.time_ns() // 1_000_000
     body = encode_request([encode_series((("__name__", "in_flight"),), (now_ms, 7.0))])
