@@ -108,6 +108,13 @@ def test_a_view_that_throws_leaves_the_others(tab: Page, machine: Machine) -> No
     expect(tab.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_gateway_that_knows_people_by_a_cookie_sees_it(tab: Page, machine: Machine) -> None:
+    tab.context.add_cookies([{"name": "sso", "value": "ana", "url": machine.url}])
+    with tab.expect_request("**/api/v1/query_range") as asked:
+        tab.goto(f"{machine.url}/explore?g0.expr=vector(7)&g0.tab=0")
+    assert asked.value.all_headers()["cookie"] == "sso=ana"
+
+
 DENIED = """
 for (const name of ["localStorage", "sessionStorage"]) {
   Object.defineProperty(window, name, {get() { throw new DOMException(name, "SecurityError"); }});

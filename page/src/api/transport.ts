@@ -70,8 +70,9 @@ export async function send(path: string, request: Request = {}): Promise<Respons
       ...(request.body !== undefined && { "Content-Type": "application/json" }),
       ...request.headers,
     },
-    // The token is the only credential, and answers are not for the browser's cache.
-    credentials: "omit",
+    // The service itself reads none but the token; a gateway before it may know people by a cookie.
+    credentials: "same-origin",
+    // Answers are not for the browser's cache.
     cache: "no-store",
   };
   if (request.signal) init.signal = request.signal;
