@@ -360,6 +360,22 @@ def test_a_panel_passes_on_what_the_service_warns_of(machine: Machine, tab: Page
     expect(panel_of(tab, 2)).not_to_contain_text("No data")
 
 
+def test_variables_that_could_not_be_asked_are_asked_again(
+    machine: Machine, tab: Page, shops: str
+) -> None:
+    hidden = SHOPS["variables"][0] | {"name": "unseen", "hide": "variable"}  # type: ignore[index]
+    document = SHOPS | {"variables": [*SHOPS["variables"], hidden]}  # type: ignore[misc]
+    machine.send("/dashboards/again", {"dashboard": document}, "PUT")
+    asked = "**/label/shop/values*"
+    tab.route(asked, lambda route: route.fulfill(status=503, body="the database restarts"))
+    tab.goto(f"{machine.url}/dashboards?uid=again&refresh=5s")
+    faults = tab.get_by_role("group", name="Variables").get_by_role("alert")
+    expect(faults).to_have_text(["⚠ the database restarts", "⚠ unseen: the database restarts"])
+    tab.unroute(asked)
+    expect(faults).to_have_count(0)
+    expect(panel_of(tab, 1).locator("tbody tr")).to_have_count(3)
+
+
 def test_the_refresh_of_a_dashboard_can_be_switched_off(machine: Machine, tab: Page) -> None:
     machine.send("/dashboards/fresh", {"dashboard": {"title": "F", "refresh": "30s"}}, "PUT")
     tab.goto(f"{machine.url}/dashboards?uid=fresh")

@@ -15,10 +15,12 @@ const MOST_OPTIONS = 500;
 
 export function VariableBar({ states }: { states: VariableState[] }) {
   const shown = states.filter(({ variable: { hide = "no", kind } }) => hide !== "variable" && kind !== "constant" && kind !== "datasource");
-  if (!shown.length) return null;
+  const unseen = states.filter((state) => state.error && !shown.includes(state));
+  if (!shown.length && !unseen.length) return null;
   return (
     <div class="variables" role="group" aria-label="Variables">
       {shown.map((state) => <VariableControl key={state.variable.name} state={state} />)}
+      {unseen.map(({ variable: { name }, error }) => <Fault key={name} text={`${name}: ${error}`} />)}
     </div>
   );
 }

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call, labelNames, labelValues, query, series } from "../../api/prometheus";
 import { formatSeries } from "../../format/series";
 import { navigate, place } from "../../router";
-import { range } from "../../time/range";
+import { askedAgain, range, readAtMs } from "../../time/range";
 import { autoInterval, intervalText, roundInterval } from "./logic/intervals";
 import { ALL, interpolate, type Lookup, type VariableValue, variablesIn } from "./logic/interpolation";
 import type { Dashboard, Option, Variable } from "./logic/types";
@@ -127,6 +127,9 @@ export function useVariables(dashboard: Dashboard): Variables {
   const dependsOnTime = list.some(({ refresh, query }) => refresh === "time" || /\$__(range|from|to)/.test(query ?? ""));
   const timeKey = dependsOnTime ? `${times.start} ${times.end}` : "";
   const [found, setFound] = useState<{ key: string; list: Variable[]; states: VariableState[] } | null>(null);
+  // What could not be asked is asked again by the next refresh.
+  const lastTry = useRef(readAtMs.peek());
+  if (found?.states.some(({ error }) => error)) lastTry.current = readAtMs.value;
   const settled = useRef<{ address: URLSearchParams; values: Values } | null>(null);
 
   useEffect(() => {
@@ -160,7 +163,7 @@ export function useVariables(dashboard: Dashboard): Variables {
     return () => {
       isCurrent = false;
     };
-  }, [list, key, timeKey]);
+  }, [list, key, timeKey, lastTry.current, askedAgain.value]);
 
   return useMemo(() => {
     const states = found?.list === list ? found.states : [];
