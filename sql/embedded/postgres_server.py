@@ -163,13 +163,12 @@ def clear_orphan(folder: Path, report: Report) -> None:
         EmbeddedDatabaseError: the orphan does not stop.
     """
     process_id, _ = _read_status(folder)
-    if process_id is None:
-        return
-    if _is_server_of(process_id, folder):
+    if process_id is not None and _is_server_of(process_id, folder):
         report(f"Stopping the database that a killed promcompat left running (pid {process_id})")
         stop_process(process_id, lambda seconds: _wait_for_end(process_id, folder, seconds))
     # PostgreSQL takes any live process of that number for its server: after a restart of the
-    # machine or container that may be another program, or a zombie nobody has reaped.
+    # machine or container that may be another program, or a zombie nobody has reaped. It does not
+    # start either where a crash of the machine or a full disk left the file without a number.
     (folder / "postmaster.pid").unlink(missing_ok=True)
 
 
@@ -204,9 +203,10 @@ def stop_process(process_id: int, wait: Callable[[float], bool]) -> None:
 def _read_status(folder: Path) -> tuple[int | None, str]:
     """Return the process id and status in the cluster's postmaster.pid, (None, "") without one."""
     try:
-        lines = (folder / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        text = (folder / "postmaster.pid").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None, ""
+    lines = text.splitlines()
     process_id = int(lines[0]) if lines and lines[0].isdigit() else None
     return process_id, lines[_STATUS_LINE].strip() if len(lines) > _STATUS_LINE else ""
 

@@ -301,6 +301,14 @@ def test_stale_pid_file_of_another_program_is_ignored(timescaledb_folder: Path) 
         assert database.is_running
 
 
+@pytest.mark.parametrize("content", [b"", b"not a number\n", b"\xff\xfe", bytes(64)])
+def test_pid_file_without_a_number_is_removed(timescaledb_folder: Path, content: bytes) -> None:
+    """A crash of the machine or a full disk leaves such a file; PostgreSQL refuses to start."""
+    (timescaledb_folder / "postgres" / "postmaster.pid").write_bytes(content)
+    with _start(timescaledb_folder) as database:
+        assert database.is_running
+
+
 def test_interrupted_creation_is_repaired(
     timescaledb_distribution: PostgresDistribution, tmp_path: Path
 ) -> None:
