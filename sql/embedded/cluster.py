@@ -156,9 +156,12 @@ class Cluster:
         self._write_private_file(self.folder / _SETTINGS_FILE, render_settings(settings))
 
     def read_major(self) -> int | None:
-        """Return the major version that made the folder, None while there is no cluster."""
+        """Return the major version that made the folder, None without a cluster."""
         version_file = self.folder / "PG_VERSION"
-        return int(version_file.read_text(encoding="ascii")) if version_file.is_file() else None
+        if not version_file.is_file():
+            return None
+        text = version_file.read_text(encoding="ascii", errors="replace").strip()
+        return int(text) if text.isdecimal() else None
 
     def remove(self) -> None:
         if self.folder.exists():

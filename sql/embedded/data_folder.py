@@ -107,15 +107,27 @@ class DataFolder:
         """Return the state of the cluster, None when the folder has no finished cluster.
 
         Raises:
-            EmbeddedDatabaseError: there is a cluster whose state is missing or unreadable.
+            EmbeddedDatabaseError: there is a cluster whose state is missing or unreadable, or the
+                state of a cluster that has run and is not there.
         """
-        if not self.cluster_path.exists():
-            return None
         state_file = self.path / "database.json"
+        if not self.cluster_path.exists():
+            self._require_that_none_has_run(state_file)
+            return None
         try:
             return _parse_state(state_file, state_file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise _damaged(state_file, error) from error
+
+    def _require_that_none_has_run(self, state_file: Path) -> None:
+        """A new cluster would replace the passwords of one that was moved, or is not mounted."""
+        text = _read_file(state_file)
+        if text is not None and _parse_state(state_file, text).port is not None:
+            raise EmbeddedDatabaseError(
+                f"the database of {self.path} is missing: there is no {self.cluster_path}, but "
+                f"{state_file} is that of a database which has run. Bring the folder back (is its "
+                f"disk mounted?), or remove {state_file.name} to begin with an empty database"
+            )
 
     def write_state(self, state: DatabaseState, url: str, owner_url: str) -> None:
         self._replace("database.json", json.dumps(asdict(state), indent=2) + "\n")

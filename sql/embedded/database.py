@@ -231,6 +231,11 @@ def _start_tuned(
 
 def _require_same_major(cluster: Cluster) -> None:
     made_by = cluster.read_major()
+    if made_by is None:
+        raise EmbeddedDatabaseError(
+            f"there is no database in {cluster.folder}: it has no PG_VERSION. Bring its files back "
+            "(is its disk mounted?), or set PROMCOMPAT_DATA_DIR to a new folder"
+        )
     if made_by != cluster.distribution.major:
         raise EmbeddedDatabaseError(
             f"the database in {cluster.folder} was created by PostgreSQL {made_by}, but this is "

@@ -326,6 +326,23 @@ def test_other_major_version_is_refused(timescaledb_folder: Path) -> None:
         _start(timescaledb_folder)
 
 
+async def test_missing_database_is_not_made_anew(timescaledb_folder: Path) -> None:
+    """Its files may be on a disk that is not mounted, or moved: their passwords are kept."""
+    cluster, moved = timescaledb_folder / "postgres", timescaledb_folder / "moved"
+    with _start(timescaledb_folder) as first:
+        await _execute(first.owner_url, "CREATE TABLE kept AS SELECT 42 AS value")
+    cluster.rename(moved)
+    with pytest.raises(EmbeddedDatabaseError, match=r"is missing.*remove database\.json"):
+        _start(timescaledb_folder)
+    cluster.mkdir()
+    with pytest.raises(EmbeddedDatabaseError, match=r"there is no database in .*postgres: "):
+        _start(timescaledb_folder)
+    cluster.rmdir()
+    moved.rename(cluster)
+    with _start(timescaledb_folder) as second:
+        assert await _fetch_value(second.owner_url, "SELECT value FROM kept") == 42
+
+
 def test_database_that_does_not_start_shows_its_log(timescaledb_folder: Path) -> None:
     with (timescaledb_folder / "postgres/postgresql.conf").open("a", encoding="utf-8") as file:
         file.write("shared_buffers = 'a lot'\n")
