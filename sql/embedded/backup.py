@@ -4,18 +4,17 @@ Restoring a database with TimescaleDB needs a superuser, whose password only thi
 pg_dump must not be older than the server.
 """
 
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 from promcompat.core.cache_folder import Report, default_cache_folder
 from sql.embedded.client_programs import run_program, write_dump
-from sql.embedded.cluster import DATABASE_NAME, OWNER_ROLE, SUPERUSER, Cluster
+from sql.embedded.cluster import DATABASE_NAME, OWNER_ROLE, RESTORED_NAME, SUPERUSER, Cluster
 from sql.embedded.data_folder import read_database_url, read_distribution, read_owner_url
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import choose_distribution
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
-
-_RESTORED: Final = "promcompat_restored"
 
 
 def back_up(data_folder: Path, file: Path, report: Report) -> None:
@@ -54,36 +53,33 @@ def restore(data_folder: Path, file: Path, report: Report) -> None:
     with source, EmbeddedDatabase.start(data_folder, report=report) as database:
         cluster, port = database.cluster, database.port
         report(f"Restoring {file}")
-        _make_empty(cluster, port)
-        _fill(cluster, port, source)
-        _take_its_place(cluster, port)
+        try:
+            _make_empty(cluster, port)
+            _fill(cluster, port, source)
+            cluster.run_sql(port, "-c", f"DROP DATABASE {DATABASE_NAME} WITH (FORCE)")
+        except BaseException:
+            # What is filled would keep a disk full. Where this fails too, the next start does it.
+            with suppress(EmbeddedDatabaseError):
+                cluster.finish_restore(port)
+            raise
+        cluster.finish_restore(port)
 
 
 def _make_empty(cluster: Cluster, port: int) -> None:
-    cluster.run_sql(port, "-c", f"DROP DATABASE IF EXISTS {_RESTORED} WITH (FORCE)")
-    cluster.run_sql(port, "-c", f"CREATE DATABASE {_RESTORED} OWNER {OWNER_ROLE}")
+    cluster.run_sql(port, "-c", f"CREATE DATABASE {RESTORED_NAME} OWNER {OWNER_ROLE}")
     if cluster.distribution.timescaledb_version is not None:
         for statement in ("CREATE EXTENSION timescaledb", "SELECT timescaledb_pre_restore()"):
-            cluster.run_sql(port, "-c", statement, database=_RESTORED)
+            cluster.run_sql(port, "-c", statement, database=RESTORED_NAME)
 
 
 def _fill(cluster: Cluster, port: int, source: IO[bytes]) -> None:
     """Restore without grants, whose roles may not exist here; a migration grants them again."""
-    address = f"postgresql://{SUPERUSER}@127.0.0.1:{port}/{_RESTORED}"
+    address = f"postgresql://{SUPERUSER}@127.0.0.1:{port}/{RESTORED_NAME}"
     run_program(
         cluster.command("pg_restore", "--exit-on-error", "--no-privileges", f"--dbname={address}"),
         {**cluster.environment(), "PGPASSWORD": cluster.password},
         source=source,
     )
-    cluster.run_sql(port, "-c", "DELETE FROM promcompat.schema_routine", database=_RESTORED)
-
-
-def _take_its_place(cluster: Cluster, port: int) -> None:
+    cluster.run_sql(port, "-c", "DELETE FROM promcompat.schema_routine", database=RESTORED_NAME)
     if cluster.distribution.timescaledb_version is not None:
-        for statement in (
-            "SELECT timescaledb_post_restore()",
-            "SELECT _timescaledb_functions.stop_background_workers()",
-        ):
-            cluster.run_sql(port, "-c", statement, database=_RESTORED)
-    cluster.run_sql(port, "-c", f"DROP DATABASE {DATABASE_NAME} WITH (FORCE)")
-    cluster.run_sql(port, "-c", f"ALTER DATABASE {_RESTORED} RENAME TO {DATABASE_NAME}")
+        cluster.run_sql(port, "-c", "SELECT timescaledb_post_restore()", database=RESTORED_NAME)

@@ -19,6 +19,8 @@ OWNER_ROLE = "promcompat"
 SERVICE_ROLE = "promcompat_service"
 """Reads and writes rows; see the routine `grant_service_role`."""
 DATABASE_NAME = "promcompat"
+RESTORED_NAME = "promcompat_restored"
+"""What a restore fills, before it takes the place of the database."""
 
 _SETTINGS_FILE = "promcompat.conf"
 
@@ -139,6 +141,18 @@ class Cluster:
             *("-v", f"role={SERVICE_ROLE}", "-v", f"database={DATABASE_NAME}", "-f", "-"),
             script=script,
             secrets={"PROMCOMPAT_PASSWORD": password},
+        )
+
+    def finish_restore(self, port: int) -> None:
+        """Let a restored database take the place of the one that was dropped for it.
+
+        Drops what a restore has filled if the database is there: that restore did not complete.
+        """
+        script = files("sql.embedded").joinpath("finish_restore.sql").read_text(encoding="utf-8")
+        self.run_sql(
+            port,
+            *("-v", f"database={DATABASE_NAME}", "-v", f"restored={RESTORED_NAME}", "-f", "-"),
+            script=script,
         )
 
     def set_superuser_password(self, port: int, password: str) -> None:

@@ -90,6 +90,7 @@ class EmbeddedDatabase:
         server = _start_tuned(cluster, folder, report, max_connections, state.port)
         try:
             cluster, state = _separate_superuser(cluster, folder, server.port, state)
+            cluster.finish_restore(server.port)  # The process that restored may have been killed.
             state = _update_extension(cluster, server.port, state)
             state = _make_service_role(cluster, folder, server.port, state)
             urls = _make_urls(server.port, state)

@@ -13,6 +13,7 @@ from promcompat.__main__ import main
 from promcompat.core.corrections import CorrectionRequest, DeleteSamples, SampleScope
 from promcompat.core.errors import DatabaseRefusedError
 from promcompat.core.model import MetricMetadata
+from sql.embedded.cluster import Cluster
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
 from sql.migrate import migrate
@@ -98,6 +99,69 @@ async def test_damaged_backup_leaves_the_database_as_it_is(tmp_path: Path) -> No
     assert main(["backup", str(file), "--data-dir", str(folder)]) == 0
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
     assert main(["restore", str(file), "--data-dir", str(folder)]) == 1
+    with start(folder) as database:
+        assert await times_of(database.owner_url) == [at for at, _ in POINTS]
+        async with connected(database.owner_url) as owner:
+            names = await owner.fetchval("SELECT array_agg(datname) FROM pg_database")
+    # What the restore had filled would keep the disk full that ended it.
+    assert sorted(names) == ["postgres", "promcompat", "template0", "template1"]
+
+
+_DROP = "DROP DATABASE promcompat WITH (FORCE)"
+_HALF_DROPPED = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'promcompat'"
+"""As PostgreSQL notes it before it removes the files of a database."""
+
+
+@pytest.mark.usefixtures("timescaledb_distribution")
+@pytest.mark.parametrize(
+    ("statement", "in_its_place", "has_restored"),
+    [
+        ("CREATE EXTENSION timescaledb", None, False),
+        ("SELECT timescaledb_post_restore()", None, False),
+        (_DROP, _HALF_DROPPED, True),
+        (_DROP, _DROP, True),
+    ],
+)
+async def test_restore_that_is_killed_leaves_one_of_both_databases(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    in_its_place: str | None,
+    has_restored: bool,
+) -> None:
+    """Whatever the last statement was; and the next restore completes."""
+    folder, file = tmp_path / "data", tmp_path / "metrics.dump"
+    options = [str(file), "--data-dir", str(folder)]
+    with start(folder) as database:
+        await write_samples(database.owner_url)
+        assert main(["backup", *options]) == 0
+        await write_samples(database.owner_url, first=1)
+    run_sql, is_killed = Cluster.run_sql, False
+
+    class KilledError(BaseException):
+        """Ends what runs, and lets nothing be cleared up."""
+
+    def run_until(
+        self: Cluster, port: int, *arguments: str, database: str = "postgres", script: str = ""
+    ) -> str:
+        nonlocal is_killed
+        if arguments[-1] == statement and not is_killed:
+            is_killed = True
+            if in_its_place is not None:
+                run_sql(self, port, "-c", in_its_place)
+        if is_killed:
+            raise KilledError
+        return run_sql(self, port, *arguments, database=database, script=script)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Cluster, "finish_restore", lambda self, port: None)
+        patched.setattr(Cluster, "make_service_role", lambda self, port, password: None)
+        patched.setattr(Cluster, "run_sql", run_until)
+        with pytest.raises(KilledError):
+            main(["restore", *options])
+    with start(folder) as database:
+        assert len(await times_of(database.owner_url)) == (3 if has_restored else 6)
+    assert main(["restore", *options]) == 0
     with start(folder) as database:
         assert await times_of(database.owner_url) == [at for at, _ in POINTS]
 
