@@ -137,7 +137,11 @@ def drop_inside(schema: int, lists: Lists, at: int, threshold: float) -> None:
 
 @kernel(allocates=False)
 def merge_lists(is_compensated: bool, lists: Lists, at: int, new: int, first: int, to: int) -> None:
-    """Make list `to` of the list `at` and the buckets of the list `new` from its `first` on."""
+    """Make list `to` of the list `at` and the buckets of the list `new` from its `first` on.
+
+    Several buckets of `new` may have one number. They are added one after the other, as in
+    Prometheus, on which last digits depend.
+    """
     all_indices, all_counts, all_rests, lengths = lists
     indices, counts, rests, length = all_indices[at], all_counts[at], all_rests[at], lengths[at]
     news, new_counts, new_rests = all_indices[new], all_counts[new], all_rests[new]
@@ -145,6 +149,11 @@ def merge_lists(is_compensated: bool, lists: Lists, at: int, new: int, first: in
     targets, totals, total_rests = all_indices[to], all_counts[to], all_rests[to]
     i, j, n = 0, first, 0
     while i < length or j < n_new:
+        if n > 0 and j < n_new and news[j] == targets[n - 1]:
+            total, rest = added(is_compensated, totals[n - 1], total_rests[n - 1], new_counts[j])
+            totals[n - 1], total_rests[n - 1] = total, rest
+            j += 1
+            continue
         if j >= n_new or (i < length and indices[i] < news[j]):
             targets[n], totals[n], total_rests[n] = indices[i], counts[i], rests[i]
             i += 1
@@ -219,19 +228,33 @@ def _bucket_at_bounds(bounds: FloatArray, shared: FloatArray, index: int, target
 
 
 @kernel(allocates=False)
-def map_list(lists: Lists, at: int, bounds: FloatArray, shared: FloatArray) -> None:
-    """Merge the buckets of custom bounds into those of fewer bounds, with compensation."""
+def map_list(
+    is_compensated: bool, lists: Lists, at: int, bounds: FloatArray, shared: FloatArray
+) -> None:
+    """Merge the buckets of custom bounds into those of fewer bounds."""
     indices, counts, rests = lists[0][at], lists[1][at], lists[2][at]
     kept, target = -1, 0
     for i in range(lists[3][at]):
         target = _bucket_at_bounds(bounds, shared, indices[i], target)
-        if kept < 0 or indices[kept] != target:
+        count, rest = counts[i], rests[i]
+        if kept >= 0 and indices[kept] == target:
+            count, rest = added(is_compensated, counts[kept], rests[kept], counts[i])
+        else:
             kept += 1
-            indices[kept], counts[kept], rests[kept] = target, counts[i], rests[i]
-            continue
-        total, rest = kahan_add(counts[kept], rests[kept], counts[i])
-        counts[kept], rests[kept] = kahan_add(total, rest, rests[i])
+            rest = 0.0
+        if is_compensated:
+            count, rest = kahan_add(count, rest, rests[i])
+        indices[kept], counts[kept], rests[kept] = target, count, rest
     lists[3][at] = kept + 1
+
+
+@kernel(allocates=False)
+def renumber_list(lists: Lists, at: int, bounds: FloatArray, shared: FloatArray) -> None:
+    """Give the buckets of custom bounds the numbers of those of fewer bounds; some have one."""
+    indices, target = lists[0][at], 0
+    for i in range(lists[3][at]):
+        target = _bucket_at_bounds(bounds, shared, indices[i], target)
+        indices[i] = target
 
 
 @kernel(allocates=False)

@@ -22,6 +22,7 @@ from promql.histograms.bucket_list_kernels import (
     map_list,
     merge_lists,
     reduce_list,
+    renumber_list,
     scale_list,
     shared_bounds,
     widened_zero_bucket,
@@ -171,7 +172,9 @@ def _merge_sides(is_compensated: bool, lists: Lists, state: State) -> None:
 
 
 @kernel(allocates=False)
-def _reconcile_bounds(source: Source, lists: Lists, state: State, place: int) -> bool:
+def _reconcile_bounds(
+    is_compensated: bool, source: Source, lists: Lists, state: State, place: int
+) -> bool:
     """Give the result and a term the custom bounds that both have; whether they had others."""
     integers, _, sides, bounds, n_bounds = state
     if integers[BOUNDS] == place:
@@ -180,8 +183,8 @@ def _reconcile_bounds(source: Source, lists: Lists, state: State, place: int) ->
     n_shared = shared_bounds(own, listed, bounds[2])
     if n_shared == len(own) and n_shared == len(listed):
         return False
-    map_list(lists, sides[0], own, bounds[2, :n_shared])
-    map_list(lists, _TERM_POSITIVE, listed, bounds[2, :n_shared])
+    map_list(is_compensated, lists, sides[0], own, bounds[2, :n_shared])
+    renumber_list(lists, _TERM_POSITIVE, listed, bounds[2, :n_shared])
     for i in range(n_shared):
         bounds[0, i] = bounds[2, i]
     n_bounds[0] = n_shared
@@ -256,7 +259,7 @@ def _add_term(
                 lists, state, schema, source[1][row, THRESHOLD], zero
             )
             _reconcile_schemas(is_compensated, lists, state, schema)
-        elif _reconcile_bounds(source, lists, state, place):
+        elif _reconcile_bounds(is_compensated, source, lists, state, place):
             flags = RECONCILED_IN_ADDITION if sign > 0 else RECONCILED_IN_SUBTRACTION
     for column, rest, x in (
         (ZERO, ZERO_REST, zero),

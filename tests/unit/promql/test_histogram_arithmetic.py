@@ -208,6 +208,14 @@ def test_custom_bounds_become_those_that_both_have() -> None:
     assert fields(nothing_shared)["positive"] == {0: 12}
 
 
+def test_buckets_of_reconciled_bounds_are_added_one_after_the_other() -> None:
+    left = histogram(positive=[(0, 4), (1, 0.1)], bounds=[1, 2])
+    right = histogram(positive=[(1, 0.2), (2, 0.3)], bounds=[1, 3])
+    added = add(left, right).histograms
+    # As in Prometheus; `0.1 + (0.2 + 0.3)` is 0.6.
+    assert fields(added)["positive"] == {0: 4.0, 1: (0.1 + 0.2) + 0.3}
+
+
 def test_equal_bounds_are_not_reconciled() -> None:
     left = histogram(positive=[(0, 1)], bounds=[1, 2])
     added = add(left, histogram(positive=[(2, 1)], bounds=[1, 2]))
