@@ -10,7 +10,7 @@ from promcompat.imports.statsd_aggregation import StatsdAggregator
 from promcompat.imports.statsd_lines import StatsdEvent
 from promcompat.listeners.receivers import Flusher, GraphiteReceiver, StatsdReceiver
 
-LINE = "a" * (1 << 20) + " 1"
+LINE = "a" * (1 << 18) + " 1"
 
 
 @dataclass
@@ -27,14 +27,14 @@ async def test_memory_of_waiting_lines_is_bounded_and_what_is_dropped_is_counted
     written = Written()
     receiver = GraphiteReceiver(cast(Flusher, written), lambda: 5_000)
     for _ in range(2):
-        for _ in range(70):
+        for _ in range(280):
             receiver.take([LINE])
         receiver.take(["b 1 7"] * 200_000)
         receiver.take(["b 2", "nonsense"])
         await receiver.flush()
     for columns in written.columns:
-        assert columns.timestamps.tolist() == [5_000] * 64
-        assert columns.faults.number == 7 + 200_000 + 1
+        assert columns.timestamps.tolist() == [5_000] * 256
+        assert columns.faults.number == 25 + 200_000 + 1
         assert columns.faults.reasons[1:] == ["too many lines wait to be read"]
     await receiver.flush()
     assert len(written.columns) == 2
