@@ -54,15 +54,22 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=600)
 
 @dataclass(slots=True)
 class Checkpoint:
-    """What is imported, and up to which time (exclusive) it is done, with the tally until then."""
+    """What is imported, whereto, up to which time (exclusive) it is done, and the tally of that."""
 
     source: str
     match: str
     start_ms: int
     end_ms: int
     position_ms: int
+    to: str
+    tenant: str
     number: int = 0
     total: float = 0.0
+
+    @property
+    def work(self) -> tuple[str, str, int, str, str]:
+        """What tells one import from another."""
+        return self.source, self.match, self.start_ms, self.to, self.tenant
 
     @property
     def tally(self) -> Tally:
@@ -159,21 +166,25 @@ def load_checkpoint(options: argparse.Namespace, file: Path | None) -> Checkpoin
     start_ms, end_ms = _times(options)
     # A file that stays must not tell a password.
     source = options.source if options.kind == "tsdb" else public_url(options.source)
+    to = public_url(options.to.rstrip("/"))
+    wanted = Checkpoint(source, options.match, start_ms, end_ms, start_ms, to, options.tenant)
     if file is None or not file.exists():
-        return Checkpoint(source, options.match, start_ms, end_ms, start_ms)
+        return wanted
     try:
         saved = orjson.loads(file.read_bytes())
-        # Earlier versions counted what they could not copy.
+        # Earlier versions counted what they could not copy, and did not note where it went.
         saved.pop("n_histograms", None)
-        found = Checkpoint(**saved)
+        found = Checkpoint(**{"to": to, "tenant": options.tenant} | saved)
     except (OSError, ValueError, TypeError, AttributeError) as exc:
         raise HistoryImportError(
             f"the checkpoint {file} cannot be read: {reading_fault(exc)}"
         ) from exc
-    if (found.source, found.match, found.start_ms) != (source, options.match, start_ms):
+    if found.work != wanted.work:
+        tenant = f", tenant {found.tenant}" if found.tenant else ""
         raise HistoryImportError(
-            f"the checkpoint {file} is of another import ({found.source}, {found.match}); name "
-            "another file, or remove it"
+            f"the checkpoint {file} is of another import ({found.source}, {found.match}, from "
+            f"{format_time_ms(found.start_ms)} on, to {found.to}{tenant}); name another file, or "
+            "remove it"
         )
     if options.end:
         found.end_ms = end_ms

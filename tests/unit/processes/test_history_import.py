@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
@@ -42,6 +43,31 @@ def test_a_saved_checkpoint_is_where_the_same_import_goes_on(tmp_path: Path) -> 
     file.write_text("{")
     with pytest.raises(HistoryImportError, match="cannot be read"):
         load_checkpoint(options(), file)
+
+
+@pytest.mark.parametrize("other", [("--to", "http://b:9201"), ("--tenant", "b")])
+def test_an_import_into_another_service_or_tenant_does_not_go_on(
+    tmp_path: Path, other: tuple[str, str]
+) -> None:
+    """It would leave out what the first import has sent elsewhere."""
+    file = tmp_path / "checkpoint"
+    first = ("--to", "http://user:secret@a:9201/", "--tenant", "a")
+    load_checkpoint(options(*first), file).save(file)
+    assert b"secret" not in file.read_bytes()
+    assert load_checkpoint(options(*first), file).position_ms == 100_000
+    with pytest.raises(
+        HistoryImportError, match=r"of another import .* to http://a:9201, tenant a"
+    ):
+        load_checkpoint(options(*first, *other), file)
+
+
+def test_a_checkpoint_of_an_early_version_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint"
+    load_checkpoint(options(), file).save(file)
+    saved = orjson.loads(file.read_bytes())
+    del saved["to"], saved["tenant"]
+    file.write_bytes(orjson.dumps(saved | {"n_histograms": 3}))
+    assert load_checkpoint(options("--tenant", "b"), file).position_ms == 100_000
 
 
 def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path: Path) -> None:
