@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -24,6 +25,7 @@ from promcompat.core.texts.file_faults import reading_fault
 from promcompat.core.texts.secrets import public_url
 from promcompat.core.texts.times import format_time_ms
 from promcompat.outgoing.client import system_context
+from promcompat.processes.command_line import DEFAULT_URL
 from promcompat.processes.history.blocks import opened_blocks, times_of_blocks
 from promcompat.processes.history.promscale import promscale_source
 from promcompat.processes.history.sent_series import SentSeries
@@ -92,7 +94,23 @@ class Checkpoint:
 
 def run_import(options: argparse.Namespace) -> int:
     """Run the command; 1 if the service does not have what was sent. Raises PromcompatError."""
+    check_addresses(options)
     return uvloop.run(_import(options))
+
+
+def check_addresses(options: argparse.Namespace) -> None:
+    """Raises HistoryImportError, which does not tell an address: it may have a password."""
+    addresses = {"--to": options.to}
+    if options.kind in ("prometheus", "victoriametrics"):
+        addresses["URL"] = options.source
+    for name, address in addresses.items():
+        try:
+            parts = urlsplit(address)
+            is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            is_usable = False
+        if not is_usable:
+            raise HistoryImportError(f"{name} must be an address such as {DEFAULT_URL}")
 
 
 async def _import(options: argparse.Namespace) -> int:
@@ -198,10 +216,14 @@ def _times(options: argparse.Namespace) -> tuple[int, int]:
         first_ms, last_ms = times_of_blocks(Path(options.source))
     elif not options.start:
         raise HistoryImportError("--start is missing: the first time to import")
-    return (
-        time_of_flag("--start", options.start) if options.start else first_ms,
-        time_of_flag("--end", options.end) if options.end else last_ms,
-    )
+    start_ms = time_of_flag("--start", options.start) if options.start else first_ms
+    end_ms = time_of_flag("--end", options.end) if options.end else last_ms
+    if end_ms < start_ms:
+        raise HistoryImportError(
+            f"nothing is between the first time, {format_time_ms(start_ms)}, and the last one, "
+            f"{format_time_ms(end_ms)}: choose others with --start and --end"
+        )
+    return start_ms, end_ms
 
 
 async def _copy(

@@ -11,7 +11,12 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
 from promcompat.processes.command_line import build_parser
-from promcompat.processes.history.importing import load_checkpoint, next_size, past_retention
+from promcompat.processes.history.importing import (
+    check_addresses,
+    load_checkpoint,
+    next_size,
+    past_retention,
+)
 from promcompat.processes.history.sources import (
     HistoryImportError,
     RemoteReadSource,
@@ -68,6 +73,22 @@ def test_a_checkpoint_of_an_early_version_goes_on(tmp_path: Path) -> None:
     del saved["to"], saved["tenant"]
     file.write_bytes(orjson.dumps(saved | {"n_histograms": 3}))
     assert load_checkpoint(options("--tenant", "b"), file).position_ms == 100_000
+
+
+def test_an_import_of_no_time_is_refused() -> None:
+    with pytest.raises(HistoryImportError, match=r"1970-01-01T00:01:40.* 1970-01-01T00:00:50"):
+        load_checkpoint(options("--end", "50"), None)
+
+
+@pytest.mark.parametrize("address", ["u:secret@b", "http://u:secret@[b", "http://u:secret@b:65536"])
+def test_addresses_are_checked_and_their_passwords_not_shown(address: str) -> None:
+    check_addresses(options("--to", "http://[::1]:9201/p"))
+    for given, name in ((options("--to", address), "--to"), (options(), "URL")):
+        if name == "URL":
+            given.source = address
+        with pytest.raises(HistoryImportError, match=f"{name} must be an address") as caught:
+            check_addresses(given)
+        assert "secret" not in str(caught.value)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path: Path) -> None:
