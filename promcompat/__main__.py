@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger("promcompat")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code: 0 done, 1 failed, 2 not understood."""
+    """Run a command; the exit code: 0 done, 1 failed, 2 not understood, 130 ended by Ctrl-C."""
     open_standard_files()
     try:
         code = _run_command(arguments)
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has closed the output, as `head` does: discard what is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return code
 
 
@@ -89,8 +91,6 @@ def _run_with_settings(options: Namespace, given: Sequence[str], others: Sequenc
     except PromcompatError as exc:
         sys.stderr.write(redactor.hide(f"promcompat: {exc}\n"))
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def _run(

@@ -351,6 +351,28 @@ def test_workers_end_with_their_supervisor(timescaledb_url: str, tmp_path: Path)
             wait_until_gone(worker)
 
 
+# -- commands that are interrupted ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("explain", "up", "--url"), ("import", "prometheus")])
+def test_interrupted_command_says_nothing(command: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        more = ("--start", "100", "--to", url) if command[0] == "import" else ()
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "promcompat", *command, url, *more],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = server.accept()
+        with connection:
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.communicate(timeout=30) == ("", "")
+    assert waiting.returncode == 130
+
+
 # -- promcompat sql ---------------------------------------------------------------------------
 
 
