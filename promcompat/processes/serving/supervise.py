@@ -301,25 +301,32 @@ class _Keeper:
         while not ending.done():
             started = time.monotonic()
             try:
-                process = self.process = await self._spawn()
+                await self._run_once(ending, stop_seconds)
             except OSError as exc:
-                termination.fail(f"cannot start a worker: {exc}")
-                break
-            exited = asyncio.create_task(process.wait())
-            await asyncio.wait({exited, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if not exited.done():
-                await _stop(process, exited, stop_seconds)
+                # Where memory or processes have run out, others may free some in a moment.
+                _LOGGER.error(
+                    "worker cannot be started",
+                    extra={"worker": self.number, "reason": exc.strerror or str(exc)},
+                )
+            if ending.done():
                 return
-            self.process, self.is_serving, self._n_missed = None, False, None
-            mark_process_dead(process.pid, str(self.metrics_folder))  # type: ignore[no-untyped-call]
-            _LOGGER.error(
-                "worker ended", extra={"worker": self.number, "exit_code": exited.result()}
-            )
             short_lives = short_lives + 1 if time.monotonic() - started < _SHORT_LIFE_SECONDS else 0
             if short_lives >= _MAX_SHORT_LIVES:
                 termination.fail("a worker keeps exiting")
                 return
             await asyncio.wait({ending}, timeout=_RESTART_SECONDS)
+
+    async def _run_once(self, ending: asyncio.Task[None], stop_seconds: float) -> None:
+        """Run the worker until it ends, or stop it when `ending` is done. Raises OSError."""
+        process = self.process = await self._spawn()
+        exited = asyncio.create_task(process.wait())
+        await asyncio.wait({exited, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not exited.done():
+            await _stop(process, exited, stop_seconds)
+            return
+        self.process, self.is_serving, self._n_missed = None, False, None
+        mark_process_dead(process.pid, str(self.metrics_folder))  # type: ignore[no-untyped-call]
+        _LOGGER.error("worker ended", extra={"worker": self.number, "exit_code": exited.result()})
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

@@ -101,6 +101,33 @@ async def test_a_worker_that_is_stopped_is_killed_without(tmp_path: Path, worker
     keeper.pipes.close()
 
 
+@pytest.mark.parametrize(("n_failures", "exit_code"), [(2, 0), (100, 1)])
+async def test_a_worker_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_failures: int, exit_code: int
+) -> None:
+    """A moment without memory or processes ends no service, and many of them do."""
+    termination, pipes, n_tries = Termination(), _Pipes(), 0
+    program = tmp_path / "program"
+    monkeypatch.setattr("sys.executable", str(program))
+    monkeypatch.setattr("promcompat.processes.serving.supervise._RESTART_SECONDS", 0.01)
+    spawn = _Keeper._spawn
+
+    async def counted(self: _Keeper) -> Process:
+        nonlocal n_tries
+        n_tries += 1
+        if n_tries > n_failures:
+            program.write_text("#!/bin/sh\nkill -TERM $PPID\nexec sleep 60\n")
+            program.chmod(0o700)
+        return await spawn(self)
+
+    monkeypatch.setattr(_Keeper, "_spawn", counted)
+    keeper = _Keeper(3, [], {"PATH": "/usr/bin:/bin"}, pipes, tmp_path)
+    await asyncio.wait_for(keeper.run(termination, stop_seconds=10), timeout=30)
+    assert termination.exit_code == exit_code
+    assert n_tries == min(n_failures + 1, 5)
+    pipes.close()
+
+
 def test_metrics_are_kept_in_memory_and_what_was_left_there_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
