@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -371,6 +371,49 @@ def test_interrupted_command_says_nothing(command: tuple[str, ...]) -> None:
             waiting.send_signal(signal.SIGINT)
             assert waiting.communicate(timeout=30) == ("", "")
     assert waiting.returncode == 130
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_backup_that_is_stopped_leaves_no_file(
+    timescaledb_url: str, tmp_path: Path, sent: signal.Signals
+) -> None:
+    run_cli("migrate", "--database-url", timescaledb_url)
+    file = tmp_path / "metrics.dump"
+    lock = "BEGIN; LOCK TABLE promcompat.tenant IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(60)"
+    with started_processes() as start:
+        start("sql", "--database-url", timescaledb_url, "-c", lock)
+        time.sleep(3)
+        backup = start("backup", str(file), "--database-url", timescaledb_url)
+        unfinished = file.with_name("metrics.dump.unfinished")
+        wait_for(lambda: unfinished.exists())
+        dumping = f"/proc/{backup.pid}/task/{backup.pid}/children"
+        wait_for(lambda: b"pg_dump" in b"".join(_commands(dumping)))
+        (pg_dump,) = (int(pid) for pid in Path(dumping).read_text().split())
+        backup.send_signal(sent)
+        assert backup.wait(timeout=30) == 128 + sent
+        wait_until_gone(pg_dump)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _commands(children: str) -> list[bytes]:
+    pids = Path(children).read_text().split()
+    return [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
+
+
+@contextmanager
+def started_processes() -> "Iterator[Callable[..., subprocess.Popen[bytes]]]":
+    with ExitStack() as opened:
+
+        def start(*arguments: str) -> "subprocess.Popen[bytes]":
+            command = [sys.executable, "-m", "promcompat", *arguments]
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            opened.callback(process.wait)
+            opened.callback(process.kill)
+            return process
+
+        yield start
 
 
 # -- promcompat sql ---------------------------------------------------------------------------
