@@ -2,10 +2,21 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 """The buckets of durations."""
+
+
+def reload_gauge(name: str, text: str, registry: CollectorRegistry) -> Gauge:
+    """Whether files could be used when they were last read; of several workers, the worst.
+
+    It is 1 from the beginning: a service without such a file, or a worker that has not read it
+    yet, has found no fault.
+    """
+    gauge = Gauge(name, text, registry=registry, multiprocess_mode="livemin")
+    gauge.set(1)
+    return gauge
 
 
 class Totals:

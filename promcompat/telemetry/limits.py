@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from promcompat.core.limits.limit_definitions import LIMIT_OF, LimitValues
 from promcompat.core.limits.tenant_limits import RefusalCounter
+from promcompat.telemetry.instruments import reload_gauge
 
 _MAX_TENANTS: Final = 10_000
 _OTHERS: Final = "(others)"
@@ -39,11 +40,10 @@ class LimitMetrics(RefusalCounter):
             registry=registry,
             multiprocess_mode="mostrecent",
         )
-        self._file_is_good = Gauge(
+        self._file_is_good = reload_gauge(
             "promcompat_limits_file_last_reload_successful",
             "Whether PROMCOMPAT_LIMITS_FILE could be used when it was last read.",
-            registry=registry,
-            multiprocess_mode="livemin",
+            registry,
         )
         self._tenants: set[str] = set()
         self._shown: set[tuple[str, str]] = set()

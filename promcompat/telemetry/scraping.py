@@ -1,8 +1,8 @@
 """What the scraper counts; names follow Prometheus' own metrics of scrapes."""
 
-from typing import Literal
-
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from promcompat.telemetry.instruments import reload_gauge
 
 _COUNTERS = {
     "duplicates": (
@@ -38,9 +38,9 @@ class ScrapeMetrics:
         def counter(name: str, text: str) -> Counter:
             return Counter(f"promcompat_{name}", text, registry=registry)
 
-        def gauge(name: str, text: str, mode: Literal["livemax", "livemin"]) -> Gauge:
+        def gauge(name: str, text: str) -> Gauge:
             # Only of live workers: one that has ended says nothing about the present.
-            return Gauge(f"promcompat_{name}", text, registry=registry, multiprocess_mode=mode)
+            return Gauge(f"promcompat_{name}", text, registry=registry, multiprocess_mode="livemax")
 
         self.scrapes = Counter(
             "promcompat_target_scrapes", "Scrapes by outcome.", ("outcome",), registry=registry
@@ -61,16 +61,15 @@ class ScrapeMetrics:
         self.discovery_failures = counter(
             "scrape_discovery_failures", "Lists of targets that could not be read."
         )
-        self.targets = gauge("scrape_targets", "Targets that this service scrapes.", "livemax")
+        self.targets = gauge("scrape_targets", "Targets that this service scrapes.")
         self.waiting_samples = gauge(
             "scrape_waiting_samples",
             "Scraped samples that wait to be stored; histograms count by their size.",
-            "livemax",
         )
-        self.reload_successful = gauge(
-            "scrape_config_last_reload_successful",
+        self.reload_successful = reload_gauge(
+            "promcompat_scrape_config_last_reload_successful",
             "1 if the scrape configuration could be read when it changed last.",
-            "livemin",
+            registry,
         )
 
     def count(self, name: str, number: int = 1) -> None:

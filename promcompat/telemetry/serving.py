@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from promcompat.telemetry.instruments import SECONDS
+from promcompat.telemetry.instruments import SECONDS, reload_gauge
 
 
 class HttpMetrics:
@@ -61,11 +61,10 @@ class TlsMetrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
-        self._is_good = Gauge(
+        self._is_good = reload_gauge(
             "promcompat_tls_certificate_reload_successful",
             "1 if the certificate files could be used when they were last read.",
-            registry=registry,
-            multiprocess_mode="livemin",
+            registry,
         )
 
     def loaded(self, unix_seconds: float) -> None:

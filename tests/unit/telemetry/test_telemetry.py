@@ -2,6 +2,8 @@
 
 from dataclasses import fields
 
+import pytest
+
 from promcompat.telemetry.telemetry import Telemetry
 from sql.database.storage_stats import StorageStats
 from sql.samples.draining.drainer import DrainStats
@@ -50,3 +52,10 @@ def test_queries_are_observed() -> None:
 
 def test_creation_times_are_left_out() -> None:
     assert "_created" not in Telemetry().render().decode()
+
+
+@pytest.mark.parametrize("what", ["limits_file_last", "scrape_config_last", "tls_certificate"])
+def test_nothing_has_failed_before_it_was_read(what: str) -> None:
+    """An alert on 0 would fire in each service without such a file, and at each start."""
+    name = f"promcompat_{what}_reload_successful"
+    assert Telemetry().registry.get_sample_value(name) == 1
