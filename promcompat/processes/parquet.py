@@ -18,7 +18,7 @@ from promcompat.http.context import DEFAULT_TENANT
 from promcompat.imports.parquet_file import ParquetReader, ParquetWriter
 from promcompat.metrics.sample_stream import sample_portions
 from promcompat.processes.command_storage import command_storage
-from promcompat.processes.times import time_of_flag
+from promcompat.processes.times import times_of_flags
 from promql.parsing.parser import parse_metric_selector
 from sql.samples.metric_storage import MetricStorage
 
@@ -40,8 +40,7 @@ def run_parquet_command(options: argparse.Namespace, settings: Settings) -> int:
 
 async def _export(tenant: str, options: argparse.Namespace, settings: Settings, file: Path) -> None:
     matchers = parse_metric_selector(options.match) if options.match else ()
-    start_ms = time_of_flag("--start", options.start) if options.start else MIN_TIME_MS
-    end_ms = time_of_flag("--end", options.end) if options.end else MAX_TIME_MS
+    start_ms, end_ms = times_of_flags(options.start, options.end, MIN_TIME_MS, MAX_TIME_MS)
     progress = _Progress("exported")
     with ParquetWriter(file) as writer:
         async with command_storage(settings) as storage:

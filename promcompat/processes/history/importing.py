@@ -40,7 +40,7 @@ from promcompat.processes.history.sources import (
     WindowTooLargeError,
     tally_of_request,
 )
-from promcompat.processes.times import time_of_flag
+from promcompat.processes.times import times_of_flags
 from promql.parsing.parser import parse_metric_selector
 
 _DAY_MS: Final = 86_400_000
@@ -216,14 +216,7 @@ def _times(options: argparse.Namespace) -> tuple[int, int]:
         first_ms, last_ms = times_of_blocks(Path(options.source))
     elif not options.start:
         raise HistoryImportError("--start is missing: the first time to import")
-    start_ms = time_of_flag("--start", options.start) if options.start else first_ms
-    end_ms = time_of_flag("--end", options.end) if options.end else last_ms
-    if end_ms < start_ms:
-        raise HistoryImportError(
-            f"nothing is between the first time, {format_time_ms(start_ms)}, and the last one, "
-            f"{format_time_ms(end_ms)}: choose others with --start and --end"
-        )
-    return start_ms, end_ms
+    return times_of_flags(options.start, options.end, first_ms, last_ms)
 
 
 async def _copy(

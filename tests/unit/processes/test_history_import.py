@@ -75,11 +75,6 @@ def test_a_checkpoint_of_an_early_version_goes_on(tmp_path: Path) -> None:
     assert load_checkpoint(options("--tenant", "b"), file).position_ms == 100_000
 
 
-def test_an_import_of_no_time_is_refused() -> None:
-    with pytest.raises(HistoryImportError, match=r"1970-01-01T00:01:40.* 1970-01-01T00:00:50"):
-        load_checkpoint(options("--end", "50"), None)
-
-
 @pytest.mark.parametrize("address", ["u:secret@b", "http://u:secret@[b", "http://u:secret@b:65536"])
 def test_addresses_are_checked_and_their_passwords_not_shown(address: str) -> None:
     check_addresses(options("--to", "http://[::1]:9201/p"))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from promcompat.core.errors import BadDataError
-from promcompat.processes.times import time_of_flag
+from promcompat.processes.times import time_of_flag, times_of_flags
 
 
 def test_times_are_rfc_3339_or_unix_seconds() -> None:
@@ -25,3 +25,12 @@ def test_times_are_rfc_3339_or_unix_seconds() -> None:
 def test_other_times_are_refused_with_what_would_be_right(text: str, reason: str) -> None:
     with pytest.raises(BadDataError, match=re.escape(reason)):
         time_of_flag("--start", text)
+
+
+def test_an_end_before_the_start_is_refused() -> None:
+    """A command that copies nothing would pass for done."""
+    assert times_of_flags("", None, 100_000, 200_000) == (100_000, 200_000)
+    assert times_of_flags("150", "150", 100_000, 200_000) == (150_000, 150_000)
+    for start, end in (("300", ""), (None, "50"), ("2", "1")):
+        with pytest.raises(BadDataError, match=r"nothing is between .* 1970-01-01T00:0"):
+            times_of_flags(start, end, 100_000, 200_000)
