@@ -13,7 +13,7 @@ from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool,
 from sql.database.installation_guard import EPOCH_SETTING, NO_EPOCH, InstallationGuard
 from sql.database.liveness import Heartbeat, Readiness
 from sql.database.reader_priority import lower_priority
-from sql.database.rows import fetch_many, fetch_page
+from sql.database.rows import fetch_many
 from sql.database.tenants import Tenants
 
 _WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}
@@ -166,17 +166,6 @@ class Database:
             return []
         async with acquired(self.read_pool) as connection, connection.transaction():
             return await fetch_many(connection, statement, tenant_id, *values)
-
-    @read_again
-    async def page_of(
-        self, tenant: str, statement: str, *values: object, limit: int
-    ) -> tuple[list[asyncpg.Record], bool]:
-        """Up to `limit` rows of such a statement, and whether there are more; see `fetch_page`."""
-        tenant_id = await self.tenants.find(tenant)
-        if tenant_id is None:
-            return [], False
-        async with acquired(self.read_pool) as connection, connection.transaction():
-            return await fetch_page(connection, statement, tenant_id, *values, limit=limit)
 
     async def row_of(self, tenant: str, statement: str, *values: object) -> asyncpg.Record | None:
         """The first row of such a statement."""

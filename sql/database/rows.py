@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -67,22 +67,24 @@ async def fetch_many(
 
 
 async def fetch_page(
-    connection: Connection, statement: str, *values: object, limit: int
-) -> tuple[list[asyncpg.Record], bool]:
-    """Up to `limit` rows of a statement, and whether there are more; fewer if they are large.
+    ask: Callable[[int, int], Awaitable[Sequence[asyncpg.Record]]], before_id: int, limit: int
+) -> tuple[Sequence[asyncpg.Record], bool]:
+    """Up to `limit` rows by descending id, and whether there are more; fewer if they are large.
 
-    For rows that may have a megabyte each. The connection is in a transaction.
+    `ask` gives the first rows before an id, at most so many. They may have a megabyte each, so that
+    only some are asked for at once. A cursor would need a prepared statement, which poolers that
+    give each transaction another session do not have.
     """
-    cursor = await connection.cursor(statement, *values)
-    limit_seconds: float = connection.limit_seconds
     rows: list[asyncpg.Record] = []
     n_bytes = 0
-    while portion := await cursor.fetch(_ROWS_OF_DOCUMENTS, timeout=limit_seconds):
+    while portion := await ask(rows[-1]["id"] if rows else before_id, _ROWS_OF_DOCUMENTS):
         for row in portion:
             if len(rows) == limit or n_bytes >= _PAGE_BYTES:
                 return rows, True
             rows.append(row)
             n_bytes += sum(map(_n_characters, row.values()))
+        if len(portion) < _ROWS_OF_DOCUMENTS:
+            break
     return rows, False
 
 

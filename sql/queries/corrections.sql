@@ -119,7 +119,7 @@ reviewed AS MATERIALIZED (
 SELECT count(*) = 1 FROM ended CROSS JOIN reviewed
 
 -- corrections --
--- Corrections of tenant $1 before $2, the newest first; or ($3) the one with an id.
+-- Corrections of tenant $1 before $2, the newest first, at most $4; or ($3) the one with an id.
 SELECT
     c.id, c.kind, c.selectors, c.first_ms, c.last_ms, c.factor, c.addend, c.labels::text AS labels,
     c.requested_by, c.reason, c.state, c.failure,
@@ -139,6 +139,7 @@ SELECT
 FROM correction AS c
 WHERE c.tenant_id = $1 AND c.id < $2 AND ($3::bigint IS NULL OR c.id = $3)
 ORDER BY c.id DESC
+LIMIT $4
 
 -- has_tombstones --
 -- Whether a deletion of tenant $1 up to arrival $2 is not worked off.

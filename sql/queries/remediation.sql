@@ -108,6 +108,7 @@ WHERE r.tenant_id = $1
     AND ($4::bigint IS NULL OR r.alert_id = $4)
     AND ($5::bigint = 0 OR r.id < $5)
 ORDER BY r.id DESC
+LIMIT $6
 
 -- begin_step --
 -- Records the start of a step unless it has succeeded.

@@ -24,7 +24,7 @@ from promcompat.core.errors import ExecutionError, PromcompatError, QueryTimeout
 from promcompat.core.texts.storable_text import is_storable_text, storable_text
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
-from sql.database.rows import read_rows, row_reader
+from sql.database.rows import fetch_page, read_rows, row_reader
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("remediation")
@@ -170,15 +170,14 @@ class PostgresRemediationRepository(RemediationJournal, RemediationRepository):
         """Remediations, newest first; see the port."""
         if not is_storable_text(wanted.rule_name or ""):
             return [], False
-        rows, has_more = await self._database.page_of(
-            tenant,
-            _QUERIES["list_remediations"],
-            wanted.state.value if wanted.state else None,
-            wanted.rule_name,
-            wanted.alert_id,
-            wanted.before_id,
-            limit=wanted.limit,
-        )
+        state = wanted.state.value if wanted.state else None
+        conditions = state, wanted.rule_name, wanted.alert_id
+
+        async def ask(before_id: int, n_rows: int) -> Sequence[asyncpg.Record]:
+            statement = _QUERIES["list_remediations"]
+            return await self._database.rows_of(tenant, statement, *conditions, before_id, n_rows)
+
+        rows, has_more = await fetch_page(ask, wanted.before_id, wanted.limit)
         return await read_rows(rows, _remediation_of), has_more
 
     @read_again

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+import asyncpg
 import numpy as np
 import orjson
 
@@ -28,7 +29,7 @@ from promcompat.core.errors import BadDataError, PromcompatError, StaleKnowledge
 from promcompat.core.model import IntArray, SampleBlock
 from promcompat.core.ports import MatcherSets
 from sql.database.connection_pool import acquired, read_again
-from sql.database.rows import read_rows
+from sql.database.rows import fetch_page, read_rows
 from sql.query_loader import load_queries
 from sql.samples.arrivals.arrival_log import (
     AppendConditions,
@@ -244,10 +245,12 @@ class PostgresCorrections(CorrectionRepository):
         self, tenant: str, before_id: int, limit: int, only_id: int | None = None
     ) -> tuple[Sequence[Correction], bool]:
         """What is recorded; see the port."""
-        values = min(before_id, _BEFORE_ALL), only_id
-        rows, has_more = await self._database.page_of(
-            tenant, _QUERIES["corrections"], *values, limit=limit
-        )
+
+        async def ask(before_id: int, n_rows: int) -> Sequence[asyncpg.Record]:
+            statement = _QUERIES["corrections"]
+            return await self._database.rows_of(tenant, statement, before_id, only_id, n_rows)
+
+        rows, has_more = await fetch_page(ask, min(before_id, _BEFORE_ALL), limit)
         return await read_rows(rows, _correction), has_more
 
     async def clean_tombstones(self, tenant: str) -> None:
