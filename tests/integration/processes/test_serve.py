@@ -384,7 +384,10 @@ def test_backup_that_is_stopped_leaves_no_file(
     with started_processes() as start:
         start("sql", "--database-url", timescaledb_url, "-c", lock)
         time.sleep(3)
+        # Tests that run under nohup ignore SIGHUP, and the command would inherit that.
+        inherited = signal.signal(sent, signal.SIG_DFL)
         backup = start("backup", str(file), "--database-url", timescaledb_url)
+        signal.signal(sent, inherited)
         unfinished = file.with_name("metrics.dump.unfinished")
         wait_for(lambda: unfinished.exists())
         dumping = f"/proc/{backup.pid}/task/{backup.pid}/children"
