@@ -43,7 +43,7 @@ _LARGEST_NS: Final = (1 << 63) - 1
 _MAX_TARGET_INFO: Final = 1_000
 """Samples of `target_info` that one resource of a request may make."""
 _MAX_TARGET_INFO_TOGETHER: Final = 10_000
-"""Those of all resources of a request, besides the last one of each: a resource takes few bytes."""
+"""Those of all resources of a piece, without the last one of each: a resource takes few bytes."""
 _NO_VALUE: Final = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint | SummaryDataPoint
 _TARGET_INFO_METADATA: Final = MetricMetadata(TARGET_INFO, "gauge", "Target metadata", "")

@@ -71,9 +71,9 @@ async def fetch_page(
 ) -> tuple[Sequence[asyncpg.Record], bool]:
     """Up to `limit` rows by descending id, and whether there are more; fewer if they are large.
 
-    `ask` gives the first rows before an id, at most so many. They may have a megabyte each, so that
-    only some are asked for at once. A cursor would need a prepared statement, which poolers that
-    give each transaction another session do not have.
+    `ask` takes an id and a number, and gives at most that many rows with smaller ids. A row may
+    have a megabyte, so only a few are read at once. A cursor would need a named prepared statement,
+    which fails where several connections share a session.
     """
     rows: list[asyncpg.Record] = []
     n_bytes = 0
