@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
+from promcompat.outgoing.names import NameResolver
 from promcompat.outgoing.policy import ANYWHERE, Host, OutgoingPolicy
 from promcompat.version import promcompat_version
 
@@ -47,7 +48,7 @@ def system_context() -> ssl.SSLContext:
     return client_context()
 
 
-def guarded_connector(policy: OutgoingPolicy, **options: Any) -> aiohttp.TCPConnector:
+def guarded_connector(policy: OutgoingPolicy) -> aiohttp.TCPConnector:
     """A connector that checks the address of each connection before it is made.
 
     So it does not matter how the address was found: literally, in an unusual form, or by a name
@@ -59,7 +60,14 @@ def guarded_connector(policy: OutgoingPolicy, **options: Any) -> aiohttp.TCPConn
         policy.check_address(_HOST.get(), ip_address(str(target[0]).partition("%")[0]))
         return socket.socket(family, kind, protocol)
 
-    return aiohttp.TCPConnector(socket_factory=open_socket, ssl=system_context(), **options)
+    return aiohttp.TCPConnector(
+        resolver=NameResolver(),
+        socket_factory=open_socket,
+        ssl=system_context(),
+        # Whoever calls bounds how much is called at once; hosts that do not answer would otherwise
+        # keep all connections from others.
+        limit=0,
+    )
 
 
 class GuardedClient:

@@ -1,6 +1,8 @@
 """Calls to other hosts: addresses of every form, policies, and secrets by name."""
 
+import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -197,7 +199,7 @@ async def test_a_name_that_leads_elsewhere_the_next_time_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     resolver = Rebinding()
-    monkeypatch.setattr("aiohttp.connector.DefaultResolver", lambda *_a, **_k: resolver)
+    monkeypatch.setattr("promcompat.outgoing.client.NameResolver", lambda: resolver)
     policy = OutgoingPolicy(furthest=Place.PUBLIC)
     async with receiving() as (port, received), GuardedClient(policy) as client:
         while resolver.answers:
@@ -207,6 +209,62 @@ async def test_a_name_that_leads_elsewhere_the_next_time_is_refused(
             assert client._session is not None
             client._session.connector.clear_dns_cache()
     assert received == []
+
+
+async def test_names_that_are_not_found_in_time_keep_no_other_work_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def never(*_: object, **__: object) -> list[object]:
+        answered.wait(30)
+        raise socket.gaierror("name server gone")
+
+    async def call(client: GuardedClient, number: int) -> None:
+        async with client.request("GET", f"http://host-{number}.example/"):
+            pass
+
+    monkeypatch.setattr("socket.getaddrinfo", never)
+    async with GuardedClient() as client:
+        calls = [asyncio.create_task(call(client, number)) for number in range(100)]
+        await asyncio.sleep(0.1)
+        try:
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 5) == "done"
+        finally:
+            answered.set()
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(outcome, aiohttp.ClientError) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("name", ["a..b", "a" * 300])
+async def test_what_can_be_no_name_is_a_host_that_is_not_found(name: str) -> None:
+    async with GuardedClient() as client:
+        with pytest.raises(aiohttp.ClientError, match="cannot be the name of a host"):
+            async with client.request("GET", f"http://{name}/"):
+                pass
+
+
+async def test_hosts_that_do_not_answer_leave_connections_for_others() -> None:
+    released = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.close()
+
+    async def call(client: GuardedClient, port: int) -> int:
+        async with client.request("POST", f"http://127.0.0.1:{port}/") as response:
+            return response.status
+
+    silent = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with silent, receiving() as (port, _), GuardedClient() as client:
+        silent_port = silent.sockets[0].getsockname()[1]
+        calls = [asyncio.create_task(call(client, silent_port)) for _ in range(150)]
+        await asyncio.sleep(0.1)
+        try:
+            assert await asyncio.wait_for(call(client, port), 5) == 200
+        finally:
+            released.set()
+            await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def test_redirects_of_receivers_are_not_followed() -> None:
