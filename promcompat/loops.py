@@ -18,6 +18,7 @@ from promcompat.composition.listeners import Listeners
 from promcompat.composition.services import Backend
 from promcompat.configuration.settings import Settings
 from promcompat.core.alerting.remediation import OPEN_STATES
+from promcompat.core.cancellation import is_cancelled
 from promcompat.core.errors import PromcompatError
 from promcompat.http.tls import ServerTls
 from promcompat.services import Receivers, Services
@@ -224,6 +225,8 @@ async def _run_periodically(progress: _Progress) -> None:
         else:
             n_failures = 0
             progress.succeeded()
+        if is_cancelled():
+            return
         if n_failures:
             progress.failed()
         longer = min(loop.pause_seconds * 2 ** min(n_failures, 8), _MAX_PAUSE_SECONDS)

@@ -1,5 +1,6 @@
 """The errors of the driver: which of them pass, and their translation into ours."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from typing import Final
 
 import asyncpg
 
+from promcompat.core.cancellation import is_cancelled
 from promcompat.core.errors import (
     ConnectionLostError,
     PromcompatError,
@@ -49,22 +51,29 @@ def translated_errors() -> Iterator[None]:
 
     A statement that the server cut for its time is QueryTimeoutError; what will pass is
     StorageUnavailableError (ConnectionLostError, where the connection ended); the rest is a fault
-    of ours, PromcompatError.
+    of ours, PromcompatError. In a task that is cancelled they are CancelledError: the end of its
+    transaction may have failed.
     """
     try:
         yield
-    except asyncpg.QueryCanceledError as exc:
-        raise QueryTimeoutError("query timed out in expression evaluation") from exc
-    except TRANSIENT_ERRORS as exc:
-        if isinstance(exc, ValueError):  # A parameter the driver could not encode.
-            raise PromcompatError("a value cannot be stored, see the server log") from exc
-        log_fault(exc)
-        # After a timeout a read is not repeated: the caller has waited long enough.
-        if isinstance(exc, CONNECTION_FAULTS) and not isinstance(exc, TimeoutError):
-            raise ConnectionLostError(UNAVAILABLE) from exc
-        raise StorageUnavailableError(UNAVAILABLE) from exc
-    except asyncpg.PostgresError as exc:
-        raise PromcompatError("the database rejected a statement, see the server log") from exc
+    except DRIVER_ERRORS as exc:
+        if is_cancelled():
+            raise asyncio.CancelledError from exc
+        raise _translation(exc) from exc
+
+
+def _translation(exc: Exception) -> PromcompatError:
+    if isinstance(exc, asyncpg.QueryCanceledError):
+        return QueryTimeoutError("query timed out in expression evaluation")
+    if not isinstance(exc, TRANSIENT_ERRORS):
+        return PromcompatError("the database rejected a statement, see the server log")
+    if isinstance(exc, ValueError):  # A parameter the driver could not encode.
+        return PromcompatError("a value cannot be stored, see the server log")
+    log_fault(exc)
+    # After a timeout a read is not repeated: the caller has waited long enough.
+    if isinstance(exc, CONNECTION_FAULTS) and not isinstance(exc, TimeoutError):
+        return ConnectionLostError(UNAVAILABLE)
+    return StorageUnavailableError(UNAVAILABLE)
 
 
 def log_fault(exc: BaseException) -> None:

@@ -71,3 +71,19 @@ async def test_loop_on_time_is_not_reported(caplog: pytest.LogCaptureFixture) ->
     async with running([PeriodicLoop("rules", 0.001, run, 5.0)], telemetry.loops):
         await until(lambda: n_runs > 10)
     assert not caplog.records
+
+
+async def test_a_loop_ends_whose_run_fails_while_it_is_cancelled() -> None:
+    """What cleans up after a cancellation may fail, and raise that in its place."""
+    telemetry, begun = Telemetry(), asyncio.Event()
+
+    async def run() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            raise StorageUnavailableError("gone")
+
+    async with asyncio.timeout(30):
+        async with running([PeriodicLoop("maintenance", 3600, run)], telemetry.loops):
+            await begun.wait()

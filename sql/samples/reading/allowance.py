@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
+from promcompat.core.cancellation import is_cancelled
 from promcompat.core.errors import ExecutionError
 from promcompat.core.ports import CheckBytes, any_bytes
 from promql.budget import (
@@ -179,8 +180,7 @@ async def copy_out(
     try:
         await copying
     except asyncio.CancelledError:
-        current = asyncio.current_task()
-        if current is None or current.cancelling() or not allowance.is_exceeded:
+        if is_cancelled() or not allowance.is_exceeded:
             raise
     allowance.check()
     allowance.settle(decoder)

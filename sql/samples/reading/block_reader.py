@@ -12,6 +12,7 @@ from typing import Final
 import asyncpg
 import numpy as np
 
+from promcompat.core.cancellation import is_cancelled
 from promcompat.core.distinct_numbers import distinct
 from promcompat.core.explanations import ExplanationDepth, RuleOutcome, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
@@ -227,8 +228,7 @@ class _Copy:
         try:
             await copying
         except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is None or current.cancelling() or not copying.cancelled():
+            if is_cancelled() or not copying.cancelled():
                 raise
         if failures:
             raise failures[0]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -23,6 +23,7 @@ from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
 from sql.database.database_check import check_database
 from sql.database.rows import fetch_many
 from sql.samples.metric_storage import MetricStorage
+from sql.samples.stores.maintenance_repository import maintenance_lock
 from tests.support.factories import make_labels, select_name, series_key
 from tests.support.programs.network import CuttableNetwork, cuttable_network
 from tests.support.programs.servers import DatabaseServer
@@ -506,3 +507,47 @@ async def test_no_timeout_of_the_administrator_ends_a_session_or_a_transaction_o
             assert {row["setting"] for row in limits} == {"0"}
     finally:
         await pool.close()
+
+
+async def in_transaction(pool: Pool, has_begun: asyncio.Event) -> None:
+    async with acquired(pool) as connection, connection.transaction():
+        has_begun.set()
+        await asyncio.sleep(3600)
+
+
+async def under_maintenance_lock(pool: Pool, has_begun: asyncio.Event) -> None:
+    async with maintenance_lock(pool):
+        has_begun.set()
+        await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize("work", [in_transaction, under_maintenance_lock])
+async def test_work_that_is_cancelled_ends_as_cancelled_though_its_connection_is_lost(
+    plain_database_url: str, work: Callable[[Pool, asyncio.Event], Coroutine[Any, Any, None]]
+) -> None:
+    """The end of a transaction fails then. A loop took that for a fault of the database, and went
+    on: its process did not end."""
+    async with opened_storage(plain_database_url) as storage:
+        has_begun = asyncio.Event()
+        working = asyncio.create_task(work(storage.database.write_pool, has_begun))
+        await has_begun.wait()
+        await end_sessions(plain_database_url)
+        working.cancel()
+        await asyncio.wait({working})
+        assert working.cancelled()
+
+
+async def test_a_timeout_is_one_though_its_connection_is_lost(plain_database_url: str) -> None:
+    has_begun, limit = asyncio.Event(), asyncio.timeout(None)
+
+    async def work(pool: Pool) -> None:
+        async with limit:
+            await in_transaction(pool, has_begun)
+
+    async with opened_storage(plain_database_url) as storage:
+        working = asyncio.create_task(work(storage.database.write_pool))
+        await has_begun.wait()
+        await end_sessions(plain_database_url)
+        limit.reschedule(0.0)
+        with pytest.raises(TimeoutError):
+            await working
