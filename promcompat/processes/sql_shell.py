@@ -53,9 +53,15 @@ def psql_command(
 
 def _require_running(url: str, data_dir: Path) -> None:
     """Raises SqlCommandError when nothing listens where the service's own database would."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         address = parts.hostname or "", parts.port or 0
+    except ValueError as exc:
+        raise SqlCommandError(
+            f"the address of the database in {data_dir} is not valid: {exc}; promcompat serve "
+            "writes it anew at each start"
+        ) from exc
+    try:
         socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
     except OSError as exc:
         raise SqlCommandError(

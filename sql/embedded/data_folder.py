@@ -8,12 +8,21 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Final, get_type_hints
 
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
 
 _LOCK_ATTEMPTS = 20
 _LOCK_RETRY_SECONDS = 0.1
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
+_LAST_PORT: Final = 65_535
+_KINDS: Final = {
+    str: "a text",
+    str | None: "a text or null",
+    bool: "true or false",
+    int | None: "a port or null",
+}
+"""The types of the state, for messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,12 +167,23 @@ def _parse_state(file: Path, text: str) -> DatabaseState:
                 f"{file} was written by a newer promcompat, as it has {', '.join(unknown)}: start "
                 "that version or a later one, or restore a backup of this version"
             )
-        return DatabaseState(**values)
+        state = DatabaseState(**values)
     except (ValueError, TypeError) as error:
         raise _damaged(file, error) from error
+    for name, kind in get_type_hints(DatabaseState).items():
+        if not _is_of(kind, getattr(state, name)):
+            # Without the value, which may be a password.
+            raise _damaged(file, f"{name} must be {_KINDS[kind]}")
+    return state
 
 
-def _damaged(file: Path, error: Exception) -> EmbeddedDatabaseError:
+def _is_of(kind: Any, value: object) -> bool:
+    if isinstance(value, bool):  # These are numbers for Python.
+        return kind is bool
+    return isinstance(value, kind) and (not isinstance(value, int) or 0 < value <= _LAST_PORT)
+
+
+def _damaged(file: Path, error: Exception | str) -> EmbeddedDatabaseError:
     return EmbeddedDatabaseError(
         f"{file}, which belongs to the database next to it, is damaged: {error}; restore it from a "
         "backup"
@@ -195,6 +215,8 @@ def _read_file(path: Path) -> str | None:
         return path.read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except UnicodeDecodeError as error:
+        raise _damaged(path, error) from error
     except OSError as error:
         raise EmbeddedDatabaseError(
             f"cannot read {path}: {error.strerror}; run this with the account of the service, or "

@@ -83,6 +83,12 @@ def choose_distribution(
 
 
 def _provide_again(made_by: str, cache_folder: Path, report: Report) -> PostgresDistribution:
+    if made_by not in _ORIGINS:
+        raise EmbeddedDatabaseError(
+            f"the database was created by a distribution {made_by!r}, as its database.json says; "
+            f"this version knows {' and '.join(_ORIGINS)}: restore that file from a backup, or "
+            "start the version that wrote it"
+        )
     try:
         if made_by == DEBIAN:
             return install_timescaledb(cache_folder, report)

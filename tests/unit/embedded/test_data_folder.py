@@ -72,6 +72,36 @@ def test_damaged_state_is_an_error(folder: DataFolder, text: str) -> None:
         read_distribution(folder.path)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"distribution": 5}, "distribution must be a text"),
+        ({"password": None}, "password must be a text"),
+        ({"password": ["secret"]}, "password must be a text"),
+        ({"service_password": 1}, "service_password must be a text or null"),
+        ({"is_superuser_separate": "no"}, "is_superuser_separate must be true or false"),
+        ({"timescaledb_version": 2.19}, "timescaledb_version must be a text or null"),
+        *(({"port": port}, "port must be a port or null") for port in ("1", 1.0, True, 0, 70_000)),
+    ],
+)
+def test_a_state_that_was_edited_by_hand_says_what_is_wrong(
+    folder: DataFolder, change: dict[str, object], told: str
+) -> None:
+    folder.cluster_path.mkdir()
+    text = json.dumps({**asdict(_STATE), **change})
+    (folder.path / "database.json").write_text(text, encoding="utf-8")
+    with pytest.raises(EmbeddedDatabaseError, match=f"is damaged: {told}; restore"):
+        folder.read_state()
+
+
+def test_files_that_are_no_text_are_damaged(folder: DataFolder) -> None:
+    for name in ("database-url", "owner-url", "database.json"):
+        (folder.path / name).write_bytes(b"\xff\xfe")
+    for read in (read_database_url, read_owner_url, read_distribution):
+        with pytest.raises(EmbeddedDatabaseError, match=r"is damaged: .*can't decode"):
+            read(folder.path)
+
+
 def test_state_of_a_newer_version_is_told_from_damage(folder: DataFolder) -> None:
     folder.cluster_path.mkdir()
     text = json.dumps({**asdict(_STATE), "later": 1})

@@ -88,3 +88,8 @@ def test_missing_wheel_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monke
 def test_description_names_the_edition() -> None:
     assert _TIMESCALEDB.description == "PostgreSQL 17.1 with TimescaleDB 2.19.3 (Apache)"
     assert _PLAIN.description == "PostgreSQL 17.1 (without TimescaleDB)"
+
+
+def test_folder_of_an_unknown_distribution_is_refused(available: set[str]) -> None:
+    with pytest.raises(EmbeddedDatabaseError, match=r"'snap'.*knows debian and wheel"):
+        _choose("snap")
