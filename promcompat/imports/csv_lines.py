@@ -4,6 +4,7 @@ Each entry is the position of a column from 1 on, its type, and its name or the 
 """
 
 import csv
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,10 +37,13 @@ ReadTime = Callable[[str], int]
 
 @dataclass(frozen=True, slots=True)
 class CsvFormat:
-    """Which columns (from 0 on) are metrics and labels, by name, and which is the time."""
+    """Which columns (from 0 on) are metrics and labels, and which is the time.
+
+    With each metric are its name and those of the labels, in JSON.
+    """
 
     metrics: tuple[tuple[int, str], ...]
-    labels: tuple[tuple[int, str], ...]
+    labels: tuple[int, ...]
     time: tuple[int, ReadTime] | None
     n_columns: int
 
@@ -68,7 +72,13 @@ def parse_csv_format(text: str) -> CsvFormat:
             (metrics if kind == "metric" else labels).append((column, context))
     if not metrics:
         raise BadDataError(f"missing 'metric' column in {text!r}")
-    return CsvFormat(tuple(metrics), tuple(labels), time, max(seen) + 1)
+    names = [label for _, label in labels]
+    return CsvFormat(
+        tuple((column, json.dumps([metric, *names])) for column, metric in metrics),
+        tuple(column for column, _ in labels),
+        time,
+        max(seen) + 1,
+    )
 
 
 def _parse_entry(entry: str) -> tuple[int, str, str]:
@@ -159,7 +169,8 @@ def _cells(line: str) -> list[str]:
     They may be quoted with either quote, doubled within; the csv module knows one at a time.
     """
     if "'" not in line:
-        return next(csv.reader([line], strict=True))
+        is_plain = '"' not in line and "\r" not in line
+        return line.split(",") if is_plain else next(csv.reader([line], strict=True))
     cells = [found[1] for found in _CELL.finditer(f",{line.strip()}")]
     if "".join(f",{cell}" for cell in cells)[1:] != line.strip():
         raise ValueError("a quoted cell has no closing quote, or goes on behind it")
@@ -178,16 +189,22 @@ def _read_row(cells: list[str], builder: ColumnsBuilder, form: CsvFormat, now_ms
         if text := cells[column].strip():
             time_ms = read_time(text)
     values = [
-        (metric, parse_float(text))
-        for column, metric in form.metrics
+        (names, parse_float(text))
+        for column, names in form.metrics
         if (text := cells[column].strip())
     ]
-    shown = "\0".join(cells[column] for column, _ in form.labels)
-    for metric, value in values:
-        text = f"{metric}\0{shown}"
+    # A row has no line breaks, so that its cells can be told from each other.
+    shown = "\n".join(map(cells.__getitem__, form.labels))
+    for names, value in values:
+        text = f"{names}\n{shown}"
         series = builder.by_text.get(text)
         if series is None:
-            labels = {label: cells[column] for column, label in form.labels}
-            series = builder.number_of({**labels, METRIC_NAME: metric})
-            builder.by_text[text] = series
+            series = builder.by_text[text] = builder.number_of_text(text, _labels_of)
         builder.add(series, time_ms, value)
+
+
+def _labels_of(text: str) -> dict[str, str]:
+    """The labels of names, see `CsvFormat`, and of cells, which are the lines behind."""
+    names, shown = text.split("\n", 1)
+    metric, *labels = json.loads(names)
+    return {**dict(zip(labels, shown.split("\n"), strict=False)), METRIC_NAME: metric}

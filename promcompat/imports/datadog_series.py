@@ -183,18 +183,24 @@ def _add(series: _Series, builder: ColumnsBuilder, now_ms: int) -> None:
         raise ValueError("`metric` must be a text that is not empty")
     if not isinstance(series.points, list):
         raise ValueError(f"the metric {series.metric!r} has no list `points`")
-    labels = {METRIC_NAME: metric_name(series.metric)}
-    for name, value in series.labels:
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise ValueError(f"a host, device or resource of {series.metric!r} is not a text")
-        labels[name] = value
-    labels |= dict(_tags(series.tags or [], series.metric))
+    if not all(_are_texts(pair) for pair in series.labels):
+        raise ValueError(f"a host, device or resource of {series.metric!r} is not a text")
+    tags = series.tags or []
+    if not isinstance(tags, list) or not _are_texts(tags):
+        raise ValueError(f"`tags` of {series.metric!r} must be a list of texts")
     read = _distribution if series.is_distribution else _sample
     samples = [read(point, series.metric, now_ms) for point in series.points]
-    number = builder.number_of(labels)
+    text = orjson.dumps((series.metric, series.labels, tags)).decode()
+    number = builder.number_of_text(text, _labels_of)
     values = builder.with_histograms([value for _, value in samples])
     for (time_ms, _), value in zip(samples, values, strict=True):
         builder.add(number, time_ms, value)
+
+
+def _labels_of(text: str) -> dict[str, str]:
+    """The labels of metric, labels and tags, which are in JSON."""
+    metric, labels, tags = orjson.loads(text)
+    return {METRIC_NAME: metric_name(metric), **dict(labels), **dict(_split_tags(tags))}
 
 
 def metric_name(text: str) -> str:
@@ -203,9 +209,7 @@ def metric_name(text: str) -> str:
     return _BESIDE_DOT.sub(".", name)
 
 
-def _tags(tags: Any, metric: str) -> Iterator[tuple[str, str]]:
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ValueError(f"`tags` of {metric!r} must be a list of texts")
+def _split_tags(tags: Sequence[str]) -> Iterator[tuple[str, str]]:
     for tag in tags:
         name, mark, value = tag.partition(":")
         if name:
@@ -232,6 +236,10 @@ def _distribution(point: Any, metric: str, now_ms: int) -> tuple[int, Mapping[st
 def _time_ms(seconds: float, now_ms: int) -> int:
     # Times beyond all that can be stored stay beyond it, but do not become infinite.
     return round(min(seconds, _FAR_SECONDS) * 1000) if seconds > 0 else now_ms
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return set(map(type, values)) <= {str}
 
 
 def _is_finite(value: Any) -> bool:

@@ -39,7 +39,7 @@ def _read_line(line: str, builder: ColumnsBuilder, now_ms: int) -> None:
     number = parse_float(value)
     series = builder.by_text.get(path)
     if series is None:
-        series = builder.by_text[path] = builder.number_of(_labels_of(path))
+        series = builder.by_text[path] = builder.number_of_text(path, _labels_of)
     builder.add(series, time_ms, number)
 
 

@@ -499,6 +499,11 @@ def test_texts_that_were_read_before_stand_for_the_same_labels() -> None:
             influx = partial(read_influx_lines, options=InfluxOptions(0, "ms", database))
             labels = {"__name__": "cpu_a", "t": "x"} | ({"db": database} if database else {})
             assert rows_of(columns_of(influx, "cpu,t=x a=1 1"))[0][0] == labels
+        for metric, label in (("a", "t"), ("a", "u"), ("b", "u"), ("a", "u\nv")):
+            read = comma_separated(f"1:metric:{metric},2:label:{label}")
+            columns = columns_of(read, "1,x", "2,")
+            labels = {"__name__": metric}
+            assert [row[0] for row in rows_of(columns)] == [labels | {label: "x"}, labels]
 
 
 @pytest.mark.parametrize("value", ["", "ä", "v" * 300])
