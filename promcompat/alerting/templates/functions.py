@@ -65,7 +65,7 @@ def _replace_all(pattern: str, replacement: str, text: str) -> str:
 
     def replaced(match: PatternMatch) -> str:
         nonlocal n_characters, last_end
-        # Other than Python, Go ignores an empty match behind another one.
+        # Unlike Python, Go ignores an empty match right behind another one.
         if match.start() == match.end() == last_end:
             return ""
         last_end = match.end()
