@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 import aiohttp
+from multidict import CIMultiDict
 
 from promcompat.core.alerting.remediation import RemediationJournal, StepKey
 from promcompat.core.errors import BadDataError, ExecutionError
@@ -136,7 +137,8 @@ class ActionRunner:
     async def _request(self, key: StepKey, action: HttpAction) -> Mapping[str, Any]:
         self._policy.check_url(action.url)
         secret = self._policy.secrets.headers(action.secret_headers, action.url)
-        headers = {**action.headers, **secret, IDEMPOTENCY_HEADER: key.idempotency_key}
+        headers = CIMultiDict(action.headers)
+        headers.update({**secret, IDEMPOTENCY_HEADER: key.idempotency_key})
         redactor = Redactor(secret.values())
         try:
             async with self._client.request(
@@ -146,13 +148,16 @@ class ActionRunner:
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=action.timeout / 1000),
             ) as response:
-                body = await response.content.read(_MAX_READ_BYTES)
+                body = await _beginning_of(response.content)
                 text = redactor.hide_bytes(body, is_cut=not response.content.at_eof())
                 status = response.status
         except TimeoutError as exc:
             raise ActionFailedError(f"no response within {action.timeout} ms") from exc
         except aiohttp.InvalidURL as exc:
             raise BadDataError("the URL is not valid") from exc
+        except ValueError as exc:
+            # A header with a line break, for example: the value of a label may have one.
+            raise BadDataError(redactor.hide(f"the request cannot be sent: {exc}")) from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise ActionFailedError(redactor.hide(f"no response: {connection_fault(exc)}")) from exc
         detail = {"status": status, "body": self._recorded(text)}
@@ -201,6 +206,18 @@ class ActionRunner:
         except ExecutionError as exc:
             raise ActionFailedError(str(exc)) from exc
         return step.detail
+
+
+async def _beginning_of(content: aiohttp.StreamReader) -> bytes:
+    """What an answer has sent when it ends, is long enough, or when the time of its request ends.
+
+    The status has said by then whether the request succeeded.
+    """
+    body = b""
+    with suppress(TimeoutError):
+        while chunk := await content.read(_MAX_READ_BYTES - len(body)):
+            body += chunk
+    return body
 
 
 async def _output_of(process: asyncio.subprocess.Process) -> tuple[bytes, int]:

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis.strategies import integers, ip_addresses
 
@@ -406,3 +407,40 @@ def test_settings_show_names_of_secrets_and_logs_hide_them(
     )
     assert public_values(settings)["secrets"] == "pager"
     assert SECRET in secrets_of(settings)
+
+
+@pytest.mark.parametrize("value", ["a\nSet-Cookie: b", "a\rb", "a\0b"])
+async def test_an_action_with_a_header_that_cannot_be_sent_is_refused(value: str) -> None:
+    async with receiving() as (port, received):
+        with pytest.raises(BadDataError, match="the request cannot be sent"):
+            await run_action(port, ActionPolicy(), headers={"X-Host": value})
+    assert received == []
+
+
+async def test_the_key_of_a_step_is_the_one_that_receivers_see() -> None:
+    async with receiving() as (port, received):
+        await run_action(port, ActionPolicy(), headers={"idempotency-key": "another"})
+    (request,) = received
+    keys = [value for name, value in request.items() if name.lower() == "idempotency-key"]
+    assert keys == ["workflow:action:1"]
+
+
+@pytest.mark.parametrize(("n_parts", "limit"), [(3, "10s"), (1000, "500ms")])
+async def test_an_answer_that_comes_in_parts_is_recorded_as_far_as_it_has_come(
+    n_parts: int, limit: str
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for number in range(n_parts):
+            await response.write(f"part {number};".encode())
+            await asyncio.sleep(0.05)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    async with TestServer(app) as server:
+        assert server.port is not None
+        detail = await run_action(server.port, ActionPolicy(), timeout=limit)
+    assert detail["status"] == 200
+    assert detail["body"].startswith("part 0;part 1;part 2;")
