@@ -137,7 +137,7 @@ class RemediationActivities:
                 can_retry = isinstance(exc, ActionFailedError) and recorded.tries < action.tries
                 fields = {"key": key.idempotency_key, "reason": str(exc), "again": can_retry}
                 _LOGGER.warning("action failed", extra=fields)
-                raise _expected_failure(exc, can_retry=can_retry) from exc
+                raise _expected_failure(exc, can_retry=can_retry) from None
             await self._persist(key, StepState.SUCCEEDED, detail)
         _LOGGER.info("action done", extra={"key": key.idempotency_key})
         return StepOutcome(True, dict(detail))
@@ -161,7 +161,7 @@ class RemediationActivities:
         try:
             condition = await self._condition(call)
         except (BadDataError, ExecutionError, QueryTimeoutError) as exc:
-            raise _expected_failure(exc, can_retry=False) from exc
+            raise _expected_failure(exc, can_retry=False) from None
         state = StepState.FAILED if condition.holds else StepState.SUCCEEDED
         await self._journal.finish_step(key, state, condition.detail)
         return StepOutcome(not condition.holds, dict(condition.detail))
@@ -189,7 +189,10 @@ class RemediationActivities:
 
 
 def _expected_failure(error: PromcompatError, *, can_retry: bool) -> ApplicationError:
-    """A failure that the worker did not cause, so that Temporal logs no traceback."""
+    """A failure that the worker did not cause, so that Temporal logs no traceback.
+
+    It is raised without its cause, whose text may be longer than Temporal takes.
+    """
     return ApplicationError(
         str(error),
         type=type(error).__name__,

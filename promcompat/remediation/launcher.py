@@ -11,6 +11,7 @@ from typing import Final
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.converter import default
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -31,6 +32,8 @@ _PAUSE_SECONDS = 5.0
 """How long no call is tried after Temporal failed to answer: otherwise a backlog of a thousand
 breaches would wait for a thousand time-outs."""
 
+_MAX_INPUT_BYTES: Final = 4_000_000
+"""Temporal takes no message of more than 4 MiB, and refuses one as if it were overloaded."""
 
 _INNERMOST: Final = re.compile(r'\b(?:message|error): "([^"]+)"')
 
@@ -127,11 +130,18 @@ class TemporalRemediationLauncher(RemediationLauncher, RemediationControl):
 
     async def _start_workflow(self, request: RemediationRequest) -> str:
         """The run id of the workflow, started now or before."""
+        job = _job_of(request)
+        n_bytes = len(default().payload_converter.to_payload(job).data)
+        if n_bytes > _MAX_INPUT_BYTES:
+            raise BadDataError(
+                f"the input of the workflow has {n_bytes} bytes; Temporal takes at most "
+                f"{_MAX_INPUT_BYTES}"
+            )
         try:
             async with self._calling() as client:
                 handle = await client.start_workflow(
                     request.spec.workflow_type,
-                    _job_of(request),
+                    job,
                     id=request.workflow_id,
                     task_queue=request.spec.task_queue,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,

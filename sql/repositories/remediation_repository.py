@@ -30,6 +30,8 @@ from sql.query_loader import load_queries
 _QUERIES: Final = load_queries("remediation")
 _GRACE_SECONDS: Final = 10.0
 """How much longer than the server the driver waits for a function call."""
+_MAX_ANSWER_CHARACTERS: Final = 4_000
+"""Of what a function returns or raises. A step goes through Temporal, which takes two megabytes."""
 
 _remediation_of_row: Final = row_reader(Remediation, json=("input",))
 _step_of_row: Final = row_reader(RemediationStep, json=("detail",))
@@ -133,7 +135,8 @@ class PostgresRemediationRepository(RemediationJournal, RemediationRepository):
             # This class itself means a refusal by the database; its subclasses explain themselves.
             # The text comes from a function of the operator, who must learn why it failed.
             if type(exc) is PromcompatError:
-                raise ExecutionError(f"the call was rejected: {exc.__cause__ or exc}") from exc
+                reason = f"the call was rejected: {exc.__cause__ or exc}"
+                raise ExecutionError(reason[:_MAX_ANSWER_CHARACTERS]) from exc
             raise
 
     async def _call_function(
@@ -147,13 +150,14 @@ class PostgresRemediationRepository(RemediationJournal, RemediationRepository):
                 return _step_of_row(row)
             limit = str(max(1, round(timeout_seconds * 1000)))
             await connection.fetchval(_QUERIES["limit_statement_time"], limit)
-            answer = await connection.fetchval(
+            answer: str | None = await connection.fetchval(
                 _QUERIES["call_function"],
                 name,
                 _encode(argument),
                 timeout=timeout_seconds + _GRACE_SECONDS,
             )
-            detail = _encode({"function": name, "answer": answer})
+            kept = None if answer is None else answer[:_MAX_ANSWER_CHARACTERS]
+            detail = _encode({"function": name, "answer": kept})
             await connection.execute(
                 _QUERIES["finish_step"], *_key_values(key), StepState.SUCCEEDED.value, detail
             )

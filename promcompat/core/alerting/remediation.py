@@ -252,8 +252,9 @@ class RemediationJournal(Protocol):
     ) -> RemediationStep:
         """Call a function of the database and finish the step in one transaction.
 
-        The function is called exactly once for each step, however often this is called. Raises
-        ExecutionError when there is no such function of one jsonb, or when it fails.
+        The function is called exactly once for each step, however often this is called. The
+        beginning of its answer is recorded. Raises ExecutionError when there is no such function of
+        one jsonb, or when it fails.
         """
 
 

@@ -169,6 +169,20 @@ async def test_workflow_that_temporal_cannot_take_is_failed_and_not_asked_for_ag
     assert launcher.stats.refused == 1
 
 
+async def test_input_that_is_too_large_is_refused_and_keeps_no_other_waiting(
+    stage: Stage, temporal_server: TemporalServer
+) -> None:
+    launcher = make_launcher(stage, temporal_server.address)
+    large = make_request({"text": "ü" * 1_000_000}, queue := new_task_queue())
+    await launcher.start(large)
+    record = await stage.recorded(large.workflow_id)
+    assert record.state is STATES.FAILED
+    assert "bytes; Temporal takes at most" in record.outcome
+    other = make_request({}, queue)
+    await launcher.start(other)
+    assert (await stage.recorded(other.workflow_id)).state is STATES.STARTED
+
+
 @asynccontextmanager
 async def worker_process(
     stage: Stage, address: str, queue: str, log: Path, **settings: str

@@ -31,6 +31,7 @@ from tests.support.services.remediation import (
     running_receiver,
     running_worker,
 )
+from tests.support.storage.repositories import connected
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +61,7 @@ async def task_queue(stage: Stage, temporal_server: TemporalServer) -> AsyncIter
     """A queue that a worker polls."""
     policy = ActionPolicy(
         commands={"say": ("/bin/echo", "{word}"), "fail": ("/bin/false",)},
-        sql_functions=frozenset({"repair"}),
+        sql_functions=frozenset({"repair", "recite", "complain"}),
     )
     queue = new_task_queue()
     async with running_worker(stage, temporal_server.address, queue, policy=policy):
@@ -217,6 +218,33 @@ async def test_commands_and_functions_run_from_the_allow_lists_alone(
     assert steps["action"] == {"command": "say", "exit_code": 0, "output": "cool; down\n"}
     assert steps["rollback"] == {"error": "the SQL function pg_sleep is not allowed"}
     assert steps["escalate"] == {"error": "the command rm is not allowed"}
+
+
+async def test_what_a_function_says_at_length_is_cut(
+    stage: Stage, receiver: Receiver, launcher: TemporalRemediationLauncher, task_queue: str
+) -> None:
+    async with connected(stage.url) as connection:
+        await connection.execute(
+            """
+            CREATE FUNCTION recite(jsonb) RETURNS text LANGUAGE sql
+            AS $$ SELECT repeat('la ', 1000000) $$;
+            CREATE FUNCTION complain(jsonb) RETURNS text LANGUAGE plpgsql
+            AS $$ BEGIN RAISE '%', repeat('no ', 1000000); END $$;
+            """
+        )
+    plan = make_plan(
+        receiver,
+        action={"type": "sql", "function": "recite"},
+        rollback={"type": "sql", "function": "complain", "tries": 1},
+    )
+    request = make_request(plan, task_queue)
+    await launcher.start(request)
+    record = await stage.wait_until_final(request.workflow_id)
+    assert record.outcome == "the condition did not clear; the rollback failed"
+    steps = {step.step: step.detail for step in await stage.steps(request.workflow_id)}
+    assert steps["action"] == {"function": "recite", "answer": ("la " * 2000)[:4000]}
+    assert steps["rollback"]["error"].startswith("the call was rejected: no no no")
+    assert len(steps["rollback"]["error"]) == 4000
 
 
 async def test_approved_remediation_acts_and_says_who_approved(
