@@ -235,12 +235,11 @@ class Pool:
                 self._taken[connection] = time.monotonic()
                 return connection
 
-    async def _release_kept(self) -> None:
-        """Give all that was kept back to the driver, and keep nothing that is in use now."""
+    def _pop_kept(self) -> list[Connection]:
+        """All that was kept; what is in use now is not kept afterwards."""
         self._trusted_since = max(self._trusted_since, time.monotonic())
         kept, self._kept = self._kept, []
-        for connection, _ in kept:
-            await self._release(connection)
+        return [connection for connection, _ in kept]
 
     async def _wait_for_connection(self) -> Connection:
         """A free connection, or a new one.
@@ -314,16 +313,20 @@ class Pool:
         So are those of companions. Always after a fault: asyncpg 0.32 gives back to the pool a
         connection that was killed during a COPY; it answers every command with an internal error.
         """
-        with suppress(asyncpg.InterfaceError):  # The pool may have noticed already.
-            connection.terminate()
+        _abort(connection)
         if with_others:
             for pool in (self, *self._companions):
                 await pool._expire()
 
     async def _expire(self) -> None:
-        """Have all present connections replaced before their next use."""
+        """Have all present connections replaced before their next use.
+
+        Those that were kept are aborted: to end their sessions would mean to wait for the answer of
+        one dead connection after the other.
+        """
         await self._connections.expire_connections()
-        await self._release_kept()
+        for connection in self._pop_kept():
+            _abort(connection)
 
     async def cut_busy(self, taken_before: float) -> None:
         """Abort connections taken before a time of the monotonic clock and still in use."""
@@ -339,7 +342,8 @@ class Pool:
         try:
             async with asyncio.timeout(timeout_seconds):
                 self._trusted_since = inf
-                await self._release_kept()
+                for connection in self._pop_kept():
+                    await self._release(connection)
                 await self._connections.close()
         except TimeoutError:
             self.terminate()
@@ -415,6 +419,11 @@ def read_again(
 
 def _was_used_lately(used_at: float) -> bool:
     return time.monotonic() - used_at < _TRUSTED_IDLE_SECONDS
+
+
+def _abort(connection: Connection) -> None:
+    with suppress(asyncpg.InterfaceError):  # The driver may have noticed already.
+        connection.terminate()
 
 
 def _is_open(connection: Connection) -> bool:

@@ -19,6 +19,7 @@ from promcompat.core.errors import (
 from promcompat.core.model import WriteBatch
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.database import connection_pool, database_check
+from sql.database.connecting import GOODBYE_SECONDS
 from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
 from sql.database.database_check import check_database
 from sql.database.rows import fetch_many
@@ -141,6 +142,23 @@ async def test_idle_connections_that_were_cut_are_noticed_before_they_are_used(
     async with asyncio.timeout(ENDS_WITHIN_SECONDS):
         await write(storage, T0 + 100)
         assert await count(storage) == 9
+
+
+async def test_one_dead_connection_is_waited_for_however_many_there_are(
+    network: CuttableNetwork,
+) -> None:
+    pool = await open_pool(network.url, PoolOptions(max_size=8, keeps_sessions=True))
+    try:
+        async with AsyncExitStack() as held:
+            for _ in range(pool.max_size):
+                await held.enter_async_context(acquired(pool))
+        network.cut()
+        await asyncio.sleep(1.1)
+        network.mend()
+        async with asyncio.timeout(3 * GOODBYE_SECONDS), acquired(pool) as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+    finally:
+        await pool.close()
 
 
 async def test_write_that_is_cut_in_the_middle_ends_and_can_be_repeated(
