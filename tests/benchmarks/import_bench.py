@@ -43,7 +43,7 @@ _QUERIES: Final = (
     "quantile by (job) (0.9, bench_gauge)",
     "avg by (job) (avg_over_time(bench_gauge[10m]))",
 )
-_SAMPLES: Final = re.compile(r"the service has ([0-9,]+) with sum .*they agree")
+_SAMPLES: Final = re.compile(r"the service has ([0-9,]+), .*they agree")
 
 Answers = Sequence[Mapping[str, Sequence[float]]]
 """Times and values of the series of each query, by their labels."""

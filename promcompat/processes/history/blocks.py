@@ -18,7 +18,7 @@ from promcompat.processes.history.sources import (
     HistoryImportError,
     Source,
     Window,
-    tally_of_values,
+    tally_of_samples,
 )
 from promcompat.remote_read.chunk_kernels import MAX_BYTES_OF_MESSAGE, encode_messages
 from promcompat.remote_read.histogram_chunks import TimedHistograms
@@ -93,7 +93,8 @@ def opened_blocks(folder: Path, matchers: tuple[LabelMatcher, ...]) -> Iterator[
 
 def window_of(rows: SeriesRows) -> Window:
     """A window that is sent by remote write."""
-    return Window(write_request_of(rows), tally_of_values(rows.bits.view(np.float64)))
+    tally = tally_of_samples(rows.timestamps, rows.bits.view(np.float64))
+    return Window(write_request_of(rows), tally)
 
 
 def write_request_of(rows: SeriesRows) -> bytes:

@@ -7,6 +7,7 @@ window that is sent twice is stored once.
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -66,7 +67,7 @@ class Checkpoint:
     to: str
     tenant: str
     number: int = 0
-    total: float = 0.0
+    checksum: int | None = 0
 
     @property
     def work(self) -> tuple[str, str, int, str, str]:
@@ -76,7 +77,7 @@ class Checkpoint:
     @property
     def tally(self) -> Tally:
         """What was sent until the position."""
-        return Tally(self.number, self.total)
+        return Tally(self.number, self.checksum)
 
     def save(self, file: Path | None) -> None:
         """Replace the file, if there is to be one. Raises HistoryImportError."""
@@ -84,7 +85,11 @@ class Checkpoint:
             return
         unfinished = file.with_name(f"{file.name}.unfinished")
         try:
-            unfinished.write_bytes(orjson.dumps(asdict(self)))
+            with unfinished.open("wb") as opened:
+                opened.write(orjson.dumps(asdict(self)))
+                opened.flush()
+                # Otherwise a machine that crashes may leave an empty file of the new name.
+                os.fsync(opened.fileno())
             unfinished.replace(file)
         except OSError as exc:
             raise HistoryImportError(
@@ -130,17 +135,28 @@ async def _import(options: argparse.Namespace) -> int:
         if options.no_check:
             return 0
         reader = RemoteReadSource(service, parse_metric_selector(options.match))
-        times = checkpoint.start_ms, checkpoint.end_ms
+        # An earlier run may have sent more than this one was asked for.
+        times = checkpoint.start_ms, max(checkpoint.end_ms, checkpoint.position_ms - 1)
         stored = await _tally_of(reader, *times, sent if sent.are_complete else None)
     agrees = checkpoint.tally.agrees_with(stored)
     if warning and not agrees:
         sys.stderr.write(f"{warning}\n")
     sys.stderr.write(
-        f"{checkpoint.number:,} samples with sum {checkpoint.total!r} were sent; "
+        f"{checkpoint.number:,} samples were sent; "
         f"{'of their series ' if sent.are_complete else ''}the service has "
-        f"{stored.number:,} with sum {stored.total!r}: {'they agree' if agrees else 'DIFFERENT'}\n"
+        f"{stored.number:,}{_comparison(checkpoint.tally, stored)}\n"
     )
     return 0 if agrees else 1
+
+
+def _comparison(sent: Tally, stored: Tally) -> str:
+    if sent.number != stored.number:
+        return ": DIFFERENT"
+    if not sent.agrees_with(stored):
+        return ", with other times or values: DIFFERENT"
+    if sent.checksum is None:
+        return ": they agree (values are not compared: an earlier version has begun this import)"
+    return ", with the same times and values: they agree"
 
 
 def past_retention(retention_days: int, start_ms: int) -> str:
@@ -190,9 +206,13 @@ def load_checkpoint(options: argparse.Namespace, file: Path | None) -> Checkpoin
         return wanted
     try:
         saved = orjson.loads(file.read_bytes())
-        # Earlier versions counted what they could not copy, and did not note where it went.
+        # Earlier versions counted what they could not copy, and did not note where it went. They
+        # added values up, of which no checksum can be made.
         saved.pop("n_histograms", None)
-        found = Checkpoint(**{"to": to, "tenant": options.tenant} | saved)
+        missing = {"to": to, "tenant": options.tenant}
+        if saved.pop("total", None) is not None:
+            missing["checksum"] = None
+        found = Checkpoint(**missing | saved)
     except (OSError, ValueError, TypeError, AttributeError) as exc:
         raise HistoryImportError(
             f"the checkpoint {file} cannot be read: {reading_fault(exc)}"
@@ -230,7 +250,7 @@ async def _copy(
             await asyncio.to_thread(sent.add, source.keys_of(window))
             await source.send(window, service)
             tally = checkpoint.tally.plus(window.tally)
-            checkpoint.number, checkpoint.total = tally.number, tally.total
+            checkpoint.number, checkpoint.checksum = tally.number, tally.checksum
             checkpoint.position_ms = last_ms + 1
             checkpoint.save(file)
             progress.show(checkpoint)

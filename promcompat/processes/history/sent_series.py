@@ -50,6 +50,9 @@ class SentSeries:
         try:
             with self._file.open("ab") as file:
                 file.write(b"".join(new))
+                file.flush()
+                # The checkpoint, which is written later, must not outlive it.
+                os.fsync(file.fileno())
         except OSError as exc:
             raise HistoryImportError(f"{self._file} cannot be written: {exc.strerror}") from exc
 

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from promcompat.core.errors import PromcompatError
 from promcompat.core.limits.label_limits import LabelLimits
 from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import FloatArray, IntArray, is_stale
 from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
 from promcompat.core.texts.connection_faults import connection_fault
 from promcompat.core.texts.secrets import public_url
@@ -33,6 +34,7 @@ _LONGEST_PAUSE_SECONDS: Final = 10.0
 _PARALLEL_REQUESTS: Final = 4
 _BYTES_OF_LINES: Final = 2 << 20
 _MAX_SERIES: Final = 1 << 40
+_MODULUS: Final = 1 << 64
 _OPERATORS: Final = dict(zip(MatchOp, ("EQ", "NEQ", "RE", "NRE"), strict=True))
 _ANY: Final = LabelLimits(
     max_names=1 << 30,
@@ -56,19 +58,25 @@ class WindowTooLargeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many samples there are, and the sum of those that are finite."""
+    """How many samples there are, and a checksum of their times and values, in whatever order.
+
+    It is a sum modulo 2^64, see `tally_of_samples`; None if it is not known of all of them.
+    """
 
     number: int = 0
-    total: float = 0.0
+    checksum: int | None = 0
 
     def plus(self, other: "Tally") -> "Tally":
         """Both together."""
-        return Tally(self.number + other.number, self.total + other.total)
+        checksum = None
+        if self.checksum is not None and other.checksum is not None:
+            checksum = (self.checksum + other.checksum) % _MODULUS
+        return Tally(self.number + other.number, checksum)
 
     def agrees_with(self, other: "Tally") -> bool:
-        """Whether these can be the same samples; a sum depends on its order in the last digits."""
-        scale = max(abs(self.total), abs(other.total), 1.0)
-        return self.number == other.number and abs(self.total - other.total) <= 1e-9 * scale
+        """Whether these can be the same samples."""
+        is_known = self.checksum is not None and other.checksum is not None
+        return self.number == other.number and (self.checksum == other.checksum or not is_known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +246,21 @@ def tally_of_request(body: bytes) -> Tally:
     nothing = KnownSeries(SeriesTableBuilder(1 << 16).table, 0, PendingKeys(), version=0)
     for piece in split_write_request(body, _MAX_SERIES) if body else ():
         decoded = decode_write_request(piece, nothing, _ANY, _MAX_SERIES)
-        tally = tally.plus(tally_of_values(decoded.batch.values))
+        tally = tally.plus(tally_of_samples(decoded.batch.timestamps, decoded.batch.values))
     return tally
 
 
-def tally_of_values(values: np.ndarray) -> Tally:
-    """The tally of some samples."""
-    return Tally(len(values), float(values[np.isfinite(values)].sum()))
+def tally_of_samples(times: IntArray, values: FloatArray) -> Tally:
+    """The tally of some samples: each counts by the exact bits of its time and its value.
+
+    A sum of values would depend on their order, and be as wrong as the largest of them is rounded.
+    All NaN but the stale marker are one, as the bits of others may change on their way, and those
+    that refer to histograms do; a histogram counts by its time.
+    """
+    bits = np.where(np.isnan(values) & ~is_stale(values), np.uint64(0), values.view(np.uint64))
+    # Odd numbers lose nothing modulo 2^64, and the value 0.0 has the bits 0.
+    terms = (bits + np.uint64(1)) * (2 * times + 1).view(np.uint64)
+    return Tally(len(values), int(terms.sum(dtype=np.uint64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,4 +314,5 @@ def _tally_of_lines(content: bytes) -> Tally:
     read_json_lines(content.decode(errors="surrogateescape").split("\n"), 1, builder)
     if builder.faults.number:
         raise HistoryImportError(f"an exported line cannot be read: {builder.faults.reasons[0]}")
-    return tally_of_values(builder.finish().values)
+    columns = builder.finish()
+    return tally_of_samples(columns.timestamps, columns.values)

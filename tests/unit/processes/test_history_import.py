@@ -5,11 +5,14 @@ from argparse import Namespace
 from pathlib import Path
 
 import aiohttp
+import numpy as np
 import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
+from promcompat.core.model import STALE_NAN_BITS
+from promcompat.imports.columns import NORMAL_NAN_BITS
 from promcompat.processes.command_line import build_parser
 from promcompat.processes.history.importing import (
     check_addresses,
@@ -24,6 +27,7 @@ from promcompat.processes.history.sources import (
     Tally,
     Window,
     send_write_requests,
+    tally_of_samples,
 )
 from promcompat.remote_write.remote_pb2 import WriteRequest
 
@@ -37,11 +41,11 @@ def test_a_saved_checkpoint_is_where_the_same_import_goes_on(tmp_path: Path) -> 
     file = tmp_path / "checkpoint"
     checkpoint = load_checkpoint(options(), file)
     assert (checkpoint.position_ms, checkpoint.end_ms) == (100_000, 200_000)
-    checkpoint.position_ms, checkpoint.number, checkpoint.total = 150_000, 7, 1.5
+    checkpoint.position_ms, checkpoint.number, checkpoint.checksum = 150_000, 7, 2**64 - 1
     checkpoint.save(file)
     assert load_checkpoint(options(), file) == checkpoint
     assert load_checkpoint(options("--end", "300"), file).end_ms == 300_000
-    assert load_checkpoint(options(), file).tally == Tally(7, 1.5)
+    assert load_checkpoint(options(), file).tally == Tally(7, 2**64 - 1)
     for other in (("--match", "up"), ("--start", "101")):
         with pytest.raises(HistoryImportError, match="is of another import"):
             load_checkpoint(options(*other), file)
@@ -70,9 +74,12 @@ def test_a_checkpoint_of_an_early_version_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint"
     load_checkpoint(options(), file).save(file)
     saved = orjson.loads(file.read_bytes())
-    del saved["to"], saved["tenant"]
-    file.write_bytes(orjson.dumps(saved | {"n_histograms": 3}))
-    assert load_checkpoint(options("--tenant", "b"), file).position_ms == 100_000
+    del saved["to"], saved["tenant"], saved["checksum"]
+    file.write_bytes(orjson.dumps(saved | {"n_histograms": 3, "total": 1.5, "number": 7}))
+    found = load_checkpoint(options("--tenant", "b"), file)
+    assert found.position_ms == 100_000
+    assert found.tally.agrees_with(Tally(7, 5))
+    assert not found.tally.plus(Tally(1, 5)).agrees_with(Tally(7, 5))
 
 
 @pytest.mark.parametrize("address", ["u:secret@b", "http://u:secret@[b", "http://u:secret@b:65536"])
@@ -100,10 +107,38 @@ def test_windows_grow_while_they_have_few_samples_and_shrink_with_many() -> None
     assert next_size(7 * 86_400_000, 0) == 7 * 86_400_000
 
 
-def test_sums_agree_but_for_their_last_digits() -> None:
-    assert Tally(2, 0.1 + 0.2).agrees_with(Tally(2, 0.3))
-    assert not Tally(2, 0.3).agrees_with(Tally(3, 0.3))
-    assert not Tally(2, 0.3).agrees_with(Tally(2, 0.4))
+_VALUES = np.array([1e300, 0.1, -1e300, 0.0, -0.0, np.inf, 1.0, 5e-324])
+_TIMES = np.arange(-4, 4) * 1_000
+
+
+def test_samples_agree_in_every_order_and_grouping() -> None:
+    whole = tally_of_samples(_TIMES, _VALUES)
+    parts = tally_of_samples(_TIMES[5:][::-1], _VALUES[5:][::-1])
+    assert parts.plus(tally_of_samples(_TIMES[:5], _VALUES[:5])) == whole
+    assert whole.agrees_with(parts.plus(tally_of_samples(_TIMES[:5], _VALUES[:5])))
+
+
+@pytest.mark.parametrize("row", range(len(_VALUES)))
+def test_another_time_or_value_of_a_single_sample_is_noticed(row: int) -> None:
+    """Also a value whose difference disappears in the sum of all."""
+    whole = tally_of_samples(_TIMES, _VALUES)
+    other, later = _VALUES.copy(), _TIMES.copy()
+    other[row] = np.nextafter(other[row], 2.0)
+    later[row] += 1
+    assert not tally_of_samples(_TIMES, other).agrees_with(whole)
+    assert not tally_of_samples(later, _VALUES).agrees_with(whole)
+
+
+def test_values_that_change_places_are_noticed() -> None:
+    whole = tally_of_samples(_TIMES, _VALUES)
+    assert not tally_of_samples(_TIMES, _VALUES[::-1]).agrees_with(whole)
+
+
+def test_every_nan_is_one_but_the_stale_marker() -> None:
+    bits = np.array([NORMAL_NAN_BITS, 0xFFF8_0000_0000_0005, STALE_NAN_BITS], np.uint64)
+    usual, other, stale = (tally_of_samples(_TIMES[:1], one) for one in bits.view("f8")[:, None])
+    assert usual.agrees_with(other)
+    assert not usual.agrees_with(stale)
 
 
 def test_an_import_that_begins_before_what_is_kept_says_so() -> None:
