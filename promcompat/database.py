@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -78,17 +79,20 @@ async def own_database(settings: Settings) -> AsyncIterator[EmbeddedDatabase | N
         yield None
         return
     used = settings.workers * DatabaseOptions().most_connections
+    given_up = threading.Event()
     start = partial(
         EmbeddedDatabase.start,
         settings.data_dir,
         report=_LOGGER.info,
         max_connections=max(LEAST_MAX_CONNECTIONS, used + _CONNECTIONS_OF_OTHERS),
+        is_given_up=given_up.is_set,
     )
     starting = asyncio.get_running_loop().run_in_executor(None, start)
     try:
         # Shielded: a database that was started is stopped, also when the start is cancelled.
         yield await asyncio.shield(starting)
     finally:
+        given_up.set()
         with suppress(PromcompatError):
             database = await starting
             await asyncio.to_thread(database.stop)

@@ -1,5 +1,6 @@
 """The database that `promcompat serve` runs by itself."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -48,11 +49,13 @@ class EmbeddedDatabase:
         *,
         report: Report,
         max_connections: int = LEAST_MAX_CONNECTIONS,
+        is_given_up: Callable[[], bool] = lambda: False,
     ) -> "EmbeddedDatabase":
         """Start the database in `data_folder`, installing and initialising what is missing.
 
         Blocks: about 10 s with downloads the first time, under a second afterwards. `report`
         receives lines of progress for a person. `max_connections` is of the server, for all roles.
+        A server that recovers from a crash, which may take long, is stopped once `is_given_up`.
 
         Raises:
             DataFolderInUseError: another live promcompat uses the folder.
@@ -60,7 +63,7 @@ class EmbeddedDatabase:
         """
         folder = DataFolder(data_folder)
         try:
-            return cls._start_in(folder, report, max_connections)
+            return cls._start_in(folder, report, max_connections, is_given_up)
         except OSError as error:
             folder.close()
             file = "" if error.filename is None else f" ({error.filename})"
@@ -73,7 +76,11 @@ class EmbeddedDatabase:
 
     @classmethod
     def _start_in(
-        cls, folder: DataFolder, report: Report, max_connections: int
+        cls,
+        folder: DataFolder,
+        report: Report,
+        max_connections: int,
+        is_given_up: Callable[[], bool],
     ) -> "EmbeddedDatabase":
         for path in (folder.cluster_path, folder.unfinished_cluster_path):
             clear_orphan(path, report)
@@ -87,7 +94,9 @@ class EmbeddedDatabase:
         _require_same_major(cluster)
         folder.rotate_log()
         report(f"Starting {distribution.description}")
-        server = _start_tuned(cluster, folder, report, max_connections, state.port)
+        server = _start_tuned(
+            cluster, folder, report, max_connections, state.port, is_given_up=is_given_up
+        )
         try:
             cluster, state = _separate_superuser(cluster, folder, server.port, state)
             cluster.finish_restore(server.port)  # The process that restored may have been killed.
@@ -219,6 +228,7 @@ def _start_tuned(
     report: Report,
     max_connections: int = LEAST_MAX_CONNECTIONS,
     preferred_port: int | None = None,
+    is_given_up: Callable[[], bool] = lambda: False,
 ) -> PostgresServer:
     settings = tune_settings(
         measure_machine(folder.path),
@@ -227,7 +237,7 @@ def _start_tuned(
         max_connections=max_connections,
     )
     cluster.write_settings(settings)
-    return start_server(cluster, folder.log_file, report, preferred_port)
+    return start_server(cluster, folder.log_file, report, preferred_port, is_given_up)
 
 
 def _require_same_major(cluster: Cluster) -> None:

@@ -92,14 +92,16 @@ class PostgresServer:
     def is_running(self) -> bool:
         return not self._exited.is_set()
 
-    def wait_until_ready(self) -> bool:
+    def wait_until_ready(self, is_given_up: Callable[[], bool] = lambda: False) -> bool:
         """Block until the server accepts connections; False when it ended instead.
 
         There is no time limit while the server lives: recovery after a crash takes as long as the
-        log is.
+        log is. Raises EmbeddedDatabaseError when nobody wants the server any more.
         """
         next_report = time.monotonic() + 5.0
         while self.is_running:
+            if is_given_up():
+                raise EmbeddedDatabaseError("the start of the database was given up")
             if _read_status(self._cluster.folder) == (self.process_id, "ready"):
                 return True
             if time.monotonic() > next_report:
@@ -114,15 +116,21 @@ class PostgresServer:
 
 
 def start_server(
-    cluster: Cluster, log_file: Path, report: Report, preferred_port: int | None = None
+    cluster: Cluster,
+    log_file: Path,
+    report: Report,
+    preferred_port: int | None = None,
+    is_given_up: Callable[[], bool] = lambda: False,
 ) -> PostgresServer:
     """Start the cluster's server, on `preferred_port` if it is free, and wait until it answers.
 
     A failed start is tried again: another process may have taken the port in between, and the
-    children of a killed server hold its shared memory for a moment.
+    children of a killed server hold its shared memory for a moment. `is_given_up` is asked again
+    and again, from this thread, whether anybody still wants the server.
 
     Raises:
-        EmbeddedDatabaseError: it does not start; the message has the last lines of its log.
+        EmbeddedDatabaseError: it does not start, and the message has the last lines of its log; or
+            nobody wants it, and it has stopped.
     """
     for attempt in range(_START_ATTEMPTS):
         time.sleep(attempt * _RETRY_SECONDS)
@@ -130,7 +138,7 @@ def start_server(
         port = find_free_port(preferred_port if attempt == 0 else None)
         server = PostgresServer(cluster, log_file, port, report)
         try:
-            if server.wait_until_ready():
+            if server.wait_until_ready(is_given_up):
                 return server
         except BaseException:
             server.stop()

@@ -16,8 +16,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -127,10 +127,18 @@ async def supervise(
     workers get them too. Raises PromcompatError if the database can never be used.
     """
     termination = Termination()
-    async with watched_database(settings, termination):
-        if await termination.unless_asked(migrate_when_answering(settings)) is not None:
+    async with AsyncExitStack() as opened:
+        opening = opened.enter_async_context(_migrated_database(settings, termination))
+        if await termination.unless_asked(opening) is not None:
             await _keep_workers(settings, reserved, announce, arguments, termination)
     return termination.exit_code
+
+
+@asynccontextmanager
+async def _migrated_database(settings: Settings, termination: Termination) -> AsyncIterator[int]:
+    """The version of its schema, while the block runs the service's own database, if it has one."""
+    async with watched_database(settings, termination):
+        yield await migrate_when_answering(settings)
 
 
 async def _keep_workers(

@@ -140,6 +140,27 @@ def test_service_ends_when_its_own_database_does(
         assert "did not stop in time" not in log.read_text()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_does_not_wait_for_a_recovery_of_the_own_database(
+    timescaledb_distribution: PostgresDistribution, tmp_path: Path, workers: str
+) -> None:
+    """A recovery after a crash takes as long as the log is; this one has no end."""
+    data_dir, log = tmp_path / "data", tmp_path / "log"
+    with EmbeddedDatabase.start(data_dir, report=lambda _line: None):
+        pass
+    cluster = data_dir / "postgres"
+    with (cluster / "postgresql.auto.conf").open("a") as settings:
+        settings.write("hot_standby = off\n")
+    (cluster / "standby.signal").touch()
+    port = find_free_port()
+    starting = start_promcompat(None, log, port=port, data_dir=str(data_dir), workers=workers)
+    with started(starting) as service:
+        wait_for_text(data_dir / "postgres.log", "entering standby mode")
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(timeout=60) == 0
+    assert not (cluster / "postmaster.pid").exists()
+
+
 def test_sigterm_lets_a_write_in_flight_finish(timescaledb_url: str, tmp_path: Path) -> None:
     now_ms = time.time_ns() // 1_000_000
     body = encode_request([encode_series((("__name__", "in_flight"),), (now_ms, 7.0))])
