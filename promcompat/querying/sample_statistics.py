@@ -1,6 +1,7 @@
 """Statistics of samples by group and by bucket, in numpy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -20,42 +21,64 @@ from promcompat.core.native_queries import DEFAULT_PERCENTILES, BucketValues, St
 
 MAX_CELLS = 20_000_000
 """160 MB of numbers, 20 times as many as an answer may have."""
+_PARTITIONED_FROM: Final = 1_000
+"""Fewer values are sorted in less time than their ranks are found."""
 
 
 def group_statistics(block: SampleBlock, group_by: Sequence[str]) -> list[Statistics]:
     """Statistics of each group of series, sorted by labels; an empty `group_by` makes one group.
 
-    Percentiles interpolate linearly between ranks, as numpy and SQL's percentile_cont do.
+    Percentiles interpolate linearly between ranks, as SQL's percentile_cont does.
     """
     groups, group_of_sample = _groups_of(block, group_by)
     is_counted = _are_counted(block.values)
     values, group_of_sample = block.values[is_counted], group_of_sample[is_counted]
-    order = np.argsort(group_of_sample, kind="stable")
-    bounds = np.searchsorted(group_of_sample[order], np.arange(len(groups) + 1))
-    sorted_values = values[order]
-    return [
-        _statistics_of(labels, sorted_values[bounds[index] : bounds[index + 1]])
-        for index, labels in enumerate(groups)
-    ]
+    if len(groups) > 1:
+        order = np.argsort(group_of_sample, kind="stable")
+        values, group_of_sample = values[order], group_of_sample[order]
+    bounds = np.searchsorted(group_of_sample, np.arange(len(groups) + 1))
+    filled = np.flatnonzero(np.diff(bounds))
+    found = [Statistics(labels=labels, count=0) for labels in groups]
+    if len(filled):
+        statistics = _statistics_of(values, bounds[filled], np.diff(bounds)[filled])
+        for group, (count, *others) in zip(filled.tolist(), statistics, strict=True):
+            named = dict(zip(_STATISTICS, others, strict=True))
+            found[group] = Statistics(labels=groups[group], count=count, **named)
+    return found
 
 
-def _statistics_of(labels: Labels, values: FloatArray) -> Statistics:
-    if not len(values):
-        return Statistics(labels=labels, count=0)
+_STATISTICS = ("avg", "min", "max", "sum", "p50", "p95", "p99")
+
+
+def _statistics_of(
+    values: FloatArray, starts: IntArray, counts: IntArray
+) -> Iterable[tuple[float, ...]]:
+    """The count and `_STATISTICS` of each run of values, none of them empty; reorders the values.
+
+    One call of numpy for all groups: one for each of them takes 0.2 ms.
+    """
     # Infinities and sums beyond the range of a float are valid results.
     with np.errstate(invalid="ignore", over="ignore"):
-        p50, p95, p99 = np.percentile(values, DEFAULT_PERCENTILES).tolist()
-        return Statistics(
-            labels=labels,
-            count=len(values),
-            avg=float(np.mean(values)),
-            min=float(np.min(values)),
-            max=float(np.max(values)),
-            sum=float(np.sum(values)),
-            p50=p50,
-            p95=p95,
-            p99=p99,
-        )
+        sums = np.add.reduceat(values, starts)
+        least, most = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+        for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+            _order_ranks(values[start : start + count])
+        percentiles = [
+            # One NaN makes all statistics NaN.
+            np.where(np.isnan(most), most, _interpolate(values, starts, counts, percentile))
+            for percentile in DEFAULT_PERCENTILES
+        ]
+    columns = (counts, sums / counts, least, most, sums, *percentiles)
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _order_ranks(values: FloatArray) -> None:
+    """Bring the values at the ranks of the usual percentiles to their places; NaN goes last."""
+    if len(values) < _PARTITIONED_FROM:
+        values.sort()
+        return
+    ranks = (len(values) - 1) * (np.array(DEFAULT_PERCENTILES) / 100)
+    values.partition(np.concatenate((np.floor(ranks), np.ceil(ranks))).astype(np.int64))
 
 
 def _groups_of(block: SampleBlock, group_by: Sequence[str] | None) -> tuple[list[Labels], IntArray]:
