@@ -1,13 +1,13 @@
 /** Histograms over time: the darker a cell, the more observations are in the bucket. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { formatNumber, formatValue } from "../format/numbers";
 import { formatTime } from "../format/times";
-import { zoneOffset } from "../time/zone";
 import { colour, isDark } from "../theme";
 import type { Cell, Heatmap } from "./buckets";
+import { FONT, TWO_LINES, drawTimeLabels, widthOf } from "./axes";
+import { timeTicks } from "./time_ticks";
 
-const LEFT = 76;
-const BOTTOM = 34;
+const BOTTOM = TWO_LINES;
 const TOP = 8;
 const RIGHT = 12;
 
@@ -22,6 +22,7 @@ export interface HeatmapProps {
 }
 
 interface Geometry {
+  left: number;
   width: number;
   height: number;
   x: (time: number) => number;
@@ -34,12 +35,14 @@ export function HeatmapPlot({ label, data, range, unit, height = 320, onZoom }: 
   const [hover, setHover] = useState<{ x: number; y: number; cell: Cell } | null>(null);
   const [drag, setDrag] = useState<{ from: number; to: number } | null>(null);
   const dark = isDark.value;
-  const plotWidth = Math.max(width - LEFT - RIGHT, 1);
+  const left = useMemo(() => Math.max(44, 14 + widthOf(data.bounds.map((bound) => formatValue(bound, unit)))), [data, unit]);
+  const plotWidth = Math.max(width - left - RIGHT, 1);
   const plotHeight = height - TOP - BOTTOM;
   const geometry: Geometry = {
+    left,
     width: plotWidth,
     height: plotHeight,
-    x: (time) => LEFT + ((time - range.start) / (range.end - range.start || 1)) * plotWidth,
+    x: (time) => left + ((time - range.start) / (range.end - range.start || 1)) * plotWidth,
     y: (bound) => TOP + plotHeight * (1 - bound / Math.max(data.bounds.length - 1, 1)),
   };
 
@@ -56,7 +59,7 @@ export function HeatmapPlot({ label, data, range, unit, height = 320, onZoom }: 
   }, [data, width, height, unit, dark]);
 
   const timeAt = (x: number) =>
-    range.start + ((x - LEFT) / plotWidth) * (range.end - range.start);
+    range.start + ((x - left) / plotWidth) * (range.end - range.start);
   const offset = (event: PointerEvent) => {
     const box = (event.currentTarget as Element).getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
@@ -137,7 +140,7 @@ function draw(
   context.scale(scale, scale);
   context.save();
   context.beginPath();
-  context.rect(LEFT, TOP, geometry.width, geometry.height);
+  context.rect(geometry.left, TOP, geometry.width, geometry.height);
   context.clip();
   context.fillStyle = colour("--heat");
   for (const { column, low, high, count } of cells) {
@@ -154,31 +157,12 @@ function draw(
   }
   context.restore();
   context.fillStyle = colour("--soft-text");
-  context.font = "12px system-ui, sans-serif";
+  context.font = FONT;
   context.textAlign = "right";
   context.textBaseline = "middle";
   const everyBound = Math.ceil(bounds.length / Math.max(geometry.height / 22, 1));
   bounds.forEach((bound, index) => {
-    if (index % everyBound === 0) context.fillText(formatValue(bound, unit), LEFT - 6, geometry.y(index));
+    if (index % everyBound === 0) context.fillText(formatValue(bound, unit), geometry.left - 6, geometry.y(index));
   });
-  context.textAlign = "center";
-  context.textBaseline = "top";
-  let shownDay = "";
-  for (const time of timeTicks(range, geometry.width)) {
-    const [day = "", clock = ""] = formatTime(time).split(" ");
-    context.fillText(clock.slice(0, 5), geometry.x(time), height - BOTTOM + 4);
-    if (day !== shownDay) context.fillText(day, geometry.x(time), height - BOTTOM + 18);
-    shownDay = day;
-  }
-}
-
-const TICK_SECONDS = [60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 604_800, 2_592_000];
-
-/** Round times of the browser's zone, 80 pixels or more from each other. */
-function timeTicks({ start, end }: HeatmapProps["range"], width: number): number[] {
-  const wanted = (end - start) / Math.max(width / 80, 1);
-  const every = TICK_SECONDS.find((seconds) => seconds >= wanted) ?? 31_536_000;
-  const offset = -zoneOffset(start * 1000) / 1000;
-  const first = Math.ceil((start - offset) / every) * every + offset;
-  return Array.from({ length: Math.floor((end - first) / every) + 1 }, (_, tick) => first + tick * every);
+  drawTimeLabels(context, timeTicks(range, geometry.width), geometry.x, height - BOTTOM + 4, width);
 }

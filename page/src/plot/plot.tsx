@@ -9,6 +9,8 @@ import { zone } from "../time/zone";
 import { colour, isDark } from "../theme";
 import { stack } from "./data";
 import { seriesColour } from "./palette";
+import { yRange } from "./y_range";
+import { FONT, timeAxis, widthOf } from "./axes";
 
 export interface Line {
   name: string;
@@ -53,7 +55,6 @@ export interface PlotProps {
   stacked?: boolean;
   logarithmic?: boolean;
   min?: number;
-  max?: number;
   thresholds?: Threshold[];
   marks?: Mark[];
   /** Drawn as diamonds. */
@@ -107,7 +108,7 @@ export function Plot(props: PlotProps) {
     };
   }, [
     props.times, columns, props.range.start, props.range.end, height, props.unit, props.decimals,
-    props.logarithmic, props.min, props.max, props.thresholds, props.marks, props.exemplars, props.cursorKey,
+    props.logarithmic, props.min, props.thresholds, props.marks, props.exemplars, props.cursorKey,
     props.spansGaps, dark, zone.value,
   ]);
 
@@ -160,16 +161,6 @@ export function Swatch({ colour }: { colour: string }) {
   return <span class="swatch" style={{ background: colour }} aria-hidden="true" />;
 }
 
-/** 24 hours, and no more of a date than the distance of the ticks needs. */
-const TIME_TICKS: uPlot.Axis.Values = [
-  [31_536_000, "{YYYY}", null, null, null, null, null, null, 1],
-  [2_419_200, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
-  [86_400, "{MMM} {D}", "\n{YYYY}", null, null, null, null, null, 1],
-  [60, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{MMM} {D}", null, null, null, 1],
-  [1, "{HH}:{mm}:{ss}", "\n{YYYY}-{MM}-{DD}", null, "\n{MMM} {D}", null, null, null, 1],
-  [0.001, "{HH}:{mm}:{ss}.{fff}", "\n{YYYY}-{MM}-{DD}", null, "\n{MMM} {D}", null, null, null, 1],
-];
-
 function optionsOf(
   props: PlotProps,
   width: number,
@@ -180,15 +171,16 @@ function optionsOf(
   const { lines, range, unit, decimals, cursorKey } = props;
   const axis = {
     stroke: colour("--soft-text"),
-    font: "12px system-ui, sans-serif",
+    font: FONT,
     grid: { stroke: colour("--grid"), width: 1 },
     ticks: { stroke: colour("--grid"), width: 1, size: 4 },
   };
   const isMany = lines.length > MANY;
+  const time = timeAxis(axis);
   return {
     width,
     height,
-    padding: [8, 24, 0, 0],
+    padding: [8, 16, 0, 0],
     legend: { show: false },
     tzDate: plotDate,
     series: [{}, ...lines.map((line, index) => seriesOf(line, index, props, isMany))],
@@ -201,12 +193,12 @@ function optionsOf(
       },
     },
     axes: [
-      { ...axis, values: TIME_TICKS, space: 70 },
+      time.axis,
       {
         ...axis,
         ...(isBinary(unit) && { incrs: BINARY_TICKS }),
         values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : formatValue(tick, unit, decimals))),
-        size: (_, values) => Math.max(44, 10 + 7 * Math.max(0, ...(values ?? []).map((text) => text?.length ?? 0))),
+        size: (_, values) => Math.max(44, 14 + widthOf(values ?? [])),
       },
     ],
     cursor: {
@@ -232,6 +224,7 @@ function optionsOf(
           setHover({ left: left + offset, top, row: idx, isRight: left > plot.over.clientWidth / 2, exemplar });
         },
       ],
+      drawAxes: [time.draw],
       draw: [
         (plot) => {
           drawThresholds(plot, props.thresholds ?? []);
@@ -280,27 +273,6 @@ function lonePoints(plot: uPlot, series: number, show: boolean): number[] | null
 function bandsOf(lines: Line[]): uPlot.Band[] {
   const shown = lines.flatMap((line, index) => (line.hidden ? [] : [index + 1]));
   return shown.slice(1).map((series, index) => ({ series: [series, shown[index] ?? series] }));
-}
-
-function yRange(props: PlotProps, low: number | null, high: number | null): uPlot.Range.MinMax {
-  const limits = (props.thresholds ?? []).map(({ value }) => value);
-  let bottom = Math.min(low ?? 0, ...(low === null ? limits : []));
-  let top = Math.max(high ?? 1, ...(low === null ? limits : []));
-  if (props.logarithmic) {
-    return uPlot.rangeLog(bottom > 0 ? bottom : 1e-3, top > 0 ? top : 1, 10, true);
-  }
-  // A threshold that is near the values is worth some of the height.
-  for (const value of limits) {
-    const room = Math.max(top - bottom, Math.abs(top) * 0.5, 1e-9);
-    if (value > top && value - top < room) top = value;
-    if (value < bottom && bottom - value < room) bottom = value;
-  }
-  if (props.stacked || (bottom > 0 && bottom < top * 0.3)) bottom = Math.min(bottom, 0);
-  const pad = (top - bottom) * 0.08 || Math.abs(top) * 0.1 || 1;
-  // Zero stays the end of an axis on whose one side everything is.
-  const least = bottom >= 0 ? Math.max(bottom - pad, 0) : bottom - pad;
-  const most = top <= 0 ? Math.min(top + pad, 0) : top + pad;
-  return [props.min ?? least, props.max ?? Math.max(most, least + pad)];
 }
 
 /** Distances of ticks that are round in units with factors of 1024. */

@@ -2,14 +2,18 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { formatTime } from "../../../format/times";
 import { colour, isDark } from "../../../theme";
+import { FONT, ONE_LINE, TWO_LINES, drawTimeLabels, shortened, widthOf } from "../../../plot/axes";
+import { timeTicks } from "../../../plot/time_ticks";
 import { zoomTo } from "../../../time/range";
 import { type Cells, cellsOf, histogramOf, intensity } from "../logic/buckets";
 import { heatmapColor, namedColor, paletteColor, readableOn } from "../logic/colors";
 import { displayName, limitsOf, type Shown, shown } from "../logic/fields";
-import { formatDate, unitText } from "../logic/units";
+import { unitText } from "../logic/units";
 import type { PanelProps } from "./props";
 
-const BOTTOM = 20;
+
+/** Labels need that much of a row. */
+const LINE_PIXELS = 14;
 
 /** A canvas that is drawn anew for its size and the theme. */
 function useCanvas(draw: (context: CanvasRenderingContext2D, width: number, height: number) => void, width: number, height: number, inputs: unknown[]) {
@@ -23,22 +27,25 @@ function useCanvas(draw: (context: CanvasRenderingContext2D, width: number, heig
     element.height = Math.max(height, 1) * devicePixelRatio;
     context.scale(devicePixelRatio, devicePixelRatio);
     context.clearRect(0, 0, width, height);
-    context.font = "11px system-ui, sans-serif";
+    context.font = FONT;
     draw(context, width, height);
   }, [...inputs, width, height, dark]);
   return canvas;
 }
 
-function timeTicks(context: CanvasRenderingContext2D, range: { start: number; end: number }, left: number, width: number, height: number): void {
-  const count = Math.max(Math.floor((width - left) / 90), 1);
-  context.fillStyle = colour("--soft-text");
-  context.textAlign = "center";
-  const pattern = range.end - range.start > 2 * 86_400 ? "MM/DD HH:mm" : "HH:mm";
-  for (let index = 0; index <= count; index += 1) {
-    const x = left + ((width - left - 30) * index) / count + 10;
-    const time = range.start + ((x - left) / (width - left)) * (range.end - range.start);
-    context.fillText(formatDate(time * 1000, pattern), x, height - 6);
-  }
+/** A low panel needs its height for other things than dates. */
+function axisHeight(height: number): number {
+  return height < 120 ? ONE_LINE : TWO_LINES;
+}
+
+/** Room for labels at the left, which do not take more than a third. */
+function leftOf(labels: string[], width: number): number {
+  return Math.min(Math.max(12 + widthOf(labels), 30), width * 0.35);
+}
+
+function drawTimes(context: CanvasRenderingContext2D, range: { start: number; end: number }, left: number, width: number, height: number, place: (ms: number) => number): void {
+  const bottom = axisHeight(height);
+  drawTimeLabels(context, timeTicks(range, width - left), (time) => place(time * 1000), height - bottom + 4, width, 1, bottom === TWO_LINES ? 2 : 1);
 }
 
 interface Pointed {
@@ -62,9 +69,9 @@ export function HeatmapPanel({ panel, data, range, width, height }: PanelProps) 
   const cells = useMemo(() => cellsOf(data.frames, options), [data.frames, panel]);
   const unit = options.y_axis?.unit;
   const labels = cells.rows.map((name) => (Number.isNaN(Number(name)) ? name : unitText(Number(name), unit, options.y_axis?.decimals)));
-  const left = 12 + 6.2 * Math.max(3, ...labels.map((text) => text.length));
+  const left = leftOf(labels, width);
   const place = (time: number) => left + ((time / 1000 - range.start) / (range.end - range.start)) * (width - left);
-  const rowHeight = (height - BOTTOM) / Math.max(cells.rows.length, 1);
+  const rowHeight = (height - axisHeight(height)) / Math.max(cells.rows.length, 1);
   const canvas = useCanvas((context) => drawHeatmap(context, cells, labels, options, { left, width, height, rowHeight, place, range }), width, height, [cells, range.start, range.end]);
   if (!cells.times.length) return <div class="no-data">No data</div>;
   const point = (event: MouseEvent) => {
@@ -102,7 +109,7 @@ function drawHeatmap(context: CanvasRenderingContext2D, cells: Cells, labels: st
   const fill = namedColor(color.fill ?? "dark-orange", dark);
   // Where cells share a pixel, it is a stripe.
   const whole = (x: number) => Math.round(x * devicePixelRatio) / devicePixelRatio;
-  const y = (row: number) => height - BOTTOM - (row + 1) * rowHeight;
+  const y = (row: number) => height - axisHeight(height) - (row + 1) * rowHeight;
   cells.counts.forEach((row, index) => {
     row.forEach((count, column) => {
       const at = intensity(count, min, max, options);
@@ -118,9 +125,9 @@ function drawHeatmap(context: CanvasRenderingContext2D, cells: Cells, labels: st
   context.globalAlpha = 1;
   context.fillStyle = colour("--soft-text");
   context.textAlign = "right";
-  const every = Math.max(Math.ceil(14 / rowHeight), 1);
-  labels.forEach((text, row) => row % every || context.fillText(text, left - 6, y(row) + rowHeight / 2 + 4));
-  timeTicks(context, range, left, width, height);
+  const every = Math.max(Math.ceil(LINE_PIXELS / rowHeight), 1);
+  labels.forEach((text, row) => row % every || context.fillText(shortened(text, left - 6), left - 6, y(row) + rowHeight / 2 + 4));
+  drawTimes(context, range, left, width, height, place);
 }
 
 interface Lane {
@@ -150,11 +157,12 @@ export function States({ panel, data, range, width, height }: PanelProps) {
       return { name: displayName(field, frame), pieces };
     });
   }), [data.frames, dark, isMerged]);
-  const left = Math.min(12 + 6.2 * Math.max(3, ...lanes.map(({ name }) => name.length)), width * 0.35);
-  const laneHeight = (height - BOTTOM) / Math.max(lanes.length, 1);
+  const left = leftOf(lanes.map(({ name }) => name), width);
+  const laneHeight = (height - axisHeight(height)) / Math.max(lanes.length, 1);
   const place = (time: number) => left + ((time / 1000 - range.start) / (range.end - range.start)) * (width - left);
   const canvas = useCanvas((context) => {
     const showValue = panel.options?.show_value ?? "auto";
+    const every = Math.max(Math.ceil(LINE_PIXELS / laneHeight), 1);
     lanes.forEach(({ name, pieces }, lane) => {
       const y = lane * laneHeight;
       for (const { start, end, shown: piece } of pieces) {
@@ -163,7 +171,7 @@ export function States({ panel, data, range, width, height }: PanelProps) {
         context.fillStyle = piece.color;
         context.fillRect(x, y + laneHeight * 0.05, Math.max(x2 - x - (isMerged ? 0 : 1), 1), laneHeight * 0.9);
         const text = piece.prefix + piece.text + piece.suffix;
-        if (showValue !== "never" && text.length * 6.5 < x2 - x) {
+        if (showValue !== "never" && every === 1 && widthOf([text]) + 6 < x2 - x) {
           context.fillStyle = readableOn(piece.color);
           context.textAlign = "left";
           context.fillText(text, x + 3, y + laneHeight / 2 + 4);
@@ -171,9 +179,9 @@ export function States({ panel, data, range, width, height }: PanelProps) {
       }
       context.fillStyle = colour("--soft-text");
       context.textAlign = "right";
-      context.fillText(name.slice(0, Math.floor(left / 6.2)), left - 6, y + laneHeight / 2 + 4);
+      if (lane % every === 0) context.fillText(shortened(name, left - 6), left - 6, y + laneHeight / 2 + 4);
     });
-    timeTicks(context, range, left, width, height);
+    drawTimes(context, range, left, width, height, place);
   }, width, height, [lanes, range.start, range.end]);
   if (!lanes.length) return <div class="no-data">No data</div>;
   const point = (event: MouseEvent) => {
@@ -199,9 +207,9 @@ export function Histogram({ panel, data, width, height }: PanelProps) {
     const each = (width - 40) / Math.max(bars.length, 1);
     const every = Math.max(Math.ceil(60 / each), 1);
     bars.forEach(({ from, count }, index) => {
-      const high = ((height - BOTTOM - 8) * count) / (most || 1);
+      const high = ((height - ONE_LINE - 8) * count) / (most || 1);
       context.fillStyle = paletteColor(0, isDark.peek());
-      context.fillRect(36 + index * each, height - BOTTOM - high, Math.max(each - 1, 1), high);
+      context.fillRect(36 + index * each, height - ONE_LINE - high, Math.max(each - 1, 1), high);
       context.fillStyle = colour("--soft-text");
       context.textAlign = "center";
       if (index % every === 0) context.fillText(unitText(from, panel.fields?.unit, panel.fields?.decimals), 36 + index * each, height - 6);

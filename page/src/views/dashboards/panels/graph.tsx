@@ -6,6 +6,7 @@ import { formatTime, plotDate } from "../../../format/times";
 import { type Exemplar, ExemplarFacts, drawExemplars, exemplarAt, useExemplars } from "../../../plot/exemplars";
 import { zone } from "../../../time/zone";
 import { type Mark, Swatch } from "../../../plot/plot";
+import { FONT, timeAxis, widthOf } from "../../../plot/axes";
 import { colour, isDark } from "../../../theme";
 import { zoomTo } from "../../../time/range";
 import { namedColor } from "../logic/colors";
@@ -195,15 +196,6 @@ function GraphLegend({ lines, options, off, onOff }: { lines: GraphLine[]; optio
   );
 }
 
-const TIME_TICKS: uPlot.Axis.Values = [
-  [31_536_000, "{YYYY}", null, null, null, null, null, null, 1],
-  [2_419_200, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
-  [86_400, "{MM}/{DD}", null, null, null, null, null, null, 1],
-  [60, "{HH}:{mm}", "\n{MM}/{DD}", null, "\n{MM}/{DD}", null, null, null, 1],
-  [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1],
-  [0.001, "{HH}:{mm}:{ss}.{fff}", null, null, null, null, null, null, 1],
-];
-
 function plotOptions(
   graph: GraphData, off: ReadonlySet<string>, range: { start: number; end: number }, width: number, height: number,
   marks: Mark[], exemplars: readonly Exemplar[], cursorKey: string | undefined, setHover: (hover: Hover | null) => void,
@@ -215,7 +207,8 @@ function plotOptions(
   const fills = fillsTo(lines, (name) => off.has(name));
   const bands = fills.flatMap((below, index): uPlot.Band[] => (below === undefined ? [] : [{ series: [index + 1, below + 1] }]));
   const scales: uPlot.Scales = { x: { time: true, range: () => [range.start, range.end] } };
-  const axes: uPlot.Axis[] = [{ ...axisStyle(), values: TIME_TICKS, space: 60, size: 36 }];
+  const time = timeAxis(axisStyle());
+  const axes: uPlot.Axis[] = [time.axis];
   let autos = 0;
   keys.forEach((key, index) => {
     const first = lines.find(({ scale, settings }) => scale === key && !settings.hidden?.graph) ?? lines.find(({ scale }) => scale === key);
@@ -227,7 +220,7 @@ function plotOptions(
   });
   if (!keys.length) scales["y"] = { range: () => [0, 100] };
   return {
-    width, height, padding: [8, 20, 0, 0], legend: { show: false }, tzDate: plotDate, scales, axes, bands,
+    width, height, padding: [8, 16, 0, 0], legend: { show: false }, tzDate: plotDate, scales, axes, bands,
     series: [{}, ...lines.map((line) => seriesOf(line, `y${keys.indexOf(line.scale)}`, isHidden(line), isMany))],
     cursor: {
       drag: { x: true, y: false, setScale: false }, points: { show: !isMany },
@@ -242,6 +235,7 @@ function plotOptions(
         plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
       }],
       setCursor: [(plot) => setHover(hoverOf(plot, exemplars))],
+      drawAxes: [time.draw],
       drawClear: [(plot) => { drawAreas(plot, lines, keys); drawMarks(plot, marks); }],
       draw: [(plot) => { drawThresholdLines(plot, lines, keys); drawExemplars(plot, exemplars, keys.length ? "y0" : "y"); }],
     },
@@ -263,7 +257,7 @@ function hoverOf(plot: uPlot, exemplars: readonly Exemplar[]): Hover | null {
 
 function axisStyle(): uPlot.Axis {
   return {
-    stroke: colour("--soft-text"), font: "12px system-ui, sans-serif",
+    stroke: colour("--soft-text"), font: FONT,
     grid: { stroke: colour("--grid"), width: 1 }, ticks: { stroke: colour("--grid"), width: 1, size: 4 },
   };
 }
@@ -278,8 +272,8 @@ function axisOf(settings: FieldSettings, scale: string, isRight: boolean, isSeco
     values: (_, ticks) => ticks.map(text),
     ...(isBinary(unit) && axisIncrements()),
     ...(decimals === 0 && { incrs: WHOLE }),
-    ...(axis_label && { label: axis_label, labelSize: 22, labelFont: "12px system-ui, sans-serif" }),
-    size: (_, values) => Math.max(40, 14 + 7.2 * Math.max(0, ...(values ?? []).map((value) => value?.length ?? 0))),
+    ...(axis_label && { label: axis_label, labelSize: 22, labelFont: FONT }),
+    size: (_, values) => Math.max(40, 14 + widthOf(values ?? [])),
   };
 }
 
