@@ -2,7 +2,9 @@
 
 With one worker the numbers live in the process. With several, each worker keeps its numbers in
 memory-mapped files (prometheus_client's multiprocess mode, chosen by PROMETHEUS_MULTIPROC_DIR,
-which the supervisor sets) and whichever worker is scraped answers for all of them.
+which the supervisor sets) and whichever worker is scraped answers for all of them. The files have
+the number of the worker, not that of its process: a worker that is started again goes on counting
+where the one before it ended, and workers that end again and again leave no files behind.
 """
 
 import os
@@ -15,6 +17,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
+    values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -40,7 +43,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Telemetry:
     """Every metric of the service."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: int | None = None) -> None:
+        """`worker` is the number of this process among those that share a folder of files."""
+        if worker is not None:
+            values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
         # The creation time of each counter would come as a gauge in the text format.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()

@@ -62,7 +62,8 @@ async def serve(
     """
     keep_freed_memory()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    termination, state, telemetry = Termination(), ServiceState(), Telemetry()
+    termination, state = Termination(), ServiceState()
+    telemetry = Telemetry(None if link is None else link.number)
     files = tls_files(settings)
     tls = None if files is None else ServerTls(files, telemetry.tls)
     server = _build_server(settings, bound, state, telemetry, tls)

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -49,8 +49,9 @@ _STACKS_SECONDS = 0.5
 class WorkerLink:
     """What a worker gets from its parent: the address to listen on, the pipes, and the secret.
 
-    `own_secret` is shown by the service to itself, where any of the workers may answer. `database`
-    is the description of the database once the worker serves.
+    `own_secret` is shown by the service to itself, where any of the workers may answer. A worker
+    that is started again has the `number` of the one before it. `database` is the description of
+    the database once the worker serves.
     """
 
     listen: str
@@ -58,6 +59,7 @@ class WorkerLink:
     report_pipe: int
     report_seconds: float
     own_secret: str = field(repr=False)
+    number: int = 0
     database: str = ""
 
     def follow(self, termination: Termination) -> None:
@@ -158,13 +160,8 @@ async def _keep_workers(
             report_seconds,
             new_own_secret(),
         )
-        environment = {
-            **os.environ,
-            MULTIPROCESS_VARIABLE: str(folder),
-            _WORKER_VARIABLE: json.dumps(asdict(link)),
-        }
         keepers = [
-            _Keeper(number, arguments, environment, pipes, folder)
+            _Keeper(number, arguments, _environment(link, number, folder), pipes, folder)
             for number in range(settings.workers)
         ]
         pass_on_hangup(settings, keepers)
@@ -176,6 +173,15 @@ async def _keep_workers(
                 group.create_task(_kill_silent_workers(keepers, report_seconds, termination))
         finally:
             pipes.close()
+
+
+def _environment(link: WorkerLink, number: int, folder: Path) -> Mapping[str, str]:
+    """That of a worker, which has a number and keeps its metrics in a folder."""
+    return {
+        **os.environ,
+        MULTIPROCESS_VARIABLE: str(folder),
+        _WORKER_VARIABLE: json.dumps(asdict(replace(link, number=number))),
+    }
 
 
 def pass_on_hangup(settings: Settings, keepers: Sequence["_Keeper"]) -> None:
@@ -333,7 +339,8 @@ class _Keeper:
             await _stop(process, exited, stop_seconds)
             return
         self.process, self.is_serving, self._n_missed = None, False, None
-        mark_process_dead(process.pid, str(self.metrics_folder))  # type: ignore[no-untyped-call]
+        # What counts goes on with the next one; what only says how a process is does not.
+        mark_process_dead(self.number, str(self.metrics_folder))  # type: ignore[no-untyped-call]
         _LOGGER.error("worker ended", extra={"worker": self.number, "exit_code": exited.result()})
 
     async def _spawn(self) -> asyncio.subprocess.Process:

@@ -87,6 +87,19 @@ def children_of(pid: int) -> list[int]:
     ]
 
 
+def metrics_files(pid: int) -> set[str]:
+    """The files in which the workers of a supervisor keep their metrics."""
+    (folder,) = {
+        Path(path)
+        for child in children_of(pid)
+        for name, _, path in (
+            text.partition("=") for text in Path(f"/proc/{child}/environ").read_text().split("\0")
+        )
+        if name == "PROMETHEUS_MULTIPROC_DIR"
+    }
+    return {file.name for file in folder.iterdir()}
+
+
 def wait_until_gone(pid: int) -> None:
     status = Path(f"/proc/{pid}/stat")
     wait_for(lambda: not status.exists() or " Z " in status.read_text(), "it is still there")
@@ -311,14 +324,20 @@ def test_workers_share_a_port_and_are_kept_alive(timescaledb_url: str, tmp_path:
             series = encode_series((("__name__", "shared"),), (now_ms + number, 1.0))
             assert write(service.url, series) == 204
         # Whichever worker answers speaks for both.
-        assert (
-            "promcompat_remote_write_samples_received_total 20.0"
-            in get(f"{service.url}/metrics")[1]
-        )
+        received = "promcompat_remote_write_samples_received_total 20.0"
+        assert received in get(f"{service.url}/metrics")[1]
+        files = metrics_files(service.process.pid)
         os.kill(workers[0], signal.SIGKILL)
         wait_until_gone(workers[0])
         wait_for_text(tmp_path / "log", "worker ended")
-        wait_for(lambda: len(children_of(service.process.pid)) >= 2)
+        # A worker that comes anew goes on with the files of the one before, and so do its counters.
+        wait_for(
+            lambda: (
+                len(children_of(service.process.pid)) == 2
+                and metrics_files(service.process.pid) == files
+            )
+        )
+        assert received in get(f"{service.url}/metrics")[1]
         assert len(values_of(service.url, "shared[1h]", now_ms / 1000 + 60)[0]) == 20
         last = children_of(service.process.pid)
         assert service.stop() == 0
