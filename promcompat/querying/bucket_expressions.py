@@ -25,13 +25,22 @@ def statistics_of(aggregation: Aggregation, percentiles: Sequence[float]) -> dic
 
 
 def percentile_name(percentile: float) -> str:
-    """`p95`, `p99.9`."""
-    return f"p{percentile:.10g}"
+    """`p95`, `p99.9`, `p0.00001`: a parameter has six decimals at most."""
+    return f"p{percentile:.6f}".rstrip("0").rstrip(".")
 
 
 def quantile_text(percentile: float) -> str:
     """A percentile as PromQL and the label `quantile` write it: `0.95`."""
     return f"{percentile / 100:.10g}"
+
+
+def _matching_quantile(percentile: float) -> str:
+    """What matches the label `quantile` of a percentile, with its operator.
+
+    Prometheus 3 and OpenMetrics write whole numbers as `1.0`.
+    """
+    text = quantile_text(percentile)
+    return f'=~"{text}(\\\\.0)?"' if text in ("0", "1") else f'="{text}"'
 
 
 def selector_text(name: str, matchers: Sequence[LabelMatcher], suffix: str = "") -> str:
@@ -124,7 +133,7 @@ class _Expressions:
         match statistic:
             case float():
                 # Quantiles cannot be combined exactly; their mean is an approximation.
-                quantile = f'"quantile"="{quantile_text(statistic)}"'
+                quantile = f'"quantile"{_matching_quantile(statistic)}'
                 window = self._window(extra=quantile)
                 by = "without (quantile)"
                 if self._query.group_by is not None:

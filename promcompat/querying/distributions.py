@@ -116,13 +116,17 @@ def _percentile(parts: _Parts, percentile: float) -> float | None:
 def histogram_percentile(buckets: dict[str, float], percentile: float) -> float | None:
     """The percentile of cumulative counts by upper bound, as PromQL's `histogram_quantile`.
 
-    None without observations, and without the bucket `+Inf`.
+    Buckets of one bound, such as `1` and `1.0`, count together: Prometheus 3 writes the bounds of
+    Prometheus 2 in another way. None without observations, and without the bucket `+Inf`.
     """
     found = _by_bound(buckets.items())
-    bounds = np.array([parse_bound(le) or 0.0 for le, _ in found])
-    if len(found) < 2 or bounds[-1] != np.inf:
+    bounds, bucket_of = np.unique(
+        [parse_bound(le) or 0.0 for le, _ in found], return_inverse=True
+    )
+    if len(bounds) < 2 or bounds[-1] != np.inf:
         return None
-    counts = np.maximum.accumulate(np.array([count for _, count in found]))
+    counts = np.bincount(bucket_of, weights=[count for _, count in found])
+    counts = np.maximum.accumulate(counts)
     if not counts[-1] > 0:
         return None
     rank = counts[-1] * percentile / 100

@@ -62,6 +62,29 @@ async def test_a_classic_histogram_needs_no_definition(native: NativeClient) -> 
     await native.get("/latest/h", 200, label="host=b")
 
 
+async def test_bounds_count_as_numbers_however_they_are_written(native: NativeClient) -> None:
+    # Prometheus 3 writes `1.0` where Prometheus 2 wrote `1`: two series of one bucket.
+    def counters(offset: int, le: str, count: int) -> list[dict[str, Any]]:
+        bounds = {le: count, "+Inf": count}
+        return [
+            {"name": "h_bucket", "value": n, "timestamp": TEN + offset, "labels": {"le": bound}}
+            for bound, n in bounds.items()
+        ]
+
+    for offset, le, count in ((10, "1", 0), (20, "1", 10), (30, "1.0", 10), (40, "1.0", 20)):
+        await native.ingest(*counters(offset, le, count))
+    (group,) = (await native.get("/aggregate/h", **SPAN))["groups"]
+    assert (group["count"], group["p50"], group["p95"]) == pytest.approx((20, 0.5, 0.95))
+    for quantile, value in (("0", 1), ("0.5", 5), ("1.0", 9)):
+        labels = {"quantile": quantile}
+        await native.ingest({"name": "s", "value": value, "timestamp": TEN, "labels": labels})
+    for suffix in ("_sum", "_count"):
+        await native.ingest({"name": f"s{suffix}", "value": 1, "timestamp": TEN})
+    answer = await native.get("/series/s", bucket="5m", percentile="0,50,100", **SPAN)
+    (point,) = answer["series"][0]["points"]
+    assert (point["p0"], point["p50"], point["p100"]) == (1.0, 5.0, 9.0)
+
+
 async def test_statistics_of_a_histogram_survive_a_restart_of_its_process(
     native: NativeClient,
 ) -> None:

@@ -1,7 +1,7 @@
 """Selectors of the native API in PromQL."""
 
 from promcompat.core.matchers import LabelMatcher, MatchOp
-from promcompat.querying.bucket_expressions import selector_text
+from promcompat.querying.bucket_expressions import percentile_name, selector_text
 from promql.parsing.parser import parse_metric_selector
 
 
@@ -12,3 +12,8 @@ def test_any_name_and_value_can_be_selected() -> None:
         ("__name__", odd),
         (odd, odd),
     }
+
+
+def test_percentiles_are_named_as_they_are_written() -> None:
+    texts = ["0", "0.000001", "0.00001", "7.5", "50", "99.999999", "100"]
+    assert [percentile_name(float(text)) for text in texts] == [f"p{text}" for text in texts]
