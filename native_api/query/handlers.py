@@ -128,7 +128,7 @@ async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
 async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
     """Statistics over the samples of a metric."""
     name, query = metric_name_of(call.path["name"]), call.query
-    start_ms, end_ms = query.bounds_ms(call.services.queries.now_ms())
+    start_ms, end_ms = _checked_bounds(call, call.services.queries.now_ms())
     metric_type, groups = await call.services.native_queries.statistics(
         call.tenant,
         name,
@@ -153,7 +153,7 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
     """A value for each bucket of a metric."""
     name, query = metric_name_of(call.path["name"]), call.query
     now_ms = call.services.queries.now_ms()
-    start_ms, end_ms = query.bounds_ms(now_ms)
+    start_ms, end_ms = _checked_bounds(call, now_ms)
     n_buckets = count_buckets(start_ms, end_ms, query.bucket)
     if n_buckets > MAX_BUCKETS:
         reason = f"divides the range into {n_buckets:,} buckets"
@@ -183,6 +183,16 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
     return await list_response(
         call.request, n_items, lambda: render_buckets(name, query, answer, now_ms)
     )
+
+
+def _checked_bounds(
+    call: Call[AggregateQuery, None] | Call[SeriesQuery, None], now_ms: int
+) -> tuple[int, int]:
+    """Start and end. Raises InvalidRequestError for a range that the tenant may not ask for."""
+    start_ms, end_ms = call.query.bounds_ms(now_ms)
+    with errors_blamed_on("query", "start", "a later start or an earlier end"):
+        call.services.queries.check_length(call.tenant, end_ms - start_ms)
+    return start_ms, end_ms
 
 
 def _row_documents(rows: list[SampleRow]) -> list[dict[str, object]]:

@@ -67,9 +67,10 @@ class BucketReader:
         """The last value before the range of the query, as values of a single bucket.
 
         None when no sample can be earlier. The search goes back by the length of the range, at
-        least a day, in buckets of the same width.
+        least a day, in buckets of the same width; no longer than the tenant may ask for.
         """
         length_ms = max(query.end_ms - query.start_ms, _LOOK_BACK_MS)
+        length_ms = min(length_ms, self._queries.longest_range_ms(tenant) or length_ms)
         length_ms = min(length_ms, (MAX_BUCKETS - 1) * query.bucket_ms)
         start_ms = max(query.start_ms - length_ms, _EARLIEST_MS)
         if start_ms == query.start_ms:

@@ -78,13 +78,20 @@ class QueryService(QueryRunner):
         Raises BadDataError for a range that is longer than the tenant may ask for, and
         QueryCanceledError when somebody cancels the query.
         """
-        limits, asked = self._limits.of(query.tenant), query.eval_range
-        if asked.end_ms - asked.start_ms > limits.max_total_query_length > 0:
-            length = format_duration_ms(asked.end_ms - asked.start_ms)
-            name = "max_total_query_length"
-            raise BadDataError(self._limits.refuse(query.tenant, name, f": {length}"))
+        self.check_length(query.tenant, query.eval_range.end_ms - query.eval_range.start_ms)
         with self.log.running(query):
             return truncate_result(await self._runner.run(query), query.limit)
+
+    def longest_range_ms(self, tenant: str) -> int | None:
+        """The longest range that a tenant may ask for; None: any."""
+        return self._limits.of(tenant).max_total_query_length or None
+
+    def check_length(self, tenant: str, length_ms: int) -> None:
+        """Raises BadDataError for a range that is longer than the tenant may ask for."""
+        longest_ms = self.longest_range_ms(tenant)
+        if longest_ms is not None and length_ms > longest_ms:
+            detail = f": {format_duration_ms(length_ms)}"
+            raise BadDataError(self._limits.refuse(tenant, "max_total_query_length", detail))
 
     def reading(
         self, tenant: str, selections: Sequence[SeriesSelection]

@@ -228,7 +228,8 @@ LIMITS: Final[Sequence[LimitDefinition]] = (
     _definition(
         "max_total_query_length",
         unit=DURATION,
-        bounds="Time between start and end of a range query.",
+        bounds="Time between start and end of a range query, and of `series` and `aggregate` of "
+        "the native API.",
         text="the total query time range exceeds the limit of {limit}",
         reason="max_total_query_length",
         status=400,

@@ -330,6 +330,31 @@ async def test_a_query_is_bounded_by_the_limits_of_its_tenant(
         assert refusals(service, reason) == 1
 
 
+async def test_native_ranges_are_bounded_by_the_limit_of_the_length_of_queries(
+    plain_database_url: str,
+) -> None:
+    async with running_native_service(plain_database_url, max_total_query_length="1h") as service:
+        hour_ms = NOW_MS - NOW_MS % 3_600_000
+        one = {"name": "m", "value": 7, "timestamp": (hour_ms - 7_000_000) / 1000}
+        await service.ingest(one, {**one, "value": 8, "timestamp": hour_ms / 1000 - 5000})
+        end = str(hour_ms / 1000)
+        long, short = ({"start": str(hour_ms / 1000 - n), "end": end} for n in (3600.001, 3600))
+        for path, asked in [
+            ("/aggregate/m", {}),
+            ("/series/m", {"bucket": "5m", "aggregation": "avg"}),
+            ("/series/m", {"bucket": "5m", "aggregation": "p50"}),
+            ("/series/m", {"bucket": "52w", "aggregation": "avg"}),
+        ]:
+            problem = await service.get(path, 400, **asked, **long)
+            (fault,) = problem["errors"]
+            assert fault["field"] == "start"
+            assert "exceeds the limit of 1h" in fault["reason"]
+            await service.get(path, **asked, **short)
+        # The value before the range is searched no further back than a query may.
+        carried = await service.get("/series/m", bucket="5m", fill="previous", **short)
+        assert {point["value"] for point in carried["series"][0]["points"]} == {8.0}
+
+
 @pytest.mark.parametrize(
     ("limit", "path", "bodies", "status", "reason"),
     [
