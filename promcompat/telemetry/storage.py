@@ -25,6 +25,8 @@ _STORAGE_COUNTERS = {
     "select_seconds": "Time spent reading selectors.",
     "selector_cache_hits": "Selectors whose series were cached.",
     "selector_cache_misses": "Selectors whose series were not cached.",
+    "rollups_unreadable": "Selectors that needed a damaged rollup; their samples are read instead, "
+    "or the query fails if these are no longer kept.",
     "rollup_cache_hits": "Selectors whose rollups were still in memory.",
     "rollup_cache_misses": "Selectors whose rollups had to be read.",
 }

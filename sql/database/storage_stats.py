@@ -10,7 +10,8 @@ class StorageStats:
     But for `rows_waiting`, `undrained_bytes` and `rollup_cache_bytes`, which say what is now.
 
     `rows_committed` counts rows in acknowledged commits, duplicates of stored rows included.
-    `commits` and `commit_seconds` give the mean commit.
+    `commits` and `commit_seconds` give the mean commit. `rollups_unreadable` counts selections that
+    needed a damaged rollup.
     """
 
     rows_committed: int = 0
@@ -30,6 +31,7 @@ class StorageStats:
     select_seconds: float = 0.0
     selector_cache_hits: int = 0
     selector_cache_misses: int = 0
+    rollups_unreadable: int = 0
     rollup_cache_hits: int = 0
     rollup_cache_misses: int = 0
     rollup_cache_bytes: int = 0

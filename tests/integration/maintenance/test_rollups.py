@@ -451,6 +451,7 @@ async def test_samples_are_read_in_place_of_a_damaged_rollup(
         await admin.execute(DAMAGE)
         with caplog.at_level(logging.ERROR):
             assert await answer(*asked) == expected
+        assert storage.stats.rollups_unreadable == 1
         (reason,) = [record.__dict__["reason"] for record in caplog.records]
         bucket_seconds, series_id, period = re.findall(r" = (\d+)", reason)
         assert bucket_seconds == "3600"

@@ -115,6 +115,7 @@ class RollupReader:
         try:
             found = None if scope is None else await self._rolled(snapshot, scope, use, allowance)
         except DamagedRollupError as exc:
+            self._stats.rollups_unreadable += 1
             fields = {"tenant_id": question.tenant_id, "reason": str(exc)}
             _LOGGER.error("a stored rollup cannot be decoded", extra=fields)
             if await _outlive_samples(snapshot, question):
