@@ -1,13 +1,16 @@
 -- start --
--- Where a head that may hold $1 samples begins: the newest arrivals with at most that many samples
--- together come after held_after. last_change is the newest change.
-WITH counted AS (
-    SELECT a.id, sum(a.n_samples) OVER (ORDER BY a.id DESC) AS n_samples
+-- Where a head that may hold $1 bytes begins, with $2 bytes for a sample or what a page with histograms
+-- needs: the newest arrivals with at most that many bytes together come after held_after. last_change is
+-- the newest change.
+WITH measured AS (
+    SELECT
+        a.id,
+        sum(greatest($2::bigint * a.n_samples, unpacked_bytes(a.payload))) OVER (ORDER BY a.id DESC) AS n_bytes
     FROM arrival AS a
     WHERE NOT a.is_aside
 )
 SELECT
-    greatest(s.drained_through, (SELECT max(n.id) FROM counted AS n WHERE n.n_samples > $1))
+    greatest(s.drained_through, (SELECT max(m.id) FROM measured AS m WHERE m.n_bytes > $1::bigint))
     AS held_after,
     greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change
 FROM drain_state AS s

@@ -249,8 +249,8 @@ class Head:
 
         The older ones are read when a query needs them; only their deletions are read now.
         """
-        max_samples = self._max_bytes // _BYTES_PER_SAMPLE
-        start = await connection.fetchrow(_QUERIES["start"], max_samples)
+        bounds = self._max_bytes, _BYTES_PER_SAMPLE
+        start = await connection.fetchrow(_QUERIES["start"], *bounds)
         held_after = start["held_after"]
         rows = await connection.fetch(_QUERIES["undrained_deletions"], held_after)
         if generation != self._generation or self._position.is_known:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.clock import wall_clock_ms
+from promcompat.core.histograms.columns import HISTOGRAM_BITS
 from promcompat.core.ports import ALL_TIME, ALL_TIME_MS
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
@@ -529,6 +530,23 @@ async def test_a_cold_start_reads_no_more_than_it_can_hold(
     assert missing is not None
     assert missing.through > first
     assert replica.head.stats.arrivals <= 10
+    assert await replica.seen() == expected
+    await replica.head.close()
+
+
+async def test_a_cold_start_counts_histograms_by_what_they_take(
+    database: Database, writer: Replica
+) -> None:
+    """Or it would read more than there is room for, and drop it again."""
+    expected: Rows = {}
+    for number in range(20):
+        rows = {(series, number): HISTOGRAM_BITS | series for series in range(10)}
+        await writer.append(rows)
+        expected |= rows
+    replica = Replica(database, max_bytes=20_000)
+    await replica.head.view()
+    assert 0 < replica.head.stats.arrivals < 20
+    assert replica.head.stats.evictions == 0
     assert await replica.seen() == expected
     await replica.head.close()
 
