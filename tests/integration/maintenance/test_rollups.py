@@ -1,18 +1,15 @@
-"""Rollups change no answer, whatever was written, deleted, drained, merged and rolled up before."""
+"""What is read of rollups, when, and what is computed, marked and deleted.
 
-import asyncio
+That they change no answer is a property: `tests/properties/test_rolled_panels.py`.
+"""
+
 import logging
 import re
-import struct
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from promcompat.core.errors import PromcompatError
 from promcompat.core.explanations import ExplanationDepth
@@ -20,7 +17,7 @@ from promcompat.core.model import EvalRange
 from promcompat.metrics.maintenance_service import MaintenanceService
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
-from promql.values.matrix import Matrix, QueryResult
+from promql.values.matrix import Matrix
 from sql.pushdown.rule_choice import PushdownMode
 from sql.repositories.tenant_retention import set_retention
 from sql.samples.metric_storage import MetricStorage
@@ -28,9 +25,9 @@ from sql.samples.reading.rollups import days as rollup_days
 from sql.samples.reading.sample_snapshot import PiecemealSnapshot
 from sql.samples.storage_options import StoreKind
 from sql.samples.stores import rollup_work
-from tests.support.factories import STALE_NAN, make_batch, make_labels, select_name
-from tests.support.long_form import examples
-from tests.support.storage.repositories import connected, delete_samples, opened_storage
+from tests.support.answer_bits import answer_bits
+from tests.support.factories import STALE_NAN, make_batch, make_labels
+from tests.support.storage.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -38,154 +35,15 @@ DAY_MS, HOUR_MS, BUCKET_MS = 86_400_000, 3_600_000, 300_000
 MIDNIGHT = 19_712 * DAY_MS
 """The first day of a period of 128 days: later days are in other rows than earlier ones."""
 NOW_MS = MIDNIGHT + 3 * DAY_MS + 5 * HOUR_MS
-FLOATS = [0.0, -0.0, 1.0, 2.0, 3.0, 7.0, -7.0, 0.1, 0.3, 2.7, 1e17, 1e300, 5e-324]
-VALUES = st.sampled_from([*FLOATS, float("nan"), STALE_NAN, float("inf"), float("-inf")])
-TIMES = st.builds(
-    lambda bucket, within: MIDNIGHT + bucket * BUCKET_MS + within,
-    st.integers(-300, 600) | st.integers(0, 15) | st.sampled_from([-288, 0, 288, 576, 12, 300]),
-    st.sampled_from([0, 0, 1, 7_000, 60_000, 150_000, BUCKET_MS - 1]),
-)
-SERIES = st.integers(0, 2)
-WRITE = st.tuples(st.just("write"), SERIES, st.dictionaries(TIMES, VALUES, min_size=1, max_size=40))
-DELETE = st.tuples(st.just("delete"), TIMES, st.integers(0, 400) | st.just(0))
-WORK = st.sampled_from(
-    [("drain",), ("drain",), ("merge",), ("roll up", 1), ("roll up", 100), ("roll up", 100)]
-)
-STEPS = st.lists(st.one_of(WRITE, WORK, WORK, DELETE), min_size=3, max_size=14)
-FUNCTIONS = st.sampled_from(
-    [
-        *("absent_over_time", "avg_over_time", "changes", "count_over_time", "delta"),
-        *("increase", "last_over_time", "max_over_time", "min_over_time", "present_over_time"),
-        *("rate", "resets", "stddev_over_time", "sum_over_time", "ts_of_last_over_time"),
-    ]
-)
-SHELLS = st.sampled_from(
-    [
-        "E",
-        "E",
-        "sum(E)",
-        "count by (n) (E)",
-        "E offset 1d",
-        "E offset 5m",
-        "max_over_time((E)[1h:5m])",
-    ]
-)
-
-
-@st.composite
-def expressions(draw: st.DrawFn) -> str:
-    """A selector or a function of windows, most of which are made of buckets."""
-    if draw(st.integers(0, 4)) == 0:
-        return draw(st.sampled_from(["x", "timestamp(x)", "sum by (n) (x)", "x offset 10m"]))
-    shell = draw(SHELLS)
-    width = draw(st.sampled_from(["5m", "10m", "1h", "2h", "1d", "7m"]))
-    modifiers = shell[1:] if shell.startswith("E offset") else ""
-    expression = f"{draw(FUNCTIONS)}(x[{width}]{modifiers})"
-    return expression if modifiers else shell.replace("E", expression)
-
-
-@st.composite
-def grids(draw: st.DrawFn) -> EvalRange:
-    step_ms = draw(st.sampled_from([BUCKET_MS, 2 * BUCKET_MS, HOUR_MS, DAY_MS]))
-    start_ms = MIDNIGHT + draw(st.integers(-2, 3)) * HOUR_MS * draw(st.sampled_from([1, 24]))
-    start_ms += draw(st.sampled_from([0, 0, 0, -1, 60_000]))
-    return EvalRange(start_ms, start_ms + draw(st.integers(1, 30)) * step_ms, step_ms)
-
-
-QUERIES = st.lists(st.tuples(expressions(), grids()), min_size=3, max_size=10)
-
-
-def bits(result: QueryResult) -> object:
-    """Everything of an answer, floats by their bits (any NaN as one)."""
-    value = result.value
-    assert isinstance(value, Matrix)
-    rows = {}
-    for labels, row, present in zip(value.labels, value.values, value.present, strict=True):
-        shown = np.where(np.isnan(row), np.nan, row)[present]
-        rows[labels] = (present.tobytes(), struct.pack(f"{len(shown)}d", *shown))
-    return rows, result.warnings, result.infos
 
 
 async def answer(storage: MetricStorage, tenant: str, text: str, grid: EvalRange) -> object:
     engine = Engine(storage.store, EngineOptions())
     try:
-        return bits(await engine.run(Query(tenant, text, grid)))
+        result = await engine.run(Query(tenant, text, grid))
     except PromcompatError as exc:
         return str(exc)
-
-
-async def take_step(storage: MetricStorage, tenant: str, step: tuple[object, ...]) -> None:
-    drains = storage.drains
-    match step:
-        case "write", int(n), dict(points):
-            labels = make_labels("x", n=str(n))
-            await storage.store.write_batch(tenant, make_batch({labels: sorted(points.items())}))
-        case "delete", int(time_ms), int(n_buckets):
-            start_ms = time_ms - 1
-            deleted = select_name("x", start_ms, start_ms + 1 + n_buckets * BUCKET_MS)
-            await delete_samples(storage, tenant, deleted)
-        case "drain", *_:
-            await drains.drainer.drain_all()
-        case "merge", *_:
-            await drains.compactor.compact()
-        case "roll up", int(n_steps):
-            assert storage.rollups is not None
-            await storage.rollups.run(n_steps)
-
-
-async def play(
-    url: str, steps: Sequence[tuple[object, ...]], queries: Sequence[tuple[str, EvalRange]]
-) -> None:
-    tenant = uuid.uuid4().hex
-    async with (
-        opened_storage(url, store=StoreKind.BLOCKS, now_ms=lambda: NOW_MS) as raw,
-        opened_storage(
-            url, store=StoreKind.BLOCKS, now_ms=lambda: NOW_MS, pushdown=PushdownMode.AUTO
-        ) as rolled,
-    ):
-        # Steps of few series, so that days are rolled up in several.
-        assert rolled.rollups is not None
-        rolled.rollups.n_series = 1
-        for step in steps:
-            try:
-                await take_step(rolled, tenant, step)
-            except PromcompatError:
-                continue  # A sample that conflicts with one in the head.
-            # What is asked again and again is kept in memory for as long as it holds.
-            await compare(raw, rolled, tenant, queries[:2])
-        await compare(raw, rolled, tenant, queries)
-
-
-async def compare(
-    raw: MetricStorage,
-    rolled: MetricStorage,
-    tenant: str,
-    queries: Sequence[tuple[str, EvalRange]],
-) -> None:
-    for text, grid in queries:
-        expected = await answer(raw, tenant, text, grid)
-        assert await answer(rolled, tenant, text, grid) == expected, (text, grid)
-
-
-@pytest.fixture(autouse=True)
-def _few_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let rollups of three series come in several answers, by either pool."""
-    monkeypatch.setattr(rollup_days, "_MOST_PAGES", 40)
-    monkeypatch.setattr(rollup_days, "_FEW_PAGES", 8)
-
-
-@settings(
-    max_examples=examples(20),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(steps=STEPS, queries=QUERIES)
-def test_rollups_change_no_answer(
-    database_url: str,
-    steps: list[tuple[object, ...]],
-    queries: list[tuple[str, EvalRange]],
-) -> None:
-    asyncio.run(play(database_url, steps, queries))
+    return answer_bits(result.value), result.warnings, result.infos
 
 
 async def rolled_storage(storage: MetricStorage, tenant: str) -> None:
