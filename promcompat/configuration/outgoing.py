@@ -1,8 +1,9 @@
 """The settings of calls to other hosts, and of the secrets that these need."""
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     BaseModel,
@@ -16,6 +17,9 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from promcompat.configuration.types import Hosts, LabelList, parse_labels
 from promcompat.core.model import Labels
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+"""A token of RFC 9110."""
 
 
 class SecretSetting(BaseModel):
@@ -78,7 +82,11 @@ class OutgoingSettings(BaseSettings):
     @model_validator(mode="after")
     def _check_secrets(self) -> "OutgoingSettings":
         for name in ("alertmanager_headers", "webhook_headers"):
-            unknown = set(parse_labels(getattr(self, name)).as_dict().values()) - set(self.secrets)
+            headers = parse_labels(getattr(self, name)).as_dict()
+            for header in headers:
+                if _HEADER.fullmatch(header) is None:
+                    raise ValueError(f"{name} has {header!r}, which is not the name of a header")
+            unknown = set(headers.values()) - set(self.secrets)
             if unknown:
                 named = ", ".join(sorted(unknown))
                 raise ValueError(f"{name} names {named}, which PROMCOMPAT_SECRETS does not have")

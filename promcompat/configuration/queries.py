@@ -5,9 +5,11 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from pydantic_settings import BaseSettings
 
-from promcompat.configuration.types import MEBIBYTE, DurationMs, Names
+from promcompat.configuration.types import DAY_MS, MEBIBYTE, DurationMs, Names, PositiveDurationMs
 from promql import features
 
+_LONGEST_TIMEOUT_MS: Final = 24 * DAY_MS
+"""PostgreSQL has 32 bits for the milliseconds of a statement, which has a little longer."""
 DEFAULT_FEATURES: Final = tuple(map(str, features.DEFAULT_FEATURES))
 
 
@@ -33,7 +35,7 @@ class QuerySettings(BaseSettings):
         description="Remove metric names at the end of a query instead of in each function "
         "(Prometheus: --enable-feature=promql-delayed-name-removal).",
     )
-    query_timeout: DurationMs = Field(
+    query_timeout: Annotated[DurationMs, Field(gt=0, le=_LONGEST_TIMEOUT_MS)] = Field(
         120_000, description="Longest time a query may take (Prometheus: --query.timeout)."
     )
     query_max_samples: PositiveInt = Field(
@@ -62,7 +64,7 @@ class QuerySettings(BaseSettings):
         "several tenants query, or while samples are written and a tenant's queries take much "
         "time; 0: its own threads do that.",
     )
-    query_lookback_delta: DurationMs = Field(
+    query_lookback_delta: PositiveDurationMs = Field(
         300_000,
         description="How far an instant selector looks back for a sample (Prometheus: "
         "--query.lookback-delta).",
@@ -71,7 +73,7 @@ class QuerySettings(BaseSettings):
         64 * MEBIBYTE,
         description="Memory of a worker for the results of earlier range queries; 0 keeps none.",
     )
-    query_default_step: DurationMs = Field(
+    query_default_step: PositiveDurationMs = Field(
         60_000,
         description="Default step of a subquery (Prometheus: global.evaluation_interval).",
     )

@@ -1,7 +1,7 @@
 """The settings of remediations: Temporal, and what they may do."""
 
 import re
-from typing import Annotated, Final
+from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
@@ -9,9 +9,9 @@ from pydantic_settings import BaseSettings
 from promcompat.configuration.types import (
     Address,
     Commands,
-    DurationMs,
     Hosts,
     Names,
+    PositiveDurationMs,
     PublicUrl,
 )
 
@@ -36,7 +36,7 @@ class RemediationSettings(BaseSettings):
         None, description="API key for Temporal; Temporal Cloud requires one."
     )
     temporal_tls: bool = Field(False, description="Connect to Temporal with TLS.")
-    temporal_timeout: Annotated[DurationMs, Field(gt=0)] = Field(
+    temporal_timeout: PositiveDurationMs = Field(
         5_000, description="How long a call to Temporal may take before Temporal counts as down."
     )
     task_queue: str = Field(

@@ -6,7 +6,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
-from promcompat.configuration.types import MEBIBYTE, Address, DurationMs, split_listen_address
+from promcompat.configuration.types import (
+    MEBIBYTE,
+    Address,
+    DurationMs,
+    PositiveDurationMs,
+    split_listen_address,
+)
 from promcompat.core.errors import BadDataError
 from promcompat.core.patterns.compiled import compile_pattern
 
@@ -27,7 +33,7 @@ class ServingSettings(BaseSettings):
     statsd_listen: Address | None = Field(
         None, description="HOST:PORT (UDP and TCP) for StatsD and DogStatsD; none by default."
     )
-    statsd_flush_interval: Annotated[DurationMs, Field(gt=0)] = Field(
+    statsd_flush_interval: PositiveDurationMs = Field(
         10_000, description="How often the state of StatsD's metrics is stored."
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
@@ -49,7 +55,7 @@ class ServingSettings(BaseSettings):
         "then lets people edit rules, and treats the data source as a Mimir. The API itself is "
         "always on.",
     )
-    read_timeout: Annotated[DurationMs, Field(gt=0)] = Field(
+    read_timeout: PositiveDurationMs = Field(
         300_000,
         description="How long a client may take to send a request, or stop reading its answer; "
         "idle connections are closed as well (Prometheus: --web.read-timeout).",

@@ -19,6 +19,7 @@ from promcompat.configuration.queries import QuerySettings
 from promcompat.configuration.remediation import RemediationSettings
 from promcompat.configuration.serving import ServingSettings
 from promcompat.configuration.storage import StorageSettings
+from promcompat.core.limits.limit_definitions import LARGEST_NUMBER
 
 ENV_PREFIX = "PROMCOMPAT_"
 TENANT_HEADER = "X-Scope-OrgID"
@@ -42,6 +43,14 @@ class Settings(
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
     )
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, int) and value > LARGEST_NUMBER:
+                raise ValueError(f"{name} must be at most {LARGEST_NUMBER}")
+        return self
 
     @model_validator(mode="after")
     def _check_deltas(self) -> Self:

@@ -37,8 +37,11 @@ _REASONS = {
     "model_type": "must be an object",
     "extra_forbidden": "is unknown",
     "string_type": "must be text",
+    "too_short": "must not be empty",
     "tuple_type": "must be a list",
 }
+_BOUND = re.compile(r"(?<=than |l to )[0-9]+$")
+"""The number at the end of "must be greater than 0" or "must be less than or equal to 5"."""
 _NAME = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 _SECRET = frozenset(
     ("alertmanager_urls", "database_url", "external_url", "migration_database_url",
@@ -136,6 +139,8 @@ def faults_of(error: ValidationError) -> Iterator[str]:
             yield _NAME.sub(_named, text)
             continue
         name, *inner = map(str, fault["loc"])
+        if is_duration(name):
+            text = _BOUND.sub(lambda found: format_duration_ms(int(found[0])), text)
         if inner:
             # Of a document in a setting, such as `pager.hosts` of the secrets.
             text = f"{'.'.join(inner)} {text}"

@@ -27,6 +27,8 @@ def duration_of_setting(value: object) -> object:
 
 DurationMs = Annotated[int, BeforeValidator(duration_of_setting), Field(ge=0)]
 """Written as `5m` or `500ms`, kept as int milliseconds."""
+PositiveDurationMs = Annotated[DurationMs, Field(gt=0)]
+"""The same, and not zero."""
 
 
 def split_list(text: str) -> tuple[str, ...]:
@@ -53,6 +55,8 @@ def check_urls(text: str) -> str:
 
 
 def _check_public_url(url: str) -> str:
+    if "," in url:
+        raise ValueError("must be one URL")
     if url and public_url(url) != url:
         raise ValueError(
             "must not contain a user, password, query or fragment, because links would show it"

@@ -120,9 +120,7 @@ def histogram_percentile(buckets: dict[str, float], percentile: float) -> float 
     Prometheus 2 in another way. None without observations, and without the bucket `+Inf`.
     """
     found = _by_bound(buckets.items())
-    bounds, bucket_of = np.unique(
-        [parse_bound(le) or 0.0 for le, _ in found], return_inverse=True
-    )
+    bounds, bucket_of = np.unique([parse_bound(le) or 0.0 for le, _ in found], return_inverse=True)
     if len(bounds) < 2 or bounds[-1] != np.inf:
         return None
     counts = np.bincount(bucket_of, weights=[count for _, count in found])

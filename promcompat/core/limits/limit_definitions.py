@@ -15,7 +15,8 @@ LimitValues = Mapping[str, int]
 """Values by the names of the limits."""
 DURATION: Final = "duration"
 """The unit of limits that are written as `10m`, and kept in milliseconds."""
-_LARGEST: Final = 1 << 53
+LARGEST_NUMBER: Final = 1 << 53
+"""JSON readers do not read larger numbers exactly, and the database has some of them not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class LimitDefinition:
     reason: str
     status: int
     least: int = 0
-    most: int = _LARGEST
+    most: int = LARGEST_NUMBER
     counts_samples: bool = False
     zero: str = "no limit"
 

@@ -14,6 +14,7 @@ from promcompat.configuration.text import (
     flag_name,
     public_values,
     unknown_variables,
+    value_form,
 )
 from promcompat.configuration.types import parse_labels, split_listen_address
 from promcompat.core.texts.durations import format_duration_ms, parse_duration_ms
@@ -101,11 +102,38 @@ def test_bad_values_are_refused(name: str, value: str, monkeypatch: pytest.Monke
         ("remediation_commands", '{"scale": "kubectl"}', "scale must be a list"),
         ("remediation_commands", '{"scale": ["kubectl", 1]}', "scale.1 must be text"),
         ("temporal_address", "http://x:7233", "must be HOST:PORT, for example 127.0.0.1:9201"),
+        ("query_timeout", "0s", "must be greater than 0s; it is '0s'"),
+        ("query_timeout", "25d", "must be less than or equal to 24d; it is '25d'"),
+        ("query_default_step", "0s", "must be greater than 0s; it is '0s'"),
+        ("query_lookback_delta", "0", "must be greater than 0s; it is '0'"),
+        ("worker_timeout", "999ms", "must be greater than or equal to 1s; it is '999ms'"),
+        ("external_url", "http://a,http://b", "must be one URL"),
+        ("temporal_ui_url", "http://a,", "must be one URL"),
+        ("secrets", '{"pager": {"env": "X", "hosts": []}}', "pager.hosts must not be empty"),
+        ("remediation_commands", '{"scale": []}', "scale must not be empty"),
     ],
 )
 def test_faults_are_told_in_plain_words(name: str, value: str, reason: str) -> None:
     (fault,) = faults_with(name, value)
     assert fault.startswith(f"{flag_name(name)} ({env_name(name)}): {reason}")
+
+
+def test_no_number_is_larger_than_all_parts_of_the_service_can_handle() -> None:
+    for name in Settings.model_fields:
+        assert value_form(name) != "NUMBER" or faults_with(name, str(2**53 + 1)), name
+    assert faults_with("max_global_series_per_user", "9" * 30) == [
+        "PROMCOMPAT_MAX_GLOBAL_SERIES_PER_USER must be at most 9007199254740992"
+    ]
+
+
+@pytest.mark.parametrize("name", ["alertmanager_headers", "webhook_headers"])
+def test_headers_have_names_that_http_has(name: str) -> None:
+    secrets = {"secrets": '{"s": {"env": "X", "hosts": ["h"]}}'}
+    Settings(**{name: "X-Api-Key=s"}, **secrets)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError) as refused:
+        Settings(**{name: "X Key=s"}, **secrets)  # type: ignore[arg-type]
+    (fault,) = faults_of(refused.value)
+    assert fault == f"{env_name(name)} has 'X Key', which is not the name of a header"
 
 
 @pytest.mark.parametrize("value", ["-1.5x", "[5]", '{"a": 5}', '{"a": [5]}', '{"a": {"b": 5}}'])
