@@ -2,10 +2,11 @@
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { LogIn } from "./log_in";
-import { changedQuery, followLinks, hrefOf, path, place, setViewTest } from "./router";
+import { changedQuery, followLinks, hrefOf, path, place, setQuery, setViewTest } from "./router";
 import { logInReason, session } from "./session";
 import { choice, nextTheme } from "./theme";
 import { TimePicker } from "./time/picker";
+import { rangeFault } from "./time/range";
 import { Boundary } from "./ui/boundary";
 import { closeMenus } from "./ui/menus";
 import { Empty, ErrorBox, Loading } from "./ui/states";
@@ -31,6 +32,7 @@ export function App() {
       </a>
       {!isBare && <Header view={view} />}
       <main id="main" tabIndex={-1}>
+        {view?.hasTime && <TimeFault />}
         {view ? (
           <Boundary key={view.name} retryOn={[place.value]} fallback={failed}>
             <Shown view={view} />
@@ -42,6 +44,17 @@ export function App() {
       {logInReason.value && <LogIn reason={logInReason.value} />}
       <Toasts />
     </div>
+  );
+}
+
+/** A range that cannot be shown is not taken for another one silently. */
+function TimeFault() {
+  if (!rangeFault.value) return null;
+  return (
+    <p class="time-fault" role="alert">
+      This is the last hour, as the address has no time range: {rangeFault.value}.{" "}
+      <button type="button" class="quiet" onClick={() => setQuery({ from: null, to: null }, { replace: true })}>Remove it from the address</button>
+    </p>
   );
 }
 

@@ -226,3 +226,23 @@ def test_with_access_on_the_page_asks_for_a_token(
         menu.locator("summary").click()
         menu.get_by_role("button", name="Log out").click()
         expect(log_in).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("from=nwo-6h&to=now", "“nwo-6h” is no time"),
+        ("from=now-1h&to=2026-13-45", "“2026-13-45” is no time"),
+        ("from=now&to=now-1h", "ends before it starts"),
+    ],
+)
+def test_a_range_that_cannot_be_shown_is_not_another_one_silently(
+    tab: Page, machine: Machine, query: str, said: str
+) -> None:
+    tab.goto(f"{machine.url}/explore?{query}")
+    alert = tab.get_by_role("alert")
+    expect(alert).to_contain_text(said)
+    expect(alert).to_contain_text("This is the last hour")
+    alert.get_by_role("button").click()
+    expect(alert).to_have_count(0)
+    assert "from=" not in tab.url

@@ -68,22 +68,25 @@ export function askAgain(): void {
   });
 }
 
-function resolve(fromText: TimeText, toText: TimeText, nowMs: number): TimeRange {
+function resolve(fromText: TimeText, toText: TimeText, nowMs: number): { range: TimeRange; fault: string } {
+  const now = nowMs / 1000;
   try {
     const { firstWeekday } = defaultRange.value;
     const start = parseTime(fromText, nowMs, false, firstWeekday) / 1000;
     const end = parseTime(toText, nowMs, true, firstWeekday) / 1000;
-    if (end > start) return { start, end };
-  } catch {
-    // An address that somebody has edited; the picker refuses such input with the reason.
+    if (end > start) return { range: { start, end }, fault: "" };
+    throw new RangeError(`the range from “${fromText}” to “${toText}” ends before it starts`);
+  } catch (problem) {
+    // An address that somebody has edited; the picker refuses such input.
+    return { range: { start: now - 3600, end: now }, fault: problem instanceof Error ? problem.message : String(problem) };
   }
-  return { start: nowMs / 1000 - 3600, end: nowMs / 1000 };
 }
 
+const resolved = computed(() => resolve(from.value, to.value, readAtMs.value - (defaultRange.value.nowDelayMs ?? 0)));
 /** The range as times. It changes with the address, with `reload` and with each refresh. */
-export const range = computed<TimeRange>(() =>
-  resolve(from.value, to.value, readAtMs.value - (defaultRange.value.nowDelayMs ?? 0)),
-);
+export const range = computed(() => resolved.value.range);
+/** Why the address has no range that can be shown, so that this is the last hour; empty if it has one. */
+export const rangeFault = computed(() => resolved.value.fault);
 
 /** A time range as texts, such as `now-1h` and `now`. */
 export function setRange(nextFrom: TimeText, nextTo: TimeText): void {
