@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote
 import pytest
 from playwright.sync_api import Dialog, Page, Route, expect
 
-from tests.browser.conftest import Machine
+from tests.browser.conftest import Machine, import_samples
 
 pytestmark = pytest.mark.e2e
 
@@ -534,3 +534,81 @@ def test_an_import_shows_what_is_not_supported_before_it_is_stored(
     )
     dialog.get_by_role("button", name="Import").click()
     expect(panel_of(tab, 1).locator(".graph-legend")).to_contain_text("length in oslo")
+
+
+def test_a_panel_shows_so_many_series_and_says_that_there_are_more(
+    machine: Machine, tab: Page
+) -> None:
+    now = int(time.time()) * 1000
+    lines = [f'crowd{{member="{n}"}} {n} {now}' for n in range(1100)]
+    import_samples(machine.url, "import/prometheus", "\n".join(lines))
+    panels = [panel(1, "timeseries", 0, 0, 24, queries=[query("last_over_time(crowd[1h])")])]
+    machine.send(
+        "/dashboards/crowd", {"dashboard": {"title": "C", "rows": [{"panels": panels}]}}, "PUT"
+    )
+    # The reader of large answers runs beside the page.
+    with tab.expect_worker():
+        tab.goto(f"{machine.url}/dashboards?uid=crowd&from=now-1h&to=now%2B1h")
+    crowd = panel_of(tab, 1)
+    expect(crowd).to_contain_text("The first 1,000 series; there are more.")
+    expect(crowd).to_have_attribute("data-series", "1000")
+    crowd.get_by_role("button", name="Show up to 10,000").click()
+    expect(crowd).to_have_attribute("data-series", "1100")
+    expect(crowd).not_to_contain_text("there are more")
+    expect(crowd.get_by_role("img", name="Warning")).to_have_count(0)
+
+
+def test_a_query_that_fails_leaves_the_others_of_its_panel(machine: Machine, tab: Page) -> None:
+    good = query("queue_length", legend="{{shop}}")
+    bad = query("rate(queue_length)") | {"ref": "B"}
+    panels = [
+        panel(1, "timeseries", 0, 0, queries=[good, bad]),
+        panel(2, "stat", 8, 0, queries=[bad, good | {"instant": True, "range": False}]),
+        panel(3, "table", 16, 0, queries=[bad, bad | {"ref": "C", "expr": "queue_length +"}]),
+    ]
+    machine.send(
+        "/dashboards/part", {"dashboard": {"title": "P", "rows": [{"panels": panels}]}}, "PUT"
+    )
+    tab.goto(f"{machine.url}/dashboards?uid=part")
+    for number in (1, 2):
+        alert = panel_of(tab, number).get_by_role("alert")
+        expect(alert).to_contain_text("B: ")
+        expect(alert).to_contain_text("expected type range vector")
+    expect(panel_of(tab, 1).get_by_role("button", name="oslo")).to_be_visible()
+    expect(panel_of(tab, 2)).to_contain_text("oslo")
+    faults = panel_of(tab, 3).get_by_role("alert")
+    expect(faults).to_have_count(2)
+    expect(faults.nth(0)).to_contain_text("Query B")
+    expect(faults.nth(1)).to_contain_text("Query C")
+
+
+def test_a_query_that_has_failed_is_asked_again_with_the_others(
+    machine: Machine, tab: Page
+) -> None:
+    fails = [True]
+
+    def answer(route: Route) -> None:
+        if fails[0] and "oslo" in unquote(route.request.post_data or ""):
+            route.fulfill(
+                status=503, json={"status": "error", "errorType": "timeout", "error": "too slow"}
+            )
+        else:
+            route.continue_()
+
+    tab.route("**/api/v1/query_range", answer)
+    queries = [
+        query('queue_length{shop="rome"}', legend="{{shop}}"),
+        query('queue_length{shop="oslo"}', legend="{{shop}}") | {"ref": "B"},
+    ]
+    panels = [panel(1, "timeseries", 0, 0, queries=queries)]
+    machine.send(
+        "/dashboards/again", {"dashboard": {"title": "A", "rows": [{"panels": panels}]}}, "PUT"
+    )
+    end = int(time.time() * 1000)
+    # What is asked does not change with the time.
+    tab.goto(f"{machine.url}/dashboards?uid=again&from={end - 3_600_000}&to={end}&refresh=1s")
+    expect(panel_of(tab, 1).get_by_role("alert")).to_have_text("B: too slow")
+    expect(panel_of(tab, 1).get_by_role("button", name="rome")).to_be_visible()
+    fails[0] = False
+    expect(panel_of(tab, 1).get_by_role("button", name="oslo")).to_be_visible()
+    expect(panel_of(tab, 1).get_by_role("alert")).to_have_count(0)

@@ -1,5 +1,6 @@
 /** Answers of range queries as columns for a plot. */
 import type { Labels, MatrixSeries, NativeHistogram, Range } from "../api/prometheus";
+import { numberOf } from "../format/numbers";
 
 export interface PlotSeries {
   labels: Labels;
@@ -20,11 +21,13 @@ export interface PlotData {
   histograms: HistogramSeries[];
 }
 
-/** The columns of a matrix as they come from a worker: one array, with NaN for gaps. */
+/** The columns of a matrix as they come from a worker. */
 export interface PackedData {
   labels: Labels[];
   /** The series one after another, each with a value for each step. */
   values: Float64Array;
+  /** 1 for each value that is a sample, which may be NaN; 0 for a gap. */
+  known: Uint8Array;
   histograms: HistogramSeries[];
 }
 
@@ -32,40 +35,50 @@ export function stepCount({ start, end, step }: Range): number {
   return Math.floor((end - start) / step + 1e-6) + 1;
 }
 
-/** The series of a matrix on the grid of its range; NaN and infinities are gaps. */
+/** The series of a matrix on the grid of its range. */
 export function packData(matrix: readonly MatrixSeries[], range: Range): PackedData {
   const { start, step } = range;
   const length = stepCount(range);
   // A series that has histograms alone is no line.
   const floats = matrix.filter(({ values, histograms }) => values?.length || !histograms?.length);
-  const packed = new Float64Array(floats.length * length).fill(NaN);
+  const packed = new Float64Array(floats.length * length);
+  const known = new Uint8Array(packed.length);
   floats.forEach(({ values = [] }, index) => {
     for (const [time, text] of values) {
-      // `Number` reads "+Inf" as NaN; an infinite height has no place in a plot either.
-      packed[index * length + Math.round((time - start) / step)] = Number(text);
+      const place = index * length + Math.round((time - start) / step);
+      packed[place] = numberOf(text);
+      known[place] = 1;
     }
   });
   return {
     labels: floats.map(({ metric }) => metric),
     values: packed,
+    known,
     histograms: matrix.flatMap(({ metric, histograms }) =>
       histograms?.length ? [{ labels: metric, histograms }] : [],
     ),
   };
 }
 
-export function unpackData({ labels, values, histograms }: PackedData, range: Range): PlotData {
+/** One series of packed data: a value for each of `length` steps, null for a gap. */
+export function columnOf({ values, known }: PackedData, index: number, length: number): (number | null)[] {
+  const column = Array.from<number | null>({ length }).fill(null);
+  for (let row = 0; row < length; row += 1) {
+    const place = index * length + row;
+    if (known[place]) column[row] = values[place] ?? null;
+  }
+  return column;
+}
+
+/** NaN and infinities are gaps, as they have no height in a plot. */
+export function unpackData(data: PackedData, range: Range): PlotData {
   const length = stepCount(range);
   const times = Array.from({ length }, (_, index) => range.start + index * range.step);
-  const series = labels.map((own, index) => {
-    const column = Array.from<number | null>({ length });
-    for (let row = 0; row < length; row += 1) {
-      const value = values[index * length + row];
-      column[row] = value === undefined || Number.isNaN(value) ? null : value;
-    }
-    return { labels: own, values: column };
+  const series = data.labels.map((labels, index) => {
+    const values = columnOf(data, index, length).map((value) => (Number.isFinite(value) ? value : null));
+    return { labels, values };
   });
-  return { times, series, histograms };
+  return { times, series, histograms: data.histograms };
 }
 
 /** The series of a matrix as columns. */

@@ -9,24 +9,42 @@ const LARGE_BYTES = 1_000_000;
 
 export type RangeData = PlotData & { range: Range };
 
+/** More lines than anybody tells apart; whoever wants more may ask for `MOST_SERIES`. */
+export const USUAL_SERIES = 1000;
+export const MOST_SERIES = 10_000;
+const TRUNCATED = /results truncated due to limit/;
+
+/** Whether there are more series than the limit, and the other warnings. */
+export function splitWarnings(warnings: readonly string[]): { isTruncated: boolean; others: string[] } {
+  const others = warnings.filter((text) => !TRUNCATED.test(text));
+  return { isTruncated: others.length < warnings.length, others };
+}
+
 /**
  * Ask for a range, as `queryRange` does. `limit`: how many series the answer has at most; a warning
  * says if there are more.
  */
+export async function queryPacked(
+  query: string,
+  range: Range,
+  signal?: AbortSignal,
+  limit?: number,
+): Promise<Answer<PackedData>> {
+  const { start, end, step } = range;
+  const form = { query, start, end, step, limit };
+  const response = await send("api/v1/query_range", { form, ...(signal && { signal }) });
+  const bytes = await response.arrayBuffer();
+  return bytes.byteLength > LARGE_BYTES ? inWorker(bytes, range, signal) : readAnswer(bytes, range);
+}
+
+/** The same as columns for a plot. */
 export async function queryColumns(
   query: string,
   range: Range,
   signal?: AbortSignal,
   limit?: number,
 ): Promise<Answer<RangeData>> {
-  const { start, end, step } = range;
-  const form = { query, start, end, step, limit };
-  const response = await send("api/v1/query_range", { form, ...(signal && { signal }) });
-  const bytes = await response.arrayBuffer();
-  const { data, ...notices } =
-    bytes.byteLength > LARGE_BYTES
-      ? await inWorker(bytes, range, signal)
-      : readAnswer(bytes, range);
+  const { data, ...notices } = await queryPacked(query, range, signal, limit);
   return { ...notices, data: { ...unpackData(data, range), range } };
 }
 

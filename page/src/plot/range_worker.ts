@@ -10,7 +10,7 @@ const scope = globalThis as unknown as {
 scope.addEventListener("message", ({ data: { id, bytes, range } }) => {
   try {
     const answer = readAnswer(bytes, range);
-    scope.postMessage({ id, answer }, [answer.data.values.buffer as ArrayBuffer]);
+    scope.postMessage({ id, answer }, [answer.data.values.buffer as ArrayBuffer, answer.data.known.buffer as ArrayBuffer]);
   } catch (error) {
     scope.postMessage({ id, fault: String(error) }, []);
   }

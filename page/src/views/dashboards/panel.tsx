@@ -8,7 +8,7 @@ import { from, range, to } from "../../time/range";
 import { interpolate } from "./logic/interpolation";
 import { GAP_PIXELS, pixelsOf, type Placed } from "./logic/layout";
 import type { Panel } from "./logic/types";
-import { type Asked, panelRange, type Scope, usePanelData } from "./panel_data";
+import { type Asked, type PanelData, panelRange, type Scope, usePanelData } from "./panel_data";
 import { HeatmapPanel, Histogram, States } from "./panels/cells";
 import { DataTable } from "./panels/data_table";
 import { Graph } from "./panels/graph";
@@ -17,6 +17,8 @@ import { AlertList, DashboardList, TextPanel } from "./panels/texts";
 import { BarGauge, Gauge, Pie, Stat } from "./panels/values";
 import { linkHref, lookupOf, type Values } from "./scope";
 import type { Mark } from "../../plot/plot";
+import { MOST_SERIES, USUAL_SERIES } from "../../plot/range_query";
+import { formatCount } from "../../format/numbers";
 
 const TYPES: Record<string, ComponentType<PanelProps>> = {
   timeseries: Graph, stat: Stat, gauge: Gauge, bargauge: BarGauge, piechart: Pie, table: DataTable,
@@ -26,6 +28,7 @@ const TYPES: Record<string, ComponentType<PanelProps>> = {
 const WITHOUT_QUERIES = new Set(["text", "dashlist", "alertlist"]);
 const TITLE_PIXELS = 30;
 const PADDING_PIXELS = 18;
+const NOTES_PIXELS = 26;
 
 export interface PanelCardProps {
   placed: Placed;
@@ -102,9 +105,12 @@ function Card(props: PanelCardProps) {
   const lookup = useMemo(() => lookupOf(values, local, builtIn), [values, local, builtIn]);
   const source = panel.panel_source === undefined ? panel : (props.panels.find(({ id }) => id === panel.panel_source) ?? panel);
   const hasQueries = !WITHOUT_QUERIES.has(panel.type);
-  const data = usePanelData(panel, source, scope, width, isNear && props.isReady && hasQueries);
+  const [limit, setLimit] = useState(USUAL_SERIES);
+  const data = usePanelData(panel, source, scope, width, isNear && props.isReady && hasQueries, limit);
   const title = interpolate(panel.title ?? "", lookup, "text");
-  const height = pixelsOf(grid.height) - (title || editing ? TITLE_PIXELS : 0) - PADDING_PIXELS;
+  const hasFailed = data.faults.length > 0 && !data.frames.length;
+  const notes = data.isTruncated || data.faults.length > 0 ? <Notes data={data} limit={limit} onLimit={setLimit} /> : null;
+  const height = Math.max(pixelsOf(grid.height) - (title || editing ? TITLE_PIXELS : 0) - (notes ? NOTES_PIXELS : 0) - PADDING_PIXELS, 40);
   const Content = TYPES[panel.type];
   const own = panelRange(panel, range.value, to.value.startsWith("now"), lookup);
   const isWaiting = hasQueries && isNear && (!props.isReady || (data.isLoading && !data.frames.length));
@@ -112,13 +118,35 @@ function Card(props: PanelCardProps) {
     <section ref={element} class={`panel ${panel.transparent ? "is-transparent" : ""}`} style={styleOf(placed)} aria-label={title || `panel ${panel.id}`} aria-busy={isWaiting || undefined}
       data-panel={panel.id} data-queries={JSON.stringify(data.asked)} data-series={data.counts.join(",")}>
       {(title || editing) && <Header panel={panel} id={idOf(placed)} title={title} lookup={lookup} explore={data.asked.length ? exploreHref(panel, data.asked, own) : undefined} warnings={data.warnings} isLoading={data.isLoading} {...(editing && { editing })} column={column} />}
-      {data.error ? <ErrorBox error={data.error} /> : isWaiting ? <p class="hint" role="status">…</p> : isNear && Content && (
+      {!hasFailed && notes}
+      {hasFailed ? <Failures faults={data.faults} /> : isWaiting ? <p class="hint" role="status">…</p> : isNear && Content && (
         <Content panel={{ ...panel, title }} data={data} lookup={lookup} range={own} width={width} height={height} marks={props.marks} {...(props.cursorKey && { cursorKey: props.cursorKey })} />
       )}
       {!Content && <p class="no-data">The page has no panel of the type {panel.type}.</p>}
       {editing && <Handle panel={panel} editing={editing} column={column} />}
     </section>
   );
+}
+
+/** Above what could be drawn: what it lacks. */
+function Notes({ data, limit, onLimit }: { data: PanelData; limit: number; onLimit: (limit: number) => void }) {
+  const faults = data.faults.map(({ ref, error }) => `${ref}: ${error.message}`).join("\n");
+  return (
+    <div class="panel-notes">
+      {faults && <span role="alert" class="is-critical" title={faults}>{faults}</span>}
+      {data.isTruncated && (
+        <>
+          <span>The first {formatCount(limit)} series; there are more.</span>
+          {limit < MOST_SERIES && <button type="button" class="quiet" onClick={() => onLimit(MOST_SERIES)}>Show up to {formatCount(MOST_SERIES)}</button>}
+        </>
+      )}
+    </div>
+  );
+}
+
+function Failures({ faults }: { faults: PanelData["faults"] }) {
+  const several = faults.length > 1;
+  return <div class="panel-failures">{faults.map(({ ref, error }, index) => <ErrorBox key={index} error={error} {...(several && { title: `Query ${ref}` })} />)}</div>;
 }
 
 interface HeaderProps extends PanelMenuProps {

@@ -1,12 +1,15 @@
 /** The data of a panel: its queries with their steps and variables, and what becomes of the answers. */
 import { useMemo } from "preact/hooks";
-import { query as askNow, queryRange, type MatrixSeries, type VectorSeries } from "../../api/prometheus";
+import { query as askNow } from "../../api/prometheus";
+import { isAbort } from "../../api/transport";
+import { columnOf, type PackedData, stepCount } from "../../plot/data";
+import { MOST_SERIES, queryPacked, splitWarnings } from "../../plot/range_query";
 import { range, to } from "../../time/range";
 import { parseTime } from "../../time/relative";
 import { zoneOffset } from "../../time/zone";
 import { useRequest } from "../../use_request";
 import { withSettings } from "./logic/fields";
-import { type Answered, framesOf } from "./logic/frames";
+import { type Answered, type AnsweredSeries, framesOf } from "./logic/frames";
 import { interpolate, type Lookup } from "./logic/interpolation";
 import { alignDown, intervalMs, type Steps, stepsOf, stepVariables } from "./logic/intervals";
 import { transformed } from "./logic/transformations";
@@ -80,17 +83,58 @@ export function askedOf(panel: Panel, scope: Scope, shared: { start: number; end
   });
 }
 
-async function answer(asked: Asked, signal: AbortSignal): Promise<Answered> {
+async function answer(asked: Asked, limit: number, signal: AbortSignal): Promise<Answered> {
   const { expr, start, end, step } = asked;
   if (!asked.isInstant) {
-    const { data, warnings } = await queryRange(expr, { start, end, step }, signal);
-    return { ...asked, series: data.result, warnings };
+    const range = { start, end, step };
+    const { data, warnings } = await queryPacked(expr, range, signal, limit);
+    return { ...asked, series: seriesOf(data, stepCount(range)), warnings };
   }
-  const { data, warnings } = await askNow(expr, end, signal);
+  const { data, warnings } = await askNow(expr, end, signal, MOST_SERIES);
   if (data.resultType === "vector" || data.resultType === "matrix") {
-    return { ...asked, series: data.result as (MatrixSeries & VectorSeries)[], warnings };
+    return { ...asked, series: data.result as AnsweredSeries[], warnings };
   }
   return { ...asked, series: [{ metric: {}, value: data.result }], warnings };
+}
+
+/** The series of an answer: lines, those that have histograms as well, and those that have nothing else. */
+function seriesOf(data: PackedData, length: number): AnsweredSeries[] {
+  const histogramsOf = new Map(data.histograms.map(({ labels, histograms }) => [labels, histograms]));
+  const lines = data.labels.map((metric, index): AnsweredSeries => {
+    const histograms = histogramsOf.get(metric);
+    histogramsOf.delete(metric);
+    return { metric, column: columnOf(data, index, length), ...(histograms && { histograms }) };
+  });
+  return [...lines, ...[...histogramsOf].map(([metric, histograms]) => ({ metric, histograms }))];
+}
+
+/** Some queries of a panel have failed, or all: the others are answered. */
+class QueriesFailed extends Error {
+  constructor(
+    /** By query; undefined for those that have failed. */
+    readonly answers: readonly (Answered | undefined)[],
+    readonly faults: readonly Fault[],
+  ) {
+    super(faults[0]?.error.message);
+  }
+}
+
+export interface Fault {
+  /** The letter of the query. */
+  ref: string;
+  error: Error;
+}
+
+async function answers(asked: readonly Asked[], limit: number, signal: AbortSignal): Promise<readonly (Answered | undefined)[]> {
+  const settled = await Promise.allSettled(asked.map((one) => answer(one, limit, signal)));
+  const found = settled.map((one) => (one.status === "fulfilled" ? one.value : undefined));
+  const faults = settled.flatMap((one, index): Fault[] => {
+    if (one.status === "fulfilled") return [];
+    if (isAbort(one.reason)) throw one.reason;
+    return [{ ref: asked[index]?.query.ref ?? "", error: one.reason instanceof Error ? one.reason : new Error(String(one.reason)) }];
+  });
+  if (faults.length) throw new QueriesFailed(found, faults);
+  return found;
 }
 
 export interface PanelData {
@@ -99,32 +143,37 @@ export interface PanelData {
   /** How many series each query has answered. */
   counts: number[];
   warnings: string[];
-  error: Error | undefined;
+  /** Whether there are more series than were asked for. */
+  isTruncated: boolean;
+  /** The queries that have failed; the frames are those of the others. */
+  faults: readonly Fault[];
   isLoading: boolean;
 }
 
-/** `isWanted`: whether the panel is to be seen, and what it depends on is known. */
-export function usePanelData(panel: Panel, source: Panel, scope: Scope, width: number, isWanted: boolean): PanelData {
+const NO_FAULTS: readonly Fault[] = [];
+
+/** `isWanted`: whether the panel is to be seen, and what it depends on is known. `limit`: of series of each query over the range. */
+export function usePanelData(panel: Panel, source: Panel, scope: Scope, width: number, isWanted: boolean, limit: number): PanelData {
   const shared = range.value;
   const isRelative = to.value.startsWith("now");
   const asked = useMemo(
     () => (isWanted ? askedOf(source, scope, shared, width, isRelative) : []),
     [source, scope, shared, width, isWanted, isRelative],
   );
-  const key = JSON.stringify(asked.map(({ expr, isInstant, start, end, step }) => [expr, isInstant, start, end, step]));
-  const request = useRequest(
-    asked.length ? (signal) => Promise.all(asked.map((one) => answer(one, signal))) : null,
-    [key],
-  );
+  const key = JSON.stringify([limit, asked.map(({ expr, isInstant, start, end, step }) => [expr, isInstant, start, end, step])]);
+  const request = useRequest(asked.length ? (signal) => answers(asked, limit, signal) : null, [key]);
+  const failed = request.error instanceof QueriesFailed ? request.error : undefined;
+  const faults = failed?.faults ?? (request.error ? [{ ref: "", error: request.error }] : NO_FAULTS);
+  const answered = failed?.answers ?? request.data;
   const frames = useMemo(() => {
-    const found = (request.data ?? []).map((answered, index) => ({ ...answered, ...pickTexts(answered, asked[index]) }));
+    const found = (answered ?? []).flatMap((one, index) => (one ? [{ ...one, ...pickTexts(one, asked[index]) }] : []));
     const tables = new Set(found.filter(({ query }) => query.format === "table").map(({ query }) => query.ref));
-    const made = found.flatMap((answered) => framesOf(answered, tables.size > 1, panel.type === "heatmap"));
+    const made = found.flatMap((one) => framesOf(one, tables.size > 1, panel.type === "heatmap"));
     return withSettings(transformed(made, panel.transformations), panel.fields, panel.overrides);
-  }, [request.data, panel]);
-  const counts = (request.data ?? []).map(({ series }) => series.length);
-  const warnings = [...new Set((request.data ?? []).flatMap((answered) => answered.warnings ?? []))];
-  return { frames, asked, counts, warnings, error: request.error, isLoading: request.isLoading };
+  }, [answered, panel]);
+  const counts = (answered ?? []).map((one) => one?.series.length ?? 0);
+  const { isTruncated, others } = splitWarnings([...new Set((answered ?? []).flatMap((one) => one?.warnings ?? []))]);
+  return { frames, asked, counts, warnings: others, isTruncated, faults, isLoading: request.isLoading };
 }
 
 /** The legend and the format may change without a new question. */

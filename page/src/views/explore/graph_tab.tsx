@@ -9,18 +9,13 @@ import { type Exemplar, useExemplars } from "../../plot/exemplars";
 import { HeatmapPlot } from "../../plot/heatmap";
 import { Legend } from "../../plot/legend";
 import { Plot } from "../../plot/plot";
-import { type RangeData, queryColumns } from "../../plot/range_query";
+import { MOST_SERIES, type RangeData, USUAL_SERIES, queryColumns, splitWarnings } from "../../plot/range_query";
 import { autoStep, onGrid, zoomTo } from "../../time/range";
 import { findingOfError, findingsOfNotices } from "../../ui/promql/findings";
 import { Empty, ErrorBox, LabelList, Loading, Notices } from "../../ui/states";
 import { Table } from "../../ui/table";
 import { useRequest } from "../../use_request";
 import { MODES, fixedStep, type TabProps } from "./state";
-
-/** More lines than anybody tells apart; whoever wants them all may ask for them. */
-const USUAL_SERIES = 1000;
-const MOST_SERIES = 10_000;
-const TRUNCATED = /results truncated due to limit/;
 
 export function GraphTab({ panel, range, isNarrow, onChange, onFindings }: TabProps) {
   const width = window.innerWidth / (isNarrow && window.innerWidth >= 1400 ? 2 : 1);
@@ -39,13 +34,13 @@ export function GraphTab({ panel, range, isNarrow, onChange, onFindings }: TabPr
     () => onFindings(error ? findingOfError(error) : data ? findingsOfNotices(data.warnings, data.infos) : []),
     [data, error],
   );
-  const isTruncated = data?.warnings.some((text) => TRUNCATED.test(text)) ?? false;
+  const { isTruncated, others } = splitWarnings(data?.warnings ?? []);
   const unit = panel.unit || guessUnit(panel.expression);
   return (
     <div aria-busy={isLoading}>
       <Options panel={panel} step={step} guessed={unit} onChange={onChange} />
       {error && <ErrorBox error={error} />}
-      {data && <Notices warnings={data.warnings.filter((text) => !TRUNCATED.test(text))} infos={data.infos} />}
+      {data && <Notices warnings={others} infos={data.infos} />}
       {isTruncated && (
         <p class="hint row">
           These are the first {formatCount(limit)} series; there are more.

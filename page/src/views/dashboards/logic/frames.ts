@@ -4,6 +4,9 @@ import { numberOf } from "../../../format/numbers";
 import { formatLegend, formatSeries } from "../../../format/series";
 import type { Field, Frame, Query, Value } from "./types";
 
+/** Of a range, `column` has a value for each step. */
+export type AnsweredSeries = MatrixSeries & VectorSeries & { column?: Value[] };
+
 /** What is asked for a query, and what is answered. Times are Unix seconds. */
 export interface Answered {
   query: Query;
@@ -12,7 +15,7 @@ export interface Answered {
   /** The format of the legend with its variables replaced. */
   legend: string;
   isInstant: boolean;
-  series: (MatrixSeries & VectorSeries)[];
+  series: AnsweredSeries[];
   start: number;
   end: number;
   step: number;
@@ -74,7 +77,7 @@ export function framesOf(answered: Answered, hasSeveralTables: boolean, isHeatma
   return query.format === "heatmap" ? bucketFrames(frames) : frames;
 }
 
-function instantColumns({ value, values }: MatrixSeries & VectorSeries, end: number): { times: number[]; values: Value[] } {
+function instantColumns({ value, values }: AnsweredSeries, end: number): { times: number[]; values: Value[] } {
   const sample = value ?? values?.at(-1);
   return { times: [(sample?.[0] ?? end) * 1000], values: [sample ? numberOf(sample[1]) : null] };
 }
@@ -86,16 +89,20 @@ function gridOf({ start, end, step }: Answered): number[] {
 }
 
 /** A value for each step; one without a sample is null. */
-function gridColumns({ values = [] }: MatrixSeries, { start, step }: Answered, times: number[]): { times: number[]; values: Value[] } {
+function gridColumns({ values = [], column: known }: AnsweredSeries, { start, step }: Answered, times: number[]): { times: number[]; values: Value[] } {
+  if (known) return { times, values: known };
   const column = Array.from<Value>({ length: times.length }).fill(null);
   for (const [time, text] of values) column[Math.round((time - start) / step)] = numberOf(text);
   return { times, values: column };
 }
 
 /** One row a sample, and a column for each label, in the order of their names. */
-function tableFrame({ query, series, isInstant }: Answered, hasSeveralTables: boolean): Frame {
+function tableFrame(answered: Answered, hasSeveralTables: boolean): Frame {
+  const { query, series, isInstant } = answered;
+  const grid = isInstant ? [] : gridOf(answered);
   const names = [...new Set(series.flatMap(({ metric }) => Object.keys(metric)))].toSorted();
-  const rows = series.flatMap(({ metric, value, values }) => {
+  const rows = series.flatMap(({ metric, value, values, column }) => {
+    if (column) return column.flatMap((one, row) => (one === null ? [] : [{ metric, time: grid[row] ?? 0, value: one }]));
     const samples = isInstant && value ? [value] : (values ?? (value ? [value] : []));
     return samples.map(([time, text]) => ({ metric, time: time * 1000, value: numberOf(text) }));
   });
