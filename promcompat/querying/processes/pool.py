@@ -142,12 +142,13 @@ class EvaluationProcesses(QueryProcesses):
             return bool(self._idle)
 
     def close(self) -> None:
-        """End the processes; the queries of those that work fail."""
+        """End the processes; the queries of those that work fail, and nobody waits for others."""
         with self._changed:
             self._is_closed = True
             idle, self._idle = self._idle, []
             for child in self._working:
                 child.process.kill()
+            self._changed.notify_all()
         for child in idle:
             child.end()
 
@@ -181,7 +182,7 @@ class EvaluationProcesses(QueryProcesses):
                     self._n_children -= 1
                 self._begin_start()
                 left = until - time.monotonic()
-                if not self._n_starting or left <= 0:
+                if self._is_closed or not self._n_starting or left <= 0:
                     raise NoProcessError
                 self._changed.wait(left)
 
@@ -194,7 +195,8 @@ class EvaluationProcesses(QueryProcesses):
                 self._idle.append(child)
             else:
                 self._n_children -= 1
-            self._changed.notify()
+            # All of them: those for whom there is none have to know that no process starts.
+            self._changed.notify_all()
         if not is_kept:
             child.end()
 
@@ -212,6 +214,10 @@ class EvaluationProcesses(QueryProcesses):
         child, reason = None, ""
         try:
             child = _spawn(self.command)
+            with self._changed:
+                self._working.append(child)
+                if self._is_closed:
+                    child.process.kill()
             is_ready = child.receive(int(_START_SECONDS * 1000)) is not None
         except (EOFError, OSError) as exc:
             is_ready, reason = False, str(exc)
@@ -220,7 +226,10 @@ class EvaluationProcesses(QueryProcesses):
         with self._changed:
             self._n_starting -= 1
             if child is None or not is_ready:
-                _LOGGER.warning("no process for long queries", extra={"reason": reason})
+                if child is not None:
+                    self._working.remove(child)
+                if not self._is_closed:
+                    _LOGGER.warning("no process for long queries", extra={"reason": reason})
                 self._n_children -= 1
                 self._not_before = time.monotonic() + _PAUSE_SECONDS
                 self._changed.notify_all()

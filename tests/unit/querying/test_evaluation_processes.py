@@ -3,8 +3,9 @@
 import asyncio
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ from promql.query import Query
 from promql.values.matrix import Matrix, StringValue
 from tests.support.factories import STALE_NAN, make_block, make_labels
 from tests.support.services.alerting import make_rule
+from tests.support.waiting import until
 from tests.unit.promql.queries import SeriesReader, steps
 
 MINUTE = 60_000
@@ -348,3 +350,57 @@ def test_labels_of_an_answer_refer_to_those_of_the_samples() -> None:
 
 def environment_of(process_id: int) -> str:
     return Path(f"/proc/{process_id}/environ").read_text()
+
+
+async def test_who_waits_for_a_process_that_another_got_waits_no_longer(
+    patient: None, tmp_path: Path
+) -> None:
+    """No process starts any more: the service does the work itself."""
+    may_start = tmp_path / "may start"
+    pool = EvaluationProcesses(1, waiting_command(may_start))
+    try:
+        asked = [begin_long_work(pool) for _ in range(2)]
+        await until(lambda: n_waiting(pool) == 2)
+        may_start.touch()
+        async with asyncio.timeout(120):
+            (first,), (other,) = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert isinstance(first.exception(), NoProcessError)
+    finally:
+        pool.close()
+    with pytest.raises(ExecutionError, match="SIGKILL"):
+        await other
+
+
+async def test_nobody_waits_for_a_process_that_starts_once_they_are_closed(
+    patient: None, tmp_path: Path
+) -> None:
+    pool = EvaluationProcesses(1, waiting_command(tmp_path / "never"))
+    asked = begin_long_work(pool)
+    await until(lambda: n_waiting(pool) == 1 and pool._working)
+    (child,) = pool._working
+    pool.close()
+    with pytest.raises(NoProcessError):
+        await asked
+    await until(lambda: child.process.returncode is not None)
+    assert child.process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promcompat.querying.processes.pool._MUCH_PATIENCE_SECONDS", 600.0)
+
+
+def begin_long_work(pool: EvaluationProcesses) -> "asyncio.Task[None]":
+    work = asyncio.to_thread(pool.call, partial(time.sleep, 3600), new_budget(600))
+    return asyncio.create_task(work)
+
+
+def n_waiting(pool: EvaluationProcesses) -> int:
+    return len(pool._changed._waiters)  # type: ignore[attr-defined]
+
+
+def waiting_command(file: Path) -> Sequence[str]:
+    """A process that is ready once there is a file."""
+    wait = f"import os, time\nwhile not os.path.exists({str(file)!r}): time.sleep(0.01)\n"
+    run = f"import runpy, sys\nrunpy.run_module({EVALUATION_MODULE!r}, run_name='__main__')\n"
+    return sys.executable, "-c", wait + run
