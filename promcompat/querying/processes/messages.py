@@ -4,6 +4,7 @@ A message is a small packet on a socket, with a file in memory. Arrays are writt
 and read where they lie.
 """
 
+import errno
 import mmap
 import os
 import pickle
@@ -87,6 +88,9 @@ def receive(channel: socket.socket) -> Message:
     packet, descriptors, _, _ = socket.recv_fds(channel, _PACKET.size, 1)
     if not packet:
         raise EOFError
+    if not descriptors:
+        # The kernel drops the file that came.
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     try:
         shared = mmap.mmap(descriptors[0], 0)
     finally:

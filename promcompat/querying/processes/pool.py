@@ -163,8 +163,13 @@ class EvaluationProcesses(QueryProcesses):
         except _AnswerError as exc:
             is_usable = True
             raise exc.error from None
-        except (EOFError, OSError) as exc:
+        except EOFError as exc:
             raise ExecutionError(_end_of(child.end())) from exc
+        except OSError as exc:
+            # It has been idle for long, and ends without reading what it was sent; or this process
+            # has no file or memory for a message.
+            child.end()
+            raise NoProcessError from exc
         finally:
             self._give_back(child, is_usable=is_usable)
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import resource
+import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +29,7 @@ from promcompat.querying.processes.label_lists import (
     ReceivedLists,
     SentLists,
 )
+from promcompat.querying.processes.messages import receive, send
 from promcompat.querying.processes.pool import NICENESS, EvaluationProcesses, process_command
 from promql.ast import Expr
 from promql.budget import LimitExceededError, MemoryTakenError, QueryBudget, QueryMemory, TimeLimit
@@ -215,18 +219,15 @@ async def test_a_query_ends_when_it_is_cancelled_or_late(processes: EvaluationPr
 
 
 async def test_a_killed_process_costs_its_query_and_another_comes(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", "postgresql://a:secret@b/c")
     pool = EvaluationProcesses(1, process_command(EVALUATION_MODULE))
     try:
         until_ready(pool, lambda: pool.selections(text_of("m"), new_budget()))
         (child,) = pool._idle
-        query = text_of(SLOW, n_steps=300)
-        running = asyncio.create_task(asyncio.to_thread(pool.evaluate, query, [], new_budget()))
-        async with asyncio.timeout(60):
-            while pool._idle:  # noqa: ASYNC110 - nothing tells when a thread has taken it.
-                await asyncio.sleep(0.01)
+        running = begin_long_work(pool, tmp_path / "begun")
+        await until((tmp_path / "begun").exists)
         process_id = child.process.pid
         own = os.getpriority(os.PRIO_PROCESS, 0)
         assert os.getpriority(os.PRIO_PROCESS, process_id) == min(19, own + NICENESS)
@@ -359,23 +360,92 @@ async def test_who_waits_for_a_process_that_another_got_waits_no_longer(
     may_start = tmp_path / "may start"
     pool = EvaluationProcesses(1, waiting_command(may_start))
     try:
-        asked = [begin_long_work(pool) for _ in range(2)]
+        asked = [begin_long_work(pool, tmp_path / "begun") for _ in range(2)]
         await until(lambda: n_waiting(pool) == 2)
         may_start.touch()
         async with asyncio.timeout(120):
             (first,), (other,) = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         assert isinstance(first.exception(), NoProcessError)
+        await until((tmp_path / "begun").exists)
     finally:
         pool.close()
     with pytest.raises(ExecutionError, match="SIGKILL"):
         await other
 
 
+async def test_a_process_that_ends_because_it_was_idle_costs_no_query() -> None:
+    """It closes its socket first, and takes a moment to end."""
+    pool = EvaluationProcesses(1, (sys.executable, "-c", _SOON_IDLE))
+    try:
+        until_ready(pool, lambda: pool.are_ready() or _no_process())
+        (child,) = pool._idle
+        hung_up = select.poll()
+        hung_up.register(child.channel, select.POLLHUP)
+        await until(lambda: hung_up.poll(0))
+        assert child.is_alive
+        with pytest.raises(NoProcessError):
+            pool.selections(text_of("m"), new_budget())
+        assert child not in pool._idle
+    finally:
+        pool.close()
+
+
+def test_a_process_that_ends_before_it_reads_a_query_does_not_cost_it() -> None:
+    pool = EvaluationProcesses(1, (sys.executable, "-c", _UNREAD))
+    try:
+        until_ready(pool, lambda: pool.are_ready() or _no_process())
+        with pytest.raises(NoProcessError):
+            pool.selections(text_of("m"), new_budget())
+    finally:
+        pool.close()
+
+
+def test_a_message_whose_file_finds_no_place_is_an_error_of_the_system() -> None:
+    """The thread that starts a process would end by any other, and nobody would start one again."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ours, theirs:
+        for _ in range(2):
+            send(theirs, "ready").close()
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                receive(ours)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert receive(ours).content == "ready"
+
+
+def _no_process() -> None:
+    time.sleep(0.01)
+    raise NoProcessError
+
+
+_SOON_IDLE = """
+import sys, time
+from promcompat.querying.processes import child
+child._IDLE_SECONDS, child._IDLE_TIMES = 0.01, 1
+child.run(int(sys.argv[1]), lambda: None)
+time.sleep(3600)
+"""
+_UNREAD = """
+import select, socket, sys, time
+from promcompat.querying.processes.messages import send
+channel = socket.socket(fileno=int(sys.argv[1]))
+send(channel, "ready").close()
+select.select([channel], [], [])
+channel.close()
+time.sleep(3600)
+"""
+
+
 async def test_nobody_waits_for_a_process_that_starts_once_they_are_closed(
     patient: None, tmp_path: Path
 ) -> None:
     pool = EvaluationProcesses(1, waiting_command(tmp_path / "never"))
-    asked = begin_long_work(pool)
+    asked = begin_long_work(pool, tmp_path / "begun")
     await until(lambda: n_waiting(pool) == 1 and pool._working)
     (child,) = pool._working
     pool.close()
@@ -390,9 +460,10 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("promcompat.querying.processes.pool._MUCH_PATIENCE_SECONDS", 600.0)
 
 
-def begin_long_work(pool: EvaluationProcesses) -> "asyncio.Task[None]":
-    work = asyncio.to_thread(pool.call, partial(time.sleep, 3600), new_budget(600))
-    return asyncio.create_task(work)
+def begin_long_work(pool: EvaluationProcesses, begun: Path) -> "asyncio.Task[object]":
+    """Work that makes a file when a process begins it, and does not end."""
+    text = f"(open({str(begun)!r}, 'w').close(), __import__('time').sleep(3600))"
+    return asyncio.create_task(asyncio.to_thread(pool.call, partial(eval, text), new_budget(600)))
 
 
 def n_waiting(pool: EvaluationProcesses) -> int:
