@@ -54,7 +54,8 @@ class BucketReader:
             for run in runs:
                 text = bucket_expression(query, shape, statistic, run.width_ms)
                 result = await self._queries.run(Query(tenant, text, run.eval_range))
-                table.put(layer, run.first, result)
+                # Of many thousand series, parts of it take the event loop for half a second.
+                await asyncio.to_thread(table.put, layer, run.first, result)
         return await asyncio.to_thread(table.values), tuple(table.warnings)
 
     async def read_before(
@@ -77,7 +78,7 @@ class BucketReader:
             return None
         earlier = replace(query, start_ms=start_ms, end_ms=query.start_ms)
         found, _ = await self.read(tenant, earlier, shape, statistics)
-        return _last_of(found)
+        return await asyncio.to_thread(_last_of, found)
 
     async def _percentiles(
         self, tenant: str, query: BucketQuery, percentiles: Sequence[float]

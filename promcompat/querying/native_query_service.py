@@ -138,7 +138,7 @@ class NativeQueryService:
         found, warnings = await self._buckets.read(*arguments)
         before = await self._buckets.read_before(*arguments) if query.looks_back else None
         if before is not None:
-            found, before = series_union(found, before)
+            found, before = await asyncio.to_thread(series_union, found, before)
         return BucketedSeries(
             type=kind.type,
             aggregation=aggregation,

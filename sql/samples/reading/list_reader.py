@@ -6,7 +6,6 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from promcompat.core.distinct_numbers import distinct
 from promcompat.core.histograms.columns import HistogramCells, histogram_numbers, is_histogram
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import IntArray, Labels
@@ -16,6 +15,7 @@ from promcompat.core.native_queries import (
     SamplePosition,
     SampleRow,
 )
+from promcompat.core.offloading import offload
 from promcompat.core.ports import MatcherSets, SampleListReader
 from promcompat.core.texts.storable_text import is_storable_text
 from sql.database.connection_pool import Connection, acquired, read_again
@@ -94,19 +94,28 @@ class PostgresSampleListReader(SampleListReader):
     ) -> list[SampleRow]:
         """The newest sample of each series; see the port."""
         tenant_id, ids = await self._matching(tenant, matchers)
-        found = await self._rows(await self._pages.latest(tenant_id, ids)) if len(ids) else []
-        return sorted(found, key=lambda row: row.labels.pairs)[:limit]
+        if not len(ids):
+            return []
+        found = await self._pages.latest(tenant_id, ids)
+        # A metric may have a hundred thousand series, most of which are beyond the limit.
+        return await offload(len(found), _first_rows, found, await self._labels(found.ids), limit)
 
     @read_again
     async def sample_of_newest_series(
         self, tenant: str, matchers: tuple[LabelMatcher, ...]
     ) -> SampleRow | None:
-        """The newest sample of one series; see the port. Ids are in the order of series."""
+        """The newest sample of one series; see the port. Ids are in the order of series.
+
+        All series are asked where the newest one has no sample any more: all of them were deleted
+        or renamed, or are past their retention.
+        """
         tenant_id, ids = await self._matching(tenant, matchers)
         if not len(ids):
             return None
-        found = await self._rows(await self._pages.latest(tenant_id, np.array([ids.max()])))
-        return found[0] if found else None
+        for asked in (ids[-1:], ids[:-1]):
+            if len(found := await self._pages.latest(tenant_id, asked)):
+                return (await self._rows(found))[int(np.argmax(found.ids))]
+        return None
 
     @read_again
     async def metric_names(self, tenant: str, prefix: str, after: str, limit: int) -> list[str]:
@@ -129,23 +138,38 @@ class PostgresSampleListReader(SampleListReader):
         return tenant_id, np.empty(0, np.int64) if ids is None else ids
 
     async def _rows(self, found: ListedSamples) -> list[SampleRow]:
-        if not len(found):
+        ids, row_of = np.unique(found.ids, return_inverse=True)
+        labels = await self._labels(ids)
+        return await offload(len(found), _rows_of, found, [labels[row] for row in row_of.tolist()])
+
+    async def _labels(self, ids: IntArray) -> list[Labels]:
+        if not len(ids):
             return []
-        ids = distinct(found.ids)
         async with acquired(self._database.read_pool) as connection:
-            labels = await self._labels_of(connection, ids)
-        labels_of = dict(zip(ids.tolist(), labels, strict=True))
-        values, stored = found.cells.values, found.cells.histograms
-        times_us = (found.timestamps * _US_PER_MS).tolist()
-        rows = [
-            SampleRow(labels_of[series_id], SamplePosition(time_us, series_id), value)
-            for series_id, time_us, value in zip(
-                found.ids.tolist(), times_us, values.tolist(), strict=True
-            )
-        ]
-        if stored is not None:
-            places = np.flatnonzero(is_histogram(values))
-            numbers = histogram_numbers(values[places]).tolist()
-            for place, number in zip(places.tolist(), numbers, strict=True):
-                rows[place] = replace(rows[place], histogram=ListedHistogram(stored, number))
-        return rows
+            return await self._labels_of(connection, ids)
+
+
+def _first_rows(found: ListedSamples, labels: Sequence[Labels], limit: int) -> list[SampleRow]:
+    """The samples of the first `limit` series by labels; there is one sample of each series."""
+    order = sorted(range(len(labels)), key=lambda place: labels[place].pairs)[:limit]
+    cells = HistogramCells(found.cells.values[order], found.cells.histograms).compacted()
+    kept = ListedSamples(found.ids[order], found.timestamps[order], cells)
+    return _rows_of(kept, [labels[place] for place in order])
+
+
+def _rows_of(found: ListedSamples, labels: Sequence[Labels]) -> list[SampleRow]:
+    """The samples as rows; `labels` are those of each sample."""
+    values, stored = found.cells.values, found.cells.histograms
+    times_us = (found.timestamps * _US_PER_MS).tolist()
+    rows = [
+        SampleRow(of_series, SamplePosition(time_us, series_id), value)
+        for of_series, series_id, time_us, value in zip(
+            labels, found.ids.tolist(), times_us, values.tolist(), strict=True
+        )
+    ]
+    if stored is not None:
+        places = np.flatnonzero(is_histogram(values))
+        numbers = histogram_numbers(values[places]).tolist()
+        for place, number in zip(places.tolist(), numbers, strict=True):
+            rows[place] = replace(rows[place], histogram=ListedHistogram(stored, number))
+    return rows

@@ -185,3 +185,34 @@ async def test_lists_have_histograms_beside_numbers(native: NativeClient) -> Non
     kinds = [sorted(series) for series in (await native.get("/latest/h"))["series"]]
     sample, state = ["labels", "timestamp", "value"], ["buckets", "count", "labels"]
     assert [kind[:3] for kind in kinds] == [sample, state, state]
+
+
+async def test_the_first_series_by_labels_are_kept_of_many(native: NativeClient) -> None:
+    """Whatever the order in which they came, and with what is theirs: floats or histograms."""
+    hosts = [f"{n * 7 % 40:02}" for n in range(40)]
+    rows: dict[Labels, list[tuple[int, float | Histograms]]] = {
+        make_labels("h", host=host): [(30, powers(1 + int(host)) if int(host) % 2 else 0.5)]
+        for host in hosts
+    }
+    await write(native, rows)
+    answer = await native.get("/latest/h", limit=5)
+    assert answer["truncated"] is True
+    found = [(s["labels"]["host"], s.get("value"), s.get("count")) for s in answer["series"]]
+    assert found == [
+        ("00", 0.5, None), ("01", None, 6.0), ("02", 0.5, None), ("03", None, 12.0),
+        ("04", 0.5, None),
+    ]  # fmt: skip
+
+
+async def test_a_series_whose_samples_were_deleted_does_not_say_what_a_metric_is(
+    native: NativeClient,
+) -> None:
+    await write(native, {A: [(30, powers(1)), (270, powers(3))]})
+    await write(native, {B: [(30, powers(1))]})
+    wrong = {"name": "h", "labels": ["host=b"], "requested_by": "me", "reason": "a test"}
+    await native.send("POST", "/corrections/delete", status=200, body=wrong)
+    assert (await native.get("/latest/h"))["type"] == "histogram"
+    (state,) = (await native.get("/latest/h"))["series"]
+    assert state["count"] == 9.0
+    (group,) = (await native.get("/aggregate/h", **SPAN))["groups"]
+    assert group["count"] == 6
