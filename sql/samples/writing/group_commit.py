@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Protocol
@@ -46,6 +47,8 @@ class Committer(Protocol):
         ...
 
 
+_CLOSE_SECONDS: Final = 10.0
+"""How long a commit may take while everything ends: nobody waits for its answer any more."""
 _SHUTTING_DOWN: Final = "the service is shutting down; try again"
 
 
@@ -85,11 +88,21 @@ class GroupCommit:
             )
 
     async def close(self) -> None:
-        """Refuse new writes and wait until all waiting ones are answered."""
+        """Refuse new writes, and wait until all waiting ones are answered.
+
+        Those that the database does not answer soon are given up.
+        """
         self._is_closed = True
-        while self._waiting or self._commits:
-            self._start_commit()
-            await asyncio.gather(*self._commits, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                while self._waiting or self._commits:
+                    self._start_commit()
+                    await asyncio.gather(*self._commits, return_exceptions=True)
+        while self._waiting:
+            _fail(self._waiting.take_group(), StorageUnavailableError(_SHUTTING_DOWN))
+        for task in self._commits:
+            task.cancel()
+        await asyncio.gather(*self._commits, return_exceptions=True)
 
     def _schedule(self) -> None:
         """Start a commit now, or schedule one.

@@ -569,3 +569,19 @@ async def test_a_timeout_is_one_though_its_connection_is_lost(plain_database_url
         limit.reschedule(0.0)
         with pytest.raises(TimeoutError):
             await working
+
+
+async def test_closing_does_not_wait_for_a_commit_that_gets_no_answer(
+    monkeypatch: pytest.MonkeyPatch, network: CuttableNetwork
+) -> None:
+    """Whoever sent it has been answered by then: a service closes its storage last."""
+    monkeypatch.setattr("sql.samples.writing.group_commit._CLOSE_SECONDS", 0.5)
+    async with opened_storage(network.url, **LONG_LIMITS) as storage:
+        await write(storage, T0)
+        network.lose_answers()
+        writing = [asyncio.create_task(write(storage, T0 + number)) for number in range(1, 5)]
+        await until(lambda: asyncio.sleep(0, storage.stats.rows_waiting == len(writing)))
+        async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+            await storage.close()
+        for task in writing:
+            assert isinstance(await failure_of(task), StorageUnavailableError)
