@@ -113,7 +113,7 @@ class StepNotifications:
             due = await self._deliveries.claim(notifier.name, _CLAIM, now_ms, now_ms + _LEASE_MS)
             if not due:
                 return
-            await _run_together(
+            await run_together(
                 self._deliver_in_time(notifier, delivery, silences, deadline, slots)
                 for delivery in due
             )
@@ -244,7 +244,7 @@ class StateNotifications:
                 return
             slots = asyncio.Semaphore(_PARALLEL)
             by_tenant = await self._without_silenced(notifier, due, silences)
-            await _run_together(
+            await run_together(
                 self._send_of_tenant(notifier, states, deadline, slots) for states in by_tenant
             )
 
@@ -313,7 +313,7 @@ class StateNotifications:
         await self._states.postpone(notifier.name, waiting, self._now_ms())
 
 
-async def _run_together(work: Iterable[Awaitable[None]]) -> None:
+async def run_together(work: Iterable[Awaitable[None]]) -> None:
     """Wait for all of it, then raise the first error."""
     for outcome in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(outcome, BaseException):

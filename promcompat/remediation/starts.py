@@ -4,9 +4,12 @@ The workflow service recognises a second start of the same remediation by its id
 may be repeated after a crash.
 """
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from promcompat.alerting.deliveries import run_together
 from promcompat.alerting.silences import NOT_COMPARED, ActiveSilences
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings, TemplateExpander
@@ -24,8 +27,12 @@ from promcompat.core.model import EvalRange
 from promql.query import Query, QueryRunner
 from promql.values.matrix import QueryResult
 
-_LEASE_MS: Final = 15_000
-_BATCH: Final = 10
+_LEASE_MS: Final = 30_000
+"""Longer than a start may take: its templates, and the calls of database and workflow service."""
+_BATCH: Final = 8
+"""How many are started together, of as many tenants as possible."""
+_ROUND_SECONDS: Final = 5.0
+_TEMPLATE_SECONDS: Final = 10.0
 _SILENCED_SECONDS: Final = 5.0
 _STALE_MS: Final = 3_600_000
 """How long a remediation may wait for its start once its alert has ended. Otherwise a workflow
@@ -59,24 +66,34 @@ class RemediationStarts:
         self._now_ms = now_ms
 
     async def start_due(self) -> None:
-        """Start the remediations that are due, a few at most. Raises StorageUnavailableError."""
+        """Start the remediations that are due, for a few seconds. Raises StorageUnavailableError.
+
+        A tenant whose templates have slow queries delays those of others by `_TEMPLATE_SECONDS`.
+        """
         silences = ActiveSilences(self._silences, self._now_ms)
-        for _ in range(_BATCH):
+        deadline = time.monotonic() + _ROUND_SECONDS
+        while time.monotonic() < deadline:
             now_ms = self._now_ms()
-            due = await self._deliveries.claim(REMEDIATION_RECEIVER, 1, now_ms, now_ms + _LEASE_MS)
+            due = await self._deliveries.claim(
+                REMEDIATION_RECEIVER, _BATCH, now_ms, now_ms + _LEASE_MS
+            )
             if not due:
                 return
-            is_silenced = await silences.is_silenced(due[0].tenant, due[0].alert)
-            if is_silenced is None:
-                await self._wait(due[0], NOT_COMPARED)
-            elif is_silenced and due[0].is_over:
-                await self._withdraw(due[0], "its alert ended while it was silenced")
-            elif is_silenced:
-                await self._wait(due[0], "silenced")
-            elif due[0].is_over and now_ms - due[0].created_at_ms > _STALE_MS:
-                await self._withdraw(due[0], "its alert ended before it could be started")
-            else:
-                await self._start(due[0])
+            await run_together(self._handle(delivery, silences) for delivery in due)
+
+    async def _handle(self, delivery: Delivery, silences: ActiveSilences) -> None:
+        is_silenced = await silences.is_silenced(delivery.tenant, delivery.alert)
+        waited_ms = self._now_ms() - delivery.created_at_ms
+        if is_silenced is None:
+            await self._wait(delivery, NOT_COMPARED)
+        elif is_silenced and delivery.is_over:
+            await self._withdraw(delivery, "its alert ended while it was silenced")
+        elif is_silenced:
+            await self._wait(delivery, "silenced")
+        elif delivery.is_over and waited_ms > _STALE_MS:
+            await self._withdraw(delivery, "its alert ended before it could be started")
+        else:
+            await self._start(delivery)
 
     async def _withdraw(self, delivery: Delivery, reason: str) -> None:
         """Give up a start; an earlier attempt may have recorded the request."""
@@ -94,7 +111,7 @@ class RemediationStarts:
         if spec is None or (last_ms and _is_within(spec.cooldown_ms, now_ms - last_ms)):
             return await self._give_up(delivery, "within its cooldown")
         try:
-            request = await self._request(delivery)
+            request = await self._request_in_time(delivery)
             await self._launcher.start(request)
         except StorageUnavailableError as exc:
             self._stats.remediations_failed += 1
@@ -114,6 +131,16 @@ class RemediationStarts:
         text = f"remediation not started: {reason}"
         note = AlertNote(alert_id=delivery.alert.id, at_ms=self._now_ms(), text=text)
         await self._deliveries.done([delivery.id], [note])
+
+    async def _request_in_time(self, delivery: Delivery) -> RemediationRequest:
+        """The request with its input. Raises StorageUnavailableError if that takes too long."""
+        try:
+            async with asyncio.timeout(_TEMPLATE_SECONDS):
+                return await self._request(delivery)
+        except TimeoutError as exc:
+            raise StorageUnavailableError(
+                f"the queries of the templates take longer than {_TEMPLATE_SECONDS:g} s"
+            ) from exc
 
     async def _request(self, delivery: Delivery) -> RemediationRequest:
         alert = delivery.alert
