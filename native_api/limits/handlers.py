@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from native_api.contract.etags import etag_of, is_not_modified, precondition_of
+from native_api.contract.etags import etag_of, precondition_of
 from native_api.contract.merge_patch import patched
 from native_api.contract.responses import json_response
 from native_api.contract.route import (
@@ -39,11 +39,8 @@ _USER_LIMITS: Final = {
 
 
 async def handle_get_limits(call: Call[NoQuery, None]) -> web.Response:
-    """The limits of the tenant."""
-    stored = await call.services.limits.overrides(call.tenant)
-    if is_not_modified(call.request, stored.version):
-        return web.Response(status=304, headers={"ETag": etag_of(stored.version)})
-    return _reply(call, stored)
+    """The limits of the tenant; never 304, as the file and the settings have no version."""
+    return _reply(call, await call.services.limits.overrides(call.tenant))
 
 
 async def handle_put_limits(call: Call[NoQuery, LimitsPayload]) -> web.Response:
@@ -95,7 +92,7 @@ def _reply(call: Call[NoQuery, Any], stored: StoredOverrides) -> web.Response:
     return json_response(call.request, found, headers={"ETag": etag_of(stored.version)})
 
 
-_ETAG = {"ETag": "The version in quotes, for If-Match and If-None-Match."}
+_ETAG = {"ETag": "The version of the overrides in quotes, for If-Match."}
 _IF_MATCH = {
     "If-Match": "ETags of the versions that may be changed, or `*` for any version. The answer is "
     "412 if the current version is not one of them."
@@ -111,14 +108,7 @@ ROUTES = (
         handler=handle_get_limits,
         tag=_TAG,
         summary="Read the limits of the tenant",
-        headers={
-            "If-None-Match": "ETags the client already has. The answer is 304 if the current "
-            "version of the overrides is one of them."
-        },
-        replies={
-            200: Reply("The limits, and the overrides among them.", LimitsReply, _ETAG),
-            304: Reply("Not modified.", None, _ETAG),
-        },
+        replies={200: Reply("The limits, and the overrides among them.", LimitsReply, _ETAG)},
         examples=(Example(name="As they are", status=200),),
     ),
     Route(

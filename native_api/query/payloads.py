@@ -160,7 +160,8 @@ class SeriesQuery(_RangeQuery):
         Fill.NONE,
         description="What to return for a bucket without samples: no point, null, or the value "
         "of the previous bucket. `previous` also looks before `start`, as far back as the range "
-        "is long but at least a day. Buckets in the future are not filled in.",
+        "is long but at least a day, and at most 10,999 buckets. Buckets in the future are not "
+        "filled in.",
     )
     label: LabelFilters = Field(default_factory=list)
     source: Annotated[StoredText, Field(min_length=1)] | None = Field(

@@ -68,7 +68,8 @@ class BucketReader:
         """The last value before the range of the query, as values of a single bucket.
 
         None when no sample can be earlier. The search goes back by the length of the range, at
-        least a day, in buckets of the same width; no longer than the tenant may ask for.
+        least a day, in buckets of the same width; no longer than the tenant may ask for, and no
+        more buckets than an answer may have.
         """
         length_ms = max(query.end_ms - query.start_ms, _LOOK_BACK_MS)
         length_ms = min(length_ms, self._queries.longest_range_ms(tenant) or length_ms)
