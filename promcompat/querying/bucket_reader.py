@@ -14,12 +14,15 @@ from promcompat.querying.bucket_grid import bucket_runs, bucket_starts
 from promcompat.querying.metric_kinds import MetricShape, of_metric
 from promcompat.querying.query_service import QueryService
 from promcompat.querying.sample_statistics import bucket_percentiles, check_cells
+from promql.budget import TimeLimit
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
 from promql.values.matrix_histograms import without_histograms
 
 MAX_BUCKETS = 11_000
 _LOOK_BACK_MS = 86_400_000
+_LEAST_SECONDS = 0.001
+"""What a query gets when the time is up: it ends with the error of the engine."""
 _EARLIEST_MS = -62_135_596_800_000
 """0001-01-01: no sample is earlier."""
 
@@ -39,9 +42,11 @@ class BucketReader:
         query: BucketQuery,
         shape: MetricShape,
         statistics: Sequence[Statistic],
+        limit: TimeLimit,
     ) -> Found:
         """A layer for each statistic: its value for each series or group and bucket.
 
+        All queries of the engine together have the time of the limit, which is one of theirs.
         Raises BadDataError for a statistic that the shape does not support, and the errors of the
         engine.
         """
@@ -53,7 +58,9 @@ class BucketReader:
         for layer, statistic in enumerate(statistics):
             for run in runs:
                 text = bucket_expression(query, shape, statistic, run.width_ms)
-                result = await self._queries.run(Query(tenant, text, run.eval_range))
+                seconds = max(limit.remaining_seconds, _LEAST_SECONDS)
+                asked = Query(tenant, text, run.eval_range, timeout_seconds=seconds)
+                result = await self._queries.run(asked)
                 # Of many thousand series, parts of it take the event loop for half a second.
                 await asyncio.to_thread(table.put, layer, run.first, result)
         return await asyncio.to_thread(table.values), tuple(table.warnings)
@@ -64,6 +71,7 @@ class BucketReader:
         query: BucketQuery,
         shape: MetricShape,
         statistics: Sequence[Statistic],
+        limit: TimeLimit,
     ) -> BucketValues | None:
         """The last value before the range of the query, as values of a single bucket.
 
@@ -78,7 +86,7 @@ class BucketReader:
         if start_ms == query.start_ms:
             return None
         earlier = replace(query, start_ms=start_ms, end_ms=query.start_ms)
-        found, _ = await self.read(tenant, earlier, shape, statistics)
+        found, _ = await self.read(tenant, earlier, shape, statistics, limit)
         return await asyncio.to_thread(_last_of, found)
 
     async def _percentiles(

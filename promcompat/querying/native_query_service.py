@@ -134,7 +134,8 @@ class NativeQueryService:
         kind = await self._kinds.find(tenant, query.name)
         aggregation = query.aggregation or kind.aggregation
         statistics = statistics_of(aggregation, query.percentiles)
-        arguments = tenant, query, kind.shape, list(statistics.values())
+        limit = self._queries.time_limit(tenant)
+        arguments = tenant, query, kind.shape, list(statistics.values()), limit
         found, warnings = await self._buckets.read(*arguments)
         before = await self._buckets.read_before(*arguments) if query.looks_back else None
         if before is not None:

@@ -12,11 +12,12 @@ from promcompat.core.clock import wall_clock_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.limits.tenant_limits import NO_LIMITS, Limits
-from promcompat.core.model import SampleBlock, SeriesSelection
+from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import Store
 from promcompat.core.texts.durations import format_duration_ms
 from promcompat.querying.query_log import QueryLog
 from promql.ast import Expr
+from promql.budget import TimeLimit
 from promql.engine import Engine
 from promql.parsing.printer import prettify, print_expr
 from promql.planning.plan import Plan
@@ -92,6 +93,10 @@ class QueryService(QueryRunner):
         if longest_ms is not None and length_ms > longest_ms:
             detail = f": {format_duration_ms(length_ms)}"
             raise BadDataError(self._limits.refuse(tenant, "max_total_query_length", detail))
+
+    def time_limit(self, tenant: str) -> TimeLimit:
+        """The time that a query of a tenant may take from now on."""
+        return self._engine.time_limit(Query(tenant, "", EvalRange.instant(0)))
 
     def reading(
         self, tenant: str, selections: Sequence[SeriesSelection]

@@ -1,11 +1,17 @@
 """The rules of QueryService: which answers are cut, and where."""
 
+import asyncio
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from promcompat.core.model import EvalRange, SampleBlock
+from promcompat.core.native_queries import BucketQuery
+from promcompat.querying.bucket_reader import BucketReader
+from promcompat.querying.metric_kinds import MetricShape
 from promcompat.querying.query_service import TRUNCATION_WARNING, QueryService, truncate_result
+from promql.budget import TimeLimit
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 from tests.support.factories import make_block, make_labels
@@ -20,11 +26,16 @@ class CannedEngine:
 
     def __init__(self, result: QueryResult) -> None:
         self.result = result
+        self.seconds = 0.0
         self.queries: list[Query] = []
 
     async def run(self, query: Query) -> QueryResult:
         self.queries.append(query)
+        await asyncio.sleep(self.seconds)
         return self.result
+
+    def time_limit(self, query: Query) -> TimeLimit:
+        return TimeLimit.after(min(query.timeout_seconds or 5.0, 5.0))
 
 
 def vector(n_series: int, missing: frozenset[int] = frozenset()) -> QueryResult:
@@ -65,3 +76,29 @@ def test_raw_samples_are_cut_by_series() -> None:
 def test_scalars_are_not_cut() -> None:
     result = QueryResult(ScalarGrid(np.array([1.0])), np.array([NOW]), False)
     assert truncate_result(result, 1) is result
+
+
+async def test_all_queries_of_a_question_for_buckets_have_the_time_of_one() -> None:
+    """Twenty percentiles of a range that cuts two buckets off are sixty queries."""
+    engine = CannedEngine(vector(2))
+    engine.seconds = 0.01
+    service = QueryService(InMemoryStore(), engine)
+    percentiles = [50.0, 95.0, 99.0]
+    question = BucketQuery(
+        name="m",
+        matchers=(),
+        start_ms=NOW + 1,
+        end_ms=NOW + 60_001,
+        bucket_ms=60_000,
+        aggregation=None,
+        group_by=None,
+    )
+    reader, limit = BucketReader(service), service.time_limit("t")
+    await reader.read("t", question, MetricShape.HISTOGRAM, percentiles, limit)
+    seconds = [query.timeout_seconds or 0 for query in engine.queries]
+    assert len(seconds) == 2 * len(percentiles)
+    assert seconds[0] <= 5
+    assert all(later <= earlier - 0.009 for earlier, later in pairwise(seconds))
+    # When the time is up, the engine says so.
+    await reader.read("t", question, MetricShape.HISTOGRAM, percentiles, TimeLimit.after(-1))
+    assert 0 < (engine.queries[-1].timeout_seconds or 0) < 0.01
