@@ -30,6 +30,11 @@ CONNECTION_FAULTS: Final = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     # The server became a standby; connecting again finds its successor.
     asyncpg.ReadOnlySQLTransactionError,
+    # The server has other prepared statements than the driver knows of: something else used the
+    # session, or a migration changed what a statement gives, in the middle of a transaction.
+    asyncpg.InvalidSQLStatementNameError,
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.InvalidCachedStatementError,
 )
 """Errors after which the other connections of the pool cannot be trusted either."""
 TRANSIENT_ERRORS: Final = (

@@ -20,7 +20,7 @@ from promcompat.core.model import WriteBatch
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.database import connection_pool, database_check
 from sql.database.connecting import GOODBYE_SECONDS
-from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
+from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool, read_again
 from sql.database.database_check import check_database
 from sql.database.rows import fetch_many
 from sql.samples.metric_storage import MetricStorage
@@ -410,6 +410,51 @@ async def test_write_that_loses_its_connection_is_not_done_again_by_us(
         assert "terminating connection" in "".join(
             getattr(record, "reason", "") for record in caplog.records
         )
+
+
+async def test_statement_that_is_stale_within_a_transaction_is_prepared_again(
+    plain_database_url: str,
+) -> None:
+    """As when a newer service migrates the database of a running one."""
+    pool = await open_pool(plain_database_url, PoolOptions(max_size=1))
+
+    async def read() -> list[asyncpg.Record]:
+        async with acquired(pool) as connection, connection.transaction():
+            rows: list[asyncpg.Record] = await connection.fetch("SELECT * FROM public.changing")
+        return rows
+
+    try:
+        async with connected(plain_database_url) as admin:
+            await admin.execute("CREATE TABLE public.changing AS SELECT 1 AS a")
+            assert await read() == [(1,)]
+            await admin.execute("ALTER TABLE public.changing ADD COLUMN b integer DEFAULT 2")
+            with pytest.raises(StorageUnavailableError):
+                await read()
+            assert await read() == [(1, 2)]
+            await admin.execute("ALTER TABLE public.changing ALTER COLUMN a TYPE text")
+            assert await read_again(read)() == [("1", 2)]
+    finally:
+        await pool.close()
+
+
+@pytest.mark.parametrize("spoil", ["DEALLOCATE ALL", "DISCARD ALL"])
+async def test_session_whose_prepared_statements_are_gone_is_replaced(
+    plain_database_url: str, spoil: str
+) -> None:
+    pool = await open_pool(plain_database_url, PoolOptions(max_size=1, keeps_sessions=True))
+
+    @read_again
+    async def read() -> object:
+        async with acquired(pool) as connection:
+            return await connection.fetchval("SELECT $1::integer", 1)
+
+    try:
+        assert await read() == 1
+        async with acquired(pool) as connection:
+            await connection.execute(spoil)
+        assert await read() == 1
+    finally:
+        await pool.close()
 
 
 async def test_an_error_that_passes_a_connection_does_not_become_its_own_context(
