@@ -53,6 +53,7 @@ _TRUSTED_IDLE_SECONDS: Final = 1.0
 _CHECK_SECONDS: Final = 2.0
 _QUERIES: Final = load_queries("database")
 _NO_FREE_CONNECTION: Final = "the database has no free connection; try again"
+_ALL_IN_USE: Final = "all connections to the database are in use; try again"
 _FULL_PAUSE_SECONDS: Final = 0.25
 """How long after the server refused a further connection one of our own is looked for again."""
 
@@ -226,6 +227,10 @@ class Pool:
             try:
                 connection = await self._wait_for_connection()
             except CONNECT_FAULTS as exc:
+                if self.n_free <= 0:
+                    used = {"pool": self._options.application_name, "connections": self.max_size}
+                    _LOGGER.warning("no connection became free in time", extra=used)
+                    raise StorageUnavailableError(_ALL_IN_USE) from exc
                 log_fault(exc)
                 is_full = isinstance(exc, asyncpg.TooManyConnectionsError)
                 text = _NO_FREE_CONNECTION if is_full else UNAVAILABLE

@@ -243,7 +243,7 @@ async def test_waiting_for_a_connection_of_an_exhausted_pool_ends(plain_database
     pool = await open_pool(plain_database_url, options)
     try:
         async with acquired(pool):
-            with pytest.raises(StorageUnavailableError):
+            with pytest.raises(StorageUnavailableError, match="all connections to the database"):
                 async with acquired(pool):
                     pass
     finally:
