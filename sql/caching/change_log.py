@@ -127,8 +127,8 @@ class ChangeLogState(SampleState):
     def changed_since(self, earlier: SampleState) -> Sequence[TimeRange]:
         """The times that changed under later versions, which may be later than this one."""
         assert isinstance(earlier, ChangeLogState)
-        if self.tenant_id is None:
-            return []
         if earlier.tenant_id != self.tenant_id:
             return [ALL_TIME]
+        if self.tenant_id is None:
+            return []
         return self.log.since(self.tenant_id, earlier.version)

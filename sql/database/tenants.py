@@ -23,11 +23,11 @@ class Tenants:
         self._write_pool = write_pool
         self._read_pool = read_pool
         self._max_tenants = max_tenants
-        self._ids: ByteBoundedCache[str, int] = ByteBoundedCache(_REMEMBERED_BYTES)
+        self.forget()
 
     def forget(self) -> None:
         """Drop all tenants: the database stepped back."""
-        self._ids.clear()
+        self._ids: ByteBoundedCache[str, int] = ByteBoundedCache(_REMEMBERED_BYTES)
 
     def known(self, name: str) -> int | None:
         """The id of a tenant that was found before, None if it was not."""
@@ -36,14 +36,16 @@ class Tenants:
     @read_again
     async def find(self, name: str) -> int | None:
         """The id of a tenant, None if it never wrote."""
-        if (known := self._ids.get(name)) is not None:
+        # Of a read during which the database steps back, nothing is remembered afterwards.
+        ids = self._ids
+        if (known := ids.get(name)) is not None:
             return known
         if not _is_valid_name(name):
             return None
         async with acquired(self._read_pool) as connection:
             found: int | None = await connection.fetchval(_QUERIES["find_tenant"], name)
         if found is not None:
-            self._ids.add(name, found, texts_bytes((name,)))
+            ids.add(name, found, texts_bytes((name,)))
         return found
 
     async def find_or_create(self, name: str) -> int:

@@ -46,12 +46,12 @@ class MetadataWriter:
         """Store the last entry of each family."""
         if time.monotonic() > self._forgets_at:
             self.forget()
+        # What is stored while the database steps back is compared again afterwards.
+        stored = self._stored
         # Keyed by the stored name: two names may differ only in what cannot be stored.
         latest = {entry.family: entry for entry in map(_storable, metadata)}
         changed = [
-            entry
-            for family, entry in latest.items()
-            if self._stored.get((tenant_id, family)) != entry
+            entry for family, entry in latest.items() if stored.get((tenant_id, family)) != entry
         ]
         if not changed:
             return
@@ -67,7 +67,7 @@ class MetadataWriter:
             )
         for entry in changed:
             n_bytes = texts_bytes((entry.family, entry.type, entry.help, entry.unit))
-            self._stored.add((tenant_id, entry.family), entry, n_bytes)
+            stored.add((tenant_id, entry.family), entry, n_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,20 +31,22 @@ class SeriesStarts:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        # Zeros take no memory before they are written.
-        self._ids, self._starts = np.zeros((2, _REMEMBERED), np.int64)
+        self.forget()
 
     def forget(self) -> None:
         """The database may have lost what it had."""
-        self._ids[:] = 0
+        # Zeros take no memory before they are written.
+        self._known = np.zeros((2, _REMEMBERED), np.int64)
 
     async def store(self, series_ids: IntArray, batch: WriteBatch) -> None:
         """Store those of a batch, of which these are the series of the rows (0: of none)."""
         starts = batch.starts
         if starts is None:
             return
+        # What is stored while the database steps back is not known afterwards.
+        known_ids, known_starts = self._known
         places = series_ids & (_REMEMBERED - 1)
-        is_changed = (self._ids[places] != series_ids) | (self._starts[places] != starts)
+        is_changed = (known_ids[places] != series_ids) | (known_starts[places] != starts)
         changed = np.flatnonzero(is_changed)
         # Without a start there is nothing to know, and one after its sample cannot be true.
         is_stored = (starts[changed] != 0) & (starts[changed] <= batch.timestamps[changed])
@@ -58,7 +60,7 @@ class SeriesStarts:
             await connection.execute(
                 _QUERIES["add_series_starts"], ids.tolist(), began.tolist(), times.tolist()
             )
-        self._ids[places[changed]], self._starts[places[changed]] = ids, began
+        known_ids[places[changed]], known_starts[places[changed]] = ids, began
 
     async def copy(self, sources: IntArray, targets: IntArray, through_ms: int) -> None:
         """Give series the starts of others whose samples up to a time become theirs."""

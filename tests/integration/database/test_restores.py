@@ -197,6 +197,27 @@ async def test_dump_restored_into_a_new_database_of_the_same_name(
         await write_again_and_check(storage)
 
 
+async def test_tenant_that_was_read_before_a_step_back_is_not_remembered_after_it(
+    database_url: str, storage: MetricStorage
+) -> None:
+    """Its id refers to nothing then, and every write of the tenant would fail."""
+    tenants = storage.database.tenants
+    found = await tenants.find_or_create("red")
+    async with connected(database_url) as admin:
+        await admin.execute("ALTER TABLE tenant RENAME TO slow_tenant")
+        await admin.execute(
+            "CREATE VIEW tenant AS SELECT t.id, t.name FROM slow_tenant AS t, pg_sleep(1)"
+        )
+    tenants.forget()
+    reading = asyncio.create_task(tenants.find("red"))
+    await asyncio.sleep(0.5)
+    storage.database.guard.step_back()
+    assert await reading == found
+    assert tenants.known("red") is None
+    assert await tenants.find("red") == found
+    assert tenants.known("red") == found
+
+
 @pytest.fixture(params=["debian", "wheel"])
 def primary(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabaseServer]:
     """A server of the test's own, which it may stop."""

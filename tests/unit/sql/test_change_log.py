@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.ports import ALL_TIME
-from sql.caching.change_log import ChangeLog
+from sql.caching.change_log import ChangeLog, ChangeLogState
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -82,3 +82,13 @@ def test_no_change_is_missed(changes: list[tuple[int, int]], data: st.DataObject
     for first_ms, last_ms in bounds[index:]:
         assert covers(ranges, first_ms)
         assert covers(ranges, last_ms)
+
+
+def test_answers_about_another_tenant_of_the_name_are_stale() -> None:
+    """One that is gone, or was made anew, after the database stepped back."""
+    log = ChangeLog()
+    states = [ChangeLogState(log, tenant_id, log.version) for tenant_id in (None, TENANT, 2)]
+    for state in states:
+        for earlier in states:
+            expected = [] if state is earlier else [ALL_TIME]
+            assert list(state.changed_since(earlier)) == expected
