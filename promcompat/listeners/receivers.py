@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from promcompat.core.errors import PromcompatError
 from promcompat.imports.columns import ColumnsBuilder, Faults, ImportedColumns
@@ -17,6 +16,7 @@ from promcompat.imports.storing import ImportStore, Outcome
 _LOGGER = logging.getLogger(__name__)
 _MAX_WAITING_LINES: Final = 200_000
 _MAX_WAITING_CHARACTERS: Final = 64 << 20
+ResultT = TypeVar("ResultT")
 _Parts = list[tuple[int, Sequence[str]]]
 """Lines that came together, and when (Unix ms)."""
 
@@ -106,15 +106,13 @@ class GraphiteReceiver:
     async def flush(self) -> None:
         """Store what has come since the last flush."""
         parts, dropped = self._waiting.drain()
-        if parts or dropped.number:
+        if not parts and not dropped.number:
+            return
+        try:
             columns = await asyncio.to_thread(_read_graphite, parts)
             columns.faults.add_many(dropped.number, dropped.reasons)
             if len(columns.series) or columns.faults.number:
-                await self._write(columns, parts)
-
-    async def _write(self, columns: ImportedColumns, parts: _Parts) -> None:
-        try:
-            await self._flusher.write(columns)
+                await self._flusher.write(columns)
         except asyncio.CancelledError:
             # The process is ending, and its last flush stores them. Some may be stored already: the
             # same sample may be stored again.
@@ -140,37 +138,36 @@ class StatsdReceiver:
         self._now_ms = now_ms
         self._waiting = WaitingLines(now_ms)
         self._faults = Faults()
-        # A thread outlives the task that waits for it, so at the end there may be two of them.
-        self._lock = threading.Lock()
+        self._turn = asyncio.Lock()
         self.take = self._waiting.take
 
     async def aggregate(self) -> None:
         """Read the lines that wait."""
-        parts, dropped = self._waiting.drain()
-        if parts or dropped.number:
-            await asyncio.to_thread(self._read, parts, dropped)
+        async with self._turn:
+            parts, dropped = self._waiting.drain()
+            if parts or dropped.number:
+                await _to_its_end(asyncio.to_thread(self._read, parts, dropped))
 
     async def flush(self) -> None:
         """Store the samples of this moment."""
-        columns = await asyncio.to_thread(self._flushed, *self._waiting.drain())
+        async with self._turn:
+            columns = await _to_its_end(asyncio.to_thread(self._flushed, *self._waiting.drain()))
         if len(columns.series) or columns.faults.number:
             await self._flusher.write(columns)
 
     def _flushed(self, parts: _Parts, dropped: Faults) -> ImportedColumns:
         self._read(parts, dropped)
-        with self._lock:
-            columns = self._aggregator.flush(self._now_ms())
-            columns.faults.add_many(self._faults.number, self._faults.reasons)
-            self._faults = Faults()
+        columns = self._aggregator.flush(self._now_ms())
+        columns.faults.add_many(self._faults.number, self._faults.reasons)
+        self._faults = Faults()
         return columns
 
     def _read(self, parts: _Parts, dropped: Faults) -> None:
         """Aggregate lines; a bad one is counted."""
-        with self._lock:
-            self._faults.add_many(dropped.number, dropped.reasons)
-            for now_ms, lines in parts:
-                for line in lines:
-                    self._aggregate(line.strip(), now_ms)
+        self._faults.add_many(dropped.number, dropped.reasons)
+        for now_ms, lines in parts:
+            for line in lines:
+                self._aggregate(line.strip(), now_ms)
 
     def _aggregate(self, text: str, now_ms: int) -> None:
         try:
@@ -178,3 +175,13 @@ class StatsdReceiver:
                 self._aggregator.add(event, now_ms)
         except ValueError as exc:
             self._faults.add("statsd", text, str(exc))
+
+
+async def _to_its_end(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """The result of work that has taken lines: a cancellation comes after its end."""
+    working = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise

@@ -2,8 +2,11 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import cast
+
+import pytest
 
 from promcompat.imports.columns import ImportedColumns
 from promcompat.imports.statsd_aggregation import StatsdAggregator
@@ -67,6 +70,33 @@ async def test_lines_whose_flush_ends_with_the_process_are_stored_by_the_last_on
     await receiver.flush()
     (columns,) = written.columns
     assert columns.timestamps.tolist() == [5_000, 6_000]
+
+
+@pytest.mark.parametrize("name", ["graphite", "statsd flush", "statsd aggregate"])
+async def test_lines_that_a_thread_was_to_read_when_the_process_ends_are_stored_by_the_last_flush(
+    name: str,
+) -> None:
+    written, may_go_on = Written(), threading.Event()
+    flusher = cast(Flusher, written)
+    graphite = GraphiteReceiver(flusher, lambda: 5_000)
+    statsd = StatsdReceiver(flusher, StatsdAggregator(10, 1 << 40), lambda: 5_000)
+    receiver = graphite if name == "graphite" else statsd
+    receiver.take(["a 1"] if receiver is graphite else ["a:1|c"])
+    loop = asyncio.get_running_loop()
+    # The threads are all busy.
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    busy = asyncio.create_task(asyncio.to_thread(may_go_on.wait, 60))
+    flush = asyncio.create_task(
+        statsd.aggregate() if name == "statsd aggregate" else receiver.flush()
+    )
+    for _ in range(5):
+        await asyncio.sleep(0)
+    flush.cancel()
+    await asyncio.sleep(0)
+    may_go_on.set()
+    await asyncio.gather(busy, flush, return_exceptions=True)
+    await receiver.flush()
+    assert [columns.values.tolist() for columns in written.columns] == [[1.0]]
 
 
 class NotedThreads(StatsdAggregator):
