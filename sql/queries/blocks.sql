@@ -219,21 +219,21 @@ WHERE tenant_id = $1
 ORDER BY arrival_id
 
 -- extents --
--- How much of each tenant and slot is in blocks, where something is not merged. Not of slots that samples are still
--- to be moved from: a final merge would give them the place of later arrivals, which are in the slots that they
--- are moved to.
+-- How much of each tenant and slot is in blocks, where something is not merged.
 SELECT e.tenant_id, e.slot, e.unmerged_samples, e.unmerged_blocks, e.merged_samples
 FROM drained_extent AS e
-WHERE (
-    e.unmerged_samples > 0
+WHERE e.unmerged_samples > 0
     OR EXISTS (
         SELECT FROM sample_run AS r
         WHERE r.tenant_id = e.tenant_id AND r.slot = e.slot AND r.level < 100
     )
-) AND NOT EXISTS (
-    SELECT FROM retention_class AS c
-    WHERE c.tenant_id = e.tenant_id AND c.moved_through < e.slot AND c.class <> (e.slot & 7)
-)
+
+-- slots_being_left --
+-- The tenants and slots that samples are still to be moved from, into the slots of another class.
+SELECT DISTINCT e.tenant_id, e.slot
+FROM retention_class AS c
+JOIN drained_extent AS e ON e.tenant_id = c.tenant_id
+WHERE c.moved_through < e.slot AND c.class <> (e.slot & 7)
 
 -- count_aside --
 -- How many arrivals are set aside.

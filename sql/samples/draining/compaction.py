@@ -179,9 +179,13 @@ class Compactor:
         layers = [Layer(*row) for row in await connection.fetch(QUERIES["run_layers"])]
         extents = [Extent(*row) for row in await connection.fetch(QUERIES["extents"])]
         filling = self._filling.see(layers, extents)
+        # A merge gives samples the place of the last arrival that it takes. Later ones of the same
+        # series may be in the slot that they are to be moved to, and would come before them there.
+        left = {tuple(row) for row in await connection.fetch(QUERIES["slots_being_left"])}
+        skipped = self._given_up | left
         return due_jobs(
-            [one for one in layers if (one.tenant_id, one.slot) not in self._given_up],
-            [one for one in extents if (one.tenant_id, one.slot) not in self._given_up],
+            [one for one in layers if (one.tenant_id, one.slot) not in skipped],
+            [one for one in extents if (one.tenant_id, one.slot) not in skipped],
             dict(await connection.fetch(QUERIES["tenants_with_arrivals_aside"])),
             self._now_ms(),
             filling if is_patient else (),

@@ -115,3 +115,22 @@ async def test_a_merge_before_samples_are_moved_changes_no_answer(
     await blocks.compact_all()
     assert await blocks.read(TENANT, [3]) == {(3, NOW_MS): ONE, (3, NOW_MS + 1): 0}
     assert await blocks.fetchval("SELECT min(slot) FROM sample_run") == slot_of(TODAY, after)
+
+
+async def test_merges_with_what_arrives_later_wait_until_samples_are_moved(
+    blocks: StoredBlocks,
+) -> None:
+    """Or what was moved would have arrived after what is in its new class already."""
+    async with blocks.connection() as connection:
+        await connection.execute(SERIES_OF_METRICS, TENANT)
+    await blocks.append(TENANT, {(3, NOW_MS): ONE})
+    await blocks.drainer.drain_all()
+    await blocks.keep(TENANT, "long", 3)
+    await blocks.append(TENANT, {(3, NOW_MS): 0, (3, NOW_MS + 1): 0})
+    await blocks.drainer.drain_all()
+    await backfill(blocks, Model(), NOW_MS, [1])
+    expected = {(3, NOW_MS): ONE, (3, NOW_MS + 1): 0}
+    for work in (blocks.compact_all, blocks.move_one, blocks.compact_all):
+        await work()
+        assert await blocks.read(TENANT, [3]) == expected
+    assert await blocks.fetchval("SELECT count(*) FROM sample_run WHERE slot & 7 = 0") == 0
