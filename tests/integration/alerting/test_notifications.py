@@ -87,6 +87,25 @@ async def test_an_alertmanager_is_told_of_the_end_with_the_last_annotations(
         assert texts == ["10", "12", "12"]
 
 
+async def test_an_alert_is_sent_on_while_the_query_of_its_rule_fails(
+    plain_database_url: str,
+) -> None:
+    async with running_alerting(plain_database_url) as alerting:
+        # Two series that differ by `id` alone are an error.
+        rule = make_rule(expr='label_replace(m, "id", "", "", "") > 5')
+        rule = await alerting.rules.create(TENANT, rule)
+        await evaluate(alerting, 10_000, 10.0)
+        await alerting.deliver()
+        for number in range(1, 4):
+            at_ms = 10_000 + number * 70_000
+            await alerting.write(make_labels("m", host="a", id="2"), (at_ms, 10.0))
+            await evaluate(alerting, at_ms, 10.0)
+            await alerting.deliver()
+            evaluation = (await alerting.rules.evaluations(TENANT))[rule.id]
+            assert "same labelset" in evaluation.error
+        assert alerting.alertmanager.states == ["firing"] * 4
+
+
 async def test_alert_that_fires_again_is_never_told_as_resolved(plain_database_url: str) -> None:
     async with running_alerting(plain_database_url) as alerting:
         await alerting.rules.create(TENANT, make_rule())
