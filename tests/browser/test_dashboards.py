@@ -612,3 +612,85 @@ def test_a_query_that_has_failed_is_asked_again_with_the_others(
     fails[0] = False
     expect(panel_of(tab, 1).get_by_role("button", name="oslo")).to_be_visible()
     expect(panel_of(tab, 1).get_by_role("alert")).to_have_count(0)
+
+
+def test_panels_say_why_they_are_empty(machine: Machine, tab: Page) -> None:
+    kinds = ["timeseries", "stat", "gauge", "bargauge", "table", "piechart", "state-timeline"]
+    empty = [
+        panel(n + 1, kind, 0, n * 7, 24, queries=[query("no_such_metric")])
+        for n, kind in enumerate(kinds)
+    ]
+    native = [
+        panel(n + 11, kind, 0, 49 + n * 7, 24, queries=[query("increase(order_size[5m])")])
+        for n, kind in enumerate(["timeseries", "stat", "bargauge"])
+    ]
+    document = {"title": "E", "rows": [{"panels": empty + native}]}
+    machine.send("/dashboards/empty", {"dashboard": document}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=empty")
+    for number in range(1, len(kinds) + 1):
+        panel_of(tab, number).scroll_into_view_if_needed()
+        expect(panel_of(tab, number)).to_contain_text("No data")
+    for number in (11, 12, 13):
+        panel_of(tab, number).scroll_into_view_if_needed()
+        expect(panel_of(tab, number)).to_contain_text("These are native histograms")
+
+
+def test_many_and_infinite_values_can_be_read(machine: Machine, tab: Page) -> None:
+    now = int(time.time()) * 1000
+    values = ["+Inf", "NaN", "1e-300", "1.7e308", *map(str, range(400))]
+    lines = [f'varied{{n="{n}"}} {value} {now}' for n, value in enumerate(values)]
+    import_samples(machine.url, "import/prometheus", "\n".join(lines))
+    asked = query("varied", legend="{{n}}", instant=True, range=False)
+    kinds = ["stat", "gauge", "bargauge", "piechart"]
+    panels = [panel(n + 1, kind, 0, n * 7, 12, queries=[asked]) for n, kind in enumerate(kinds)]
+    document = {"title": "V", "rows": [{"panels": panels}]}
+    machine.send("/dashboards/varied", {"dashboard": document}, "PUT")
+    tab.goto(f"{machine.url}/dashboards?uid=varied")
+    for number, block in ((1, ".block"), (2, ".block svg"), (3, ".bar"), (4, "svg path")):
+        panel_of(tab, number).scroll_into_view_if_needed()
+        first = panel_of(tab, number).locator(block).first
+        expect(first).to_be_visible()
+        box = first.bounding_box()
+        # The logged faults of paths without a number fail the test as well.
+        assert box is not None
+        assert min(box["width"] - 15, box["height"]) >= 15
+        expect(panel_of(tab, number)).to_contain_text(re.compile(r"and \d+ more"))
+    expect(panel_of(tab, 1)).to_contain_text("1e-300")
+
+
+def test_a_narrow_screen_has_each_panel_in_its_full_width(machine: Machine, tab: Page) -> None:
+    kinds = ["timeseries", "heatmap", "state-timeline"]
+    panels = [
+        panel(n + 1, kind, n * 8, 0, 8, queries=[query("queue_length")])
+        for n, kind in enumerate(kinds)
+    ]
+    document = {"title": "N", "rows": [{"panels": panels}]}
+    machine.send("/dashboards/narrow", {"dashboard": document}, "PUT")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.goto(f"{machine.url}/dashboards?uid=narrow")
+    for number in (1, 2, 3):
+        canvas = panel_of(tab, number).locator("canvas")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        assert box is not None
+        assert box["width"] > 300
+    # The head is left behind.
+    tab.evaluate("window.scrollTo(0, 1000)")
+    expect(tab.get_by_role("navigation", name="Views")).not_to_be_in_viewport()
+
+
+def test_short_values_of_a_table_are_not_broken(machine: Machine, tab: Page) -> None:
+    now = int(time.time()) * 1000
+    long = "word-of-a-long-path-" * 20
+    line = f'worded{{job="long",path="{long}"}} 1 {now}'
+    import_samples(machine.url, "import/prometheus", line)
+    tab.set_viewport_size({"width": 700, "height": 844})
+    tab.goto(f"{machine.url}/explore?g0.expr=worded&g0.tab=1")
+    short = tab.get_by_role("cell", name="long", exact=True)
+    lines = """cell => {
+      const text = document.createRange();
+      text.selectNodeContents(cell);
+      return text.getClientRects().length;
+    }"""
+    assert short.evaluate(lines) == 1
+    assert tab.get_by_role("cell", name=long).evaluate(lines) > 1

@@ -38,8 +38,8 @@ def cut_off(texts: list[dict[str, Any]]) -> list[str]:
 
 
 def range_with_a_tick_at_its_end() -> dict[str, int]:
-    end = int(time.time() // 600) * 600
-    return {"from": (end - 2400) * 1000, "to": end * 1000}
+    end = int(time.time() // 1800) * 1800
+    return {"from": (end - 1800) * 1000, "to": end * 1000}
 
 
 @pytest.mark.parametrize("width", [390, 1440])

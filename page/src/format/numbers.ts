@@ -39,7 +39,8 @@ function withMinus(text: string): string {
 
 function scaled(value: number, table: [number, string][], unit: string, decimals?: number): string {
   const size = Math.abs(value);
-  const found = Number.isFinite(value) ? table.find(([factor]) => size >= factor) : undefined;
+  // Beyond the largest prefix there is none: the number has an exponent.
+  const found = Number.isFinite(value) && size < (table[0]?.[0] ?? 1) * 1e6 ? table.find(([factor]) => size >= factor) : undefined;
   const number = formatNumber(found ? value / found[0] : value, decimals);
   const suffix = `${found?.[1] ?? ""}${unit}`;
   return suffix ? `${number} ${suffix}` : number;

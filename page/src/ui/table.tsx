@@ -49,7 +49,7 @@ export function Table<T>({ label, columns, rows, keyOf, sortedBy = "", pageLengt
               onClick={onRow && (() => onRow(row))}
             >
               {columns.map((column) => (
-                <td key={column.name} class={column.isNumber ? "number" : ""}>
+                <td key={column.name} class={column.isNumber ? "number" : !column.show && isShort(column.value(row)) ? "is-short" : ""}>
                   {column.show ? column.show(row) : column.value(row)}
                 </td>
               ))}
@@ -72,6 +72,13 @@ export function Table<T>({ label, columns, rows, keyOf, sortedBy = "", pageLengt
       )}
     </div>
   );
+}
+
+/** Values that are not broken over lines: a column of pieces of words cannot be read. */
+const SHORT = 24;
+
+export function isShort(value: unknown): boolean {
+  return String(value ?? "").length <= SHORT;
 }
 
 function Heading<T>({

@@ -6,7 +6,7 @@ import { Boundary } from "../../ui/boundary";
 import { ErrorBox } from "../../ui/states";
 import { from, range, to } from "../../time/range";
 import { interpolate } from "./logic/interpolation";
-import { GAP_PIXELS, pixelsOf, type Placed } from "./logic/layout";
+import { GAP_PIXELS, isNarrow, pixelsOf, type Placed } from "./logic/layout";
 import type { Panel } from "./logic/types";
 import { type Asked, type PanelData, panelRange, type Scope, usePanelData } from "./panel_data";
 import { HeatmapPanel, Histogram, States } from "./panels/cells";
@@ -100,7 +100,7 @@ function Card(props: PanelCardProps) {
   const { panel, grid, scope: local } = placed;
   const [element, isNear] = useIsNear();
   const column = columnOf(gridWidth);
-  const width = Math.max(grid.width * column - GAP_PIXELS - PADDING_PIXELS, 50);
+  const width = Math.max((isNarrow(gridWidth) ? gridWidth : grid.width * column - GAP_PIXELS) - PADDING_PIXELS, 50);
   const scope = useMemo((): Scope => ({ values, local, builtIn, filters }), [values, local, builtIn, filters]);
   const lookup = useMemo(() => lookupOf(values, local, builtIn), [values, local, builtIn]);
   const source = panel.panel_source === undefined ? panel : (props.panels.find(({ id }) => id === panel.panel_source) ?? panel);
@@ -109,6 +109,7 @@ function Card(props: PanelCardProps) {
   const data = usePanelData(panel, source, scope, width, isNear && props.isReady && hasQueries, limit);
   const title = interpolate(panel.title ?? "", lookup, "text");
   const hasFailed = data.faults.length > 0 && !data.frames.length;
+  const hasOnlyHistograms = data.hasOnlyHistograms && panel.type !== "heatmap";
   const notes = data.isTruncated || data.faults.length > 0 ? <Notes data={data} limit={limit} onLimit={setLimit} /> : null;
   const height = Math.max(pixelsOf(grid.height) - (title || editing ? TITLE_PIXELS : 0) - (notes ? NOTES_PIXELS : 0) - PADDING_PIXELS, 40);
   const Content = TYPES[panel.type];
@@ -119,7 +120,7 @@ function Card(props: PanelCardProps) {
       data-panel={panel.id} data-queries={JSON.stringify(data.asked)} data-series={data.counts.join(",")}>
       {(title || editing) && <Header panel={panel} id={idOf(placed)} title={title} lookup={lookup} explore={data.asked.length ? exploreHref(panel, data.asked, own) : undefined} warnings={data.warnings} isLoading={data.isLoading} {...(editing && { editing })} column={column} />}
       {!hasFailed && notes}
-      {hasFailed ? <Failures faults={data.faults} /> : isWaiting ? <p class="hint" role="status">…</p> : isNear && Content && (
+      {hasFailed ? <Failures faults={data.faults} /> : isWaiting ? <p class="hint" role="status">…</p> : !isNear || !Content ? null : hasOnlyHistograms ? <p class="no-data">These are native histograms: a heatmap shows them, and histogram_quantile() and its like make numbers of them.</p> : (
         <Content panel={{ ...panel, title }} data={data} lookup={lookup} range={own} width={width} height={height} marks={props.marks} {...(props.cursorKey && { cursorKey: props.cursorKey })} />
       )}
       {!Content && <p class="no-data">The page has no panel of the type {panel.type}.</p>}

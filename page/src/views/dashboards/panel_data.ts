@@ -143,6 +143,8 @@ export interface PanelData {
   /** How many series each query has answered. */
   counts: number[];
   warnings: string[];
+  /** Whether there are histograms, and no numbers. */
+  hasOnlyHistograms: boolean;
   /** Whether there are more series than were asked for. */
   isTruncated: boolean;
   /** The queries that have failed; the frames are those of the others. */
@@ -172,8 +174,10 @@ export function usePanelData(panel: Panel, source: Panel, scope: Scope, width: n
     return withSettings(transformed(made, panel.transformations), panel.fields, panel.overrides);
   }, [answered, panel]);
   const counts = (answered ?? []).map((one) => one?.series.length ?? 0);
+  const series = (answered ?? []).flatMap((one) => one?.series ?? []);
+  const hasOnlyHistograms = series.length > 0 && series.every(({ column, value, values }) => !column && !value && !values);
   const { isTruncated, others } = splitWarnings([...new Set((answered ?? []).flatMap((one) => one?.warnings ?? []))]);
-  return { frames, asked, counts, warnings: others, isTruncated, faults, isLoading: request.isLoading };
+  return { frames, asked, counts, warnings: others, hasOnlyHistograms, isTruncated, faults, isLoading: request.isLoading };
 }
 
 /** The legend and the format may change without a new question. */

@@ -8,7 +8,7 @@ import { marksFor, useAnnotations } from "./annotations";
 import { AnnotationSwitches, Links, VariableBar } from "./controls";
 import { interpolate } from "./logic/interpolation";
 import { intervalMs } from "./logic/intervals";
-import { linesOf, type PlacedRow, placedRows } from "./logic/layout";
+import { isNarrow, linesOf, type PlacedRow, placedRows } from "./logic/layout";
 import type { Dashboard } from "./logic/types";
 import { type EditActions, PanelCard, type PanelCardProps } from "./panel";
 import { builtInVariables, lookupOf } from "./scope";
@@ -70,7 +70,7 @@ export function DashboardView({ uid, dashboard, editing }: DashboardViewProps) {
     ...(editing && { editing }),
   };
   return (
-    <div class="dashboard" ref={element}>
+    <div class={`dashboard ${isNarrow(width) ? "is-narrow" : ""}`} ref={element}>
       {!isKiosk && (
         <div class="dashboard-bar">
           <VariableBar states={states} />

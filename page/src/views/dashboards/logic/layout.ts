@@ -6,6 +6,11 @@ export const COLUMNS = 24;
 export const LINE_PIXELS = 30;
 export const GAP_PIXELS = 8;
 
+/** Whether a grid of so many pixels has a column of panels, each as wide as the grid. */
+export function isNarrow(gridWidth: number): boolean {
+  return gridWidth < 740;
+}
+
 /** A panel at its place; `scope` has the values of the variables that it is repeated for. */
 export interface Placed {
   key: string;

@@ -13,7 +13,7 @@ import { reduceValues } from "./reducers";
 import { singleValues } from "./single_values";
 import { compareValues, transformed } from "./transformations";
 import { formatDate, unitText } from "./units";
-import { numberOf } from "../../../format/numbers";
+import { formatValue, numberOf } from "../../../format/numbers";
 import { equalFilter, filterText } from "../../../format/series";
 import { parseTime, timeBefore } from "../../../time/relative";
 import { setZone, timeOfWall, wallClock } from "../../../time/zone";
@@ -383,4 +383,13 @@ test("a time before now has one unit, which is read again", () => {
   assert.deepEqual([90 * 60, 80 * 60, 3600, 86_400 * 14, 86_400 * 61 + 3600, 90, 0.2].map((seconds) => timeBefore(seconds * 1000)),
     ["now-90m", "now-80m", "now-1h", "now-2w", "now-1465h", "now-90s", "now-1s"]);
   assert.equal(parseTime(timeBefore(5_400_000), 1e12), 1e12 - 5_400_000);
+});
+
+test("a number has no more zeros than can be read", () => {
+  assert.equal(unitText(1e-300), "1e-300");
+  assert.equal(unitText(-2.5e-30), "-2.5e-30");
+  assert.equal(unitText(0.00012345), "0.000123");
+  assert.equal(formatValue(1.7e308), "1.700e+308");
+  assert.equal(formatValue(1.5e25), "15 Y");
+  assert.equal(formatValue(1e300, "bytes"), "1.000e+300 B");
 });

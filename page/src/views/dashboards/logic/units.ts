@@ -16,7 +16,10 @@ export function fixed(value: number, decimals?: number): string {
   if (value === 0) return (0).toFixed(Math.min(Math.max(decimals ?? 0, 0), 20));
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
-  const digits = Math.min(Math.max(decimals ?? autoDecimals(value), 0), 20);
+  const wanted = decimals ?? autoDecimals(value);
+  // So many zeros say nothing, and have no room.
+  if (decimals === undefined && wanted > 20) return String(Number(value.toPrecision(3)));
+  const digits = Math.min(Math.max(wanted, 0), 20);
   const factor = 10 ** digits;
   const rounded = Math.round(value * factor) / factor;
   const text = String(rounded);

@@ -7,6 +7,7 @@ import { reduceValues, reducerTitle } from "../logic/reducers";
 import { compareValues } from "../logic/transformations";
 import { type Field, type Frame, lengthOf, type Value } from "../logic/types";
 import { formatDate, formatUnit, unitText } from "../logic/units";
+import { isShort } from "../../../ui/table";
 import { linkHref } from "../scope";
 import type { PanelProps } from "./props";
 
@@ -135,7 +136,7 @@ function DataCell({ field, row, limits, frame, props }: CellProps) {
   const content = cell.type === "json" ? <code>{text}</code> : text;
   const share = found.number === null ? 0 : Math.min(Math.max((found.number - limits.min) / (limits.max - limits.min || 1), 0), 1);
   return (
-    <td class={alignOf(field)} style={style}>
+    <td class={`${alignOf(field)} ${isShort(text) ? "is-short" : ""}`} style={style}>
       {href ? <a href={href} target={link?.new_tab ? "_blank" : undefined} rel="noopener noreferrer" title={link?.title}>{content}</a> : content}
       {cell.type === "gauge" && <span class="bar-track is-filled"><span class="bar-fill" style={{ width: `${share * 100}%`, background: namedColor(found.color, isDark.value) }} /></span>}
     </td>

@@ -38,11 +38,13 @@ export function Graph({ panel, data, range, marks, cursorKey, height }: PanelPro
   const withExemplars = data.asked.filter(({ query, isInstant }) => query.exemplars && !isInstant);
   const exemplars = useExemplars(withExemplars.map(({ expr }) => expr), withExemplars[0] ?? range);
   const legend = options.legend;
+  const isEmpty = useMemo(() => graph.lines.every(({ values }) => values.every((value) => value === null)), [graph]);
   const shown = graph.lines.filter(({ settings }) => !settings.hidden?.legend);
   const hasLegend = legend?.mode !== "hidden" && shown.length > 0;
   const isRight = legend?.placement === "right";
   const legendRows = legend?.mode === "table" ? Math.min(shown.length + 1, 6) : 1;
   const plotHeight = hasLegend && !isRight ? Math.max(height - legendRows * 25 - 6, 60) : height;
+  if (isEmpty) return <div class="no-data">{panel.fields?.no_value ?? "No data"}</div>;
   return (
     <div class={`graph ${isRight ? "is-right" : ""}`} style={{ height: `${height}px` }}>
       <Drawing graph={graph} off={off} options={options} range={range} height={plotHeight} exemplars={exemplars} {...(marks && { marks })} {...(cursorKey && { cursorKey })} label={panel.title || "graph"} />

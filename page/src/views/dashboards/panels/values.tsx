@@ -14,6 +14,13 @@ function useValues({ panel, data }: PanelProps, paletteIsDefault = false): Singl
   return useMemo(() => singleValues(data.frames, panel.options?.reduce, dark, paletteIsDefault), [data.frames, panel, dark]);
 }
 
+/** Regions that scroll can be scrolled by the keyboard. */
+const SCROLLED = { tabIndex: 0, role: "region" } as const;
+
+function isBlank({ shown }: SingleValue): boolean {
+  return shown.prefix + shown.text + shown.suffix === "";
+}
+
 function NoData({ panel }: PanelProps) {
   return <div class="no-data">{panel.fields?.no_value ?? "No data"}</div>;
 }
@@ -36,30 +43,52 @@ export function linkData(single: SingleValue): Record<string, string> {
   };
 }
 
+interface Blocks {
+  /** Of one block, in pixels. */
+  width: number;
+  height: number;
+  style: { gridTemplateColumns: string; gridAutoRows: string; height: string };
+}
+
+/** What can be read, in pixels: more blocks than fit are scrolled to. */
+const LEAST_WIDTH = 80;
+const LEAST_HEIGHT = 48;
+
 /** Blocks side by side or below each other, whichever leaves them more square. */
-function arrangement({ width, height, panel }: PanelProps, count: number): { columns: number; rows: number } {
+function arrangement({ width, height, panel }: PanelProps, count: number, leastHeight = LEAST_HEIGHT): Blocks {
   const orientation = panel.options?.orientation ?? "auto";
-  if (orientation === "horizontal") return { columns: 1, rows: count };
-  if (orientation === "vertical") return { columns: count, rows: 1 };
-  const columns = Math.min(count, Math.max(1, Math.round(Math.sqrt((count * width) / Math.max(height, 1) / 1.6))));
-  return { columns, rows: Math.ceil(count / columns) };
+  const square = Math.max(1, Math.round(Math.sqrt((count * width) / Math.max(height, 1) / 1.6)));
+  const wanted = orientation === "horizontal" ? 1 : orientation === "vertical" ? count : Math.min(count, square);
+  const columns = Math.min(wanted, Math.max(Math.floor(width / LEAST_WIDTH), 1));
+  const rows = Math.ceil(count / columns);
+  const each = Math.max(height / rows - 4, leastHeight);
+  return {
+    width: width / columns - 4, height: each,
+    style: { gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))`, gridAutoRows: `${Math.floor(each)}px`, height: `${height}px` },
+  };
+}
+
+/** More blocks than anybody looks at make the page slow. */
+const MOST_BLOCKS = 300;
+
+function More({ count }: { count: number }) {
+  return count > MOST_BLOCKS ? <p class="hint">and {count - MOST_BLOCKS} more</p> : null;
 }
 
 export function Stat(props: PanelProps) {
   const values = useValues(props);
   const { color_mode = "value", graph_mode = "area", text_mode = "auto", justify, percent_change } = props.panel.options ?? {};
-  if (!values.length) return <NoData {...props} />;
-  const { columns, rows } = arrangement(props, values.length);
-  const [width, height] = [props.width / columns - 4, props.height / rows - 4];
+  if (values.every(isBlank)) return <NoData {...props} />;
+  const { width, height, style: blocks } = arrangement(props, Math.min(values.length, MOST_BLOCKS));
   const hasName = text_mode === "value_and_name" || text_mode === "name" ||
     (text_mode === "auto" && (values.length > 1 || Boolean(props.panel.fields?.display_name) || !props.panel.title));
   return (
-    <div class="blocks" style={{ gridTemplateColumns: `repeat(${columns}, 1fr)`, height: `${props.height}px` }}>
-      {values.map((single, index) => {
+    <div class="blocks" style={blocks} {...SCROLLED} aria-label={props.panel.title || "values"}>
+      {values.slice(0, MOST_BLOCKS).map((single, index) => {
         const { color, prefix, text, suffix } = single.shown;
         const isBackground = color_mode.startsWith("background");
         const shown = text_mode === "name" ? single.name : prefix + text + suffix;
-        const size = Math.max(Math.min((width * 0.9) / Math.max(shown.length, 3) / 0.58, height * (hasName ? 0.42 : 0.6), 64), 11);
+        const size = Math.max(Math.min((width * 0.9) / Math.max(shown.length, 3) / 0.66, height * (hasName ? 0.42 : 0.6), 64), 11);
         const style = isBackground
           ? { background: color, color: readableOn(color) }
           : { color: color_mode === "value" ? textColor(color) : "var(--text)" };
@@ -72,6 +101,7 @@ export function Stat(props: PanelProps) {
           </div>
         );
       })}
+      <More count={values.length} />
     </div>
   );
 }
@@ -125,15 +155,19 @@ function bands(settings: FieldSettings, min: number, max: number): { from: numbe
     .filter(({ from, to }) => to > from);
 }
 
+const NAME_PIXELS = 22;
+const LEAST_GAUGE = 70;
+
 export function Gauge(props: PanelProps) {
   const values = useValues(props);
-  if (!values.length) return <NoData {...props} />;
+  if (values.every(isBlank)) return <NoData {...props} />;
   const { threshold_markers = true } = props.panel.options ?? {};
-  const { columns, rows } = arrangement(props, values.length);
-  const size = Math.max(Math.min(props.width / columns, (props.height / rows) * 1.25) - 8, 40);
+  const { width, height, style: blocks } = arrangement(props, Math.min(values.length, MOST_BLOCKS), LEAST_GAUGE);
+  const name = values.length > 1 ? NAME_PIXELS : 0;
+  const size = Math.max(Math.min(width, (height - name) * 1.25) - 4, 40);
   return (
-    <div class="blocks is-gauges" style={{ gridTemplateColumns: `repeat(${columns}, 1fr)`, height: `${props.height}px` }}>
-      {values.map((single, index) => {
+    <div class="blocks is-gauges" style={blocks} {...SCROLLED} aria-label={props.panel.title || "gauges"}>
+      {values.slice(0, MOST_BLOCKS).map((single, index) => {
         const { settings } = single.field;
         const { prefix, text, suffix, color } = single.shown;
         const shown = prefix + text + suffix;
@@ -151,6 +185,7 @@ export function Gauge(props: PanelProps) {
           </div>
         );
       })}
+      <More count={values.length} />
     </div>
   );
 }
@@ -162,7 +197,7 @@ export function BarGauge(props: PanelProps) {
   const isDown = orientation === "vertical" || (orientation === "auto" && props.height > props.width);
   return (
     <div class={`bars ${isDown ? "is-vertical" : ""}`} tabIndex={0} role="region" aria-label={props.panel.title || "bars"}>
-      {values.map((single, index) => {
+      {values.slice(0, MOST_BLOCKS).map((single, index) => {
         const percent = `${share(single) * 100}%`;
         const { color } = single.shown;
         const background = bar_mode === "gradient" ? `linear-gradient(${isDown ? "0deg" : "90deg"}, color-mix(in srgb, ${color} 35%, transparent), ${color})`
@@ -177,6 +212,7 @@ export function BarGauge(props: PanelProps) {
           </div>
         );
       })}
+      <More count={values.length} />
     </div>
   );
 }
@@ -184,7 +220,7 @@ export function BarGauge(props: PanelProps) {
 export function Pie(props: PanelProps) {
   const found = useValues(props, true);
   const { pie = "pie", pie_labels = [], pie_sort = "desc", legend } = props.panel.options ?? {};
-  const slices = found.filter(({ shown }) => (shown.number ?? 0) > 0);
+  const slices = found.filter(({ shown }) => shown.number !== null && shown.number > 0 && Number.isFinite(shown.number));
   const sorted = pie_sort === "none" ? slices : slices.toSorted((a, b) => (pie_sort === "asc" ? 1 : -1) * ((a.shown.number ?? 0) - (b.shown.number ?? 0)));
   const total = sorted.reduce((sum, { shown }) => sum + (shown.number ?? 0), 0);
   if (!sorted.length) return <NoData {...props} />;
@@ -203,7 +239,7 @@ export function Pie(props: PanelProps) {
           const label = pie_labels.map((kind) => (kind === "percent" ? percent(single) : kind === "value" ? textOf(single) : single.name)).join(" ");
           return (
             <g key={index}>
-              <path d={slice(from, at, pie === "donut" ? 28 : 0)} fill={single.shown.color} stroke="var(--background)" stroke-width="0.5"><title>{`${single.name}: ${textOf(single)} (${percent(single)})`}</title></path>
+              <path d={slice(from, at, pie === "donut" ? 28 : 0)} fill={single.shown.color} stroke="var(--background)" stroke-width={sorted.length > 1 && sorted.length < 60 ? 0.5 : 0}><title>{`${single.name}: ${textOf(single)} (${percent(single)})`}</title></path>
               {label && at - from > 0.04 && <text x={Math.sin(middle) * (pie === "donut" ? 39 : 32)} y={-Math.cos(middle) * (pie === "donut" ? 39 : 32)} font-size="6" text-anchor="middle" dominant-baseline="central" fill={readableOn(single.shown.color)}>{label}</text>}
             </g>
           );
@@ -214,7 +250,7 @@ export function Pie(props: PanelProps) {
           <table>
             {legend?.mode === "table" && columns.length > 0 && <thead><tr><th scope="col">Name</th>{columns.map((column) => <th scope="col" class="number" key={column}>{column === "value" ? "Value" : "Percent"}</th>)}</tr></thead>}
             <tbody>
-              {sorted.map((single, index) => (
+              {sorted.slice(0, MOST_BLOCKS).map((single, index) => (
                 <tr key={index}>
                   <td><span class="swatch" style={{ background: single.shown.color }} aria-hidden="true" />{single.name}</td>
                   {columns.map((column) => <td class="number" key={column}>{column === "value" ? textOf(single) : percent(single)}</td>)}
@@ -222,6 +258,7 @@ export function Pie(props: PanelProps) {
               ))}
             </tbody>
           </table>
+          <More count={sorted.length} />
         </div>
       )}
     </div>
