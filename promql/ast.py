@@ -10,7 +10,7 @@ level deeper, and Python's stack ends at 1,000 calls.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, TypeVar
@@ -99,11 +99,13 @@ class TimeModifiers:
 
     A positive `offset_ms` points into the past. `timestamp_ms` is the fixed time of `@ 123`; with
     `at` the planner sets it to the start or the end of the query. If `offset_expr` is set, the
-    planner computes `offset_ms` from it.
+    planner computes `offset_ms` from it. If it `has_offset`, one other than 0 was written, which may be
+    less than a millisecond.
     """
 
     offset_ms: int = 0
     offset_expr: DurationExpr | None = None
+    has_offset: bool = field(default=False, compare=False)
     timestamp_ms: int | None = None
     at: AtPreprocessor | None = None
 

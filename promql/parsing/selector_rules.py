@@ -130,6 +130,11 @@ def _static_or_expr(duration: Duration) -> tuple[int, DurationExpr | None]:
     return seconds_to_ms(duration.expr.value), None
 
 
+def _has_nanoseconds(duration: Duration) -> bool:
+    """Whether a literal duration is not 0 to Prometheus, which keeps nanoseconds."""
+    return isinstance(duration.expr, NumberLiteral) and abs(duration.expr.value) * 1e9 >= 0.5
+
+
 class MatcherRules:
     """Label matchers and the vector selectors made of them."""
 
@@ -189,7 +194,7 @@ class RangeRules:
         selector = operand.expr
         if not isinstance(selector, VectorSelector):
             raise PositionedError(left.start, "ranges only allowed for vector selectors")
-        if selector.modifiers.offset_ms or selector.modifiers.offset_expr is not None:
+        if selector.modifiers.has_offset:
             raise PositionedError(left.start, "no offset modifiers allowed before range")
         if selector.modifiers.timestamp_ms is not None or selector.modifiers.at is not None:
             raise PositionedError(left.start, "no @ modifiers allowed before range")
@@ -216,12 +221,15 @@ class RangeRules:
 
     def offset(self, operand: Operand, _keyword: Token, duration: Duration) -> Operand:
         offset_ms, offset_expr = _static_or_expr(duration)
+        has_offset = offset_expr is not None or _has_nanoseconds(duration)
 
         def with_offset(modifiers: TimeModifiers) -> TimeModifiers:
-            if modifiers.offset_ms or modifiers.offset_expr is not None:
+            if modifiers.has_offset:
                 reason = "offset may not be set multiple times"
                 raise PositionedError(operand.expr.pos.start, reason)
-            return replace(modifiers, offset_ms=offset_ms, offset_expr=offset_expr)
+            return replace(
+                modifiers, offset_ms=offset_ms, offset_expr=offset_expr, has_offset=has_offset
+            )
 
         return _modified(operand, with_offset, "offset modifier", duration.end)
 
