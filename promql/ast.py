@@ -99,8 +99,8 @@ class TimeModifiers:
 
     A positive `offset_ms` points into the past. `timestamp_ms` is the fixed time of `@ 123`; with
     `at` the planner sets it to the start or the end of the query. If `offset_expr` is set, the
-    planner computes `offset_ms` from it. If it `has_offset`, one other than 0 was written, which may be
-    less than a millisecond.
+    planner computes `offset_ms` from it. If it `has_offset`, one other than 0 was written, which
+    may be less than a millisecond.
     """
 
     offset_ms: int = 0

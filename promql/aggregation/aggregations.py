@@ -45,7 +45,7 @@ def aggregate(
     floats = _of_floats(expr, without_histograms(matrix), grouping, param, annotations)
     if expr.op in _OF_HISTOGRAMS:
         return add_histograms(expr, matrix, samples, grouping, floats, annotations)
-    annotations.info(ignored_in_aggregation(expr.op), expr.expr.pos)
+    annotations.info(ignored_in_aggregation(expr.op), unwrap_parens(expr.expr).pos)
     return floats
 
 

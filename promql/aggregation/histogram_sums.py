@@ -12,7 +12,7 @@ import numpy as np
 from promcompat.core.histograms.columns import CUSTOM_BUCKETS
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray
 from promql.aggregation.grouping import Grouping
-from promql.ast import AggregateExpr
+from promql.ast import AggregateExpr, unwrap_parens
 from promql.histograms.arithmetic import average, total
 from promql.histograms.combination import Combined
 from promql.values.annotation_texts import (
@@ -73,7 +73,7 @@ def add_histograms(
     has_floats = floats.present.ravel()[terms.cells]
     kept = ~has_floats & ~added.is_mixed
     order = _Order.of(matrix, samples, grouping, terms, added)
-    pos = expr.expr.pos
+    pos = unwrap_parens(expr.expr).pos
     if (has_floats & order.meets_float).any():
         annotations.warn(mixed_in_aggregation(), pos)
     for row in dict.fromkeys(order.other_rows[added.is_mixed & order.begins].tolist()):

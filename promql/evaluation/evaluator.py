@@ -281,7 +281,7 @@ class Evaluator:
         range_call = RangeCall(
             vector,
             tuple(scalars),
-            self._arg_positions(call),
+            _arg_positions(call),
             grid.timestamps(),
             self._annotations,
             self._budget,
@@ -335,23 +335,9 @@ class Evaluator:
             grid.timestamps(),
             self._annotations,
             self._options.delayed_name_removal,
-            self._arg_positions(call),
+            _arg_positions(call),
             self._budget,
         )
-
-    def _arg_positions(self, call: Call) -> tuple[PositionRange, ...]:
-        """The positions of the arguments of a call, as annotations show them.
-
-        Prometheus unwraps the parentheses of an argument unless it is step invariant, and replaces
-        a subquery by its samples, which have no position: it shows the start of the query instead.
-        """
-        return tuple(map(self._arg_position, call.args))
-
-    def _arg_position(self, arg: Expr) -> PositionRange:
-        if isinstance(arg, ParenExpr) and arg in self._plan.shown_parens:
-            return arg.pos
-        inner = unwrap_parens(arg)
-        return PositionRange(0, 0) if isinstance(inner, SubqueryExpr) else inner.pos
 
     def _eval_aggregate(self, expr: AggregateExpr, grid: EvalRange) -> Evaluating[Matrix]:
         param: FloatArray | None = None
@@ -450,3 +436,15 @@ def _inner_end_ms(grid: EvalRange, modifiers: TimeModifiers) -> int:
     """
     at_ms = modifiers.timestamp_ms
     return (grid.end_ms if at_ms is None else at_ms) - modifiers.offset_ms
+
+
+def _arg_positions(call: Call) -> tuple[PositionRange, ...]:
+    """The positions of the arguments of a call, as annotations show them: without parentheses.
+
+    Prometheus replaces a subquery by its samples, which have no position: it shows the start of the
+    query instead.
+    """
+    return tuple(
+        PositionRange(0, 0) if isinstance(part, SubqueryExpr) else part.pos
+        for part in map(unwrap_parens, call.args)
+    )

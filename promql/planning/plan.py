@@ -17,9 +17,7 @@ class Plan:
     `timestamp_ms` remain. `selections[leaf_of[selector]]` is what to read for a selector of `expr`;
     it covers every step the evaluator can need, with subqueries, lookback, offsets and `@`.
     `step_invariant` are the largest parts of `expr` that read samples, sort, or keep a parameter,
-    and have the same value at every step; they are evaluated for one step. `shown_parens` are the
-    step-invariant parts that are in parentheses: annotations show their position with the
-    parentheses, as in Prometheus.
+    and have the same value at every step; they are evaluated for one step.
     `find_resets` are the selectors whose histograms are compared with those before them, see
     `promql.histograms.found_resets`. Of the histograms of `without_buckets` only counts and sums
     are wanted; these selectors have no `anchored` and no `smoothed`. If a plan `can_move`, another
@@ -35,7 +33,6 @@ class Plan:
     selections: tuple[SeriesSelection, ...]
     leaf_of: Mapping[VectorSelector, int]
     step_invariant: frozenset[Expr] = frozenset()
-    shown_parens: frozenset[Expr] = frozenset()
     find_resets: frozenset[VectorSelector] = frozenset()
     without_buckets: frozenset[VectorSelector] = frozenset()
     can_move: bool = False
@@ -61,7 +58,6 @@ class Plan:
             selections,
             self.leaf_of,
             self.step_invariant,
-            self.shown_parens,
             self.find_resets,
             self.without_buckets,
             can_move=True,

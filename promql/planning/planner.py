@@ -64,7 +64,6 @@ def make_plan(
         selections=tuple(leaves.selections),
         leaf_of=leaves.leaf_of,
         step_invariant=frozenset(part.expr for part in invariant if part.is_better_once),
-        shown_parens=frozenset(part.expr for part in invariant if isinstance(part.expr, ParenExpr)),
         find_resets=frozenset(leaves.find_resets),
         without_buckets=frozenset(leaves.without_buckets),
         can_move=not any(map(_names_time, walk(expr))),

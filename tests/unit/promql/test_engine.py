@@ -279,15 +279,15 @@ async def test_nan_is_a_value() -> None:
 @pytest.mark.parametrize(
     ("text", "column"),
     [
-        # Of an aggregation always what is inside of the parentheses.
+        # Always what is inside of the parentheses, also if it has one value for all steps.
         ("quantile((3 - 1), m)", 11),
         ("quantile((2), m @ 60)", 11),
         ("limit_ratio((2), m)", 14),
-        # Of a function not where the argument alone has one value for all steps.
-        ("quantile_over_time((2), m[5m])", 20),
+        ("quantile_over_time((2), m[5m])", 21),
+        ("quantile_over_time(((1 + 1)), m[5m])", 22),
         ("quantile_over_time((time()), m[5m])", 21),
         ("quantile_over_time((2), m[5m] @ 60)", 21),
-        ("histogram_quantile((2), m)", 20),
+        ("histogram_quantile((2), m)", 21),
         ("histogram_quantile((time()), m)", 21),
         ("histogram_quantile((2), m @ 60)", 21),
     ],

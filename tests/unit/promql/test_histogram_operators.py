@@ -292,6 +292,18 @@ def test_aggregations_of_floats_leave_out_histograms(op: str) -> None:
     assert fold(op, histogram_vector(SMALL)) == ([], ignored)
 
 
+@pytest.mark.parametrize(("text", "start"), [("(h)", 1), ("((h))", 2), ("(h + 1)", 1)])
+def test_notes_of_aggregations_point_into_parentheses(text: str, start: int) -> None:
+    resets = histogram_vector(*(histogram(count=1, hint=hint) for hint in (1, 2)))
+    for op, vector in (("sum", resets), ("min", histogram_vector(SMALL))):
+        annotations = Annotations()
+        expr = parse_expr(f"{op}({text})")
+        assert isinstance(expr, AggregateExpr)
+        aggregate(expr, vector, None, annotations)
+        ((_, pos),) = annotations.warnings or annotations.infos
+        assert pos.start == len(f"{op}(") + start
+
+
 @pytest.mark.parametrize("op", ["topk", "bottomk", "quantile"])
 def test_selections_and_quantiles_leave_out_histograms(op: str) -> None:
     vector = _with_float(histogram_vector(SMALL), 3.0)
