@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
+from promcompat.core.histograms.columns import histogram_numbers, is_histogram
 from promcompat.core.model import EvalRange, FloatArray, IntArray, SampleBlock
 from promcompat.core.texts.strconv import is_utf8, quote
 from promql.aggregation.aggregations import aggregate
@@ -58,6 +59,7 @@ from promql.operators.vector_matching import (
 )
 from promql.planning.plan import Plan
 from promql.values.annotation_texts import SORT_IN_RANGE
+from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.name_removal import drop_names, merge_rows
 from promql.values.range_vectors import RangeVector
@@ -204,7 +206,7 @@ class Evaluator:
         if isinstance(expr, SubqueryExpr):
             self._leaves.per_step = np.full(grid.n_steps, self._subquery_samples)
         else:
-            self._leaves.per_step += windows.sizes().sum(axis=0)
+            self._leaves.per_step += _counted_samples(windows, vector.histograms)
         return windows
 
     def _subquery_samples_of(
@@ -448,3 +450,15 @@ def _arg_positions(call: Call) -> tuple[PositionRange, ...]:
         PositionRange(0, 0) if isinstance(part, SubqueryExpr) else part.pos
         for part in map(unwrap_parens, call.args)
     )
+
+
+def _counted_samples(windows: Windows, histograms: HistogramColumns | None) -> IntArray:
+    """The samples in all windows of a step, int64 [n_steps]; a histogram counts as several."""
+    if histograms is None:
+        return np.asarray(windows.sizes().sum(axis=0))
+    values = windows.block.values
+    chosen = is_histogram(values)
+    weights = np.ones(len(values), np.int64)
+    weights[chosen] = histograms.n_samples_like()[histogram_numbers(values[chosen])]
+    until = np.concatenate(([0], np.cumsum(weights)))
+    return np.asarray((until[windows.hi] - until[windows.lo]).sum(axis=0))

@@ -105,6 +105,13 @@ def test_a_grid_in_pieces_gives_the_histograms_of_the_whole_grid(text: str) -> N
     assert pieces.samples_per_step.tolist() == whole.samples_per_step.tolist()
 
 
+def test_the_samples_of_a_range_are_counted_as_those_that_a_function_reads() -> None:
+    of_range, of_function = (
+        evaluate(text).samples_per_step.tolist() for text in ("h[4m]", "count_over_time(h[4m])")
+    )
+    assert of_range == of_function
+
+
 RESET_BUCKET = histogram(1, count=95, total=9, positive=[(1, 1), (3, 94)])
 """With more observations than those before it, but with fewer in a bucket."""
 
