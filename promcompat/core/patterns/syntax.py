@@ -128,7 +128,7 @@ class _Reader:
     def read(self) -> PatternSyntax:
         # Whole values are matched, so anchors have no effect.
         start = self._pattern.startswith("^")
-        end = len(self._pattern) - (self._pattern.endswith("$") and self._pattern[-2:] != "\\$")
+        end = len(self._pattern) - _ends_with_anchor(self._pattern)
         position = int(start)
         while position < end:
             position = self._read_token(position, end)
@@ -234,6 +234,11 @@ class _Reader:
             pieces += (self._pattern[position:start], "(")
             position = end
         return "".join((*pieces, self._pattern[position:]))
+
+
+def _ends_with_anchor(pattern: str) -> bool:
+    """Whether a dollar at the end is certainly an anchor; after `\\Q` it may be one of the text."""
+    return pattern.endswith("$") and not pattern.endswith("\\$") and "\\Q" not in pattern
 
 
 def _up_to_bracket(rest: str) -> str:

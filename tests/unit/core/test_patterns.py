@@ -103,6 +103,8 @@ def test_large_ones_match_without_captures(pattern: str, matching: str, other: s
         (r"\Qa.b|c\E(x|y)", ["a.b|cx", "a.b|cy"]),
         ("(?P<n>a|b)c", ["ac", "bc"]),
         (r"a\$", ["a$"]),
+        (r"\Qa$", ["a$"]),
+        (r"\Q$\E", ["$"]),
         ("}]", ["}]"]),
         ("(a|b)(|c)", ["a", "ac", "b", "bc"]),
     ],
@@ -110,7 +112,8 @@ def test_large_ones_match_without_captures(pattern: str, matching: str, other: s
 def test_alternatives_of_plain_texts_become_a_list(pattern: str, values: list[str]) -> None:
     assert list(compile_pattern(pattern).values or ()) == values
     # Where RE2 decides, it decides the same.
-    by_re2 = compile_pattern(f"(?:{pattern})|[^\\x00-\\x{{10FFFF}}]")
+    closed = pattern + r"\E" * (r"\Q" in pattern and r"\E" not in pattern)
+    by_re2 = compile_pattern(f"(?:{closed})|[^\\x00-\\x{{10FFFF}}]")
     assert by_re2.values is None
     for text in [*values, "", "a", "x", values[0] + "!"]:
         assert compile_pattern(pattern).matches(text) == by_re2.matches(text) == (text in values)
