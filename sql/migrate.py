@@ -101,7 +101,10 @@ async def _connect(dsn: str, **settings: str) -> asyncpg.Connection:
 
 
 async def _is_current(connection: asyncpg.Connection, steps: Sequence[SqlFile]) -> bool:
-    """Whether the owner of the database has migrated all of it, and lets this role use it."""
+    """Whether the owner of the database has migrated all of it, and lets this role use it.
+
+    Raises MigrationError when a newer version has migrated it.
+    """
     home = await connection.fetchrow(_QUERIES["schema_owner"])
     if home is None or home["is_ours"] or not home["is_usable"]:
         return False
@@ -115,6 +118,7 @@ async def _is_current(connection: asyncpg.Connection, steps: Sequence[SqlFile]) 
     except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedColumnError):
         return False
     found = {row["version"]: row["checksum"] for row in applied}
+    _check_applied(found, steps)
     expected = {step.version: step.checksum for step in steps}
     checksum = _routines_checksum(await _extension_state(connection))
     return found == expected and routines == checksum and keeps_bits

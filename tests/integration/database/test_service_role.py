@@ -14,6 +14,7 @@ import pytest
 
 from conformance.processes import RunningProgram, running_promcompat
 from sql.migrate import MigrationError, migrate
+from sql.query_loader import SqlFile, load_migrations
 from tests.support.formats.remote_write import encode_request, encode_series
 from tests.support.programs.servers import DatabaseServer
 
@@ -120,6 +121,17 @@ async def test_a_service_that_owns_nothing_works(
         metrics = ask(service, "/metrics").decode()
     failures = re.findall(r"^promcompat_loop_failures_total.*[1-9]$", metrics, re.MULTILINE)
     assert failures == [], (tmp_path / "log").read_text()
+
+
+async def test_an_older_service_that_owns_nothing_is_told_what_is_wrong(
+    addresses: Addresses,
+) -> None:
+    await migrate(addresses.owner, report, service_role=ROLE)
+    newest = load_migrations()[-1].version
+    future = SqlFile(newest + 1, "future", "CREATE TABLE future (id integer)")
+    await migrate(addresses.owner, report, migrations=[*load_migrations(), future])
+    with pytest.raises(MigrationError, match="migrated by a newer version"):
+        await migrate(addresses.service, report)
 
 
 async def makes_and_drops_partitions(connection: asyncpg.Connection) -> None:
