@@ -85,6 +85,8 @@ FRACTIONS = ("0", "0.1", "0.5", "0.9", "1", "-1", "2", "NaN", "time()%3/3")
 class NewestQueryGenerator(QueryGenerator):
     """An endless source of queries; the same seed gives the same ones."""
 
+    labels = LABELS
+
     def query(self) -> str:
         """An expression of any type but strings."""
         chance = self._random.random()
@@ -166,10 +168,6 @@ class NewestQueryGenerator(QueryGenerator):
     def _fraction(self) -> str:
         return self._pick(FRACTIONS)
 
-    def _grouping(self) -> str:
-        labels = ", ".join(self._random.sample(LABELS, self._pick((0, 1, 1, 2))))
-        return f" {self._pick(('by', 'without'))} ({labels})" if self._chance(0.8) else ""
-
     def _aggregation(self, depth: int) -> str:
         chance = self._random.random()
         if chance < 0.08:
@@ -178,7 +176,10 @@ class NewestQueryGenerator(QueryGenerator):
             # Of computed values the last digit may be another one, and so the label.
             label = self._pick(("value", "instance", "le"))
             return f'count_values{self._grouping()} ("{label}", {self._selector()})'
-        return f"{self._pick(AGGREGATIONS)}{self._grouping()} ({self._vector(depth)})"
+        inner = self._vector(depth)
+        # Warnings have the position of what is in the parentheses.
+        inner = f"({inner})" if self._chance(0.2) else inner
+        return f"{self._pick(AGGREGATIONS)}{self._grouping()} ({inner})"
 
     def _with_scalar(self, depth: int) -> str:
         operator = self._pick((*ARITHMETIC, *COMPARISONS, "*", "/", "</", ">/", "</", ">/"))
@@ -192,7 +193,7 @@ class NewestQueryGenerator(QueryGenerator):
 
     def _with_vector(self, depth: int) -> str:
         left, right = self._vector(depth), self._vector(depth)
-        labels = ", ".join(self._random.sample(LABELS, self._pick((1, 1, 2))))
+        labels = ", ".join(self._random.sample(self.labels, self._pick((1, 1, 2))))
         matching = f"{self._pick(('on', 'ignoring'))} ({labels})" if self._chance(0.6) else ""
         if self._chance(0.25):
             return f"({left}) {self._pick(SET_OPERATORS)} {matching} ({right})"

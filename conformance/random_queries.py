@@ -77,6 +77,9 @@ NUMBERS = ("0", "1", "-2.5", "0.3", "1e9", "NaN", "Inf", "100")
 class QueryGenerator:
     """An endless source of queries; the same seed gives the same ones."""
 
+    labels: Sequence[str] = LABELS
+    """The names that aggregations and matchings may have."""
+
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
 
@@ -134,7 +137,7 @@ class QueryGenerator:
         return f"{self._pick(RANGE_FUNCTIONS)}({self._matrix(depth)})"
 
     def _grouping(self) -> str:
-        labels = ", ".join(self._random.sample(LABELS, self._pick((0, 1, 1, 2))))
+        labels = ", ".join(self._random.sample(self.labels, self._pick((0, 1, 1, 2))))
         return f" {self._pick(('by', 'without'))} ({labels})" if self._chance(0.8) else ""
 
     def _aggregation(self, depth: int) -> str:
@@ -152,7 +155,7 @@ class QueryGenerator:
 
     def _with_vector(self, depth: int) -> str:
         left, right = self._vector(depth), self._vector(depth)
-        labels = ", ".join(self._random.sample(LABELS, self._pick((1, 1, 2))))
+        labels = ", ".join(self._random.sample(self.labels, self._pick((1, 1, 2))))
         matching = f"{self._pick(('on', 'ignoring'))} ({labels})" if self._chance(0.5) else ""
         if self._chance(0.3):
             return f"({left}) {self._pick(SET_OPERATORS)} {matching} ({right})"
