@@ -80,7 +80,7 @@ AS $$
         ELSE pg_catalog.current_setting('role')::name END
 $$;
 
--- The series of a metric (NULL: of every metric) that have these labels, of the tenants that the caller may
+-- The series of a metric (NULL: of every metric) that have these labels (NULL: any), of the tenants that the caller may
 -- see. It has the rights of the owner because `@>` is not leakproof: in a statement of a reader it is only
 -- applied to what the policy has let through, and no index of labels is used.
 CREATE OR REPLACE FUNCTION series_matching(name text, labels jsonb DEFAULT '{}')
@@ -103,7 +103,7 @@ BEGIN
     FROM promcompat.series AS s
     WHERE (tenants IS NULL OR s.tenant_id = ANY (tenants))
         AND ($1 IS NULL OR s.metric_name = $1)
-        AND ($2 = '{}' OR s.labels @> $2);
+        AND ($2 IS NULL OR $2 = '{}' OR s.labels @> $2);
 END
 $$;
 
@@ -473,7 +473,8 @@ FROM (
 ) AS m;
 
 -- The rows of `metrics` of one name (NULL: of all names), from `from_time` on and before `to_time`, of the
--- series that have these labels. The name and the times reach the indexes, whatever stores the samples.
+-- series that have these labels. NULL is no bound, and any labels. The name and the times reach the indexes,
+-- whatever stores the samples.
 CREATE OR REPLACE FUNCTION samples(
     name text, from_time timestamptz, to_time timestamptz DEFAULT 'infinity',
     labels jsonb DEFAULT '{}'
@@ -507,7 +508,7 @@ BEGIN
         FROM asked AS n
         CROSS JOIN LATERAL promcompat.stored_samples(
             n.tenant_id, n.ids, greatest(promcompat.bounding_unix_ms($2), n.from_ms),
-            promcompat.bounding_unix_ms($3) - 1
+            promcompat.bounding_unix_ms(coalesce($3, 'infinity')) - 1
         ) AS r
         WHERE r.nan_bits IS DISTINCT FROM 9218868437227405314
         -- Joins stay outside: else the samples are read once for each series.

@@ -204,8 +204,8 @@ SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 DECLARE
     -- Of the hours that begin then: the first ms, and the last.
-    first_ms bigint := ceil(promcompat.bounding_unix_ms($2) / 3600000.0)::bigint * 3600000;
-    last_ms bigint := ceil(promcompat.bounding_unix_ms($3) / 3600000.0)::bigint * 3600000 - 1;
+    first_ms bigint := ceil(promcompat.bounding_unix_ms(coalesce($2, '-infinity')) / 3600000.0)::bigint * 3600000;
+    last_ms bigint := ceil(promcompat.bounding_unix_ms(coalesce($3, 'infinity')) / 3600000.0)::bigint * 3600000 - 1;
 BEGIN
     RETURN QUERY
     WITH found AS MATERIALIZED (

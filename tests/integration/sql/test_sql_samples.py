@@ -352,6 +352,18 @@ async def test_hours_of_times_and_labels_are_those_of_the_view(
         assert len(found) > 3
 
 
+@pytest.mark.parametrize("function", ["samples", "hours"])
+@pytest.mark.parametrize("name", [None, "m"])
+async def test_null_is_no_bound_and_any_labels(
+    database_url: str, function: str, name: str | None
+) -> None:
+    async with connected(database_url) as connection:
+        await _prepare(connection)
+        await _store(connection, 1, Write({(11, T0): 1.0}), "run")
+        query = f"SELECT count(*) FROM {function}($1, $2, $3, $4)"  # noqa: S608
+        assert await connection.fetchval(query, name, None, None, None) == 1
+
+
 @pytest.mark.parametrize("place", ["run", "block", "far block"])
 async def test_name_and_times_reach_the_indexes(
     database_url: str, database_server: DatabaseServer, place: str
