@@ -35,7 +35,7 @@ from sql.alerting.rule_repository import PostgresEvaluationSession, group_lock
 from sql.alerting.threshold_session import PostgresThresholdSession
 from sql.database.connection_pool import Connection, Pool, acquired, read_again
 from sql.database.database import Database
-from sql.database.rows import read_rows, row_reader
+from sql.database.rows import fetch_page, read_rows, row_reader
 from sql.definitions.sample_lookup import NewestSample, SampleLookup
 from sql.query_loader import load_queries
 
@@ -48,6 +48,9 @@ _PRUNE_SECONDS: Final = 60.0
 _FOREIGN_MS: Final = 86_400_000
 """How long work is kept for a receiver that only another process may have."""
 _MAX_READ: Final = 20_000
+_ALERTS_AT_ONCE: Final = 50
+"""An alert has at most 256 KiB of labels and annotations."""
+_MAX_STEPS: Final = 10_000
 """How many alerts are read for one page: the database cannot evaluate every matcher."""
 _MATCH_SECONDS: Final = 10.0
 
@@ -150,38 +153,47 @@ class PostgresAlertRepository(AlertRepository):
     async def list_alerts(self, tenant: str, wanted: AlertFilter) -> AlertPage:
         """See the port. The database checks equality; other matchers are checked here."""
         found: list[Alert] = []
-        before_id, n_at_once = wanted.before_id, wanted.limit + 1
-        for _ in range(max(1, _MAX_READ // n_at_once)):
-            read = await self._read_alerts(tenant, replace(wanted, before_id=before_id), n_at_once)
+        before_id, n_wanted = wanted.before_id, wanted.limit + 1
+        for _ in range(max(1, _MAX_READ // n_wanted)):
+            filtered = replace(wanted, before_id=before_id)
+            read, has_more = await self._read_alerts(tenant, filtered, n_wanted)
             found += await _matching(read, wanted.matchers)
             if len(found) > wanted.limit:
                 page = found[: wanted.limit]
                 return AlertPage(page, page[-1].id)
-            if len(read) < n_at_once:
+            if not has_more:
                 return AlertPage(found, 0)
             before_id = read[-1].id
+            if len(read) < n_wanted:  # They are large.
+                break
         return AlertPage(found, before_id)
 
-    async def _read_alerts(self, tenant: str, wanted: AlertFilter, limit: int) -> list[Alert]:
-        """Alerts that satisfy the filter, as far as the database can tell."""
+    async def _read_alerts(
+        self, tenant: str, wanted: AlertFilter, limit: int
+    ) -> tuple[list[Alert], bool]:
+        """Alerts that satisfy the filter, as far as the database can tell; see `fetch_page`."""
         equal = {
             matcher.name: matcher.value
             for matcher in wanted.matchers
             if matcher.op is MatchOp.EQUAL and matcher.value
         }
-        rows = await self._database.rows_of(
-            tenant,
-            _QUERIES["list_alerts"],
-            [state.value for state in wanted.states] or None,
-            wanted.severity,
-            wanted.rule_name,
-            wanted.before_id,
-            document(equal),
-            limit,
-            wanted.since_ms,
-            wanted.until_ms,
-        )
-        return await read_rows(rows, alert_of_row)
+
+        async def ask(before_id: int, n_rows: int) -> Sequence[asyncpg.Record]:
+            return await self._database.rows_of(
+                tenant,
+                _QUERIES["list_alerts"],
+                [state.value for state in wanted.states] or None,
+                wanted.severity,
+                wanted.rule_name,
+                before_id,
+                document(equal),
+                n_rows,
+                wanted.since_ms,
+                wanted.until_ms,
+            )
+
+        rows, has_more = await fetch_page(ask, wanted.before_id, limit, _ALERTS_AT_ONCE)
+        return await read_rows(rows, alert_of_row), has_more
 
     async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
         """See the port."""
@@ -208,7 +220,7 @@ class PostgresAlertRepository(AlertRepository):
 
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
         """See the port."""
-        rows = await self._database.rows_of(tenant, _QUERIES["alert_history"], alert_id)
+        rows = await self._database.rows_of(tenant, _QUERIES["alert_history"], alert_id, _MAX_STEPS)
         return await read_rows(rows, _transition_of_row)
 
     async def acknowledge(

@@ -20,7 +20,6 @@ _ROWS_AT_ONCE: Final = 50
 """An alert takes 50 µs."""
 _ROWS_OF_PORTION: Final = 1_000
 """asyncpg takes 4 µs for each; the first few hundred cost one round trip more than all at once."""
-_ROWS_OF_DOCUMENTS: Final = 10
 _PAGE_BYTES: Final = 16 << 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -67,24 +66,29 @@ async def fetch_many(
 
 
 async def fetch_page(
-    ask: Callable[[int, int], Awaitable[Sequence[asyncpg.Record]]], before_id: int, limit: int
+    ask: Callable[[int, int], Awaitable[Sequence[asyncpg.Record]]],
+    before_id: int,
+    limit: int,
+    n_at_once: int = 10,
 ) -> tuple[Sequence[asyncpg.Record], bool]:
     """Up to `limit` rows by descending id, and whether there are more; fewer if they are large.
 
     `ask` takes an id and a number, and gives at most that many rows with smaller ids. A row may
-    have a megabyte, so only a few are read at once. A cursor would need a named prepared statement,
-    which fails where several connections share a session.
+    have a megabyte, so only `n_at_once` are read at once. A cursor would need a named prepared
+    statement, which fails where several connections share a session.
     """
     rows: list[asyncpg.Record] = []
-    n_bytes = 0
-    while portion := await ask(rows[-1]["id"] if rows else before_id, _ROWS_OF_DOCUMENTS):
+    n_bytes, has_more = 0, True
+    while has_more:
+        # The last one only tells that there are more.
+        n_asked = min(n_at_once, limit + 1 - len(rows))
+        portion = await ask(rows[-1]["id"] if rows else before_id, n_asked)
         for row in portion:
             if len(rows) == limit or n_bytes >= _PAGE_BYTES:
                 return rows, True
             rows.append(row)
             n_bytes += sum(map(_n_characters, row.values()))
-        if len(portion) < _ROWS_OF_DOCUMENTS:
-            break
+        has_more = len(portion) == n_asked
     return rows, False
 
 

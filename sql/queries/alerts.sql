@@ -279,14 +279,19 @@ FROM alert AS a
 WHERE a.tenant_id = $1 AND a.id = $2
 
 -- alert_history --
--- The steps of an alert of a tenant, oldest first.
+-- The newest steps of an alert of a tenant, at most $3, oldest first.
 SELECT
-    s.from_state, s.to_state, (extract(epoch FROM s.at) * 1000)::bigint AS at_ms, s.value, s.note,
-    s.actor
-FROM alert_transition AS s
-JOIN alert AS a ON a.id = s.alert_id
-WHERE a.tenant_id = $1 AND a.id = $2
-ORDER BY s.id
+    n.from_state, n.to_state, (extract(epoch FROM n.at) * 1000)::bigint AS at_ms, n.value, n.note,
+    n.actor
+FROM (
+    SELECT s.*
+    FROM alert_transition AS s
+    JOIN alert AS a ON a.id = s.alert_id
+    WHERE a.tenant_id = $1 AND a.id = $2
+    ORDER BY s.id DESC
+    LIMIT $3
+) AS n
+ORDER BY n.id
 
 -- acknowledge_alert --
 -- Records who takes care of an open alert; a second acknowledgement changes nothing.

@@ -337,7 +337,10 @@ class AlertRepository(Protocol):
         """Every pending or firing alert."""
 
     async def list_alerts(self, tenant: str, wanted: AlertFilter) -> AlertPage:
-        """A page of alerts. Raises QueryTimeoutError when its matchers take too long."""
+        """A page of alerts, shorter where they are large.
+
+        Raises QueryTimeoutError when its matchers take too long.
+        """
 
     async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
         """One alert."""
@@ -346,7 +349,7 @@ class AlertRepository(Protocol):
         """The newest sample of the series of a threshold's alert; None when the series is gone."""
 
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
-        """The steps of an alert, oldest first."""
+        """The newest steps of an alert, at most 10,000, oldest first."""
 
     async def acknowledge(
         self, tenant: str, alert_id: int, actor: str, at_ms: int, reason: str
