@@ -187,7 +187,9 @@ ROUTES = (
         tag="Alerts",
         summary="Read the history of an alert",
         parts=_PARTS,
-        replies={200: Reply("The newest 10,000 transitions and notes, oldest first.", HistoryReply)},
+        replies={
+            200: Reply("The newest 10,000 transitions and notes, oldest first.", HistoryReply)
+        },
         problems=(404,),
         examples=(Example(name="Unknown id", status=404, path=_MISSING),),
     ),

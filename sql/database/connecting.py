@@ -185,6 +185,9 @@ def describe_place(dsn: str) -> str:
         parts = urlsplit(dsn)
     except ValueError:
         return "the database"
+    if "@" in parts.path + parts.query + parts.fragment:
+        # A password with an unescaped `/`, `?` or `#`, of which the beginning looks like a port.
+        return "the database"
     userinfo, _, hosts = parts.netloc.rpartition("@")
     options = parse_qs(parts.query)
     hosts = ",".join(filter(None, [hosts, *options.get("host", ())]))

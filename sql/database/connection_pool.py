@@ -192,7 +192,9 @@ class Pool:
             "SET {} = '{}'".format(name, value.replace("'", "''"))
             for name, value in self._options.reset_settings().items()
         ]
-        return ";\n".join([connection.get_reset_query(), NO_TRANSACTION_TIMEOUT, *settings])
+        # `RESET ALL` leaves the role as it is; a function that remediates may have set one.
+        reset = connection.get_reset_query(), "RESET ROLE", NO_TRANSACTION_TIMEOUT
+        return ";\n".join([*reset, *settings])
 
     @property
     def n_free(self) -> int:

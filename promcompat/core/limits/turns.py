@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 _LEAST_SECONDS: Final = 0.001
 """What a turn counts at least, so that tenants with short work alternate."""
 _RECENT_SECONDS: Final = 10.0
+_ASK_AGAIN_SECONDS: Final = 1.0
 
 
 class TooManyWaitingError(Exception):
@@ -153,9 +154,13 @@ class Turns:
         entry = claim, future
         queue.waiting.append(entry)
         try:
-            await future
+            while not future.done():
+                done, _ = await asyncio.wait([future], timeout=_ASK_AGAIN_SECONDS)
+                if not done:
+                    # Time alone ends the claim of others to half of the slots.
+                    self._grant()
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
+            if future.done():
                 self._give_back(claim, queue)
             else:
                 # It is gone already if its turn came while it was leaving.

@@ -572,6 +572,19 @@ async def test_no_timeout_of_the_administrator_ends_a_session_or_a_transaction_o
         await pool.close()
 
 
+async def test_a_connection_that_was_used_has_its_own_role_again(plain_database_url: str) -> None:
+    """A database function that remediates may have set another one."""
+    pool = await open_pool(plain_database_url, PoolOptions(max_size=1))
+    try:
+        async with acquired(pool) as connection:
+            own = await connection.fetchval("SELECT current_user")
+            await connection.execute("SET ROLE pg_monitor")
+        async with acquired(pool) as connection:
+            assert await connection.fetchval("SELECT current_user") == own != "pg_monitor"
+    finally:
+        await pool.close()
+
+
 async def in_transaction(pool: Pool, has_begun: asyncio.Event) -> None:
     async with acquired(pool) as connection, connection.transaction():
         has_begun.set()

@@ -218,6 +218,8 @@ def test_places_name_no_password() -> None:
     assert describe_place("postgresql://u:p%40@h:5/d?password=x") == (
         'database "d" at h:5 as user "u"'
     )
+    for unescaped in ("1/2", "1?2", "1#2", "1@2/3"):
+        assert describe_place(f"postgresql://u:{unescaped}@h:5/d") == "the database"
     assert describe_place("postgresql://a:1,b:2/d") == 'database "d" at a:1,b:2'
     assert describe_place("postgresql:///d?host=/run&user=u") == 'database "d" at /run as user "u"'
 

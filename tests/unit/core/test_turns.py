@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from promcompat.core.limits.turns import Claim, TooManyWaitingError, Turns
+from tests.support.waiting import until
 
 
 async def settle() -> None:
@@ -165,3 +166,20 @@ async def test_who_has_a_little_work_keeps_half_of_the_slots_free() -> None:
     await settle()
     assert len(worker.order) == 2
     await worker.close()
+
+
+async def test_who_waits_gets_the_slots_of_others_once_these_have_had_no_work_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody needs to end a turn for that."""
+    monkeypatch.setattr("promcompat.core.limits.turns._ASK_AGAIN_SECONDS", 0.01)
+    now = 0.0
+    worker = Worker(Turns(4, now_seconds=lambda: now))
+    worker.turns.note("b")
+    worker.ask(Claim(tenant="a"), 4)
+    await asyncio.sleep(0.05)
+    assert len(worker.running) == 2
+    now = 60.0
+    await until(lambda: len(worker.running) == 4)
+    await worker.close()
+    assert not worker.turns.is_crowded
