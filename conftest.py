@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web_app
 from hypothesis import settings
 
 from sql.embedded.distributions import PostgresDistribution
@@ -48,6 +49,16 @@ def _store_of_marked_tests(request: pytest.FixtureRequest, monkeypatch: pytest.M
     """Tests of the row store use it whatever store the others are run with."""
     if request.node.get_closest_marker("rows") is not None:
         monkeypatch.setenv("PROMCOMPAT_STORE", "rows")
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_applications() -> Iterator[None]:
+    """aiohttp remembers a thousand applications, and with them all that the services of tests hold:
+    a process of the whole suite had seven gigabytes.
+    """
+    yield
+    if remembered := getattr(web_app, "_cached_build_middleware", None):
+        remembered.cache_clear()
 
 
 @pytest.fixture(scope="session")
