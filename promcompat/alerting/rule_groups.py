@@ -165,8 +165,8 @@ def changes_between(known: Sequence[Rule], wanted: Sequence[Rule]) -> RuleGroups
     """What to do to known rules so that they become the wanted ones.
 
     A rule with the same group, name and labels is the same rule, in the order of evaluation: it
-    keeps its alerts and recorded series, as in Prometheus, and its remediation.
-    Unlike in Prometheus, its namespace may differ: that of a file changes when it is renamed.
+    keeps its alerts and recorded series, as in Prometheus, and its remediation. Unlike
+    in Prometheus, its namespace may differ: that of a file changes when the file is renamed.
     """
     kept: list[tuple[Rule, Rule]] = []
     new, deleted = list(wanted), list(known)

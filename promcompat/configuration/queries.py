@@ -9,7 +9,7 @@ from promcompat.configuration.types import DAY_MS, MEBIBYTE, DurationMs, Names, 
 from promql import features
 
 _LONGEST_TIMEOUT_MS: Final = 24 * DAY_MS
-"""PostgreSQL has 32 bits for the milliseconds of a statement, which has a little longer."""
+"""PostgreSQL keeps the timeout of a statement, a little more than this, in 32 bits of ms."""
 DEFAULT_FEATURES: Final = tuple(map(str, features.DEFAULT_FEATURES))
 
 

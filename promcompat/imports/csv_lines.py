@@ -39,7 +39,7 @@ ReadTime = Callable[[str], int]
 class CsvFormat:
     """Which columns (from 0 on) are metrics and labels, and which is the time.
 
-    With each metric are its name and those of the labels, in JSON.
+    Beside the column of a metric is the JSON of a list: its name, and the names of the labels.
     """
 
     metrics: tuple[tuple[int, str], ...]
@@ -204,7 +204,7 @@ def _read_row(cells: list[str], builder: ColumnsBuilder, form: CsvFormat, now_ms
 
 
 def _labels_of(text: str) -> dict[str, str]:
-    """The labels of names, see `CsvFormat`, and of cells, which are the lines behind."""
+    """The labels of a text: the names, see `CsvFormat`, and a line for the cell of each label."""
     names, shown = text.split("\n", 1)
     metric, *labels = json.loads(names)
     return {**dict(zip(labels, shown.split("\n"), strict=False)), METRIC_NAME: metric}

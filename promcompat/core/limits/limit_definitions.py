@@ -16,7 +16,7 @@ LimitValues = Mapping[str, int]
 DURATION: Final = "duration"
 """The unit of limits that are written as `10m`, and kept in milliseconds."""
 LARGEST_NUMBER: Final = 1 << 53
-"""JSON readers do not read larger numbers exactly, and the database has some of them not at all."""
+"""Many readers of JSON round larger numbers, and some columns of the database cannot hold them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,7 +157,7 @@ class Turns:
             while not future.done():
                 done, _ = await asyncio.wait([future], timeout=_ASK_AGAIN_SECONDS)
                 if not done:
-                    # Time alone ends the claim of others to half of the slots.
+                    # Slots that are kept for others become free as time passes, without a call.
                     self._grant()
         except asyncio.CancelledError:
             if future.done():

@@ -237,7 +237,7 @@ class _Reader:
 
 
 def _ends_with_anchor(pattern: str) -> bool:
-    """Whether a dollar at the end is certainly an anchor; after `\\Q` it may be one of the text."""
+    """Whether a dollar at the end is certainly an anchor; after `\\Q` it may belong to the text."""
     return pattern.endswith("$") and not pattern.endswith("\\$") and "\\Q" not in pattern
 
 
